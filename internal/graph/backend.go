@@ -1,0 +1,94 @@
+package graph
+
+import "fmt"
+
+// DType is how the elements of a buffer are stored. The graph itself is float32 throughout: storage is the backend's
+// policy.
+type DType int
+
+const (
+	F32 DType = iota
+	BF16
+	I32
+)
+
+// Size is the bytes of one element.
+func (t DType) Size() int {
+	if t == BF16 {
+		return 2
+	}
+	return 4
+}
+
+func (t DType) String() string { return [...]string{"fp32", "bf16", "int32"}[t] }
+
+// Memory is one allocation of a backend.
+type Memory interface{ Bytes() int }
+
+// A Buf is Len elements in a backend's memory, Off bytes from its start. The zero Buf is an output nobody reads.
+type Buf struct {
+	Mem  Memory
+	Off  int
+	Len  int
+	Type DType
+}
+
+// Missing says that there is no buffer: an output nobody reads, which the kernel need not compute.
+func (b Buf) Missing() bool { return b.Len == 0 }
+
+// An Out is where an instruction writes: over what is there, or added to it.
+type Out struct {
+	Buf
+	Accumulate bool
+}
+
+// An Instr is one kernel call of a compiled graph. In holds the operands in the order of the op, then the aux buffers
+// of the forward op where the op reads them; Out the outputs, Aux the op's own aux buffers.
+type Instr struct {
+	Attr Attr
+	In   []Buf
+	Out  []Out
+	Aux  []Out
+}
+
+func (in *Instr) String() string { return fmt.Sprintf("%+v", in.Attr) }
+
+// A Kernel runs one or more instructions whose buffers are bound.
+type Kernel func() error
+
+// Hyper is what may change from one optimizer step to the next.
+type Hyper struct {
+	LR, Beta1, Beta2, Eps, Decay float64
+	Clip                         float64 // largest global gradient norm, 0 for none
+	Step                         int     // from 1, for the bias corrections
+}
+
+// An Optimizer clips the gradient by its global norm and applies AdamW, on flat buffers.
+type Optimizer interface {
+	Set(h Hyper) error      // what the next Run uses
+	Run() error             // a Kernel
+	Norm() (float64, error) // of the last gradient, before clipping
+}
+
+// OptimizerBufs are the flat buffers of a store: equal lengths, the first Decayed elements with weight decay. The
+// gradients are sums over Accum micro-batches. Compute is the copy that kernels read, the same as Values when both
+// are float32.
+type OptimizerBufs struct {
+	Values, Compute, Grads, M, V Buf
+	Decayed, Accum               int
+}
+
+// A Backend runs instructions on one device. Everything else in this package is the same on all of them.
+type Backend interface {
+	Name() string
+	Activation() DType // storage of activations and of the weights that kernels read
+	Alloc(bytes int) (Memory, error)
+	Free(Memory)
+	Upload(dst Buf, src []float32) error
+	UploadTokens(dst Buf, src []int32) error
+	Download(dst []float32, src Buf) error
+	Compile(in *Instr) (Kernel, error)
+	Capture(ks []Kernel) (Kernel, error) // one kernel that runs all of them in order
+	Optimizer(b OptimizerBufs) (Optimizer, error)
+	Close() error
+}

@@ -1,0 +1,130 @@
+package graph
+
+import (
+	"fmt"
+	"math"
+	"unsafe"
+
+	"headroom/kernels/ref"
+)
+
+// CPU is the backend that runs on the cores of this machine, in float32.
+type CPU struct{}
+
+// NewCPU returns the CPU backend.
+func NewCPU() *CPU { return &CPU{} }
+
+func (*CPU) Name() string      { return "cpu" }
+func (*CPU) Activation() DType { return F32 }
+func (*CPU) Free(Memory)       {}
+func (*CPU) Close() error      { return nil }
+
+// hostMemory is 64-byte aligned memory of this process.
+type hostMemory []byte
+
+func (m hostMemory) Bytes() int { return len(m) }
+
+func (*CPU) Alloc(bytes int) (Memory, error) {
+	const line = 64
+	m := make([]byte, bytes+line)
+	skip := -int(uintptr(unsafe.Pointer(&m[0]))) & (line - 1)
+	return hostMemory(m[skip : skip+bytes : skip+bytes]), nil
+}
+
+// floats is a buffer as a slice, nil where it is missing.
+func floats(b Buf) []float32 {
+	if b.Missing() {
+		return nil
+	}
+	return unsafe.Slice((*float32)(unsafe.Pointer(&b.Mem.(hostMemory)[b.Off])), b.Len)
+}
+
+func tokens(b Buf) []int32 {
+	return unsafe.Slice((*int32)(unsafe.Pointer(&b.Mem.(hostMemory)[b.Off])), b.Len)
+}
+
+// hostBuf makes a buffer of a slice, without copying.
+func hostBuf(data any) Buf {
+	switch x := data.(type) {
+	case []float32:
+		return Buf{Mem: hostMemory(unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))), Len: len(x), Type: F32}
+	case []int32:
+		return Buf{Mem: hostMemory(unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))), Len: len(x), Type: I32}
+	case float32:
+		return hostBuf([]float32{x})
+	}
+	panic(fmt.Sprintf("graph: a %T is no buffer", data))
+}
+
+func (*CPU) Upload(dst Buf, src []float32) error {
+	copy(floats(dst), src)
+	return nil
+}
+
+func (*CPU) UploadTokens(dst Buf, src []int32) error {
+	copy(tokens(dst), src)
+	return nil
+}
+
+func (*CPU) Download(dst []float32, src Buf) error {
+	copy(dst, floats(src))
+	return nil
+}
+
+func (*CPU) Capture(ks []Kernel) (Kernel, error) {
+	return func() error {
+		for _, k := range ks {
+			if err := k(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
+}
+
+func (*CPU) Compile(in *Instr) (Kernel, error) {
+	run := cpuKernel(in)
+	return func() error {
+		run()
+		return nil
+	}, nil
+}
+
+// cpuOptimizer runs clipping and AdamW over the flat buffers.
+type cpuOptimizer struct {
+	norm  ref.SumSquares
+	sum   [1]float64
+	adamw ref.AdamW
+	accum float64
+	hyper Hyper
+}
+
+func (*CPU) Optimizer(b OptimizerBufs) (Optimizer, error) {
+	o := &cpuOptimizer{accum: float64(b.Accum)}
+	o.norm = ref.SumSquares{X: floats(b.Grads), Out: o.sum[:]}
+	o.adamw = ref.AdamW{W: floats(b.Values), G: floats(b.Grads), M: floats(b.M), V: floats(b.V), Decayed: b.Decayed}
+	return o, nil
+}
+
+func (o *cpuOptimizer) Set(h Hyper) error {
+	o.hyper = h
+	return nil
+}
+
+func (o *cpuOptimizer) Run() error {
+	h := o.hyper
+	o.norm.Run()
+	norm, _ := o.Norm()
+	scale := 1 / o.accum
+	if h.Clip > 0 && norm > h.Clip {
+		scale *= h.Clip / norm
+	}
+	o.adamw.Hyper = ref.AdamWHyper{
+		LR: h.LR, Beta1: h.Beta1, Beta2: h.Beta2, Eps: h.Eps, Decay: h.Decay, Scale: scale,
+		Correct1: 1 - math.Pow(h.Beta1, float64(h.Step)), Correct2: 1 - math.Pow(h.Beta2, float64(h.Step)),
+	}
+	o.adamw.Run()
+	return nil
+}
+
+func (o *cpuOptimizer) Norm() (float64, error) { return math.Sqrt(o.sum[0]) / o.accum, nil }

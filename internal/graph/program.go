@@ -1,0 +1,159 @@
+package graph
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"gorgonia.org/gorgonia"
+)
+
+// An executable is a compiled graph: its instructions, its arena and its inputs on the store's backend.
+type executable struct {
+	store  *Store
+	instrs []*Instr
+	arena  Arena
+	mem    []Memory
+	inputs map[string]Buf
+}
+
+// leaf finds the place of a parameter, or makes that of an input.
+func (e *executable) leaf(b *Builder) func(n *Node) (*Buf, error) {
+	return func(n *Node) (*Buf, error) {
+		kind, name, _ := strings.Cut(strings.TrimSuffix(n.Name(), fmt.Sprintf("#%d", b.salt)), ".")
+		if kind == "param" {
+			buf, err := e.store.view(e.store.compute, name)
+			if err == nil && buf.Len != n.Shape().TotalSize() {
+				err = fmt.Errorf("graph: parameter %s has %d elements in the store, %v in the graph", name, buf.Len, n.Shape())
+			}
+			return &buf, err
+		}
+		size := n.Shape().TotalSize()
+		mem, err := e.alloc(size * I32.Size())
+		buf := Buf{Mem: mem, Len: size, Type: I32}
+		e.inputs[name] = buf
+		return &buf, err
+	}
+}
+
+func (e *executable) alloc(bytes int) (Memory, error) {
+	mem, err := e.store.Backend.Alloc(bytes)
+	if err == nil {
+		e.mem = append(e.mem, mem)
+	}
+	return mem, err
+}
+
+// settle lays the plan out in an arena and binds its instructions.
+func (e *executable) settle(p *planner) error {
+	e.arena = p.layout()
+	mem, err := e.alloc(e.arena.Planned)
+	if err != nil {
+		return fmt.Errorf("graph: arena of %d MiB: %w", e.arena.Planned>>20, err)
+	}
+	e.instrs = p.bind(mem)
+	return nil
+}
+
+// compile makes one kernel of instructions.
+func (e *executable) compile(instrs []*Instr) (Kernel, error) {
+	ks := make([]Kernel, len(instrs))
+	for i, in := range instrs {
+		var err error
+		if ks[i], err = e.store.Backend.Compile(in); err != nil {
+			return nil, fmt.Errorf("graph: %v: %w", in, err)
+		}
+	}
+	return e.store.Backend.Capture(ks)
+}
+
+// Arena is the memory that activations need, with and without planning.
+func (e *executable) Arena() Arena { return e.arena }
+
+// SetTokens uploads an input by name.
+func (e *executable) SetTokens(name string, tokens []int32) error {
+	buf, ok := e.inputs[name]
+	if !ok {
+		return fmt.Errorf("graph: no input is named %s", name)
+	}
+	if len(tokens) != buf.Len {
+		return fmt.Errorf("graph: input %s takes %d tokens, not %d", name, buf.Len, len(tokens))
+	}
+	return e.store.Backend.UploadTokens(buf, tokens)
+}
+
+func (e *executable) free() {
+	for _, m := range e.mem {
+		e.store.Backend.Free(m)
+	}
+}
+
+// A Program runs a forward pass over the parameters of a store. It implements gorgonia.VM.
+type Program struct {
+	executable
+	run     Kernel
+	outputs []Buf
+}
+
+var _ gorgonia.VM = (*Program)(nil)
+
+// Compile builds a pass for B rows of T tokens and compiles it for the backend of the store. The nodes that build
+// returns are the program's outputs.
+func Compile(store *Store, B, T int, build func(b *Builder) []*Node) (*Program, error) {
+	var nodes []*Node
+	b, err := Build(B, T, func(b *Builder) error {
+		nodes = build(b)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	p := &Program{executable: executable{store: store, inputs: map[string]Buf{}}}
+	if err := p.plan(b, nodes); err != nil {
+		p.free()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Program) plan(b *Builder, nodes []*Node) error {
+	pl, err := lower(p.store.Backend.Activation(), nodes, p.leaf(b))
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		pl.of[n][0].root().kept = true
+	}
+	if err := p.settle(pl); err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		v := pl.of[n][0].root()
+		if v.fixed != nil {
+			p.outputs = append(p.outputs, *v.fixed)
+			continue
+		}
+		p.outputs = append(p.outputs, Buf{Mem: p.mem[len(p.mem)-1], Off: v.off, Len: v.len, Type: v.dtype})
+	}
+	p.run, err = p.compile(p.instrs)
+	return err
+}
+
+// RunAll runs the pass on the inputs set before.
+func (p *Program) RunAll() error { return p.run() }
+
+// Reset does nothing: a run starts from its inputs alone.
+func (p *Program) Reset() {}
+
+// Close frees the program's memory, not the store's.
+func (p *Program) Close() error {
+	p.free()
+	return nil
+}
+
+// Output copies output i of the last run to dst, which it grows as needed.
+func (p *Program) Output(i int, dst []float32) ([]float32, error) {
+	buf := p.outputs[i]
+	dst = slices.Grow(dst[:0], buf.Len)[:buf.Len]
+	return dst, p.store.Backend.Download(dst, buf)
+}

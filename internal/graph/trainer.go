@@ -1,0 +1,217 @@
+package graph
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"gorgonia.org/gorgonia"
+)
+
+// Stats is what a training step leaves behind.
+type Stats struct {
+	Loss     float64 // mean over the micro-batches
+	GradNorm float64 // global, before clipping
+}
+
+// A Trainer is one optimizer step as a unit: forward and backward over its micro-batches, clipping by the global norm
+// and AdamW. Nothing in it waits for the device until Step reads the loss.
+type Trainer struct {
+	executable
+	accum     int
+	first     Kernel // forward and backward of the first micro-batch, over the old gradients
+	next      Kernel // of the others, added to them
+	optimizer Optimizer
+	loss      Buf
+	read      [1]float32
+}
+
+// A Batch holds the inputs of one micro-batch by name.
+type Batch map[string][]int32
+
+// warmUp makes gorgonia hash its package-global constants once, before graphs are built in parallel.
+var warmUp = func() error {
+	b := NewBuilder(1, 1)
+	x := b.Param(Param{Name: "x", Shape: []int{1, 1, 1}})
+	_, err := gorgonia.Grad(b.Loss(x, b.Param(Param{Name: "w", Shape: []int{2, 1}}), b.Tokens("t"), 0), x)
+	return err
+}()
+
+// NewTrainer builds a loss for B rows of T tokens, differentiates it and compiles both for the backend of the store.
+// A step sums the gradients of accum micro-batches.
+func NewTrainer(store *Store, B, T, accum int, build func(b *Builder) *Node) (*Trainer, error) {
+	if warmUp != nil {
+		return nil, warmUp
+	}
+	if err := store.train(); err != nil {
+		return nil, err
+	}
+	var loss *Node
+	var names []string
+	var grads gorgonia.Nodes
+	b, err := Build(B, T, func(b *Builder) (err error) {
+		if loss = build(b); b.err != nil {
+			return nil
+		}
+		names, grads, err = gradients(b, loss)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	t := &Trainer{executable: executable{store: store, inputs: map[string]Buf{}}, accum: accum}
+	if err := t.plan(b, loss, names, grads); err != nil {
+		t.free()
+		return nil, err
+	}
+	return t, nil
+}
+
+// gradients differentiates loss by every parameter of the pass.
+func gradients(b *Builder, loss *Node) (names []string, grads gorgonia.Nodes, err error) {
+	for name := range b.params {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	wrt := make(gorgonia.Nodes, len(names))
+	for i, name := range names {
+		wrt[i] = b.params[name]
+	}
+	grads, err = gorgonia.Grad(loss, wrt...)
+	if err != nil && !errors.Is(err, errCollision) {
+		err = fmt.Errorf("graph: gradient: %w", err)
+	}
+	return names, grads, err
+}
+
+func (t *Trainer) plan(b *Builder, loss *Node, names []string, grads gorgonia.Nodes) error {
+	pl, err := lower(t.store.Backend.Activation(), append([]*Node{loss}, grads...), t.leaf(b))
+	if err != nil {
+		return err
+	}
+	result, err := t.alloc(F32.Size())
+	if err != nil {
+		return err
+	}
+	t.loss = Buf{Mem: result, Len: 1, Type: F32}
+	pl.result(pl.of[loss][0], t.loss, false)
+	readers := map[*value]int{}
+	for _, g := range grads {
+		readers[pl.of[g][0].root()]++
+	}
+	for i, name := range names {
+		view, err := t.store.view(t.store.grads, name)
+		if err != nil {
+			return err
+		}
+		v := pl.of[grads[i]][0]
+		pl.result(v, view, readers[v.root()] == 1)
+	}
+	if err := t.settle(pl); err != nil {
+		return err
+	}
+	return t.compileStep()
+}
+
+// result brings a value to a place outside the arena: by having its kernels write there, where direct says that it may
+// and they can, or else by a copy at the end.
+func (p *planner) result(v *value, to Buf, direct bool) {
+	v = v.root()
+	if direct && v.fixed == nil && v.first != nil && len(v.uses) == 0 && !v.kept && accumulates(v.first.attr, slices.Index(v.first.out, v)) {
+		v.fixed, v.dtype = &to, to.Type
+		return
+	}
+	v.kept = true
+	out := &value{len: to.Len, dtype: to.Type, fixed: &to}
+	s := &step{attr: Copy{N: to.Len}, in: []*value{v}, out: []*value{out}, outputs: 1, accumulate: make([]bool, 1)}
+	out.written(s, 0)
+	p.steps = append(p.steps, s)
+}
+
+// compileStep compiles the first micro-batch and the others, which add to every gradient and to the loss.
+func (t *Trainer) compileStep() (err error) {
+	if t.first, err = t.compile(t.instrs); err != nil {
+		return err
+	}
+	if t.accum > 1 {
+		if t.next, err = t.compile(t.accumulating()); err != nil {
+			return err
+		}
+	}
+	s := t.store
+	t.optimizer, err = s.Backend.Optimizer(OptimizerBufs{
+		Values: s.values, Compute: s.compute, Grads: s.grads, M: s.m, V: s.v, Decayed: s.decayed, Accum: t.accum,
+	})
+	return err
+}
+
+// accumulating is the program with every result added to what is there.
+func (t *Trainer) accumulating() []*Instr {
+	add := func(outs []Out) []Out {
+		outs = slices.Clone(outs)
+		for i, o := range outs {
+			if o.Mem == t.store.grads.Mem || o.Mem == t.loss.Mem {
+				outs[i].Accumulate = true
+			}
+		}
+		return outs
+	}
+	instrs := make([]*Instr, len(t.instrs))
+	for i, in := range t.instrs {
+		instrs[i] = &Instr{Attr: in.Attr, In: in.In, Out: add(in.Out), Aux: add(in.Aux)}
+	}
+	return instrs
+}
+
+// Step trains on the micro-batches, as many as the trainer was made for.
+func (t *Trainer) Step(batches []Batch, h Hyper) (Stats, error) {
+	if err := t.Gradients(batches); err != nil {
+		return Stats{}, err
+	}
+	if err := t.optimizer.Set(h); err != nil {
+		return Stats{}, err
+	}
+	if err := t.optimizer.Run(); err != nil {
+		return Stats{}, err
+	}
+	loss, err := t.Loss()
+	if err != nil {
+		return Stats{}, err
+	}
+	norm, err := t.optimizer.Norm()
+	return Stats{Loss: loss, GradNorm: norm}, err
+}
+
+// Gradients runs forward and backward only; the gradients are sums over the micro-batches.
+func (t *Trainer) Gradients(batches []Batch) error {
+	if len(batches) != t.accum {
+		return fmt.Errorf("graph: a step takes %d micro-batches, not %d", t.accum, len(batches))
+	}
+	for i, batch := range batches {
+		for name, tokens := range batch {
+			if err := t.SetTokens(name, tokens); err != nil {
+				return err
+			}
+		}
+		run := t.next
+		if i == 0 {
+			run = t.first
+		}
+		if err := run(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Loss is the mean loss of the last step's micro-batches.
+func (t *Trainer) Loss() (float64, error) {
+	err := t.store.Backend.Download(t.read[:], t.loss)
+	return float64(t.read[0]) / float64(t.accum), err
+}
+
+// Close frees the trainer's memory, not the store's.
+func (t *Trainer) Close() error {
+	t.free()
+	return nil
+}
