@@ -20,15 +20,15 @@ func (*CPU) Free(Memory)       {}
 func (*CPU) Close() error      { return nil }
 
 // hostMemory is 64-byte aligned memory of this process.
-type hostMemory []byte
+type hostMemory struct{ b []byte }
 
-func (m hostMemory) Bytes() int { return len(m) }
+func (m *hostMemory) Bytes() int { return len(m.b) }
 
 func (*CPU) Alloc(bytes int) (Memory, error) {
 	const line = 64
 	m := make([]byte, bytes+line)
 	skip := -int(uintptr(unsafe.Pointer(&m[0]))) & (line - 1)
-	return hostMemory(m[skip : skip+bytes : skip+bytes]), nil
+	return &hostMemory{m[skip : skip+bytes : skip+bytes]}, nil
 }
 
 // floats is a buffer as a slice, nil where it is missing.
@@ -36,20 +36,20 @@ func floats(b Buf) []float32 {
 	if b.Missing() {
 		return nil
 	}
-	return unsafe.Slice((*float32)(unsafe.Pointer(&b.Mem.(hostMemory)[b.Off])), b.Len)
+	return unsafe.Slice((*float32)(unsafe.Pointer(&b.Mem.(*hostMemory).b[b.Off])), b.Len)
 }
 
 func tokens(b Buf) []int32 {
-	return unsafe.Slice((*int32)(unsafe.Pointer(&b.Mem.(hostMemory)[b.Off])), b.Len)
+	return unsafe.Slice((*int32)(unsafe.Pointer(&b.Mem.(*hostMemory).b[b.Off])), b.Len)
 }
 
 // hostBuf makes a buffer of a slice, without copying.
 func hostBuf(data any) Buf {
 	switch x := data.(type) {
 	case []float32:
-		return Buf{Mem: hostMemory(unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))), Len: len(x), Type: F32}
+		return Buf{Mem: &hostMemory{unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))}, Len: len(x), Type: F32}
 	case []int32:
-		return Buf{Mem: hostMemory(unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))), Len: len(x), Type: I32}
+		return Buf{Mem: &hostMemory{unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))}, Len: len(x), Type: I32}
 	case float32:
 		return hostBuf([]float32{x})
 	}
