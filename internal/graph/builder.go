@@ -32,13 +32,15 @@ func (p Param) Size() int { return tensor.Shape(p.Shape).TotalSize() }
 //
 // Shapes that do not fit each other are a mistake of the caller, not of the input: they panic with both shapes.
 type Builder struct {
-	B, T int // rows and tokens a row
+	B, T      int  // rows and tokens a row
+	Recompute bool // a trainer runs blocks again in the backward pass instead of keeping their activations
 
-	g      *gorgonia.ExprGraph
-	salt   uint32
-	params map[string]*Node
-	inputs map[string]*Node
-	err    error
+	g          *gorgonia.ExprGraph
+	salt       uint32
+	params     map[string]*Node
+	inputs     map[string]*Node
+	boundaries []*Node
+	err        error
 }
 
 // NewBuilder starts an empty graph for batches of B rows of T tokens.
@@ -71,9 +73,10 @@ func (b *Builder) Tokens(name string) *Node {
 	return n
 }
 
-// input adds a leaf. Leaves of equal name, type and shape are one node to gorgonia, hence the name in the constructor.
+// input adds a leaf. Leaves of equal name, type and shape are one node to gorgonia, hence the name in the constructor. The
+// salt stands first, because two names whose hashes collide go on colliding whatever follows them.
 func (b *Builder) input(dt tensor.Dtype, name string, shape []int) *Node {
-	return gorgonia.NewTensor(b.g, dt, len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(fmt.Sprintf("%s#%d", name, b.salt)))
+	return gorgonia.NewTensor(b.g, dt, len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(fmt.Sprintf("%d#%s", b.salt, name)))
 }
 
 // apply adds an op, unless the pass has already failed.

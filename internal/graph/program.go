@@ -20,7 +20,7 @@ type executable struct {
 // leaf finds the place of a parameter, or makes that of an input.
 func (e *executable) leaf(b *Builder) func(n *Node) (*Buf, error) {
 	return func(n *Node) (*Buf, error) {
-		kind, name, _ := strings.Cut(strings.TrimSuffix(n.Name(), fmt.Sprintf("#%d", b.salt)), ".")
+		kind, name, _ := strings.Cut(strings.TrimPrefix(n.Name(), fmt.Sprintf("%d#", b.salt)), ".")
 		if kind == "param" {
 			buf, err := e.store.view(e.store.compute, name)
 			if err == nil && buf.Len != n.Shape().TotalSize() {

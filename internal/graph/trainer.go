@@ -89,6 +89,9 @@ func (t *Trainer) plan(b *Builder, loss *Node, names []string, grads gorgonia.No
 	if err != nil {
 		return err
 	}
+	if b.Recompute {
+		pl.recompute(b.boundaries, loss.ID())
+	}
 	result, err := t.alloc(F32.Size())
 	if err != nil {
 		return err
