@@ -1,0 +1,106 @@
+//go:build cuda
+
+#include "shim.h"
+
+// A build through cuda.mk links a libcuda.a of trampolines that has this function; a build against the driver's own
+// library, already loaded when the program starts, does not.
+__attribute__((weak)) int lazy_cuda_load(void);
+
+int cuda_load(void) { return lazy_cuda_load ? lazy_cuda_load() : 1; }
+
+CUresult cuda_init(void) { return cuInit(0); }
+
+const char *cuda_error(CUresult r) {
+	const char *s = 0;
+	return cuGetErrorString(r, &s) == CUDA_SUCCESS && s ? s : "unknown error";
+}
+
+CUresult launch(const launch_config *c, const void *args) {
+	CUresult r = cuCtxSetCurrent(c->context);
+	if (r != CUDA_SUCCESS)
+		return r;
+	CUlaunchAttribute attrs[2];
+	CUlaunchConfig config = {
+		.gridDimX = c->grid[0], .gridDimY = c->grid[1], .gridDimZ = c->grid[2],
+		.blockDimX = c->block, .blockDimY = 1, .blockDimZ = 1,
+		.sharedMemBytes = c->shared, .hStream = c->stream, .attrs = attrs,
+	};
+	if (c->cluster > 1) {
+		CUlaunchAttribute *a = &attrs[config.numAttrs++];
+		a->id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+		a->value.clusterDim.x = c->cluster;
+		a->value.clusterDim.y = a->value.clusterDim.z = 1;
+	}
+	if (c->overlap) {
+		CUlaunchAttribute *a = &attrs[config.numAttrs++];
+		a->id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+		a->value.programmaticStreamSerializationAllowed = 1;
+	}
+	void *params[] = {(void *)args};
+	return cuLaunchKernelEx(&config, c->function, params, 0);
+}
+
+CUresult argument_size(CUcontext context, CUfunction f, size_t *size) {
+	size_t offset;
+	CUresult r = cuCtxSetCurrent(context);
+	return r != CUDA_SUCCESS ? r : cuFuncGetParamInfo(f, 0, &offset, size);
+}
+
+CUresult set_shared(CUcontext context, CUfunction f, int bytes) {
+	CUresult r = cuCtxSetCurrent(context);
+	return r != CUDA_SUCCESS ? r : cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes);
+}
+
+CUresult host_alloc(CUcontext context, size_t bytes, void **p) {
+	CUresult r = cuCtxSetCurrent(context);
+	return r != CUDA_SUCCESS ? r : cuMemHostAlloc(p, bytes, CU_MEMHOSTALLOC_PORTABLE);
+}
+
+CUresult host_free(CUcontext context, void *p) {
+	CUresult r = cuCtxSetCurrent(context);
+	return r != CUDA_SUCCESS ? r : cuMemFreeHost(p);
+}
+
+CUresult capture_begin(CUcontext context, CUstream s) {
+	CUresult r = cuCtxSetCurrent(context);
+	return r != CUDA_SUCCESS ? r : cuStreamBeginCapture(s, CU_STREAM_CAPTURE_MODE_RELAXED);
+}
+
+CUresult capture_end(CUcontext context, CUstream s, CUgraphExec *exec) {
+	CUgraph graph = 0;
+	CUresult r = cuCtxSetCurrent(context);
+	if (r == CUDA_SUCCESS)
+		r = cuStreamEndCapture(s, &graph);
+	if (r == CUDA_SUCCESS)
+		r = cuGraphInstantiateWithFlags(exec, graph, 0);
+	if (graph)
+		cuGraphDestroy(graph);
+	return r;
+}
+
+CUresult graph_launch(CUcontext context, CUstream s, CUgraphExec exec) {
+	CUresult r = cuCtxSetCurrent(context);
+	return r != CUDA_SUCCESS ? r : cuGraphLaunch(exec, s);
+}
+
+CUresult graph_free(CUcontext context, CUgraphExec exec) {
+	CUresult r = cuCtxSetCurrent(context);
+	return r != CUDA_SUCCESS ? r : cuGraphExecDestroy(exec);
+}
+
+CUresult encode_tiled(CUtensorMap *map, int type, int rank, CUdeviceptr base, const cuuint64_t *dims, const cuuint64_t *strides,
+	const cuuint32_t *box, int swizzle) {
+	_Alignas(64) CUtensorMap aligned; // the caller's copy may lie anywhere
+	const cuuint32_t ones[5] = {1, 1, 1, 1, 1};
+	CUresult r = cuTensorMapEncodeTiled(&aligned, type, rank, (void *)base, dims, strides, box, ones, CU_TENSOR_MAP_INTERLEAVE_NONE,
+		swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+	*map = aligned;
+	return r;
+}
+
+CUresult blocks_per_sm(CUcontext context, CUfunction f, int block, size_t shared, int *n) {
+	CUresult r = cuCtxSetCurrent(context);
+	return r != CUDA_SUCCESS ? r : cuOccupancyMaxActiveBlocksPerMultiprocessor(n, f, block, shared);
+}
+
+CUresult function_attribute(CUfunction f, int attribute, int *value) { return cuFuncGetAttribute(value, attribute, f); }

@@ -1,0 +1,28 @@
+// The calls that gorgonia.org/cu lacks. Each sets its context first, so that the calling goroutine's thread does not matter.
+#include <cuda.h>
+#include <stddef.h>
+
+typedef struct {
+	CUcontext context;
+	CUstream stream;
+	CUfunction function;
+	unsigned grid[3], block, shared, cluster;
+	int overlap; // programmatic dependent launch
+} launch_config;
+
+int cuda_load(void); // 1: the driver's library is there, 0: it is not
+CUresult cuda_init(void);
+const char *cuda_error(CUresult);
+CUresult launch(const launch_config *, const void *args); // for kernels of one parameter, a struct
+CUresult argument_size(CUcontext, CUfunction, size_t *);  // of that struct; CUDA_ERROR_NOT_FOUND from drivers that cannot say
+CUresult set_shared(CUcontext, CUfunction, int bytes);
+CUresult host_alloc(CUcontext, size_t bytes, void **p);
+CUresult host_free(CUcontext, void *p);
+CUresult capture_begin(CUcontext, CUstream);
+CUresult capture_end(CUcontext, CUstream, CUgraphExec *);
+CUresult graph_launch(CUcontext, CUstream, CUgraphExec);
+CUresult graph_free(CUcontext, CUgraphExec);
+CUresult encode_tiled(CUtensorMap *, int type, int rank, CUdeviceptr base, const cuuint64_t *dims, const cuuint64_t *strides,
+	const cuuint32_t *box, int swizzle);
+CUresult blocks_per_sm(CUcontext, CUfunction, int block, size_t shared, int *n);
+CUresult function_attribute(CUfunction, int attribute, int *value);
