@@ -449,4 +449,3 @@ func collidingNames(t *testing.T) (string, string) {
 	t.Fatal("no collision found")
 	return "", ""
 }
-
