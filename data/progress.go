@@ -1,0 +1,82 @@
+package data
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// progress tells how far Prepare is, in bytes of its files as they lie on disk.
+type progress struct {
+	mu           sync.Mutex
+	out          io.Writer
+	bar          *progressbar.ProgressBar // on a terminal
+	total, read  int64
+	tokens       int64
+	began, spoke time.Time
+}
+
+// every is the time between two lines where there is no terminal.
+const every = 5 * time.Second
+
+func newProgress(out io.Writer, files []string, skipped int) *progress {
+	if out == nil {
+		out = io.Discard
+	}
+	p := &progress{out: out, began: time.Now(), spoke: time.Now()}
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil {
+			p.total += info.Size()
+		}
+	}
+	if skipped > 0 {
+		fmt.Fprintf(out, "prepare: passed over %d binary files\n", skipped)
+	}
+	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		p.bar = progressbar.NewOptions64(p.total, progressbar.OptionSetWriter(out), progressbar.OptionSetDescription("prepare"),
+			progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+	}
+	return p
+}
+
+// Write counts bytes read.
+func (p *progress) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.read += int64(len(b))
+	if p.bar != nil {
+		_ = p.bar.Set64(min(p.read, p.total)) // a bar that cannot be drawn is no reason to stop
+	} else if time.Since(p.spoke) >= every {
+		p.spoke = time.Now()
+		fmt.Fprintf(p.out, "prepare: %.1f of %.1f MB read, %.1f M tokens\n", float64(p.read)/1e6, float64(p.total)/1e6, float64(p.tokens)/1e6)
+	}
+	return len(b), nil
+}
+
+// wrote counts tokens written.
+func (p *progress) wrote(tokens int64) {
+	p.mu.Lock()
+	p.tokens += tokens
+	p.mu.Unlock()
+}
+
+// done ends the bar and says what was made.
+func (p *progress) done(m Meta, err error) {
+	if p.bar != nil {
+		_ = p.bar.Clear()
+	}
+	if err != nil {
+		return
+	}
+	seconds := time.Since(p.began).Seconds()
+	fmt.Fprintf(p.out, "prepare: %d documents, %d tokens in %d shards, %.1f MB of text in %.1f s, %.1f MB/s\n",
+		m.Documents, m.Tokens, len(m.Shards), float64(m.Bytes)/1e6, seconds, float64(m.Bytes)/1e6/seconds)
+	if m.Skipped > 0 {
+		fmt.Fprintf(p.out, "prepare: left out %d bad lines\n", m.Skipped)
+	}
+}

@@ -1,0 +1,159 @@
+package data
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/tiktoken-go/tokenizer/codec"
+)
+
+// endOfText is how the token that begins each document is shown. The same words inside a document are ordinary text.
+const endOfText = "<|endoftext|>"
+
+// A Tokenizer turns text into token ids and back. It may be used by several goroutines at once.
+type Tokenizer struct {
+	Name      string
+	Vocab     int // ids are 0..Vocab-1, special ones included
+	EndOfText int32
+
+	split  func(scanner, []byte) int // nil: one id per byte
+	codec  *codec.Codec
+	idle   chan *memo
+	pieces func() [][]byte // by id
+}
+
+// TokenizerNames lists what NewTokenizer accepts.
+func TokenizerNames() []string { return []string{"bytes", "gpt2", "cl100k", "o200k"} }
+
+// NewTokenizer returns a tokenizer by name. "bytes" has the 256 byte values and end-of-text; "gpt2", "cl100k" and
+// "o200k" have their published vocabularies, special tokens included.
+func NewTokenizer(name string) (*Tokenizer, error) {
+	t := &Tokenizer{Name: name}
+	switch name {
+	case "bytes":
+		t.Vocab, t.EndOfText = 257, 256
+		return t, nil
+	case "gpt2":
+		t.Vocab, t.EndOfText, t.codec, t.split = 50257, 50256, codec.NewR50kBase(), scanner.gpt2
+	case "cl100k":
+		t.Vocab, t.EndOfText, t.codec, t.split = 100277, 100257, codec.NewCl100kBase(), scanner.cl100k
+	case "o200k":
+		t.Vocab, t.EndOfText, t.codec, t.split = 200019, 199999, codec.NewO200kBase(), scanner.o200k
+	default:
+		return nil, fmt.Errorf("data: tokenizer %q: must be one of %s", name, strings.Join(TokenizerNames(), ", "))
+	}
+	t.idle = make(chan *memo, runtime.NumCPU())
+	t.pieces = sync.OnceValue(t.decodePieces)
+	return t, nil
+}
+
+// Append appends the ids of a text. Nothing in the text becomes a special token. The published vocabularies are
+// defined on UTF-8: for them each byte that is not part of a valid rune is read as U+FFFD; "bytes" keeps every byte.
+func (t *Tokenizer) Append(ids []int32, text []byte) []int32 {
+	if t.split == nil {
+		for _, b := range text {
+			ids = append(ids, int32(b))
+		}
+		return ids
+	}
+	if !utf8.Valid(text) {
+		text = []byte(string([]rune(string(text))))
+	}
+	m := t.borrow()
+	c := scanner{planeClasses()}
+	for len(text) > 0 {
+		n := t.split(c, text)
+		ids = m.append(ids, text[:n])
+		text = text[n:]
+	}
+	t.giveBack(m)
+	return ids
+}
+
+// Decode returns the text of ids. End-of-text is written as <|endoftext|>.
+func (t *Tokenizer) Decode(ids []int32) ([]byte, error) {
+	var text []byte
+	for i, id := range ids {
+		switch {
+		case id == t.EndOfText:
+			text = append(text, endOfText...)
+		case t.codec == nil && 0 <= id && id < 256:
+			text = append(text, byte(id))
+		case t.codec != nil && 0 <= id && int(id) < t.Vocab && t.pieces()[id] != nil:
+			text = append(text, t.pieces()[id]...)
+		default:
+			return nil, fmt.Errorf("data: id %d at position %d is no token of %s", id, i, t.Name)
+		}
+	}
+	return text, nil
+}
+
+func (t *Tokenizer) decodePieces() [][]byte {
+	pieces := make([][]byte, t.Vocab)
+	for id := range pieces {
+		if s, err := t.codec.Decode([]uint{uint(id)}); err == nil { // special and unused ids have no text
+			pieces[id] = []byte(s)
+		}
+	}
+	return pieces
+}
+
+func (t *Tokenizer) borrow() *memo {
+	select {
+	case m := <-t.idle:
+		return m
+	default:
+		return &memo{codec: t.codec, known: make(map[string]span)}
+	}
+}
+
+func (t *Tokenizer) giveBack(m *memo) {
+	select {
+	case t.idle <- m:
+	default:
+	}
+}
+
+// A memo remembers the ids of pre-tokens, for one goroutine. Text repeats its words: the library's merge loop runs for
+// the few percent that are new.
+type memo struct {
+	codec *codec.Codec
+	known map[string]span
+	ids   []int32
+}
+
+type span struct{ start, end uint32 }
+
+const (
+	memoWords = 1 << 18 // about 25 MB for each core
+	memoBytes = 64      // longer pre-tokens hardly ever come back
+)
+
+func (m *memo) append(ids []int32, piece []byte) []int32 {
+	if at, ok := m.known[string(piece)]; ok {
+		return append(ids, m.ids[at.start:at.end]...)
+	}
+	// A pre-token is split off its own text again as a whole, so the library may be given it alone.
+	word := string(piece)
+	merged, _, err := m.codec.Encode(word)
+	if err != nil {
+		panic(fmt.Sprintf("data: %s: %v", m.codec.GetName(), err)) // it fails only on a time limit nobody sets
+	}
+	start := len(ids)
+	for _, id := range merged {
+		ids = append(ids, int32(id))
+	}
+	if len(word) <= memoBytes {
+		if len(m.known) == memoWords {
+			clear(m.known)
+			m.ids = m.ids[:0]
+		}
+		from := uint32(len(m.ids))
+		m.ids = append(m.ids, ids[start:]...)
+		m.known[word] = span{from, uint32(len(m.ids))}
+	}
+	return ids
+}
