@@ -1,0 +1,87 @@
+package ref
+
+import "math"
+
+// A tile of scores is at most tileQ queries by tileK keys.
+const (
+	tileQ = 64
+	tileK = 64
+)
+
+// An Attention is causal attention o = softmax(Scale·q·kᵀ)·v with online softmax over tiles of keys.
+// Q [B,T,H,P+R]; a key is P words at K[((b·T+t)·G+g)·KStride] and the R words KRope[b,t] that all heads share;
+// a value is Dv words at V[((b·T+t)·G+g)·VStride]; head h reads group h/(H/G). O [B,T,H,Dv]; LSE [B,H,T] = log Σ exp.
+type Attention struct {
+	B, T, H, G, P, R, Dv int
+	Scale                float32
+	Q, K, V, KRope       []float32
+	KStride, VStride     int
+	O, LSE               []float32
+}
+
+// Run executes the kernel on all cores.
+func (k *Attention) Run() { parallel(k, k.B*k.H, 1) }
+
+func (k *Attention) span(w *worker, lo, hi int) {
+	E := k.P + k.R
+	scratch := w.floats(k.T*E + tileQ*tileK + 2*tileQ)
+	keys, s, m, l := scratch[:k.T*E], scratch[k.T*E:], scratch[k.T*E+tileQ*tileK:], scratch[k.T*E+tileQ*tileK+tileQ:]
+	for u := lo; u < hi; u++ {
+		b, h := u/k.H, u%k.H
+		k.packKeys(keys, b, h/(k.H/k.G))
+		for i := 0; i < k.T; i += tileQ {
+			k.queries(keys, s, m, l, b, h, i, min(tileQ, k.T-i))
+		}
+	}
+}
+
+// packKeys joins the two parts of each key of a group: keys [T, P+R].
+func (k *Attention) packKeys(keys []float32, b, g int) {
+	E := k.P + k.R
+	for t := range k.T {
+		row := keys[t*E : (t+1)*E]
+		copy(row[:k.P], k.K[((b*k.T+t)*k.G+g)*k.KStride:])
+		if k.R > 0 {
+			copy(row[k.P:], k.KRope[(b*k.T+t)*k.R:])
+		}
+	}
+}
+
+// queries runs nq queries of one head from row i over all their keys; m and l are the running maximum and sum.
+func (k *Attention) queries(keys, s, m, l []float32, b, h, i, nq int) {
+	E, g := k.P+k.R, h/(k.H/k.G)
+	q, o := k.Q[((b*k.T+i)*k.H+h)*E:], k.O[((b*k.T+i)*k.H+h)*k.Dv:]
+	for r := range nq {
+		m[r], l[r] = float32(math.Inf(-1)), 0
+	}
+	for j := 0; j < i+nq; j += tileK {
+		nk := min(tileK, i+nq-j)
+		v := k.V[((b*k.T+j)*k.G+g)*k.VStride:]
+		sgemm(false, true, nq, nk, E, q, k.H*E, keys[j*E:], E, 0, s, tileK) // [nq, nk]
+		for r := range nq {
+			k.softmax(s[r*tileK:][:nk], min(nk, i+r-j+1), o[r*k.H*k.Dv:][:k.Dv], &m[r], &l[r], j > 0)
+		}
+		sgemm(false, false, nq, k.Dv, nk, s, tileK, v, k.G*k.VStride, min(float32(j), 1), o, k.H*k.Dv) // [nq, Dv]
+	}
+	for r := range nq {
+		vec.scale(o[r*k.H*k.Dv:][:k.Dv], 1/l[r])
+		k.LSE[(b*k.H+h)*k.T+i+r] = m[r] + float32(math.Log(float64(l[r])))
+	}
+}
+
+// softmax turns a row of scores into exp(score - m), of which the first n count, and rescales what was summed before.
+func (k *Attention) softmax(s []float32, n int, o []float32, m, l *float32, rescale bool) {
+	if n <= 0 {
+		clear(s)
+		return
+	}
+	top := max(*m, k.Scale*vec.max(s[:n]))
+	if rescale && top > *m {
+		a := float32(math.Exp(float64(*m - top)))
+		*l *= a
+		vec.scale(o, a)
+	}
+	*m = top
+	*l += vec.exp(s[:n], s[:n], k.Scale, -top)
+	clear(s[n:])
+}
