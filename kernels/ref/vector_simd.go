@@ -2,5 +2,29 @@
 
 package ref
 
+import "simd/archsimd"
+
 // vectors lists the implementations that this machine can run, the best one last.
-func vectors() []vector { return []vector{scalar} }
+func vectors() []vector {
+	all := []vector{scalar}
+	if archsimd.X86.AVX2() && archsimd.X86.FMA() {
+		all = append(all, avx2)
+	}
+	if archsimd.X86.AVX512() {
+		all = append(all, avx512)
+	}
+	return all
+}
+
+// The exponential: the range in which 2^n is a normal number, ln 2 in two parts, and a minimax polynomial of degree 6.
+const (
+	expLow  = -87.33
+	expHigh = 88.7
+	ln2High = 0.693359375
+	ln2Low  = -2.12194440e-4
+	expC2   = 0.5000002235
+	expC3   = 0.1666657667
+	expC4   = 0.0416591259
+	expC5   = 0.008363232884
+	expC6   = 0.001442001675
+)
