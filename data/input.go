@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -204,13 +206,18 @@ func readText(path string, r io.Reader, emit func(block) error) error {
 	first := true
 	var rest []byte
 	for {
-		buf := make([]byte, len(rest)+blockBytes)
+		buf := make([]byte, len(rest)+max(len(rest), blockBytes))
 		n := copy(buf, rest)
-		m, err := io.ReadFull(r, buf[n:])
-		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		var err error
+		for n < len(buf) && err == nil { // io.ReadFull would hide a truncated gzip file, whose error is its own
+			var m int
+			m, err = r.Read(buf[n:])
+			n += m
+		}
+		if err != nil && err != io.EOF {
 			return fmt.Errorf("data: %s: %w", path, err)
 		}
-		buf = buf[:n+m]
+		buf = buf[:n]
 		if first && bytes.IndexByte(buf[:min(len(buf), sniffBytes)], 0) >= 0 {
 			return fmt.Errorf("data: %s: holds a zero byte, so it is no text", path)
 		}
@@ -231,13 +238,24 @@ func readText(path string, r io.Reader, emit func(block) error) error {
 	}
 }
 
-// cutText returns the last place where text may be cut: between a letter and a space before a letter, where every
-// pattern ends one pre-token and begins the next. 0 where there is none.
+// cutText returns the last place where text may be cut, 0 where there is none: between a letter and a space before a
+// letter, or behind a lone line end between two runes that are no space. There every pattern ends a pre-token and
+// begins the next.
 func cutText(text []byte) int {
 	letter := func(b byte) bool { return 'a' <= b|0x20 && b|0x20 <= 'z' }
 	for i := len(text) - 2; i > 0; i-- {
-		if text[i] == ' ' && letter(text[i-1]) && letter(text[i+1]) {
-			return i
+		switch text[i] {
+		case ' ':
+			if letter(text[i-1]) && letter(text[i+1]) {
+				return i
+			}
+		case '\n':
+			before, _ := utf8.DecodeLastRune(text[:i])
+			after, _ := utf8.DecodeRune(text[i+1:])
+			// o200k reads line ends and slashes behind a punctuation mark as one
+			if !unicode.IsSpace(before) && !unicode.IsSpace(after) && after != '/' && utf8.FullRune(text[i+1:]) {
+				return i + 1
+			}
 		}
 	}
 	return 0
