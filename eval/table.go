@@ -1,0 +1,165 @@
+package eval
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Text is the comparison for a terminal: aligned columns.
+func (c *Comparison) Text() string {
+	var s strings.Builder
+	c.write(&s, plain)
+	return s.String()
+}
+
+// Markdown is the comparison with Markdown tables.
+func (c *Comparison) Markdown() string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "# %s\n\n", c.Name)
+	c.write(&s, markdown)
+	return s.String()
+}
+
+// write puts down the measurements, then the differences, then what failed.
+func (c *Comparison) write(s *strings.Builder, table func(*strings.Builder, [][]string)) {
+	table(s, c.measured())
+	if rows, seeds := c.differences(); len(rows) > 1 {
+		fmt.Fprintf(s, "\nDifference in perplexity to %s, paired by seed", c.Baseline)
+		if seeds > 1 {
+			s.WriteString(" (95% interval; p after Holm's correction over the arms)")
+		}
+		s.WriteString(":\n\n")
+		table(s, rows)
+	}
+	for _, a := range c.Arms {
+		for _, f := range a.Failures {
+			fmt.Fprintf(s, "\n%s, seed %d, failed: %s\n", a.Name, f.Seed, f.Reason)
+		}
+	}
+}
+
+func (c *Comparison) measured() [][]string {
+	head := []string{"arm", "attention", "parameters", "cache B/token/layer"}
+	for _, set := range c.Sets {
+		head = append(head, "perplexity "+set)
+	}
+	rows := [][]string{append(head, "tokens/s")}
+	for _, a := range c.Arms {
+		row := []string{a.Name, a.Attention, thousands(a.Parameters), thousands(a.CacheBytes)}
+		for _, set := range c.Sets {
+			row = append(row, a.Perplexity[set].String())
+		}
+		speed := "-"
+		if a.TokensPerSecond.N > 0 {
+			speed = thousands(int64(a.TokensPerSecond.Mean))
+		}
+		if len(a.Failures) > 0 {
+			row[0] += fmt.Sprintf(" (%d failed)", len(a.Failures))
+		}
+		rows = append(rows, append(row, speed))
+	}
+	return rows
+}
+
+// differences has one row for each arm but the baseline, and the largest number of seeds in any of them.
+func (c *Comparison) differences() (rows [][]string, seeds int) {
+	rows = [][]string{append([]string{"arm"}, c.Sets...)}
+	for _, a := range c.Arms {
+		if a.Name == c.Baseline {
+			continue
+		}
+		row := []string{a.Name}
+		for _, set := range c.Sets {
+			d := a.Difference[set]
+			row = append(row, d.String())
+			seeds = max(seeds, d.N)
+		}
+		rows = append(rows, row)
+	}
+	return rows, seeds
+}
+
+// String is the mean with its interval, or the mean alone where there is one value.
+func (e Estimate) String() string {
+	switch e.N {
+	case 0:
+		return "-"
+	case 1:
+		return fmt.Sprintf("%.3f", e.Mean)
+	}
+	return fmt.Sprintf("%.3f ± %.3f", e.Mean, e.Half)
+}
+
+// String says what the pairs show, and no more than that.
+func (d Difference) String() string {
+	switch {
+	case d.N == 0:
+		return "-"
+	case d.N == 1:
+		return fmt.Sprintf("%+.3f (one seed: no interval)", d.Mean)
+	case !d.Found():
+		return fmt.Sprintf("no difference found: %+.3f ± %.3f, p %.2g; %d seeds resolve %.2g", d.Mean, d.Half, d.P, d.N, d.Smallest)
+	}
+	return fmt.Sprintf("%+.3f ± %.3f, p %.2g", d.Mean, d.Half, d.P)
+}
+
+// plain aligns columns: words to the left, the first row included, numbers to the right.
+func plain(s *strings.Builder, rows [][]string) {
+	width := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			width[i] = max(width[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell))
+			if numeric(rows, i) {
+				cell = pad + cell
+			} else {
+				cell += pad
+			}
+			line.WriteString(cell + "  ")
+		}
+		s.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+}
+
+func markdown(s *strings.Builder, rows [][]string) {
+	for i, row := range rows {
+		s.WriteString("| " + strings.Join(row, " | ") + " |\n")
+		if i > 0 {
+			continue
+		}
+		for column := range row {
+			if numeric(rows, column) {
+				s.WriteString("| ---: ")
+			} else {
+				s.WriteString("| --- ")
+			}
+		}
+		s.WriteString("|\n")
+	}
+}
+
+// numeric says that a column holds nothing but numbers below its head.
+func numeric(rows [][]string, column int) bool {
+	for _, row := range rows[1:] {
+		if strings.Trim(row[column], "0123456789.,± -") != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// thousands writes 183454464 as 183,454,464.
+func thousands(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	for i := len(digits) - 3; i > 0 && digits[i-1] != '-'; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}
