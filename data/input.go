@@ -270,7 +270,7 @@ func parseLine(line []byte, field string) (text string, ok bool, err error) {
 	if err := json.Unmarshal(line, &object); err != nil {
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) {
-			return "", false, fmt.Errorf("must be a JSON object, is a %s", wrong.Value)
+			return "", false, fmt.Errorf("must be a JSON object, not %s", wrong.Value)
 		}
 		return "", false, fmt.Errorf("no JSON: %w", err)
 	}

@@ -131,7 +131,7 @@ func TestPrepareRefuses(t *testing.T) {
 		want string
 	}{
 		{Options{Inputs: []string{at("bad.jsonl")}}, "data: " + at("bad.jsonl") + ":3: no JSON: "},
-		{Options{Inputs: []string{at("list.jsonl")}}, ":1: must be a JSON object, is a array"},
+		{Options{Inputs: []string{at("list.jsonl")}}, ":1: must be a JSON object, not array"},
 		{Options{Inputs: []string{at("field.jsonl")}}, `field.jsonl:1: no field "text"`},
 		{Options{Inputs: []string{at("bad.jsonl")}, TextField: "body"}, `bad.jsonl:1: no field "body"`},
 		{Options{Inputs: []string{at("number.jsonl")}}, `number.jsonl:1: field "text" must be a string`},
