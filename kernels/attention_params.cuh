@@ -1,0 +1,30 @@
+// Causal attention for training. Every kernel of attention_*.cu takes this one struct by value. The key of head h is P
+// columns of K, of group g = h / (H/G), followed by R columns of KRope, which all heads share; the value is Dv columns of
+// V. K and V may overlap (tied): then dV receives both gradients in its first P columns and dK is not written.
+#pragma once
+#include "mma.cuh"
+
+template <typename E> struct AttentionParams {
+	const E *q;         // [B, T, H, P+R]
+	const E *k;         // [B, T, G, kStride], the first P columns
+	const E *v;         // [B, T, G, vStride], the first Dv columns
+	const E *kRope;     // [B, T, R]
+	E *o;               // [B, T, H, Dv]
+	float *lse;         // [B, H, T], natural logarithm
+	const E *dO;        // [B, T, H, Dv]
+	E *dQ;              // [B, T, H, P+R]
+	E *dK;              // as k
+	E *dV;              // as v
+	E *dKRope;          // [B, T, R]
+	float2 *stats;      // [B, H, Tp], Tp = T rounded up to 64: { -lse·log2(e), Σ dO·O }, { -inf, 0 } past T
+	float *ropeParts;   // [B, G, T, R]: dKRope before the sum over groups
+	int *queue;         // 2 zeros, which every launch leaves zero
+	int B, T, H, G, P, R, Dv, kStride, vStride;
+	int tied;
+	int chunk;          // heads (groups, for dK and dV) that walk the sequence together, so that their rows stay in L2
+	float scale;
+};
+
+constexpr float LOG2E = 1.4426950408889634f, LN2 = 0.6931471805599453f;
+
+__device__ __forceinline__ int paddedT(int T) { return (T + 63) / 64 * 64; }
