@@ -22,12 +22,14 @@ func all8(a float32) f8    { return archsimd.BroadcastFloat32x8(a) }
 func sum8(x f8) float32 {
 	var l [4]float32
 	x.GetLo().Add(x.GetHi()).Store(&l)
+	archsimd.ClearAVXUpperBits()
 	return (l[0] + l[2]) + (l[1] + l[3])
 }
 
 func lanes8(x f8) float32 {
 	var l [4]float32
 	x.GetLo().Max(x.GetHi()).Store(&l)
+	archsimd.ClearAVXUpperBits()
 	return max(l[0], l[1], l[2], l[3])
 }
 
@@ -37,6 +39,7 @@ func add8(out, x, y []float32) {
 	for ; i+8 <= len(out); i += 8 {
 		load8(x[i:]).Add(load8(y[i:])).StoreSlice(out[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 	scalar.add(out[i:], x[i:], y[i:])
 }
 
@@ -46,6 +49,7 @@ func scale8(x []float32, a float32) {
 	for ; i+8 <= len(x); i += 8 {
 		load8(x[i:]).Mul(va).StoreSlice(x[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 	scalar.scale(x[i:], a)
 }
 
@@ -73,6 +77,7 @@ func squares8(x []float32) float64 {
 	}
 	var lanes [4]float64
 	s.Add(t).Store(&lanes)
+	archsimd.ClearAVXUpperBits()
 	sum := scalar.squares(x[i:])
 	for _, v := range lanes {
 		sum += v
@@ -124,6 +129,7 @@ func ds8(dp, p []float32, delta, a float32) {
 		d := archsimd.LoadFloat32x8SlicePart(dp[i:]).Sub(vd)
 		d.Mul(archsimd.LoadFloat32x8SlicePart(p[i:]).Mul(va)).StoreSlicePart(dp[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 }
 
 func norm8(y, x, w []float32, r float32) {
@@ -133,6 +139,7 @@ func norm8(y, x, w []float32, r float32) {
 	for ; i+8 <= len(y); i += 8 {
 		load8(x[i:]).Mul(vr).Mul(load8(w[i:])).StoreSlice(y[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 	scalar.norm(y[i:], x[i:], w[i:], r)
 }
 
@@ -155,6 +162,7 @@ func dnorm8(dx, dw, x, w, dy []float32, r, c float32) {
 		d.MulAdd(load8(w[i:]), vx.MulAdd(vc, load8(dx[i:]))).StoreSlice(dx[i:])
 		d.MulAdd(vx, load8(dw[i:])).StoreSlice(dw[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 	scalar.dnorm(dx[i:], dw[i:], x[i:], w[i:], dy[i:], r, c)
 }
 
@@ -171,6 +179,7 @@ func rotate8(y, x, cos, sin []float32, sign float32) {
 		a.Mul(c).Sub(b.Mul(s)).StoreSlice(y[i:])
 		b.Mul(c).Add(a.Mul(s)).StoreSlice(y2[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 }
 
 func gate8(y, g, u, e []float32) {
@@ -180,6 +189,7 @@ func gate8(y, g, u, e []float32) {
 	for ; i+8 <= len(y); i += 8 {
 		load8(g[i:]).Mul(load8(u[i:])).Div(load8(e[i:]).Add(one)).StoreSlice(y[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 	scalar.gate(y[i:], g[i:], u[i:], e[i:])
 }
 
@@ -193,6 +203,7 @@ func dgate8(dg, du, g, u, dy, e []float32) {
 		d.Mul(vg).StoreSlice(du[i:])
 		d.Mul(vu).Mul(one.Sub(s).MulAdd(vg, one)).StoreSlice(dg[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 	scalar.dgate(dg[i:], du[i:], g[i:], u[i:], dy[i:], e[i:])
 }
 
@@ -209,5 +220,6 @@ func adamw8(w, g, m, v []float32, h *adamwStep, keep float32) {
 		vv.StoreSlice(v[i:])
 		load8(w[i:]).Mul(vk).Sub(vm.Mul(lr).Div(vv.Sqrt().MulAdd(root, eps))).StoreSlice(w[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 	scalar.adamw(w[i:], g[i:], m[i:], v[i:], h, keep)
 }

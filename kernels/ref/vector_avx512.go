@@ -26,6 +26,7 @@ func add16(out, x, y []float32) {
 	for ; i+16 <= len(out); i += 16 {
 		load16(x[i:]).Add(load16(y[i:])).StoreSlice(out[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 	scalar.add(out[i:], x[i:], y[i:])
 }
 
@@ -35,6 +36,7 @@ func scale16(x []float32, a float32) {
 	for ; i+16 <= len(x); i += 16 {
 		load16(x[i:]).Mul(va).StoreSlice(x[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 	scalar.scale(x[i:], a)
 }
 
@@ -62,6 +64,7 @@ func squares16(x []float32) float64 {
 	}
 	var lanes [8]float64
 	s.Add(t).Store(&lanes)
+	archsimd.ClearAVXUpperBits()
 	sum := scalar.squares(x[i:])
 	for _, v := range lanes {
 		sum += v
@@ -122,6 +125,7 @@ func ds16(dp, p []float32, delta, a float32) {
 		d := archsimd.LoadFloat32x16SlicePart(dp[i:]).Sub(vd)
 		d.Mul(archsimd.LoadFloat32x16SlicePart(p[i:]).Mul(va)).StoreSlicePart(dp[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 }
 
 func norm16(y, x, w []float32, r float32) {
@@ -131,6 +135,7 @@ func norm16(y, x, w []float32, r float32) {
 	for ; i+16 <= len(y); i += 16 {
 		load16(x[i:]).Mul(vr).Mul(load16(w[i:])).StoreSlice(y[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 	scalar.norm(y[i:], x[i:], w[i:], r)
 }
 
@@ -153,6 +158,7 @@ func dnorm16(dx, dw, x, w, dy []float32, r, c float32) {
 		d.MulAdd(load16(w[i:]), vx.MulAdd(vc, load16(dx[i:]))).StoreSlice(dx[i:])
 		d.MulAdd(vx, load16(dw[i:])).StoreSlice(dw[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 	scalar.dnorm(dx[i:], dw[i:], x[i:], w[i:], dy[i:], r, c)
 }
 
@@ -169,6 +175,7 @@ func rotate16(y, x, cos, sin []float32, sign float32) {
 		a.Mul(c).Sub(b.Mul(s)).StoreSlice(y[i:])
 		b.Mul(c).Add(a.Mul(s)).StoreSlice(y2[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 }
 
 func gate16(y, g, u, e []float32) {
@@ -178,6 +185,7 @@ func gate16(y, g, u, e []float32) {
 	for ; i+16 <= len(y); i += 16 {
 		load16(g[i:]).Mul(load16(u[i:])).Div(load16(e[i:]).Add(one)).StoreSlice(y[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 	scalar.gate(y[i:], g[i:], u[i:], e[i:])
 }
 
@@ -191,6 +199,7 @@ func dgate16(dg, du, g, u, dy, e []float32) {
 		d.Mul(vg).StoreSlice(du[i:])
 		d.Mul(vu).Mul(one.Sub(s).MulAdd(vg, one)).StoreSlice(dg[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 	scalar.dgate(dg[i:], du[i:], g[i:], u[i:], dy[i:], e[i:])
 }
 
@@ -207,5 +216,6 @@ func adamw16(w, g, m, v []float32, h *adamwStep, keep float32) {
 		vv.StoreSlice(v[i:])
 		load16(w[i:]).Mul(vk).Sub(vm.Mul(lr).Div(vv.Sqrt().MulAdd(root, eps))).StoreSlice(w[i:])
 	}
+	archsimd.ClearAVXUpperBits()
 	scalar.adamw(w[i:], g[i:], m[i:], v[i:], h, keep)
 }
