@@ -1,0 +1,204 @@
+package ref
+
+import (
+	"fmt"
+	"math"
+	"testing"
+)
+
+// attend is the oracle: plain softmax over whole rows, and its saved statistics.
+func attend(k *Attention, q, key, v, rope []float64) (o, lse []float64) {
+	E := k.P + k.R
+	o, lse = make([]float64, k.B*k.T*k.H*k.Dv), make([]float64, k.B*k.H*k.T)
+	for i := range k.B * k.T * k.H {
+		b, t, h := i/(k.T*k.H), i/k.H%k.T, i%k.H
+		p, sum := make([]float64, t+1), 0.0
+		for j := range p {
+			at := ((b*k.T+j)*k.G + h/(k.H/k.G)) * k.KStride
+			s := dot64(q[i*E:i*E+k.P], key[at:at+k.P])
+			if k.R > 0 {
+				s += dot64(q[i*E+k.P:(i+1)*E], rope[(b*k.T+j)*k.R:][:k.R])
+			}
+			p[j] = math.Exp(float64(k.Scale) * s)
+			sum += p[j]
+		}
+		lse[(b*k.H+h)*k.T+t] = math.Log(sum)
+		for j := range p {
+			at := ((b*k.T+j)*k.G + h/(k.H/k.G)) * k.VStride
+			for c := range k.Dv {
+				o[i*k.Dv+c] += p[j] / sum * v[at+c]
+			}
+		}
+	}
+	return o, lse
+}
+
+// layouts are what the kinds of attention bind: apart, tied, and the latent kinds' key and value side by side.
+var layouts = []struct {
+	name              string
+	P, R, Dv, W, VOff int
+	shared, tied      bool
+}{
+	{name: "apart", P: 8, Dv: 6},
+	{name: "tied", P: 4, R: 4, Dv: 8, W: 8, shared: true, tied: true},
+	{name: "latent", P: 8, R: 4, Dv: 8, W: 16, VOff: 8, shared: true},
+}
+
+func TestAttention(t *testing.T) {
+	for _, l := range layouts {
+		for _, T := range []int{1, 3, 63, 64, 65, 127, 130} {
+			for _, heads := range [][2]int{{1, 1}, {4, 2}, {2, 1}} {
+				if T > 65 && heads[0] != 4 {
+					continue
+				}
+				k := &Attention{B: 2, T: T, H: heads[0], G: heads[1], P: l.P, R: l.R, Dv: l.Dv, Scale: 0.6, KStride: l.P, VStride: l.Dv}
+				if l.shared {
+					k.KStride, k.VStride = l.W, l.W
+				}
+				t.Run(fmt.Sprintf("%s/T%d/H%dG%d", l.name, T, k.H, k.G), func(t *testing.T) { testAttention(t, k, l.VOff, l.shared, l.tied) })
+			}
+		}
+	}
+}
+
+func testAttention(t *testing.T, k *Attention, off int, shared, tied bool) {
+	s := newSource(uint64(k.T))
+	n, E := k.B*k.T, k.P+k.R
+	k.Q, k.K = s.normal(n*k.H*E), s.normal(n*k.G*k.KStride)
+	k.V = k.K[off:]
+	if !shared {
+		k.V = s.normal(n * k.G * k.Dv)
+	}
+	if k.R > 0 {
+		k.KRope = s.normal(n * k.R)
+	}
+	k.O, k.LSE = s.guarded(n*k.H*k.Dv), s.guarded(n*k.H)
+	twice(t, k, k.O, k.LSE)
+	q, key, rope := wide(k.Q), wide(k.K), wide(k.KRope)
+	v := key[off:]
+	if !shared {
+		v = wide(k.V)
+	}
+	o, lse := attend(k, q, key, v, rope)
+	near(t, "o", k.O, o, 3e-6)
+	near(t, "lse", k.LSE, lse, 1e-6)
+
+	g := &AttentionGrad{Attention: *k, DO: s.normal(n * k.H * k.Dv), DQ: s.guarded(n * k.H * E), DK: s.guarded(n * k.G * k.KStride), DKRope: s.guarded(n * k.R), Tied: tied}
+	outs := [][]float32{g.DQ, g.DK, g.DKRope}
+	if shared {
+		g.DV = g.DK[off:]
+	} else {
+		g.DV = s.guarded(n * k.G * k.Dv)
+		outs = append(outs, g.DV)
+	}
+	twice(t, g, outs...)
+	want := attendGrad(g, q, key, v, rope, o, lse, off, shared)
+	near(t, "dq", g.DQ, want.dq, 1e-5)
+	near(t, "dk", g.DK, want.dk, 1e-5)
+	near(t, "dkrope", g.DKRope, want.dr, 1e-5)
+	if !shared {
+		near(t, "dv", g.DV, want.dv, 1e-5)
+	}
+	s.check(t)
+	if k.T > 3 {
+		return
+	}
+	do := wide(g.DO)
+	loss := func() float64 { o, _ := attend(k, q, key, v, rope); return dot64(o, do) }
+	near(t, "dq by differences", g.DQ, slope(loss, q), 1e-5)
+	near(t, "dk by differences", g.DK, slope(loss, key), 1e-5)
+	near(t, "dkrope by differences", g.DKRope, slope(loss, rope), 1e-5)
+	if !shared {
+		near(t, "dv by differences", g.DV, slope(loss, v), 1e-5)
+	}
+}
+
+type attendGrads struct{ dq, dk, dv, dr []float64 }
+
+// attendGrad is the oracle's gradient, a loop over all pairs; differences hold it at the small sizes.
+func attendGrad(k *AttentionGrad, q, key, v, rope, o, lse []float64, off int, shared bool) attendGrads {
+	E, do, a := k.P+k.R, wide(k.DO), float64(k.Scale)
+	g := attendGrads{make([]float64, len(q)), make([]float64, len(key)), make([]float64, len(v)), make([]float64, len(rope))}
+	if shared {
+		g.dv = g.dk[off:]
+	}
+	for i := range k.B * k.T * k.H {
+		b, t, h := i/(k.T*k.H), i/k.H%k.T, i%k.H
+		delta := dot64(do[i*k.Dv:(i+1)*k.Dv], o[i*k.Dv:(i+1)*k.Dv])
+		for j := range t + 1 {
+			at := (b*k.T+j)*k.G + h/(k.H/k.G)
+			s := 0.0
+			for c := range E {
+				s += q[i*E+c] * *part(k, key, rope, b, j, at, c)
+			}
+			p := math.Exp(a*s - lse[(b*k.H+h)*k.T+t])
+			ds := -delta
+			for c := range k.Dv {
+				ds += do[i*k.Dv+c] * v[at*k.VStride+c]
+				g.dv[at*k.VStride+c] += p * do[i*k.Dv+c]
+			}
+			ds *= a * p
+			for c := range E {
+				g.dq[i*E+c] += ds * *part(k, key, rope, b, j, at, c)
+				*part(k, g.dk, g.dr, b, j, at, c) += ds * q[i*E+c]
+			}
+		}
+	}
+	return g
+}
+
+// part is word c of a key: in the group's own words or in the shared rope key.
+func part(k *AttentionGrad, key, rope []float64, b, j, at, c int) *float64 {
+	if c < k.P {
+		return &key[at*k.KStride+c]
+	}
+	return &rope[(b*k.T+j)*k.R+c-k.P]
+}
+
+// A token changes no earlier row, not by one bit.
+func TestCausal(t *testing.T) {
+	const T, D, at = 130, 8, 70
+	s := newSource(1)
+	k := &Attention{B: 1, T: T, H: 1, G: 1, P: D, Dv: D, Scale: 0.5, Q: s.normal(T * D), K: s.normal(T * D), V: s.normal(T * D), KStride: D, VStride: D, O: s.guarded(T * D), LSE: s.guarded(T)}
+	k.Run()
+	before := append([]float32(nil), k.O...)
+	for i := at * D; i < T*D; i++ {
+		k.K[i], k.V[i] = k.K[i]+1, k.V[i]-1
+	}
+	k.Run()
+	changed := false
+	for i := range before {
+		if before[i] != k.O[i] {
+			changed = true
+			if i < at*D {
+				t.Fatalf("row %d changed", i/D)
+			}
+		}
+	}
+	if !changed {
+		t.Error("nothing changed")
+	}
+}
+
+// Scores far apart and a NaN: the online softmax stays finite, and a NaN is seen.
+func TestAttentionExtremes(t *testing.T) {
+	const T = 70
+	ones := func(v float32, n int) []float32 {
+		x := make([]float32, n)
+		for i := range x {
+			x[i] = v * float32(i%n)
+		}
+		return x
+	}
+	k := &Attention{B: 1, T: T, H: 1, G: 1, P: 1, Dv: 1, Scale: 1, Q: ones(30, T), K: ones(3, T), V: ones(1, T), KStride: 1, VStride: 1, O: make([]float32, T), LSE: make([]float32, T)}
+	k.Run()
+	for i, o := range k.O {
+		if math.Abs(float64(o)-float64(i)) > 1e-3*float64(i+1) {
+			t.Errorf("row %d attends to %g, not to its own key", i, o)
+		}
+	}
+	k.V[0] = float32(math.NaN())
+	if k.Run(); k.O[T-1] == k.O[T-1] {
+		t.Error("a NaN was lost")
+	}
+}
