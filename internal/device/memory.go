@@ -102,6 +102,25 @@ func (a *Arena) Bytes() int { return a.all.N }
 // Close frees the arena.
 func (a *Arena) Close() error { return a.dev.Free(a.all) }
 
+// Scratch is memory for one kernel, or for a few in a row on this stream: the next call gives the same again. It is nil
+// when there is no memory, and the stream then has the error. Captured graphs keep what they were given.
+func (s *Stream) Scratch(bytes int) *Arena {
+	if s.err != nil {
+		return nil
+	}
+	if s.scratch == nil || s.scratch.Bytes() < bytes {
+		a, err := s.dev.NewArena(bytes)
+		if err != nil {
+			s.err = err
+			return nil
+		}
+		s.scratch = a
+		s.arenas = append(s.arenas, a)
+	}
+	s.scratch.Reset()
+	return s.scratch
+}
+
 // Pinned is host memory that copies asynchronously.
 type Pinned[T Number] struct {
 	Data []T

@@ -19,6 +19,8 @@ type Stream struct {
 	err       error
 	capturing bool
 	workspace Buffer // cuBLASLt's, made at the first product
+	scratch   *Arena
+	arenas    []*Arena // every scratch so far: captured graphs hold their addresses
 }
 
 // An Event marks a point in a stream.
@@ -68,6 +70,9 @@ func (s *Stream) Close() error {
 	err := s.Sync()
 	if !s.workspace.Nil() {
 		s.dev.Free(s.workspace)
+	}
+	for _, a := range s.arenas {
+		a.Close()
 	}
 	s.do("close stream", s.stream.Destroy)
 	if err == nil {

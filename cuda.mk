@@ -1,0 +1,41 @@
+# CUDA: `make cuda` builds bin/headroom with GPU kernels, `make gpu-tests` the tests for a GPU machine. Neither needs a GPU.
+# Each kernels/*.cu becomes a fatbin of sm_90a machine code and compute_80 PTX; the build embeds them all.
+
+CUDA_HOME ?= $(CURDIR)/.tools/cuda
+NVCC := $(CUDA_HOME)/bin/nvcc
+NVCCFLAGS := -O3 -std=c++17 -Xptxas -v,-warn-spills -gencode=arch=compute_90a,code=sm_90a -gencode=arch=compute_80,code=compute_80
+IMAGES := $(patsubst kernels/%.cu,kernels/image/%.fatbin,$(wildcard kernels/*.cu))
+CUDA_TAGS := $(TAGS) cuda
+CUDA_CFLAGS := -O2 -g -I$(CUDA_HOME)/include
+CUDA_LDFLAGS := -L$(CURDIR)/bin/cuda
+
+.PHONY: cuda cuda-images cuda-lint gpu-tests
+
+cuda: setup $(NVCC) ## bin/headroom with OpenBLAS and CUDA kernels (installs nvcc into .tools where it is missing)
+	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a
+	CGO_CFLAGS="$(CUDA_CFLAGS)" CGO_LDFLAGS="$(CUDA_LDFLAGS) $(CGO_LDFLAGS)" $(GO) build -tags "$(CUDA_TAGS)" -o bin/headroom ./cmd/headroom
+
+cuda-lint: $(NVCC) ## vet the files that only a CUDA build has
+	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a
+	CGO_CFLAGS="$(CUDA_CFLAGS)" CGO_LDFLAGS="$(CUDA_LDFLAGS) $(CGO_LDFLAGS)" $(GO) vet -tags "$(CUDA_TAGS)" ./...
+
+gpu-tests: setup $(NVCC) ## gpu-tests/: test binaries and run.sh, to be copied to a GPU machine without Go
+	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a
+	CGO_CFLAGS="$(CUDA_CFLAGS)" CGO_LDFLAGS="$(CUDA_LDFLAGS) -l:libopenblas.a -lm -lpthread" GO="$(GO)" TAGS="$(CUDA_TAGS)" scripts/gpu-tests.sh gpu-tests
+
+cuda-images: $(IMAGES)
+	@cat $(IMAGES:kernels/image/%.fatbin=bin/cuda/%.log) >bin/cuda/ptxas.log
+	@rm -f $(filter-out $(IMAGES),$(wildcard kernels/image/*.fatbin))
+	@grep -hE 'Performance Loss|warning|[1-9][0-9]* bytes spill' bin/cuda/ptxas.log | sort | uniq -c || true
+
+kernels/image/%.fatbin: kernels/%.cu $(wildcard kernels/*.cuh) cuda.mk | $(NVCC)
+	@mkdir -p kernels/image bin/cuda
+	@echo "nvcc $<"
+	@$(NVCC) $(NVCCFLAGS) -fatbin -o $@ $< >bin/cuda/$*.log 2>&1 || { cat bin/cuda/$*.log; rm -f $@; exit 1; }
+
+bin/cuda/libcuda.a: scripts/lazy-cuda.sh | $(NVCC)
+	@mkdir -p bin/cuda
+	scripts/lazy-cuda.sh $(CUDA_HOME)/lib64/stubs/libcuda.so $@
+
+$(CURDIR)/.tools/cuda/bin/nvcc:
+	scripts/install-nvcc.sh

@@ -1,0 +1,77 @@
+//go:build cuda
+
+package kernels
+
+import (
+	"math"
+
+	"headroom/internal/device"
+)
+
+// An AdamW is one optimizer step on flat buffers: with g' = Scale·g, clipped to a global norm of Clip,
+// m = β1·m + (1-β1)·g', v = β2·v + (1-β2)·g'², w = w - LR·((m/Correct1)/(√(v/Correct2) + Eps) + Decay·w).
+// Only the first Decayed elements decay. Copy receives w in bf16, where it is there. Hyper holds an AdamWHyper's Words and
+// is read at every launch; Norm [2] receives the norm before clipping, and the factor of the gradients.
+type AdamW struct {
+	W, G, M, V, Copy, Hyper, Norm device.Buffer
+	Decayed                       int
+}
+
+// AdamWHyper is what changes from step to step. Correct1 and Correct2 are 1-β^step; Clip 0 is none; Scale is 1 over the
+// number of micro-batches that the gradients are sums of.
+type AdamWHyper struct {
+	LR, Beta1, Beta2, Eps, Decay, Correct1, Correct2, Clip, Scale float64
+}
+
+// HyperWords is the length of the Hyper buffer.
+const HyperWords = 9
+
+// Words is what the Hyper buffer holds.
+func (h AdamWHyper) Words() [HyperWords]float32 {
+	return [HyperWords]float32{
+		float32(h.LR), float32(h.Beta1), float32(h.Beta2), float32(h.Eps), float32(h.Decay),
+		float32(1 / h.Correct1), float32(1 / h.Correct2), float32(h.Clip), float32(h.Scale),
+	}
+}
+
+// Correct is 1-β^step, the sum of the weights of step moments.
+func Correct(beta float64, step int) float64 { return 1 - math.Pow(beta, float64(step)) }
+
+type normArgs struct {
+	g                 device.Ptr
+	n                 int64
+	part, hyper, norm device.Ptr
+	blocks            int32
+}
+
+type adamwArgs struct {
+	w, m, v, g, copy, hyper, norm device.Ptr
+	n, decayed                    int64
+}
+
+// normBlocks is a matter of the shape alone, and eight for each multiprocessor of an H200.
+func (k *AdamW) normBlocks() int { return min(max(1, ceil(k.G.N, 4096)), 1056) }
+
+// Scratch is the bytes that Launch takes from its stream's scratch memory.
+func (k *AdamW) Scratch() int { return 8 * k.normBlocks() }
+
+// Launch puts the kernels on the stream.
+func (k *AdamW) Launch(s *device.Stream) {
+	n := k.W.N
+	if n == 0 || !fits(s, "adamw", want{"W", k.W, n, device.F32}, want{"G", k.G, n, device.F32}, want{"M", k.M, n, device.F32}, want{"V", k.V, n, device.F32},
+		want{"Hyper", k.Hyper, HyperWords, device.F32}, want{"Norm", k.Norm, 2, device.F32}) {
+		return
+	}
+	if !k.Copy.Nil() && !fits(s, "adamw", want{"Copy", k.Copy, n, device.BF16}) {
+		return
+	}
+	work := s.Scratch(k.Scratch())
+	if work == nil {
+		return
+	}
+	norm := normArgs{k.G.Ptr, int64(n), work.Take(device.F64, k.normBlocks()).Ptr, k.Hyper.Ptr, k.Norm.Ptr, int32(k.normBlocks())}
+	device.Launch(s, "sum_squares", device.Grid{X: k.normBlocks(), Block: 256}, &norm)
+	device.Launch(s, "clip_factor", device.Grid{X: 1, Block: 256}, &norm)
+	args := adamwArgs{k.W.Ptr, k.M.Ptr, k.V.Ptr, k.G.Ptr, k.Copy.Ptr, k.Hyper.Ptr, k.Norm.Ptr, int64(n), int64(k.Decayed)}
+	device.Launch(s, "adamw", device.Grid{X: ceil(n, 1024), Block: 256}, &args)
+}

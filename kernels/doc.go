@@ -1,0 +1,5 @@
+// Package kernels holds the CUDA kernels of training and decoding, each beside the Go struct that launches it. The structs
+// are those of kernels/ref with device buffers for slices; Launch puts the kernel on a stream, allocates nothing and
+// reports wrong shapes through the stream. Storage is bf16 or float32, by the type of the buffers; every sum is float32.
+// All results are deterministic: two runs give the same bits.
+package kernels

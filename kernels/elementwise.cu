@@ -1,0 +1,68 @@
+// Kernels without any sum: each thread moves one Pack.
+#include "vector.cuh"
+
+struct AddArgs {
+	const void *x, *y;
+	void *out;
+	int64_t n;
+};
+
+// out = x + y: 3 passes
+template <typename T> __device__ void add(const AddArgs &a) {
+	int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * Pack<T>::N, left = a.n - i;
+	if (left <= 0)
+		return;
+	bool wide = left >= Pack<T>::N && aligned(a.x) && aligned(a.y) && aligned(a.out);
+	Pack<T> x = load((const T *)a.x + i, wide, left), y = load((const T *)a.y + i, wide, left);
+#pragma unroll
+	for (int j = 0; j < Pack<T>::N; j++)
+		x.set(j, x[j] + y[j]);
+	store((T *)a.out + i, x, wide, left);
+}
+BOTH_TYPES(add, 256, AddArgs)
+
+struct CastArgs {
+	const float *x;
+	bf16 *y;
+	int64_t n;
+};
+
+// y = bf16(x)
+extern "C" __global__ void __launch_bounds__(256) cast(const __grid_constant__ CastArgs a) {
+	int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * 8, left = a.n - i;
+	if (left <= 0)
+		return;
+	bool wide = left >= 8 && aligned(a.x) && aligned(a.y);
+	Pack<float> lo = load(a.x + i, wide, left), hi = load(a.x + i + 4, wide, left - 4);
+	Pack<bf16> y;
+#pragma unroll
+	for (int j = 0; j < 4; j++) {
+		y.set(j, lo[j]);
+		y.set(j + 4, hi[j]);
+	}
+	store(a.y + i, y, wide, left);
+}
+
+struct NoiseArgs {
+	void *x;
+	int64_t n;
+	uint64_t seed;
+	float scale;
+};
+
+// x = scale · something near normal (the sum of four uniforms, standardised), a function of seed and position alone
+template <typename T> __device__ void noise(const NoiseArgs &a) {
+	int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+	if (i >= a.n)
+		return;
+	uint64_t z = a.seed + (i + 1) * 0x9e3779b97f4a7c15ull;
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+	z ^= z >> 31;
+	float sum = 0;
+#pragma unroll
+	for (int j = 0; j < 4; j++)
+		sum += float((z >> (16 * j)) & 0xffff) / 65536.f - 0.5f;
+	((T *)a.x)[i] = T(a.scale * sum * 1.7320508f);
+}
+BOTH_TYPES(noise, 256, NoiseArgs)

@@ -1,0 +1,86 @@
+//go:build cuda
+
+package kernels
+
+import (
+	"math/bits"
+
+	"headroom/internal/device"
+)
+
+// An Embed is Y[i] = Table[Tokens[i]], rows of C; zeros for a token outside the table. Tokens [N] int32; Table [V, C]; Y [N, C].
+type Embed struct {
+	Tokens, Table, Y device.Buffer
+	C                int
+}
+
+type embedArgs struct {
+	tokens, table, y device.Ptr
+	c, v             int32
+}
+
+var embedNames = both("embed")
+
+// Launch puts the kernel on the stream.
+func (k *Embed) Launch(s *device.Stream) {
+	t, n := k.Table.Type, k.Tokens.N
+	if n == 0 || !fits(s, "embed", want{"Tokens", k.Tokens, n, device.I32}, want{"Y", k.Y, n * k.C, t}) {
+		return
+	}
+	args := embedArgs{k.Tokens.Ptr, k.Table.Ptr, k.Y.Ptr, int32(k.C), int32(k.Table.N / k.C)}
+	device.Launch(s, embedNames[t], device.Grid{X: n, Block: min(1024, 32*ceil(k.C, 32*pack(t)))}, &args)
+}
+
+// An EmbedGrad is DTable[v] = Σ DY[i] over the i with Tokens[i] = v, in float32 and in a fixed order. Accumulate adds to
+// DTable and touches only the rows of tokens that occur. A token outside the table counts nowhere.
+type EmbedGrad struct {
+	Tokens, DY, DTable device.Buffer
+	C                  int
+	Accumulate         bool
+}
+
+type embedSortArgs struct {
+	tokens, key, index device.Ptr
+	n, v, passes       int32
+}
+
+type embedGradArgs struct {
+	key, index, dy, dtable, part device.Ptr
+	n, c, v, accumulate          int32
+}
+
+const embedChunk = 32 // sorted rows of one block
+
+var embedGradNames = both("embed_grad")
+
+// Scratch is the bytes that Launch takes from its stream's scratch memory.
+func (k *EmbedGrad) Scratch() int {
+	return 16*k.Tokens.N + ceil(k.Tokens.N, embedChunk)*2*k.C*4 + 3*256
+}
+
+// Launch puts the kernels on the stream.
+func (k *EmbedGrad) Launch(s *device.Stream) {
+	t, n, v := k.DY.Type, k.Tokens.N, k.DTable.N/k.C
+	if n == 0 || !fits(s, "embed_grad", want{"Tokens", k.Tokens, n, device.I32}, want{"DY", k.DY, n * k.C, t}, want{"DTable", k.DTable, v * k.C, device.F32}) {
+		return
+	}
+	work := s.Scratch(k.Scratch())
+	if work == nil {
+		return
+	}
+	if !k.Accumulate {
+		s.Fill(k.DTable, 0)
+	}
+	key, index := work.Take(device.I32, 2*n), work.Take(device.I32, 2*n)
+	passes := ceil(bits.Len(uint(v)), 6)
+	sort := embedSortArgs{k.Tokens.Ptr, key.Ptr, index.Ptr, int32(n), int32(v), int32(passes)}
+	device.Launch(s, "embed_sort", device.Grid{X: 1, Block: 1024}, &sort)
+
+	half := (passes - 1) % 2 * n
+	chunks := ceil(n, embedChunk)
+	args := embedGradArgs{
+		key.At(half), index.At(half), k.DY.Ptr, k.DTable.Ptr, work.Take(device.F32, chunks*2*k.C).Ptr, int32(n), int32(k.C), int32(v), flag(k.Accumulate),
+	}
+	device.Launch(s, embedGradNames[t], device.Grid{X: chunks, Y: ceil(k.C, 128*pack(t)), Block: 128}, &args)
+	device.Launch(s, "embed_grad_runs", device.Grid{X: chunks, Y: ceil(k.C, 128), Block: 128}, &args)
+}

@@ -1,0 +1,72 @@
+//go:build cuda
+
+package kernels
+
+import (
+	"embed"
+	"fmt"
+
+	"headroom/internal/device"
+)
+
+//go:embed image/*.fatbin
+var images embed.FS
+
+// Open returns the device of that ordinal with all kernels loaded.
+func Open(ordinal int) (*device.Device, error) {
+	d, err := device.Open(ordinal)
+	if err != nil {
+		return nil, err
+	}
+	files, err := images.ReadDir("image")
+	if err != nil {
+		return nil, fmt.Errorf("kernels: %w", err)
+	}
+	for _, f := range files {
+		image, err := images.ReadFile("image/" + f.Name())
+		if err != nil {
+			return nil, fmt.Errorf("kernels: %w", err)
+		}
+		if err := d.Load(f.Name(), image); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// names are a kernel's two forms, by the type of its buffers.
+type names [2]string
+
+func both(name string) names { return names{device.F32: name + "_f32", device.BF16: name + "_bf16"} }
+
+// pack is how many elements of a type a thread moves at a time: 16 bytes.
+func pack(t device.Type) int { return 16 / t.Size() }
+
+func ceil(n, by int) int { return (n + by - 1) / by }
+
+// flag is how a kernel takes a bool.
+func flag(b bool) int32 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// A want is what a buffer must be.
+type want struct {
+	name string
+	buf  device.Buffer
+	n    int
+	t    device.Type
+}
+
+// fits reports buffers that are too short or of the wrong type.
+func fits(s *device.Stream, kernel string, wants ...want) bool {
+	for _, w := range wants {
+		if w.buf.N < w.n || w.buf.Type != w.t {
+			s.Fail(fmt.Errorf("kernels: %s: %s must be %d of %v, it is %d of %v", kernel, w.name, w.n, w.t, w.buf.N, w.buf.Type))
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,47 @@
+// SwiGLU: y = silu(gate) · up, elementwise.
+#include "vector.cuh"
+
+struct SwiGLUArgs {
+	const void *gate, *up;
+	void *y;
+	int64_t n;
+};
+
+// 3 passes: gate, up, y
+template <typename T> __device__ void swiglu(const SwiGLUArgs &a) {
+	int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * Pack<T>::N, left = a.n - i;
+	if (left <= 0)
+		return;
+	bool wide = left >= Pack<T>::N && aligned(a.gate) && aligned(a.up) && aligned(a.y);
+	Pack<T> g = load((const T *)a.gate + i, wide, left), u = load((const T *)a.up + i, wide, left);
+#pragma unroll
+	for (int j = 0; j < Pack<T>::N; j++)
+		g.set(j, g[j] / (1.f + __expf(-g[j])) * u[j]);
+	store((T *)a.y + i, g, wide, left);
+}
+BOTH_TYPES(swiglu, 256, SwiGLUArgs)
+
+struct SwiGLUGradArgs {
+	const void *gate, *up, *dy;
+	void *dgate, *dup;
+	int64_t n;
+};
+
+// 5 passes: gate, up, dy, dgate, dup
+template <typename T> __device__ void swiglu_grad(const SwiGLUGradArgs &a) {
+	int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * Pack<T>::N, left = a.n - i;
+	if (left <= 0)
+		return;
+	bool wide = left >= Pack<T>::N && aligned(a.gate) && aligned(a.up) && aligned(a.dy) && aligned(a.dgate) && aligned(a.dup);
+	Pack<T> g = load((const T *)a.gate + i, wide, left), u = load((const T *)a.up + i, wide, left), dy = load((const T *)a.dy + i, wide, left);
+	Pack<T> dg, du;
+#pragma unroll
+	for (int j = 0; j < Pack<T>::N; j++) {
+		float sigmoid = 1.f / (1.f + __expf(-g[j])), silu = g[j] * sigmoid;
+		dg.set(j, dy[j] * u[j] * (sigmoid + silu * (1.f - sigmoid)));
+		du.set(j, dy[j] * silu);
+	}
+	store((T *)a.dgate + i, dg, wide, left);
+	store((T *)a.dup + i, du, wide, left);
+}
+BOTH_TYPES(swiglu_grad, 256, SwiGLUGradArgs)

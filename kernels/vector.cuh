@@ -1,0 +1,52 @@
+// What the memory-bound kernels share: 16-byte accesses with a scalar way out, and sums over a warp or a block.
+#pragma once
+#include <cuda_bf16.h>
+#include <stdint.h>
+
+typedef __nv_bfloat16 bf16;
+
+// A Pack is 16 bytes of T: what one thread moves at a time.
+template <typename T> struct alignas(16) Pack {
+	static constexpr int N = 16 / sizeof(T);
+	T v[N];
+	__device__ float operator[](int i) const { return float(v[i]); }
+	__device__ void set(int i, float x) { v[i] = T(x); }
+};
+
+__device__ inline bool aligned(const void *p) { return (reinterpret_cast<uintptr_t>(p) & 15) == 0; }
+
+// load reads a Pack of which only `left` elements are there (the rest become 0) when the row is not wide.
+template <typename T> __device__ inline Pack<T> load(const T *p, bool wide, int64_t left) {
+	Pack<T> x;
+	if (wide) {
+		*reinterpret_cast<uint4 *>(&x) = *reinterpret_cast<const uint4 *>(p);
+	} else {
+#pragma unroll
+		for (int i = 0; i < Pack<T>::N; i++)
+			x.v[i] = i < left ? p[i] : T(0.f);
+	}
+	return x;
+}
+
+template <typename T> __device__ inline void store(T *p, const Pack<T> &x, bool wide, int64_t left) {
+	if (wide) {
+		*reinterpret_cast<uint4 *>(p) = *reinterpret_cast<const uint4 *>(&x);
+	} else {
+#pragma unroll
+		for (int i = 0; i < Pack<T>::N; i++)
+			if (i < left)
+				p[i] = x.v[i];
+	}
+}
+
+__device__ inline float warp_sum(float x) {
+#pragma unroll
+	for (int o = 16; o > 0; o /= 2)
+		x += __shfl_xor_sync(~0u, x, o);
+	return x;
+}
+
+// instantiate NAME_f32 and NAME_bf16 of a kernel template over the element type
+#define BOTH_TYPES(name, threads, Args) \
+	extern "C" __global__ void __launch_bounds__(threads) name##_f32(const __grid_constant__ Args a) { name<float>(a); } \
+	extern "C" __global__ void __launch_bounds__(threads) name##_bf16(const __grid_constant__ Args a) { name<bf16>(a); }
