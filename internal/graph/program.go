@@ -57,6 +57,9 @@ func (e *executable) settle(p *planner) error {
 
 // compile makes one kernel of instructions.
 func (e *executable) compile(instrs []*Instr) (Kernel, error) {
+	if _, ok := e.store.Backend.(fuser); ok {
+		instrs = fuse(instrs)
+	}
 	ks := make([]Kernel, len(instrs))
 	for i, in := range instrs {
 		var err error
