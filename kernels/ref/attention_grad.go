@@ -13,12 +13,11 @@ type AttentionGrad struct {
 
 // Run executes the kernel on all cores: a core owns a group of one sequence, so every sum has one owner.
 func (k *AttentionGrad) Run() {
-	if n := k.B * k.G * k.T * k.R; len(k.rope) != n {
-		k.rope = aligned(n)
-	}
-	parallel(k, k.B*k.G, 1)
+	k.rope = cores.lock(k.B * k.G * k.T * k.R)
+	defer cores.unlock()
+	cores.run(k, k.B*k.G, 1)
 	if k.R > 0 {
-		parallel((*foldRope)(k), k.B*k.T, 64)
+		cores.run((*foldRope)(k), k.B*k.T, 64)
 	}
 }
 

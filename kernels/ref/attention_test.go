@@ -197,7 +197,7 @@ func TestAttentionExtremes(t *testing.T) {
 			t.Errorf("row %d attends to %g, not to its own key", i, o)
 		}
 	}
-	k.V[0] = float32(math.NaN())
+	k.V[T-1] = float32(math.NaN())
 	if k.Run(); k.O[T-1] == k.O[T-1] {
 		t.Error("a NaN was lost")
 	}

@@ -27,8 +27,8 @@ func (w *worker) floats(n int) []float32 {
 
 // pool spreads ranges over GOMAXPROCS workers, of which the caller is the first.
 type pool struct {
-	once    sync.Once
 	mu      sync.Mutex // one kernel at a time
+	shared  []float32  // scratch between the phases of a kernel
 	workers []*worker
 	done    sync.WaitGroup
 
@@ -66,17 +66,26 @@ func (p *pool) work(w *worker) {
 	}
 }
 
-// parallel cuts n units into ranges of grain and runs them on all cores. It must not be called from within a span.
-func parallel(job ranger, n, grain int) {
-	if n <= 0 {
-		return
-	}
-	p := &cores
-	p.once.Do(p.start)
+// lock takes the pool for all phases of one kernel, with n words of scratch that its phases share.
+func (p *pool) lock(n int) []float32 {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	if p.workers == nil {
+		p.start()
+	}
+	if cap(p.shared) < n {
+		p.shared = aligned(n)
+	}
+	return p.shared[:n]
+}
+
+func (p *pool) unlock() { p.mu.Unlock() }
+
+// run cuts n units into ranges of grain and spreads them over the cores.
+func (p *pool) run(job ranger, n, grain int) {
 	if n <= grain {
-		job.span(p.workers[0], 0, n)
+		if n > 0 {
+			job.span(p.workers[0], 0, n)
+		}
 		return
 	}
 	p.job, p.n, p.grain = job, n, grain
@@ -89,4 +98,11 @@ func parallel(job ranger, n, grain int) {
 	p.work(p.workers[0])
 	p.done.Wait()
 	p.job = nil
+}
+
+// parallel runs a kernel of one phase. It must not be called from within a span.
+func parallel(job ranger, n, grain int) {
+	cores.lock(0)
+	defer cores.unlock()
+	cores.run(job, n, grain)
 }

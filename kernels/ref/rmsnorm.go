@@ -37,14 +37,13 @@ const normRows = 128
 
 // Run executes the kernel on all cores.
 func (k *RMSNormGrad) Run() {
-	if n := (k.Rows + normRows - 1) / normRows * k.Groups * k.C; len(k.part) != n {
-		k.part = aligned(n)
-	}
-	parallel(k, k.Rows, normRows)
+	n := k.Groups * k.C
+	k.part = cores.lock((k.Rows + normRows - 1) / normRows * n)
+	defer cores.unlock()
+	cores.run(k, k.Rows, normRows)
 	if !k.AccumulateDW {
 		clear(k.DW)
 	}
-	n := k.Groups * k.C
 	for p := 0; p < len(k.part); p += n {
 		vec.add(k.DW[:n], k.DW[:n], k.part[p:p+n])
 	}
