@@ -1,0 +1,45 @@
+package eval
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Config says how perplexity is measured, and on which sets besides those that training watches.
+type Config struct {
+	Sets    map[string]string `mapstructure:"sets" yaml:"sets"`       // by name: folder, glob or file of shards
+	Batch   int               `mapstructure:"batch" yaml:"batch"`     // windows on the device at once
+	Context int               `mapstructure:"context" yaml:"context"` // tokens of a window; 0 is the model's own
+	Stride  int               `mapstructure:"stride" yaml:"stride"`   // tokens from window to window; 0 is the context: no overlap
+	Tokens  int               `mapstructure:"tokens" yaml:"tokens"`   // targets to measure of each set; 0 is all
+}
+
+// Default measures whole sets in windows that do not overlap.
+func Default() Config { return Config{Batch: 8} }
+
+// Validate names the first key whose value breaks its rule.
+func (c Config) Validate() error {
+	for _, name := range slices.Sorted(maps.Keys(c.Sets)) {
+		if name == "" || c.Sets[name] == "" {
+			return fmt.Errorf("eval: sets must give each name a path, not %q: %q", name, c.Sets[name])
+		}
+	}
+	for _, r := range []struct {
+		key string
+		ok  bool
+		val int
+		law string
+	}{
+		{"batch", c.Batch >= 1, c.Batch, "at least 1"},
+		{"context", c.Context >= 0, c.Context, "at least 0"},
+		{"stride", c.Stride >= 0, c.Stride, "at least 0"},
+		{"stride", c.Context == 0 || c.Stride <= c.Context, c.Stride, fmt.Sprintf("at most the context %d", c.Context)},
+		{"tokens", c.Tokens >= 0, c.Tokens, "at least 0"},
+	} {
+		if !r.ok {
+			return fmt.Errorf("eval: %s must be %s, not %d", r.key, r.law, r.val)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package eval
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"headroom/data"
+	"headroom/internal/graph"
+	"headroom/model"
+)
+
+// A Result is how well a model predicts one set. Every token but the set's first (an end-of-text token in shards made
+// by data.Prepare) is predicted once. Bytes and words are those of the text behind the tokens; they and the figures
+// that rest on them are missing where the shards came without counts, or where only part of a set was measured.
+type Result struct {
+	Set            string  `json:"set"`
+	Tokens         int64   `json:"tokens"` // targets
+	Bytes          int64   `json:"bytes,omitempty"`
+	Words          int64   `json:"words,omitempty"`
+	Context        int     `json:"context"`
+	Stride         int     `json:"stride"`
+	NLL            float64 `json:"nll"` // nats a token
+	Perplexity     float64 `json:"perplexity"`
+	BitsPerByte    float64 `json:"bits_per_byte,omitempty"` // comparable across tokenizers
+	WordPerplexity float64 `json:"word_perplexity,omitempty"`
+}
+
+// A Perplexity measures one model on any number of sets, with one compiled pass. It sees the store's weights as they
+// are at each call.
+type Perplexity struct {
+	Progress io.Writer // where a long measurement tells how far it is; nil for nowhere
+
+	config Config
+	prog   *graph.Program
+	batch  *data.Batch
+	nll    []float32 // [B, T]
+}
+
+// NewPerplexity compiles the forward pass of a model whose parameters are in store.
+func NewPerplexity(store *graph.Store, m *model.Model, c Config) (*Perplexity, error) {
+	if c.Context == 0 {
+		c.Context = m.Config.Context
+	}
+	if c.Context > m.Config.Context {
+		return nil, fmt.Errorf("eval: context must be at most the model's %d, not %d", m.Config.Context, c.Context)
+	}
+	if c.Stride == 0 {
+		c.Stride = c.Context
+	}
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	prog, err := graph.Compile(store, c.Batch, c.Context, func(b *graph.Builder) []*graph.Node {
+		return []*graph.Node{m.NLL(b, b.Tokens("tokens"), b.Tokens("targets"))} // [B, T]
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Perplexity{config: c, prog: prog, batch: data.NewBatch(c.Batch, c.Context)}, nil
+}
+
+// Close frees the compiled pass.
+func (p *Perplexity) Close() error { return p.prog.Close() }
+
+// Measure walks a set from its start.
+func (p *Perplexity) Measure(ctx context.Context, name string, set *data.Tokens) (r Result, err error) {
+	c := p.config
+	windows, err := data.NewWindows(set, c.Context, c.Stride)
+	if err != nil {
+		return r, fmt.Errorf("eval: %s: %w", name, err)
+	}
+	want := windows.Targets()
+	if c.Tokens > 0 {
+		want = min(want, int64(c.Tokens))
+	}
+	bar := newProgress(p.Progress, name, want)
+	defer bar.done()
+	r = Result{Set: name, Context: c.Context, Stride: c.Stride}
+	sum := 0.0
+	for r.Tokens < want {
+		if err := ctx.Err(); err != nil {
+			return r, err
+		}
+		if err := windows.Next(p.batch); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return r, fmt.Errorf("eval: %s: %w", name, err)
+		}
+		nll, n, err := p.run(want - r.Tokens)
+		if err != nil {
+			return r, fmt.Errorf("eval: %s: %w", name, err)
+		}
+		sum += nll
+		r.Tokens += n
+		bar.at(r.Tokens)
+	}
+	if r.Tokens != want {
+		panic(fmt.Sprintf("eval: %s: the windows had %d targets, not %d", name, r.Tokens, want))
+	}
+	r.finish(sum, set.Meta, want == windows.Targets())
+	return r, nil
+}
+
+// run sums the likelihood of the batch's first most targets, and counts them.
+func (p *Perplexity) run(most int64) (sum float64, n int64, err error) {
+	for i, target := range p.batch.Targets {
+		if target < 0 {
+			continue
+		}
+		if n == most {
+			p.batch.Targets[i] = -1
+			continue
+		}
+		n++
+	}
+	if err := p.prog.SetTokens("tokens", p.batch.Inputs); err != nil {
+		return 0, 0, err
+	}
+	if err := p.prog.SetTokens("targets", p.batch.Targets); err != nil {
+		return 0, 0, err
+	}
+	if err := p.prog.RunAll(); err != nil {
+		return 0, 0, err
+	}
+	if p.nll, err = p.prog.Output(0, p.nll); err != nil {
+		return 0, 0, err
+	}
+	for i, target := range p.batch.Targets {
+		if target >= 0 {
+			sum += float64(p.nll[i])
+		}
+	}
+	return sum, n, nil
+}
+
+// finish turns the summed likelihood into the figures.
+func (r *Result) finish(sum float64, meta *data.Meta, whole bool) {
+	r.NLL = sum / float64(r.Tokens)
+	r.Perplexity = math.Exp(r.NLL)
+	if meta == nil || !whole {
+		return
+	}
+	if r.Bytes = meta.Bytes; r.Bytes > 0 {
+		r.BitsPerByte = sum / math.Ln2 / float64(r.Bytes)
+	}
+	if r.Words = meta.Words; r.Words > 0 {
+		r.WordPerplexity = math.Exp(sum / float64(r.Words))
+	}
+}

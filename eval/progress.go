@@ -1,0 +1,50 @@
+package eval
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// every is the time between two lines where there is no terminal; shorter measurements say nothing.
+const every = 5 * time.Second
+
+// progress tells how much of a set is measured.
+type progress struct {
+	out   io.Writer
+	bar   *progressbar.ProgressBar // on a terminal
+	name  string
+	total int64
+	spoke time.Time
+}
+
+func newProgress(out io.Writer, name string, total int64) *progress {
+	if out == nil {
+		out = io.Discard
+	}
+	p := &progress{out: out, name: name, total: total, spoke: time.Now()}
+	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		p.bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(out), progressbar.OptionSetDescription("evaluating "+name),
+			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+	}
+	return p
+}
+
+func (p *progress) at(tokens int64) {
+	if p.bar != nil {
+		_ = p.bar.Set64(tokens) // a bar that cannot be drawn is no reason to stop
+	} else if time.Since(p.spoke) >= every {
+		p.spoke = time.Now()
+		fmt.Fprintf(p.out, "evaluating %s: %d of %d tokens\n", p.name, tokens, p.total)
+	}
+}
+
+func (p *progress) done() {
+	if p.bar != nil {
+		_ = p.bar.Clear()
+	}
+}
