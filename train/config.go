@@ -1,0 +1,115 @@
+package train
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// Config says how a model is trained. A step is one update of the weights, by the gradient of Batch·Accumulate rows.
+type Config struct {
+	Steps      int   `mapstructure:"steps" yaml:"steps"`           // updates; or give Tokens
+	Tokens     int64 `mapstructure:"tokens" yaml:"tokens"`         // targets to train on, rounded up to a whole step; or give Steps
+	Batch      int   `mapstructure:"batch" yaml:"batch"`           // rows on the device at once
+	Context    int   `mapstructure:"context" yaml:"context"`       // tokens a row; 0 is the model's own
+	Accumulate int   `mapstructure:"accumulate" yaml:"accumulate"` // micro-batches a step
+
+	LR       float64 `mapstructure:"lr" yaml:"lr"`             // the peak
+	MinLR    float64 `mapstructure:"min_lr" yaml:"min_lr"`     // where the schedule ends, as a fraction of the peak
+	Warmup   int     `mapstructure:"warmup" yaml:"warmup"`     // steps of linear rise to the peak
+	Schedule string  `mapstructure:"schedule" yaml:"schedule"` // cosine, wsd or constant
+	Decay    float64 `mapstructure:"decay" yaml:"decay"`       // wsd: the last part of the steps, in which the rate falls
+
+	Beta1       float64 `mapstructure:"beta1" yaml:"beta1"`
+	Beta2       float64 `mapstructure:"beta2" yaml:"beta2"`
+	Eps         float64 `mapstructure:"eps" yaml:"eps"`
+	WeightDecay float64 `mapstructure:"weight_decay" yaml:"weight_decay"` // on matrices, not on norms and biases
+	Clip        float64 `mapstructure:"clip" yaml:"clip"`                 // largest global gradient norm, 0 for none
+	ZLoss       float64 `mapstructure:"zloss" yaml:"zloss"`               // weight of the mean squared log-sum-exp
+
+	EvalEvery int    `mapstructure:"eval_every" yaml:"eval_every"` // steps between evaluations, 0 for none
+	SaveEvery int    `mapstructure:"save_every" yaml:"save_every"` // steps between checkpoints, 0 for one at the end
+	Keep      int    `mapstructure:"keep" yaml:"keep"`             // newest checkpoints to keep, besides the best
+	LogEvery  int    `mapstructure:"log_every" yaml:"log_every"`   // steps between lines of the plain log
+	Seed      uint64 `mapstructure:"seed" yaml:"seed"`             // of the initial weights and the order of the data
+	Precision string `mapstructure:"precision" yaml:"precision"`   // fp32 or bf16
+	Device    string `mapstructure:"device" yaml:"device"`         // cpu or cuda
+}
+
+// Default is the paper's recipe at a size for one machine: AdamW (0.9, 0.95), decay 0.1, clip 1, cosine to 1%.
+func Default() Config {
+	return Config{
+		Steps: 1000, Batch: 8, Accumulate: 1,
+		LR: 1e-3, MinLR: 0.01, Warmup: 100, Schedule: "cosine", Decay: 0.2,
+		Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1,
+		EvalEvery: 250, SaveEvery: 250, Keep: 2, LogEvery: 10, Seed: 1,
+		Precision: "fp32", Device: "cpu",
+	}
+}
+
+// Validate names the first key whose value breaks its rule.
+func (c Config) Validate() error {
+	if (c.Steps > 0) == (c.Tokens > 0) {
+		return fmt.Errorf("train: one of steps and tokens must be positive, the other 0, not steps %d and tokens %d", c.Steps, c.Tokens)
+	}
+	for _, r := range []struct {
+		key string
+		ok  bool
+		val any
+		law string
+	}{
+		{"steps", c.Steps >= 0, c.Steps, "at least 0"},
+		{"tokens", c.Tokens >= 0, c.Tokens, "at least 0"},
+		{"batch", c.Batch >= 1, c.Batch, "at least 1"},
+		{"context", c.Context >= 0, c.Context, "at least 0"},
+		{"accumulate", c.Accumulate >= 1, c.Accumulate, "at least 1"},
+		{"lr", c.LR > 0 && !math.IsInf(c.LR, 0), c.LR, "positive"},
+		{"min_lr", c.MinLR >= 0 && c.MinLR <= 1, c.MinLR, "a fraction from 0 to 1"},
+		{"warmup", c.Warmup >= 0, c.Warmup, "at least 0"},
+		{"schedule", slices.Contains(schedules, c.Schedule), c.Schedule, strings.Join(schedules, ", ")},
+		{"decay", c.Decay > 0 && c.Decay <= 1, c.Decay, "a fraction above 0, at most 1"},
+		{"beta1", c.Beta1 >= 0 && c.Beta1 < 1, c.Beta1, "from 0 to below 1"},
+		{"beta2", c.Beta2 >= 0 && c.Beta2 < 1, c.Beta2, "from 0 to below 1"},
+		{"eps", c.Eps > 0, c.Eps, "positive"},
+		{"weight_decay", c.WeightDecay >= 0, c.WeightDecay, "at least 0"},
+		{"clip", c.Clip >= 0, c.Clip, "at least 0"},
+		{"zloss", c.ZLoss >= 0, c.ZLoss, "at least 0"},
+		{"eval_every", c.EvalEvery >= 0, c.EvalEvery, "at least 0"},
+		{"save_every", c.SaveEvery >= 0, c.SaveEvery, "at least 0"},
+		{"keep", c.Keep >= 1, c.Keep, "at least 1"},
+		{"log_every", c.LogEvery >= 1, c.LogEvery, "at least 1"},
+		{"precision", c.Precision == "fp32" || c.Precision == "bf16", c.Precision, "fp32, bf16"},
+		{"device", c.Device == "cpu" || c.Device == "cuda", c.Device, "cpu, cuda"},
+		{"precision", c.Device != "cpu" || c.Precision == "fp32", c.Precision, "fp32 where device is cpu"},
+	} {
+		if !r.ok {
+			return fmt.Errorf("train: %s must be %s, not %v", r.key, r.law, r.val)
+		}
+	}
+	return nil
+}
+
+// Resolve fills in what depends on the model: the context, and the steps where tokens are given.
+func (c Config) Resolve(context int) (Config, error) {
+	if err := c.Validate(); err != nil {
+		return c, err
+	}
+	if c.Context == 0 {
+		c.Context = context
+	}
+	if c.Context > context {
+		return c, fmt.Errorf("train: context must be at most the model's %d, not %d", context, c.Context)
+	}
+	if c.Steps == 0 {
+		per := c.TokensPerStep()
+		c.Steps, c.Tokens = int((c.Tokens+per-1)/per), 0
+	}
+	if c.Warmup > c.Steps {
+		return c, fmt.Errorf("train: warmup must be at most the %d steps, not %d", c.Steps, c.Warmup)
+	}
+	return c, nil
+}
+
+// TokensPerStep is the number of targets behind one update of a resolved configuration.
+func (c Config) TokensPerStep() int64 { return int64(c.Batch) * int64(c.Context) * int64(c.Accumulate) }

@@ -1,0 +1,82 @@
+package train
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+)
+
+// Environment is what a run was started with, for whoever wants to repeat it.
+type Environment struct {
+	Start    string   `json:"start"` // RFC 3339
+	Step     int      `json:"step"`  // steps done before this start
+	Command  []string `json:"command"`
+	Revision string   `json:"revision"` // of the program's source; "-dirty" where it had changes
+	Go       string   `json:"go"`
+	OS       string   `json:"os"`
+	CPU      string   `json:"cpu"`
+	Cores    int      `json:"cores"`
+	Backend  string   `json:"backend"`
+}
+
+// environment describes this process.
+func environment(backend string, step int) Environment {
+	return Environment{
+		Start: time.Now().UTC().Format(time.RFC3339), Step: step, Command: os.Args, Revision: revision(), Go: runtime.Version(),
+		OS: runtime.GOOS + "/" + runtime.GOARCH, CPU: cpuModel(), Cores: runtime.GOMAXPROCS(0), Backend: backend,
+	}
+}
+
+// appendEnvironment adds an entry to a run's env.json.
+func appendEnvironment(dir string, e Environment) error {
+	path := filepath.Join(dir, "env.json")
+	var all []Environment
+	switch text, err := os.ReadFile(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return fmt.Errorf("train: %w", err)
+	default:
+		if err := json.Unmarshal(text, &all); err != nil {
+			return fmt.Errorf("train: %s: %w", path, err)
+		}
+	}
+	return writeJSON(path, append(all, e))
+}
+
+// revision is the git revision that the go command stamped on the program.
+func revision() string {
+	rev, dirty := "unknown", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision":
+				rev = s.Value
+			case s.Key == "vcs.modified" && s.Value == "true":
+				dirty = "-dirty"
+			}
+		}
+	}
+	return rev + dirty
+}
+
+func cpuModel() string {
+	f, err := os.Open("/proc/cpuinfo")
+	if err != nil {
+		return "unknown"
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if key, value, ok := strings.Cut(lines.Text(), ":"); ok && strings.TrimSpace(key) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown"
+}

@@ -1,0 +1,144 @@
+package train
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"headroom/eval"
+)
+
+// A Line is one step in metrics.jsonl.
+type Line struct {
+	Step      int           `json:"step"`
+	Loss      float64       `json:"loss"`
+	LR        float64       `json:"lr"`
+	GradNorm  float64       `json:"grad_norm"` // before clipping
+	Tokens    int64         `json:"tokens"`    // targets seen so far
+	TokensSec float64       `json:"tokens_per_second"`
+	Elapsed   float64       `json:"elapsed_s"`      // over all starts
+	Eval      []eval.Result `json:"eval,omitempty"` // where the step was evaluated
+}
+
+// A journal writes the steps of a run to metrics.jsonl, and shows them as a progress bar on a terminal or as plain log
+// lines elsewhere. Holding it open keeps every other process out of the run directory.
+type journal struct {
+	file  *os.File
+	bar   *progressbar.ProgressBar // nil where stderr is no terminal
+	log   *slog.Logger
+	every int
+	steps int
+}
+
+// openJournal opens metrics.jsonl and takes its lock. A nil log means a progress bar, or the default log where stderr
+// is no terminal.
+func openJournal(run string, c Config, log *slog.Logger) (*journal, error) {
+	f, err := os.OpenFile(filepath.Join(run, "metrics.jsonl"), os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return nil, fmt.Errorf("train: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("train: another process is training in %s", run), f.Close())
+	}
+	j := &journal{file: f, log: log, every: c.LogEvery, steps: c.Steps}
+	if log == nil {
+		j.log = slog.Default()
+		if term.IsTerminal(int(os.Stderr.Fd())) {
+			j.bar = progressbar.NewOptions(c.Steps, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionShowCount(),
+				progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionFullWidth())
+		}
+	}
+	return j, nil
+}
+
+// rewind goes on after a step: lines of later steps, which a run wrote between its last checkpoint and its end, are
+// cut off.
+func (j *journal) rewind(step int) error {
+	end, err := endOf(j.file, step)
+	if err == nil {
+		err = j.file.Truncate(end)
+	}
+	if err == nil {
+		_, err = j.file.Seek(end, io.SeekStart)
+	}
+	if err != nil {
+		return fmt.Errorf("train: metrics.jsonl: %w", err)
+	}
+	if j.bar != nil {
+		_ = j.bar.Set(step)
+	}
+	return nil
+}
+
+// endOf is where the line of a step ends, or the last one before it.
+func endOf(r io.Reader, step int) (end int64, err error) {
+	for lines := bufio.NewReader(r); ; {
+		text, err := lines.ReadBytes('\n')
+		if err == io.EOF {
+			return end, nil // a last line without its end was cut short
+		}
+		if err != nil {
+			return 0, err
+		}
+		var l Line
+		if json.Unmarshal(text, &l) != nil || l.Step > step {
+			return end, nil
+		}
+		end += int64(len(text))
+	}
+}
+
+func (j *journal) write(l Line) error {
+	text, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("train: metrics.jsonl: %w", err)
+	}
+	if _, err := j.file.Write(append(text, '\n')); err != nil {
+		return fmt.Errorf("train: metrics.jsonl: %w", err)
+	}
+	j.show(l)
+	return nil
+}
+
+func (j *journal) show(l Line) {
+	if j.bar != nil {
+		j.bar.Describe(fmt.Sprintf("loss %.4f  %.0f tokens/s", l.Loss, l.TokensSec))
+		_ = j.bar.Set(l.Step)
+	} else if l.Step%j.every == 0 || l.Step == j.steps {
+		j.log.Info("step", "step", l.Step, "of", j.steps, "loss", round(l.Loss), "lr", l.LR, "grad_norm", round(l.GradNorm), "tokens/s", int(l.TokensSec))
+	}
+	for _, r := range l.Eval {
+		j.note("evaluation", "step", l.Step, "set", r.Set, "perplexity", round(r.Perplexity))
+	}
+}
+
+// note logs a line beside the bar.
+func (j *journal) note(msg string, args ...any) {
+	if j.bar != nil {
+		_ = j.bar.Clear()
+	}
+	j.log.Info(msg, args...)
+}
+
+// sync brings the lines so far to the disk, before a checkpoint that counts on them.
+func (j *journal) sync() error { return j.file.Sync() }
+
+func (j *journal) close() error {
+	if j.bar != nil {
+		_ = j.bar.Exit()
+		fmt.Fprintln(os.Stderr)
+	}
+	return j.file.Close()
+}
+
+func round(x float64) string { return fmt.Sprintf("%.4f", x) }

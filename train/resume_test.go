@@ -1,0 +1,246 @@
+package train
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"headroom/data"
+)
+
+// TestMain also is the child process of the tests below, which they kill, interrupt and starve of disk.
+func TestMain(m *testing.M) {
+	if mode := os.Getenv("TRAIN_TEST_CHILD"); mode != "" {
+		os.Exit(child(mode, os.Getenv("TRAIN_TEST_DIR"), os.Getenv("TRAIN_TEST_TOKENS")))
+	}
+	os.Exit(m.Run())
+}
+
+// A hooked source calls before each batch, with how many it has handed out.
+type hooked struct {
+	data.Source
+	n      int
+	before func(n int)
+}
+
+func (h *hooked) Next(b *data.Batch) error {
+	h.before(h.n)
+	h.n++
+	return h.Source.Next(b)
+}
+
+// child trains as cmd would, and meets its mode's misfortune in step 8, after the checkpoint of step 4 and the
+// evaluation of step 5.
+func child(mode, dir, tokens string) int {
+	r, err := tinyRun(dir, tokens, tinyConfig())
+	if err != nil {
+		fmt.Println(err)
+		return 3
+	}
+	ctx, stop := Interruptible(context.Background(), func() { os.Exit(130) })
+	defer stop()
+	r.Data = &hooked{Source: r.Data, before: func(n int) {
+		if n != 7 {
+			return
+		}
+		switch mode {
+		case "kill":
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		case "full":
+			limit := unix.Rlimit{Cur: 2500, Max: 2500}
+			if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+				fmt.Println(err)
+			}
+		case "signal":
+			fmt.Println("ready")
+			<-ctx.Done()
+		case "stuck":
+			fmt.Println("ready")
+			<-ctx.Done()
+			fmt.Println("ready")
+			select {}
+		}
+	}}
+	sum, err := r.Train(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println("step", sum.Step, "interrupted", sum.Interrupted)
+	return 0
+}
+
+// process starts a child; each line of its output wants a signal.
+func process(t *testing.T, mode, dir, tokens string, signals ...os.Signal) (code int, last string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), "TRAIN_TEST_CHILD="+mode, "TRAIN_TEST_DIR="+dir, "TRAIN_TEST_TOKENS="+tokens)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for s := bufio.NewScanner(out); s.Scan(); {
+		last = s.Text()
+		if last == "ready" {
+			if err := cmd.Process.Signal(signals[0]); err != nil {
+				t.Fatal(err)
+			}
+			signals = signals[1:]
+		}
+	}
+	_ = cmd.Wait() // its code says the same
+	if ctx.Err() != nil {
+		t.Fatalf("the child did not end: %s", last)
+	}
+	return cmd.ProcessState.ExitCode(), last
+}
+
+// resumed demands that a run goes on from a step to its end as if nothing had happened.
+func resumed(t *testing.T, dir, tokens string, from int) {
+	t.Helper()
+	if _, s, err := Latest(dir); err != nil || s.Step != from {
+		t.Fatalf("the newest checkpoint is of step %d, %v", s.Step, err)
+	}
+	whole := tiny(t, t.TempDir(), tokens, tinyConfig())
+	train(t, whole)
+	r := tiny(t, dir, tokens, tinyConfig())
+	r.Resume = true
+	if sum := train(t, r); sum.Step != 10 || sum.Tokens != 640 {
+		t.Errorf("resumed to %+v", sum)
+	}
+	sameRun(t, whole, r)
+}
+
+func TestResumeAfterKillIsExact(t *testing.T) {
+	dir, tokens := t.TempDir(), shard(t, 300) // the order of 18 windows ends within the run and begins anew
+	if code, out := process(t, "kill", dir, tokens); code != -1 {
+		t.Fatalf("the child ended by itself: %d, %s", code, out)
+	}
+	if n := len(lines(t, dir)); n != 7 {
+		t.Fatalf("the child left %d lines, not 7", n)
+	}
+	debris := filepath.Join(dir, checkpoints, unfinished+stepName(8))
+	if err := os.Mkdir(debris, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	resumed(t, dir, tokens, 5)
+	if _, err := os.Stat(debris); !os.IsNotExist(err) {
+		t.Errorf("what the crash left unfinished is still there: %v", err)
+	}
+}
+
+func TestSignalSavesAndEnds(t *testing.T) {
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		dir, tokens := t.TempDir(), shard(t, 300)
+		code, out := process(t, "signal", dir, tokens, sig)
+		if code != 0 || out != "step 8 interrupted true" {
+			t.Fatalf("%v: exit code %d, %s", sig, code, out)
+		}
+		resumed(t, dir, tokens, 8)
+	}
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	dir, tokens := t.TempDir(), shard(t, 300)
+	if code, out := process(t, "stuck", dir, tokens, os.Interrupt, os.Interrupt); code != 130 {
+		t.Fatalf("exit code %d, %s", code, out)
+	}
+	resumed(t, dir, tokens, 5)
+}
+
+func TestFullDiskLeavesThePreviousCheckpoint(t *testing.T) {
+	dir, tokens := t.TempDir(), shard(t, 300)
+	code, out := process(t, "full", dir, tokens)
+	good := filepath.Join(dir, checkpoints, stepName(5))
+	if code != 1 || !strings.HasPrefix(out, "train: checkpoint of step 8: ") || !strings.HasSuffix(out, "file too large; the last good checkpoint is "+good) {
+		t.Fatalf("exit code %d: %s", code, out)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, checkpoints, unfinished+"*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	resumed(t, dir, tokens, 5)
+}
+
+func TestResumeRefuses(t *testing.T) {
+	dir, tokens := t.TempDir(), shard(t, 300)
+	done := tiny(t, dir, tokens, tinyConfig())
+	train(t, done)
+	checkpoint := filepath.Join(dir, checkpoints, stepName(10))
+	for _, test := range []struct {
+		name   string
+		change func(*Run)
+		want   string
+	}{
+		{"no resume", func(r *Run) { r.Resume = false }, "train: " + dir + " holds a run at step 10: resume it, or choose another directory"},
+		{"rate", func(r *Run) { r.Config.LR = 3e-4 }, "train: " + checkpoint + ` was trained with other settings: train.lr was "0.01", now "0.0003"`},
+		{"two keys", func(r *Run) { r.Config.Clip, r.Config.Accumulate = 2, 2 },
+			"train: " + checkpoint + ` was trained with other settings: train.accumulate was "1", now "2"; train.clip was "1", now "2"`},
+		{"data", func(r *Run) { r.Settings = map[string]string{"data.train": "books"} },
+			"train: " + checkpoint + ` was trained with other settings: data.train was "", now "books"`},
+		{"tokens", func(r *Run) {
+			set, err := data.Open(shard(t, 200), data.OpenOptions{})
+			if err == nil {
+				r.Data, err = data.NewLoader(set, 16, 1, 0, 1)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}, "train: " + checkpoint + ": data: position of other data: saved with 300 tokens"},
+	} {
+		r := tiny(t, dir, tokens, tinyConfig())
+		r.Resume = true
+		test.change(&r)
+		if _, err := r.Train(context.Background()); err == nil || !strings.HasPrefix(err.Error(), test.want) {
+			t.Errorf("%s:\ngot  %v\nwant %s", test.name, err, test.want)
+		}
+	}
+	again := tiny(t, dir, tokens, tinyConfig())
+	again.Resume = true
+	if sum := train(t, again); sum.Step != 10 || sum.Interrupted || sum.Checkpoint != checkpoint {
+		t.Errorf("resuming what is done: %+v", sum)
+	}
+	sameRun(t, done, again)
+}
+
+func TestMoreStepsAtAConstantRate(t *testing.T) {
+	dir, tokens, c := t.TempDir(), shard(t, 300), tinyConfig()
+	c.Schedule = "constant"
+	train(t, tiny(t, dir, tokens, c))
+	c.Steps = 13
+	r := tiny(t, dir, tokens, c)
+	r.Resume = true
+	if sum := train(t, r); sum.Step != 13 {
+		t.Errorf("got %+v", sum)
+	}
+	c.Steps = 12
+	r = tiny(t, dir, tokens, c)
+	r.Resume = true
+	if _, err := r.Train(context.Background()); err == nil || !strings.HasSuffix(err.Error(), "is at step 13, beyond the 12 of this run") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestMetricsEndWhereTheCheckpointDoes(t *testing.T) {
+	text := "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"st"
+	for step, want := range []int{0, 11, 22, 33, 33} {
+		if got, err := endOf(strings.NewReader(text), step); err != nil || got != int64(want) {
+			t.Errorf("after step %d the lines end at %d, %v, not %d", step, got, err, want)
+		}
+	}
+}

@@ -1,0 +1,200 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"headroom/data"
+	"headroom/eval"
+	"headroom/internal/graph"
+)
+
+// A session is one start of a run: what the loop holds on to.
+type session struct {
+	Run
+	trainer    *graph.Trainer
+	journal    *journal
+	state      State
+	loss       float64
+	checkpoint string // the newest, with its path
+	began      time.Time
+	before     float64       // seconds of earlier starts
+	micro      []*data.Batch // the micro-batches of a step
+	batches    []graph.Batch // the same by input name
+}
+
+// open locks the run directory.
+func (r Run) open() (*session, error) {
+	if err := os.MkdirAll(filepath.Join(r.Dir, checkpoints), 0o777); err != nil {
+		return nil, fmt.Errorf("train: %w", err)
+	}
+	j, err := openJournal(r.Dir, r.Config, r.Log)
+	return &session{Run: r, journal: j, began: time.Now()}, err
+}
+
+// start compiles the training step and brings weights, moments and data to where the newest checkpoint left them, or
+// to the beginning.
+func (s *session) start() (err error) {
+	B, T, accumulate := s.Config.Batch, s.Config.Context, s.Config.Accumulate
+	s.trainer, err = graph.NewTrainer(s.Store, B, T, accumulate, func(b *graph.Builder) *graph.Node {
+		return s.Model.Loss(b, b.Tokens("tokens"), b.Tokens("targets"), s.Config.ZLoss)
+	})
+	if err != nil {
+		return err
+	}
+	for range accumulate {
+		m := data.NewBatch(B, T)
+		s.micro = append(s.micro, m)
+		s.batches = append(s.batches, graph.Batch{"tokens": m.Inputs, "targets": m.Targets})
+	}
+	if err := s.restore(); err != nil {
+		return err
+	}
+	if err := s.journal.rewind(s.state.Step); err != nil {
+		return err
+	}
+	arena := s.trainer.Arena()
+	s.journal.note("training", "run", s.Dir, "step", s.state.Step, "of", s.Config.Steps, "tokens_per_step", s.Config.TokensPerStep(),
+		"arena_MiB", arena.Planned>>20, "unplanned_MiB", arena.Unplanned>>20)
+	return appendEnvironment(s.Dir, environment(s.Store.Backend.Name(), s.state.Step))
+}
+
+// restore takes up the newest checkpoint, or begins.
+func (s *session) restore() error {
+	now := map[string]string{}
+	s.Config.settings(now)
+	settings(now, "model", s.Model.Config)
+	maps.Copy(now, s.Settings)
+	if err := sweep(s.Dir); err != nil {
+		return fmt.Errorf("train: %w", err)
+	}
+	path, was, err := Latest(s.Dir)
+	switch {
+	case err != nil:
+		return err
+	case path == "":
+		s.state.Settings = now
+		return s.Store.Init(s.Config.Seed)
+	case !s.Resume:
+		return fmt.Errorf("train: %s holds a run at step %d: resume it, or choose another directory", s.Dir, was.Step)
+	}
+	if diff := differences(was.Settings, now); len(diff) > 0 {
+		return fmt.Errorf("train: %s was trained with other settings: %s", path, strings.Join(diff, "; "))
+	}
+	if was.Step > s.Config.Steps {
+		return fmt.Errorf("train: %s is at step %d, beyond the %d of this run", path, was.Step, s.Config.Steps)
+	}
+	s.state, s.checkpoint, s.before = was, path, was.Elapsed
+	if err := loadWeights(path, s.Model, s.Store); err != nil {
+		return err
+	}
+	if err := s.Data.Restore(was.Data); err != nil {
+		return fmt.Errorf("train: %s: %w", path, err)
+	}
+	if was.Best != nil {
+		if err := point(s.Dir, best, was.Best.Step); err != nil {
+			return fmt.Errorf("train: %w", err)
+		}
+	}
+	if err := point(s.Dir, latest, was.Step); err != nil {
+		return fmt.Errorf("train: %w", err)
+	}
+	return nil
+}
+
+// next reads the micro-batches of a step.
+func (s *session) next() ([]graph.Batch, error) {
+	for _, m := range s.micro {
+		if err := s.Data.Next(m); err != nil {
+			return nil, fmt.Errorf("train: step %d: %w", s.state.Step+1, err)
+		}
+	}
+	return s.batches, nil
+}
+
+// advance counts a step that is done.
+func (s *session) advance(stats graph.Stats, lr float64, took time.Duration) Line {
+	tokens := s.Config.TokensPerStep()
+	s.state.Step++
+	s.state.Tokens += tokens
+	s.state.Training += took.Seconds()
+	s.state.Elapsed = s.before + time.Since(s.began).Seconds()
+	s.loss = stats.Loss
+	return Line{
+		Step: s.state.Step, Loss: stats.Loss, LR: lr, GradNorm: stats.GradNorm, Tokens: s.state.Tokens,
+		TokensSec: float64(tokens) / took.Seconds(), Elapsed: s.state.Elapsed,
+	}
+}
+
+// evaluate measures the model and says whether it was never better. An evaluation that the end of ctx cuts short does
+// not count.
+func (s *session) evaluate(ctx context.Context) (results []eval.Result, improved bool, err error) {
+	results, err = s.Evaluate(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil, false, nil
+	}
+	if err != nil || len(results) == 0 {
+		return nil, false, err
+	}
+	nll := 0.0
+	for _, r := range results {
+		nll += r.NLL / float64(len(results))
+	}
+	if s.state.Best == nil || nll < s.state.Best.NLL {
+		s.state.Best = &Best{Step: s.state.Step, NLL: nll}
+		return results, true, nil
+	}
+	return results, false, nil
+}
+
+// save writes a checkpoint and removes those that are no longer to be kept.
+func (s *session) save() (err error) {
+	defer func() {
+		if err != nil {
+			before := "no checkpoint was saved before"
+			if s.checkpoint != "" {
+				before = "the last good checkpoint is " + s.checkpoint
+			}
+			err = fmt.Errorf("train: checkpoint of step %d: %w; %s", s.state.Step, err, before)
+		}
+	}()
+	s.state.Data = s.Data.State()
+	if err := s.journal.file.Sync(); err != nil {
+		return err
+	}
+	if err := commit(s.Dir, s.state, func(dir string) error { return saveWeights(dir, s.Model, s.Store) }); err != nil {
+		return err
+	}
+	s.checkpoint = filepath.Join(s.Dir, checkpoints, stepName(s.state.Step))
+	if b := s.state.Best; b != nil && b.Step == s.state.Step {
+		if err := point(s.Dir, best, b.Step); err != nil {
+			return err
+		}
+	}
+	return prune(s.Dir, s.Config.Keep, s.state.Best)
+}
+
+func (s *session) summary() Summary {
+	sum := Summary{
+		Step: s.state.Step, Loss: s.loss, Tokens: s.state.Tokens, Elapsed: time.Duration(s.state.Elapsed * float64(time.Second)),
+		Best: s.state.Best, Checkpoint: s.checkpoint, Interrupted: s.state.Step < s.Config.Steps,
+	}
+	if s.state.Training > 0 {
+		sum.TokensPerSecond = float64(sum.Tokens) / s.state.Training
+	}
+	return sum
+}
+
+// close frees the step and the lock, and adds what fails to err.
+func (s *session) close(err *error) {
+	if s.trainer != nil {
+		*err = errors.Join(*err, s.trainer.Close())
+	}
+	*err = errors.Join(*err, s.journal.close())
+}

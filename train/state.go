@@ -1,0 +1,96 @@
+package train
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"headroom/data"
+)
+
+// State is what a resumed run needs besides weights and moments.
+type State struct {
+	Step     int               `json:"step"` // steps done
+	Tokens   int64             `json:"tokens"`
+	Elapsed  float64           `json:"elapsed_s"`
+	Training float64           `json:"training_s"` // in steps alone
+	Data     data.State        `json:"data"`       // position of the loader
+	Best     *Best             `json:"best,omitempty"`
+	Settings map[string]string `json:"settings"` // what must be the same at resume
+	Files    map[string]int64  `json:"files"`    // bytes of the checkpoint's other files
+}
+
+// Best is the best evaluation so far.
+type Best struct {
+	Step int     `json:"step"`
+	NLL  float64 `json:"nll"` // mean over the sets, nats a token
+}
+
+// readState reads a checkpoint's state and holds the sizes of its files against it.
+func readState(dir string) (State, error) {
+	var s State
+	path := filepath.Join(dir, "state.json")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return s, fmt.Errorf("train: %w", err)
+	}
+	if err := json.Unmarshal(text, &s); err != nil {
+		return s, fmt.Errorf("train: %s: %w", path, err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Files)) {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			return s, fmt.Errorf("train: %w", err)
+		}
+		if info.Size() != s.Files[name] {
+			return s, fmt.Errorf("train: %s has %d bytes, not the %d written", filepath.Join(dir, name), info.Size(), s.Files[name])
+		}
+	}
+	return s, nil
+}
+
+// settings flattens a configuration to its keys as they stand in a file, below a prefix.
+func settings(to map[string]string, prefix string, config any) {
+	v := reflect.ValueOf(config)
+	if v.Kind() != reflect.Struct {
+		to[prefix] = fmt.Sprint(config)
+		return
+	}
+	for i := range v.NumField() {
+		key, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("mapstructure"), ",")
+		if key == "" {
+			key = strings.ToLower(v.Type().Field(i).Name)
+		}
+		settings(to, prefix+"."+key, v.Field(i).Interface())
+	}
+}
+
+// settings is what decides the course of a run. How often it evaluates, saves and logs does not, nor does the number
+// of steps where the rate does not depend on it.
+func (c Config) settings(to map[string]string) {
+	settings(to, "train", c)
+	for _, key := range []string{"tokens", "eval_every", "save_every", "keep", "log_every", "device"} {
+		delete(to, "train."+key)
+	}
+	if c.Schedule == "constant" {
+		delete(to, "train.steps")
+	}
+}
+
+// differences lists what was set otherwise, one "key was, now is" each.
+func differences(was, now map[string]string) []string {
+	all := maps.Clone(was)
+	maps.Copy(all, now)
+	var diff []string
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		if was[key] != now[key] {
+			diff = append(diff, fmt.Sprintf("%s was %q, now %q", key, was[key], now[key]))
+		}
+	}
+	return diff
+}

@@ -1,0 +1,108 @@
+package train
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"time"
+
+	"headroom/data"
+	"headroom/eval"
+	"headroom/internal/graph"
+	"headroom/model"
+)
+
+// A Run is the training of one model in one directory.
+type Run struct {
+	Dir    string
+	Config Config       // resolved
+	Model  *model.Model // its loss is what is trained
+	Store  *graph.Store // its parameters, on the device
+	Data   data.Source
+	Resume bool // go on from the newest checkpoint in Dir, if there is one
+
+	// Settings are further values that a resumed run must share with the one that began, by key: the data's, say.
+	Settings map[string]string
+	// Evaluate measures the model as it stands; nil for never.
+	Evaluate func(context.Context) ([]eval.Result, error)
+	// Log takes a line every few steps; nil means a progress bar on a terminal and the default log elsewhere.
+	Log *slog.Logger
+}
+
+// Summary is where a run stands when it returns.
+type Summary struct {
+	Step            int
+	Loss            float64 // of the last step, 0 if this start made none
+	Tokens          int64   // over all starts, as are the following
+	TokensPerSecond float64 // of the steps alone, without evaluations and checkpoints
+	Elapsed         time.Duration
+	Best            *Best
+	Checkpoint      string // the newest
+	Interrupted     bool   // the context ended before the last step
+}
+
+// Train takes the model to the last step of its configuration, or until ctx ends: then it finishes the step, saves and
+// returns without an error.
+func (r Run) Train(ctx context.Context) (sum Summary, err error) {
+	s, err := r.open()
+	if err != nil {
+		return sum, err
+	}
+	defer s.close(&err)
+	if err := s.start(); err != nil {
+		return sum, err
+	}
+
+	for s.state.Step < r.Config.Steps && ctx.Err() == nil {
+		began := time.Now()
+		batches, err := s.next() // Accumulate times [B, T] inputs and targets
+		if err != nil {
+			return sum, err
+		}
+		hyper := r.Config.hyper(s.state.Step + 1)
+		stats, err := s.trainer.Step(batches, hyper)
+		if err != nil {
+			return sum, err
+		}
+		line := s.advance(stats, hyper.LR, time.Since(began))
+		if !finite(stats.Loss) || !finite(stats.GradNorm) {
+			return sum, &Diverged{Step: line.Step, Loss: stats.Loss, GradNorm: stats.GradNorm, Checkpoint: s.checkpoint}
+		}
+
+		last := line.Step == r.Config.Steps
+		improved := false
+		if every := r.Config.EvalEvery; r.Evaluate != nil && every > 0 && (last || line.Step%every == 0) {
+			if line.Eval, improved, err = s.evaluate(ctx); err != nil {
+				return sum, err
+			}
+		}
+		if err := s.journal.write(line); err != nil {
+			return sum, err
+		}
+		every := r.Config.SaveEvery
+		if last || improved || every > 0 && line.Step%every == 0 || ctx.Err() != nil {
+			if err := s.save(); err != nil {
+				return sum, err
+			}
+		}
+	}
+	return s.summary(), nil
+}
+
+// Diverged says that the loss or the gradient is no longer a finite number. The weights of that step are not saved.
+type Diverged struct {
+	Step           int
+	Loss, GradNorm float64
+	Checkpoint     string // the last good one, empty if there is none
+}
+
+func (d *Diverged) Error() string {
+	good := "no checkpoint was saved before"
+	if d.Checkpoint != "" {
+		good = "the last good checkpoint is " + d.Checkpoint
+	}
+	return fmt.Sprintf("train: step %d has loss %v and gradient norm %v; %s", d.Step, d.Loss, d.GradNorm, good)
+}
+
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
