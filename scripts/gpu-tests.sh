@@ -8,7 +8,7 @@ rm -rf "$out"
 packages=$(git ls-files --cached --others --exclude-standard '*_test.go' | xargs grep -lE '^//go:build .*\bcuda\b' | xargs -n1 dirname | sort -u)
 for package in $packages; do
 	mkdir -p "$out/$package"
-	"${GO:-go}" test -c -tags "$TAGS" -o "$out/$package/gpu.test" "./$package"
+	"${GO:-go}" test -c -ldflags="-s -w" -tags "$TAGS" -o "$out/$package/gpu.test" "./$package"
 	[ ! -d "$package/testdata" ] || cp -r "$package/testdata" "$out/$package/"
 	echo "gpu-tests: $package" >&2
 done
