@@ -1,0 +1,202 @@
+// What the wgmma kernels of decode_latent share. Two warpgroups compute, a third copies. A block of 64 tokens lies in
+// shared memory as slices of 64 columns, [64 tokens, 64 columns] of 8 KB under the 128-byte swizzle: the latent's slices
+// serve as keys (rows along the columns) and as values (rows along the tokens), the rope's slice as keys only. Copies are
+// cp.async, 16 bytes a thread, so that the page size does not matter: each thread looks up one token's page and hands it round.
+#pragma once
+#include "decode_plan.cuh"
+
+#ifdef HOPPER
+// wgmma with 256 columns, in the two forms of mma.cuh.
+#define ACC_256 \
+	"%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31," \
+	"%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63," \
+	"%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95," \
+	"%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+template <int trans> __device__ __forceinline__ void wgmma(float (&d)[128], const uint32_t (&a)[4], uint64_t b, int add) {
+	asm volatile("{.reg .pred p; setp.ne.b32 p, %133, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" ACC_256 "}, {%128,%129,%130,%131}, %132, p, 1, 1, %134;}"
+		: ACC64(d, 0), ACC64(d, 64) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add), "n"(trans));
+}
+template <int trans> __device__ __forceinline__ void wgmma(float (&d)[128], uint64_t a, uint64_t b, int add) {
+	asm volatile("{.reg .pred p; setp.ne.b32 p, %130, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" ACC_256 "}, %128, %129, p, 1, 1, 0, %131;}"
+		: ACC64(d, 0), ACC64(d, 64) : "l"(a), "l"(b), "r"(add), "n"(trans));
+}
+
+// tileOperand describes a wgmma operand of 128-byte rows under the 128-byte swizzle, 8 rows to 1024 bytes; where the rows run
+// along N, the next 64 columns follow wide bytes on.
+__device__ __forceinline__ uint64_t tileOperand(uint32_t addr, uint32_t wide = 16) {
+	return (uint64_t)((addr & 0x3ffff) >> 4) | (uint64_t)(wide >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+}
+// arriveCopies arrives once every copyAsync16 that this thread issued before has landed.
+__device__ __forceinline__ void arriveCopies(uint32_t bar) {
+	asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(bar) : "memory");
+}
+
+namespace {
+
+constexpr int kSlice = 8192, kConsumers = 256, kDecodeThreads = 384;
+enum { BAR_CONSUMERS = 1, BAR_WEIGHTS, BAR_WEIGHTS_READ };
+
+__device__ __forceinline__ void barArrive(int barrier) { asm volatile("bar.arrive %0, 256;" ::"r"(barrier) : "memory"); }
+__device__ __forceinline__ void moreRegisters() { asm volatile("setmaxnreg.inc.sync.aligned.u32 232;"); }
+__device__ __forceinline__ void fewerRegisters() { asm volatile("setmaxnreg.dec.sync.aligned.u32 40;"); }
+
+// Blocks walks the token blocks of a part, across requests.
+struct Blocks {
+	Walk walk;
+	Span x;
+	int at;
+	bool live;
+	__device__ __forceinline__ Blocks(const Decode &p, const Walk &w) : walk(w) {
+		live = walk.next(p, x);
+		at = live ? x.from : 0;
+	}
+	__device__ __forceinline__ void step(const Decode &p) {
+		at += kBlockTokens;
+		if (at < x.to) return;
+		live = walk.next(p, x);
+		at = live ? x.from : 0;
+	}
+};
+
+// produce runs in the copying warpgroup: warp w brings tokens 16w.. of every block. full and empty are barriers, 8 bytes a stage.
+template <int SLICES> __device__ __forceinline__ void produce(const Decode &p, const Walk &walk, int g, int stages, uint32_t stage0, uint32_t full, uint32_t empty) {
+	const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3, L = SLICES * 64, mask = (1 << p.pageShift) - 1;
+	const uint32_t stageBytes = (SLICES + 1) * kSlice;
+	const bool ropes = (lane & 7) * 8 < p.R;
+	Blocks next(p, walk);
+	auto pageOf = [&]() { // of token lane of this warp's 16
+		const int token = next.at + warp * 16 + (lane & 15);
+		return next.live && token < next.x.to ? p.pages[(long)next.x.b * p.maxPages + (token >> p.pageShift)] : 0;
+	};
+	int page = pageOf();
+	for (int stage = 0, phase = 1; next.live;) {
+		const int at = next.at, to = next.x.to, pages = page;
+		next.step(p);
+		page = pageOf(); // of the next block, while this one's copies are under way
+		barrierWait(empty + stage * 8, phase);
+#pragma unroll
+		for (int i = 0; i < 4; i++) {
+			const int row = warp * 16 + i * 4 + (lane >> 3), token = at + row;
+			const bool valid = token < to;
+			const long slot = (long)__shfl_sync(~0u, pages, i * 4 + (lane >> 3)) << p.pageShift | (token & mask);
+			const bf16 *src = p.k + (slot * p.G + g) * L + (lane & 7) * 8;
+			const uint32_t dst = stage0 + stage * stageBytes + row * 128 + (((lane & 7) ^ (row & 7)) << 4);
+#pragma unroll
+			for (int s = 0; s < SLICES; s++) copyAsync16(dst + s * kSlice, src + s * 64, valid);
+			if (ropes) copyAsync16(dst + SLICES * kSlice, p.kRope + slot * p.R + (lane & 7) * 8, valid);
+		}
+		arriveCopies(full + stage * 8);
+		if (++stage == stages) stage = 0, phase ^= 1;
+	}
+	copyWait<0>();
+}
+
+// loadQueries brings rows r0.. of kv head g, in tiles of 64 rows, into slices like the cache's; threads 0 to 255 call it.
+template <int SLICES> __device__ __forceinline__ void loadQueries(const Decode &p, int b, int g, int r0, int rows, int tiles, uint32_t q) {
+	const int vectors = SLICES * 8 + p.R / 8;
+	for (int i = threadIdx.x; i < tiles * 64 * vectors; i += kConsumers) {
+		const int r = i / vectors, c = i - r * vectors;
+		const bf16 *src = p.q + rowOffset(p, b, g, min(r0 + r, r0 + rows - 1)) * (SLICES * 64 + p.R) + c * 8;
+		copyAsync16(q + (r >> 6) * (SLICES + 1) * kSlice + (c >> 3) * kSlice + (r & 63) * 128 + (((c & 7) ^ (r & 7)) << 4), src, r < rows);
+	}
+	asm volatile("cp.async.wait_all;" ::: "memory");
+	proxyFence();
+	blockSync(BAR_CONSUMERS, kConsumers);
+}
+
+// scores starts s [64 rows, 64 tokens] = q · kᵀ.
+template <int SLICES> __device__ __forceinline__ void scores(float (&s)[32], uint32_t q, uint32_t k, int ropeSteps) {
+	wgmmaFence();
+#pragma unroll
+	for (int i = 0; i < SLICES * 4; i++) wgmma<0>(s, tileOperand(q + (i >> 2) * kSlice + (i & 3) * 32, 16), tileOperand(k + (i >> 2) * kSlice + (i & 3) * 32, 16), i > 0);
+	for (int i = 0; i < ropeSteps; i++) wgmma<0>(s, tileOperand(q + SLICES * kSlice + i * 32, 16), tileOperand(k + SLICES * kSlice + i * 32, 16), 1);
+	wgmmaCommit();
+}
+
+// Softmax holds two rows a thread (lane/4 of its warp's 16, and 8 below) of the running maximum (of unscaled scores) and
+// this thread's share of the sum.
+struct Softmax {
+	float most[2], sum[2];
+	int limit[2]; // tokens the rows may see
+	__device__ __forceinline__ void start(const Decode &p, const Span &x, int row) {
+#pragma unroll
+		for (int i = 0; i < 2; i++) {
+			most[i] = -CUDART_INF_F, sum[i] = 0.f;
+			limit[i] = min(x.to, rowLimit(p, x.length, row + 8 * i));
+		}
+	}
+	// step turns scores into weights and returns what earlier sums are to be multiplied by.
+	__device__ __forceinline__ void step(float (&s)[32], float scale, int at, bool masked, float (&factor)[2]) {
+		const int t = (threadIdx.x & 3) * 2;
+		if (masked)
+#pragma unroll
+			for (int j = 0; j < 32; j++)
+				if (at + (j >> 2) * 8 + t + (j & 1) >= limit[j >> 1 & 1]) s[j] = -CUDART_INF_F;
+#pragma unroll
+		for (int i = 0; i < 2; i++) {
+			float m = most[i];
+#pragma unroll
+			for (int j = 0; j < 8; j++) m = fmaxf(m, fmaxf(s[j * 4 + i * 2], s[j * 4 + i * 2 + 1]));
+			m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
+			m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
+			const float ref = m == -CUDART_INF_F ? 0.f : m * scale;
+			factor[i] = fastExp2(most[i] * scale - ref);
+			most[i] = m;
+			float l = 0.f;
+#pragma unroll
+			for (int j = 0; j < 8; j++) {
+				s[j * 4 + i * 2] = fastExp2(s[j * 4 + i * 2] * scale - ref);
+				s[j * 4 + i * 2 + 1] = fastExp2(s[j * 4 + i * 2 + 1] * scale - ref);
+				l += s[j * 4 + i * 2] + s[j * 4 + i * 2 + 1];
+			}
+			sum[i] = sum[i] * factor[i] + l;
+		}
+	}
+	__device__ __forceinline__ void finish() {
+#pragma unroll
+		for (int i = 0; i < 2; i++) {
+			sum[i] += __shfl_xor_sync(~0u, sum[i], 1);
+			sum[i] += __shfl_xor_sync(~0u, sum[i], 2);
+		}
+	}
+};
+
+__device__ __forceinline__ void packWeights(const float (&s)[32], uint32_t (&w)[4][4]) {
+#pragma unroll
+	for (int k = 0; k < 4; k++)
+#pragma unroll
+		for (int i = 0; i < 4; i++) w[k][i] = packBF16(s[k * 8 + i * 2], s[k * 8 + i * 2 + 1]);
+}
+
+template <int N> __device__ __forceinline__ void rescale(float (&o)[N], const float (&factor)[2]) {
+	if (__any_sync(~0u, factor[0] != 1.f || factor[1] != 1.f)) {
+#pragma unroll
+		for (int i = 0; i < N; i++) o[i] *= factor[i >> 1 & 1];
+	}
+}
+
+// writeRows stores columns from.. of two rows, r and r+8, of tile rows r0..r0+rows: o[FIRST..FIRST+COUNT).
+template <int DV, int FIRST, int COUNT, int N> __device__ __forceinline__ void writeRows(const Decode &p, const Span &x, int g, int r0, int rows, int r, int from, const float (&o)[N]) {
+	const int col = from + (threadIdx.x & 3) * 2, all = p.T * (p.H / p.G);
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		if (r + 8 * i >= rows) continue;
+		if (x.pieces == 1) {
+			bf16 *out = p.out + rowOffset(p, x.b, g, r0 + r + 8 * i) * DV + col;
+#pragma unroll
+			for (int j = 0; j < COUNT / 4; j++) *(uint32_t *)(out + j * 8) = packBF16(o[FIRST + j * 4 + i * 2], o[FIRST + j * 4 + i * 2 + 1]);
+		} else {
+			float *out = p.partial + (((long)x.piece * p.G + g) * all + r0 + r + 8 * i) * DV + col;
+#pragma unroll
+			for (int j = 0; j < COUNT / 4; j++) *(float2 *)(out + j * 8) = float2{o[FIRST + j * 4 + i * 2], o[FIRST + j * 4 + i * 2 + 1]};
+		}
+	}
+}
+__device__ __forceinline__ void writeLSE(const Decode &p, const Span &x, int g, int r0, int rows, int r, float lse2) {
+	if (r >= rows) return;
+	if (x.pieces == 1) p.lse[rowOffset(p, x.b, g, r0 + r)] = lse2 * 0.69314718056f;
+	else p.partialLSE[((long)x.piece * p.G + g) * p.T * (p.H / p.G) + r0 + r] = lse2;
+}
+
+} // namespace
+#endif

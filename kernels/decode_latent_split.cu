@@ -1,0 +1,174 @@
+// decode_latent for latents of up to 256 columns, whose output tile of 64 rows fits the registers of one warpgroup. Up to
+// 64 query rows a latent head (one tile): the two warpgroups take alternate token blocks, each with an output of its own,
+// merged when the request ends; the softmax of one runs under the products of the other. Above (a pair of tiles): both take the same
+// blocks for 64 rows each, and each starts the next block's scores before it multiplies this one's values.
+#include "decode_latent.cuh"
+
+#ifdef HOPPER
+namespace {
+
+template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const Decode &p) {
+	constexpr int SLICES = L / 64, N = L / 2, TILES = PAIR ? 2 : 1, QBYTES = (SLICES + 1) * kSlice;
+	extern __shared__ char raw[];
+	const uint32_t base = (smemAddress(raw) + 1023) & ~1023u;
+	char *smem = raw + (base - smemAddress(raw));
+	// queries | stages | barriers | walk | maxima and sums of the two warpgroups [2][64][2]
+	const uint32_t q = base, stage0 = base + TILES * QBYTES, full = stage0 + p.stages * QBYTES, empty = full + 64;
+	Walk *shared = (Walk *)(smem + (empty - base) + 64);
+	float *exchange = (float *)((char *)shared + 32);
+
+	const int tile = blockIdx.x % p.tiles, part = blockIdx.x / p.tiles, g = tile % p.G, r0 = tile / p.G * (TILES * 64);
+	const int rows = min(TILES * 64, p.T * (p.H / p.G) - r0);
+	const int tid = threadIdx.x, wg = tid >> 7, lane = tid & 31;
+	if (tid < 32) findWalk(p, part, shared);
+	if (tid == 0) {
+		for (int s = 0; s < p.stages; s++) {
+			barrierInit(full + s * 8, 128);
+			barrierInit(empty + s * 8, PAIR ? 8 : 4);
+		}
+		barrierInitFence();
+	}
+	__syncthreads();
+	const Walk walk = *shared;
+
+	if (wg == 2) {
+		fewerRegisters();
+		produce<SLICES>(p, walk, g, p.stages, stage0, full, empty);
+		return;
+	}
+	moreRegisters();
+	const int row = (PAIR ? wg * 64 : 0) + (tid >> 5 & 3) * 16 + (lane >> 2), ropeSteps = p.R / 16;
+	const uint32_t myQ = q + (PAIR ? wg * QBYTES : 0);
+	Walk spans = walk;
+	Span x;
+	Softmax softmax;
+	float o[N], s[32], factor[2];
+	uint32_t w[4][4];
+	int block = 0; // counts the part's blocks
+	int stage = 0, phase = 0;
+	auto advance = [&]() { block++; if (++stage == p.stages) stage = 0, phase ^= 1; };
+	auto values = [&](uint32_t k) {
+		wgmmaFence();
+#pragma unroll
+		for (int i = 0; i < 4; i++) wgmma<1>(o, w[i], tileOperand(k + i * 2048, kSlice), 1);
+		wgmmaCommit();
+	};
+	while (spans.next(p, x)) {
+		loadQueries<SLICES>(p, x.b, g, r0, rows, TILES, q);
+		softmax.start(p, x, r0 + row);
+#pragma unroll
+		for (int i = 0; i < N; i++) o[i] = 0.f;
+		const int clear = min(x.to, x.length - p.T + 1); // blocks that end here or before need no mask
+		auto take = [&](int at) { return softmax.step(s, p.scale, at, at + kBlockTokens > clear, factor); };
+		auto ready = [&]() {
+			barrierWait(full + stage * 8, phase);
+			proxyFence();
+			return stage0 + stage * QBYTES;
+		};
+		auto release = [&](int stage) { if (lane == 0) barrierArrive(empty + stage * 8); };
+		if constexpr (PAIR) {
+			scores<SLICES>(s, myQ, ready(), ropeSteps);
+			wgmmaWait<0>();
+			take(x.from);
+			packWeights(s, w);
+			int used = stage; // whose values are still to be multiplied
+			advance();
+			for (int at = x.from + kBlockTokens; at < x.to; at += kBlockTokens) {
+				scores<SLICES>(s, myQ, ready(), ropeSteps);
+				values(stage0 + used * QBYTES);
+				wgmmaWait<1>();
+				take(at);
+				wgmmaWait<0>();
+				release(used);
+				used = stage;
+				rescale(o, factor);
+				packWeights(s, w);
+				advance();
+			}
+			values(stage0 + used * QBYTES);
+			wgmmaWait<0>();
+			release(used);
+		} else {
+			int at = x.from;
+			do {
+				if ((block & 1) == wg) {
+					const uint32_t k = ready();
+					scores<SLICES>(s, myQ, k, ropeSteps);
+					wgmmaWait<0>();
+					take(at);
+					rescale(o, factor);
+					packWeights(s, w);
+					values(k);
+					wgmmaWait<0>();
+					release(stage);
+				}
+				advance();
+				at += kBlockTokens;
+			} while (at < x.to);
+		}
+		softmax.finish();
+
+		if (PAIR) {
+			float inv[2];
+#pragma unroll
+			for (int i = 0; i < 2; i++) {
+				inv[i] = softmax.sum[i] > 0.f ? 1.f / softmax.sum[i] : 0.f;
+				if ((lane & 3) == 0) writeLSE(p, x, g, r0, rows, row + 8 * i, softmax.sum[i] > 0.f ? softmax.most[i] * p.scale + log2f(softmax.sum[i]) : -CUDART_INF_F);
+			}
+#pragma unroll
+			for (int i = 0; i < N; i++) o[i] *= inv[i >> 1 & 1];
+			writeRows<L, 0, N>(p, x, g, r0, rows, row, 0, o);
+		} else { // each warpgroup hands one half of its columns to the other, through the query rows' place
+			if ((lane & 3) == 0)
+#pragma unroll
+				for (int i = 0; i < 2; i++) *(float2 *)(exchange + (wg * 64 + row + 8 * i) * 2) = float2{softmax.most[i], softmax.sum[i]};
+			blockSync(BAR_CONSUMERS, kConsumers);
+			float weight[2];
+#pragma unroll
+			for (int i = 0; i < 2; i++) {
+				const float2 other = *(const float2 *)(exchange + ((wg ^ 1) * 64 + row + 8 * i) * 2);
+				const float m = fmaxf(softmax.most[i], other.x), ref = m == -CUDART_INF_F ? 0.f : m * p.scale;
+				const float mine = fastExp2(softmax.most[i] * p.scale - ref), theirs = fastExp2(other.x * p.scale - ref);
+				const float a = softmax.sum[i] * mine, b = other.y * theirs, l = wg == 0 ? a + b : b + a;
+				weight[i] = l > 0.f ? mine / l : 0.f;
+				if (wg == 0 && (lane & 3) == 0) writeLSE(p, x, g, r0, rows, row + 8 * i, l > 0.f ? ref + log2f(l) : -CUDART_INF_F);
+			}
+#pragma unroll
+			for (int i = 0; i < N; i++) o[i] *= weight[i >> 1 & 1];
+			float *mine = (float *)smem + (tid & 127);
+			if (wg == 1)
+#pragma unroll
+				for (int i = 0; i < N / 2; i++) mine[i * 128] = o[i];
+			blockSync(BAR_CONSUMERS, kConsumers);
+			if (wg == 0)
+#pragma unroll
+				for (int i = 0; i < N / 2; i++) o[i] += mine[i * 128];
+			blockSync(BAR_CONSUMERS, kConsumers);
+			if (wg == 0) {
+#pragma unroll
+				for (int i = 0; i < N / 2; i++) mine[i * 128] = o[N / 2 + i];
+				writeRows<L, 0, N / 2>(p, x, g, r0, rows, row, 0, o);
+			}
+			blockSync(BAR_CONSUMERS, kConsumers);
+			if (wg == 1) {
+#pragma unroll
+				for (int i = 0; i < N / 2; i++) o[N / 2 + i] += mine[i * 128];
+				writeRows<L, N / 2, N / 2>(p, x, g, r0, rows, row, L / 2, o);
+			}
+		}
+		blockSync(BAR_CONSUMERS, kConsumers); // before the next query rows, and before the piece counts as written
+		if (x.pieces > 1 && tid == 0) arrive(p.arrived + (long)x.b * p.tiles + tile);
+	}
+	combine<L>(p, walk, tile, g, 1, r0, rows, kConsumers, BAR_CONSUMERS);
+}
+
+} // namespace
+
+#define DECODE_SPLIT(L) \
+	extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_##L##_split(const __grid_constant__ Decode p) { decodeSplit<L, false>(p); } \
+	extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_##L##_pair(const __grid_constant__ Decode p) { decodeSplit<L, true>(p); }
+
+DECODE_SPLIT(128)
+DECODE_SPLIT(192)
+DECODE_SPLIT(256)
+#endif

@@ -1,0 +1,128 @@
+// decode_latent for latents of 384 and 512 columns: the output of 64 rows needs two warpgroups, one for each half of its
+// columns. The first computes scores and weights and hands the weights over through shared memory.
+#include "decode_latent.cuh"
+
+#ifdef HOPPER
+namespace {
+
+template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
+	constexpr int SLICES = L / 64, N = L / 4, QBYTES = (SLICES + 1) * kSlice;
+	extern __shared__ char raw[];
+	const uint32_t base = (smemAddress(raw) + 1023) & ~1023u;
+	char *smem = raw + (base - smemAddress(raw));
+	// queries | weights [64, 64] | stages | barriers | walk | factors [64] | sums [64]
+	const uint32_t q = base, weights = q + QBYTES, stage0 = weights + kSlice, full = stage0 + p.stages * QBYTES, empty = full + 32;
+	Walk *shared = (Walk *)(smem + (empty - base) + 32);
+	float *factors = (float *)(shared + 1), *sums = factors + 64;
+
+	const int tile = blockIdx.x % p.tiles, part = blockIdx.x / p.tiles, g = tile % p.G, r0 = tile / p.G * 64;
+	const int rows = min(64, p.T * (p.H / p.G) - r0);
+	const int tid = threadIdx.x, wg = tid >> 7, lane = tid & 31;
+	if (tid < 32) findWalk(p, part, shared);
+	if (tid == 0) {
+		for (int s = 0; s < p.stages; s++) {
+			barrierInit(full + s * 8, 128);
+			barrierInit(empty + s * 8, 8);
+		}
+		barrierInitFence();
+	}
+	__syncthreads();
+	const Walk walk = *shared;
+
+	if (wg == 2) {
+		fewerRegisters();
+		produce<SLICES>(p, walk, g, p.stages, stage0, full, empty);
+		return;
+	}
+	moreRegisters();
+	const int row = (tid >> 5 & 3) * 16 + (lane >> 2), ropeSteps = p.R / 16;
+	Walk spans = walk;
+	Span x;
+	float o[N];
+	int stage = 0, phase = 0;
+	bool handed = false; // weights lie in shared memory that the second warpgroup may still read
+	while (spans.next(p, x)) {
+		loadQueries<SLICES>(p, x.b, g, r0, rows, 1, q);
+#pragma unroll
+		for (int i = 0; i < N; i++) o[i] = 0.f;
+		if (wg == 0) {
+			Softmax softmax;
+			softmax.start(p, x, r0 + row);
+			const int clear = min(x.to, x.length - p.T + 1);
+			int at = x.from;
+			do {
+				float s[32], factor[2];
+				uint32_t w[4][4];
+				const uint32_t k = stage0 + stage * QBYTES;
+				barrierWait(full + stage * 8, phase);
+				proxyFence();
+				scores<SLICES>(s, q, k, ropeSteps);
+				wgmmaWait<0>();
+				softmax.step(s, p.scale, at, at + kBlockTokens > clear, factor);
+				packWeights(s, w);
+				if (handed) blockSync(BAR_WEIGHTS_READ, kConsumers);
+				handed = true;
+				char *dst = smem + QBYTES + row * 128 + (lane & 3) * 4;
+#pragma unroll
+				for (int j = 0; j < 8; j++) { // columns 8j.. of rows row and row+8
+					*(uint32_t *)(dst + ((j ^ (row & 7)) << 4)) = w[j >> 1][(j & 1) * 2];
+					*(uint32_t *)(dst + 1024 + ((j ^ (row & 7)) << 4)) = w[j >> 1][(j & 1) * 2 + 1];
+				}
+				if ((lane & 3) == 0) factors[row] = factor[0], factors[row + 8] = factor[1];
+				proxyFence();
+				barArrive(BAR_WEIGHTS);
+				rescale(o, factor);
+				wgmmaFence();
+#pragma unroll
+				for (int i = 0; i < 4; i++) wgmma<1>(o, w[i], tileOperand(k + i * 2048, kSlice), 1);
+				wgmmaCommit();
+				wgmmaWait<0>();
+				if (lane == 0) barrierArrive(empty + stage * 8);
+				if (++stage == p.stages) stage = 0, phase ^= 1;
+				at += kBlockTokens;
+			} while (at < x.to);
+			softmax.finish();
+			if ((lane & 3) == 0)
+#pragma unroll
+				for (int i = 0; i < 2; i++) {
+					const float l = softmax.sum[i];
+					sums[row + 8 * i] = l > 0.f ? 1.f / l : 0.f;
+					writeLSE(p, x, g, r0, rows, row + 8 * i, l > 0.f ? softmax.most[i] * p.scale + log2f(l) : -CUDART_INF_F);
+				}
+		} else {
+			int at = x.from;
+			do {
+				const uint32_t k = stage0 + stage * QBYTES + SLICES / 2 * kSlice;
+				barrierWait(full + stage * 8, phase);
+				blockSync(BAR_WEIGHTS, kConsumers);
+				proxyFence();
+				const float factor[2] = {factors[row], factors[row + 8]};
+				rescale(o, factor);
+				wgmmaFence();
+#pragma unroll
+				for (int i = 0; i < 4; i++) wgmma<1>(o, tileOperand(weights + i * 32, 16), tileOperand(k + i * 2048, kSlice), 1);
+				wgmmaCommit();
+				wgmmaWait<0>();
+				barArrive(BAR_WEIGHTS_READ);
+				if (lane == 0) barrierArrive(empty + stage * 8);
+				if (++stage == p.stages) stage = 0, phase ^= 1;
+				at += kBlockTokens;
+			} while (at < x.to);
+		}
+		blockSync(BAR_CONSUMERS, kConsumers);
+		const float inv[2] = {sums[row], sums[row + 8]};
+#pragma unroll
+		for (int i = 0; i < N; i++) o[i] *= inv[i >> 1 & 1];
+		writeRows<L, 0, N>(p, x, g, r0, rows, row, wg * (L / 2), o);
+		blockSync(BAR_CONSUMERS, kConsumers);
+		if (x.pieces > 1 && tid == 0) arrive(p.arrived + (long)x.b * p.tiles + tile);
+	}
+	if (wg == 0 && handed) blockSync(BAR_WEIGHTS_READ, kConsumers); // the last hand-over
+	combine<L>(p, walk, tile, g, 1, r0, rows, kConsumers, BAR_CONSUMERS);
+}
+
+} // namespace
+
+extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_384_wide(const __grid_constant__ Decode p) { decodeWide<384>(p); }
+extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_512_wide(const __grid_constant__ Decode p) { decodeWide<512>(p); }
+#endif

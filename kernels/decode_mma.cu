@@ -1,0 +1,380 @@
+// Decode attention on mma.sync, for every kind and for sm_80 on: the kernel of choice where a kv head has few query rows,
+// because tokens lie on the M side of the products (16 a warp) and query rows on the N side, in steps of 8. A tile of
+// tokens is loaded once for several kv heads (which share the rope columns and lie side by side in the cache), and each
+// warp takes 16 tokens of one head and 8·NT rows. Scores: S [16 tokens, rows] = K · Qᵀ; output: Oᵀ [Dv, rows] += Vᵀ · P.
+#include "decode_plan.cuh"
+
+namespace {
+
+constexpr int kMaxThreads = 256, kMaxStages = 8, kRopeColumns = 64;
+
+enum Kind { KV, TIED, LATENT };
+
+// Tiles walks the token tiles of a part, across requests.
+struct Tiles {
+	Walk walk;
+	Span x;
+	int at;
+	bool live;
+	__device__ __forceinline__ void start(const Decode &p, const Walk &w) {
+		walk = w;
+		live = walk.next(p, x);
+		at = live ? x.from : 0;
+	}
+	__device__ __forceinline__ void step(const Decode &p, int tokens) {
+		at += tokens;
+		if (at < x.to) return;
+		live = walk.next(p, x);
+		at = live ? x.from : 0;
+	}
+};
+
+// Rows spreads the copying of rows over the warps, so that a lane needs few instructions a vector: whole rows of 32 vectors
+// (16 bytes) and more, or several rows at once. A row's address comes from shared memory, odd where its token does not exist.
+struct Rows {
+	int first, step, col, vectors; // the lane's first row and the step to its next; its first vector and the end of the row
+	__device__ __forceinline__ Rows(int vectors) : vectors(vectors) {
+		const int lane = threadIdx.x & 31, each = vectors < 32 ? 32 / vectors : 1;
+		first = (threadIdx.x >> 5) * each + lane / min(vectors, 32);
+		step = (blockDim.x >> 5) * each;
+		col = lane % min(vectors, 32);
+		if (lane / min(vectors, 32) >= each) first = 1 << 30;
+	}
+	// copy brings `rows` rows; and, when TWICE, their counterparts `delta` bytes on, to dst2
+	template <bool TWICE> __device__ __forceinline__ void copy(uint32_t dst, int stride, const uintptr_t *address, int rows, uint32_t dst2 = 0, long delta = 0) const {
+		dst += first * stride + col * 16, dst2 += first * stride + col * 16;
+#pragma unroll 4
+		for (int r = first; r < rows; r += step, dst += step * stride, dst2 += step * stride) {
+			const uintptr_t from = address[r];
+			const bool valid = !(from & 1);
+			const char *src = (const char *)(from & ~(uintptr_t)1) + col * 16;
+#pragma unroll 4
+			for (int c = 0; c < vectors - col; c += 32) {
+				copyAsync16(dst + c * 16, src + c * 16, valid);
+				if (TWICE) copyAsync16(dst2 + c * 16, src + delta + c * 16, valid);
+			}
+		}
+	}
+};
+
+__device__ __forceinline__ uint32_t transpose8x8(uint32_t x) {
+	uint32_t y;
+	asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
+	return y;
+}
+
+template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(const Decode &p) {
+	constexpr int KS = DV / 16, ROPE = KIND == KV ? 0 : kRopeColumns; // steps of 16 along the key's own columns
+	constexpr int QSTRIDE = (DV + ROPE + 8) * 2;                      // bytes; an odd number of 16-byte vectors, so that ldmatrix meets no bank twice
+	constexpr int MSTRIDE = DV + 4;                                   // floats of a row of the merge area
+	constexpr bool QREGS = (KS * 2 + ROPE / 8 + DV / 4) * NT <= 136;  // query fragments stay in registers
+	extern __shared__ __align__(128) char smem[];
+
+	const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, threads = blockDim.x, warps = threads >> 5;
+	const int HC = p.heads, WR = p.warpRows, WT = warps / (WR * HC), TT = WT * 16, S = p.stages;
+	const int rowsPad = WR * NT * 8, group = p.H / p.G, allRows = p.T * group;
+	const int tile = blockIdx.x % p.tiles, part = blockIdx.x / p.tiles, headTiles = p.G / HC;
+	const int g0 = tile % headTiles * HC, r0 = tile / headTiles * rowsPad, rows = min(rowsPad, allRows - r0);
+	const int wr = warp % WR, wh = warp / WR % HC, wt = warp / (WR * HC);
+	const int P = KIND == TIED ? p.P : DV, R = KIND == KV ? 0 : p.R;
+
+	const int kStride = (HC * DV + 8) * 2, rStride = (R + 8) * 2;
+	const int ropeAt = TT * kStride * (KIND == KV ? 2 : 1), stageBytes = ropeAt + (KIND == KV ? 0 : TT * rStride);
+	// shared memory: query rows, later the merge | running maxima and sums | addresses of k and kRope | stages
+	const int headBytes = HC * rowsPad * max(QSTRIDE, MSTRIDE * 4);
+	float *merge = (float *)smem, *maxima = (float *)(smem + headBytes), *sums = maxima + warps * 8 * NT;
+	uintptr_t *kFrom = (uintptr_t *)(sums + warps * 8 * NT), *ropeFrom = kFrom + (S + 1) * TT; // [S+1, TT] each
+	Walk *shared = (Walk *)(ropeFrom + (KIND == KV ? 0 : (S + 1) * TT));
+	const uint32_t base = smemAddress(smem), stage0 = base + headBytes + (int)((char *)(shared + 1) - (char *)maxima + 127) / 128 * 128;
+
+	if (warp == 0) findWalk(p, part, shared);
+	__syncthreads();
+	const Walk walk = *shared;
+
+	Tiles load, now;
+	load.start(p, walk);
+	now = load;
+	const Rows keys(HC * DV / 8), ropes(KIND == KV ? 1 : R / 8);
+
+	auto slotOf = [&](const Tiles &t) -> long { // of token tid of a tile
+		const int token = t.at + tid;
+		if (!t.live || tid >= TT || token >= t.x.to) return -1;
+		return (long)p.pages[(long)t.x.b * p.maxPages + (token >> p.pageShift)] << p.pageShift | (token & ((1 << p.pageShift) - 1));
+	};
+	auto keep = [&](int ring, long slot) { // where token tid lies
+		if (tid >= TT) return;
+		kFrom[ring * TT + tid] = slot < 0 ? (uintptr_t)p.k | 1 : (uintptr_t)(p.k + (slot * p.G + g0) * DV);
+		if constexpr (KIND != KV) ropeFrom[ring * TT + tid] = slot < 0 ? (uintptr_t)p.kRope | 1 : (uintptr_t)(p.kRope + slot * R);
+	};
+	auto issue = [&](int stage, int ring) {
+		const uint32_t dst = stage0 + stage * stageBytes;
+		keys.template copy<KIND == KV>(dst, kStride, kFrom + ring * TT, TT, dst + TT * kStride, (const char *)p.v - (const char *)p.k);
+		if constexpr (KIND != KV) ropes.template copy<false>(dst + ropeAt, rStride, ropeFrom + ring * TT, TT);
+		copyCommit();
+	};
+
+	// Addresses run S tiles ahead and the page table's entries one more: the first of them at once, then S-1 tiles.
+	long slots[kMaxStages + 1], nextSlot = -1;
+#pragma unroll
+	for (int s = 0; s <= kMaxStages; s++)
+		if (s <= S) {
+			slots[s] = slotOf(load);
+			if (load.live) load.step(p, TT);
+		}
+#pragma unroll
+	for (int s = 0; s <= kMaxStages; s++) {
+		if (s < S) keep(s, slots[s]);
+		if (s == S) nextSlot = slots[s];
+	}
+	__syncthreads();
+#pragma unroll 1
+	for (int s = 0; s < S - 1; s++) issue(s, s);
+
+	float o[NT][KS][4], most[NT][2], sum[NT][2];
+	uint32_t qf[QREGS ? NT : 1][QREGS ? KS + ROPE / 16 : 1][2];
+	const uint32_t qAddr = base + (wh * rowsPad + wr * NT * 8 + (lane & 7)) * QSTRIDE + (lane >> 3) * 16;
+	auto queries = [&](uint32_t (&b)[4], int n, int k) { // the fragments of steps k and k+1
+		if constexpr (QREGS) b[0] = qf[n][k][0], b[1] = qf[n][k][1], b[2] = qf[n][k + 1][0], b[3] = qf[n][k + 1][1];
+		else ldmatrix4(b, qAddr + n * 8 * QSTRIDE + k * 32);
+	};
+
+	int stage = 0, ring = S - 1;      // of the tile at hand; of the addresses of the tile to be loaded
+	for (bool fresh = true; now.live;) {
+		// wait for the tile at hand: all but the S-2 latest
+		switch (S) {
+		case 2: copyWait<0>(); break;
+		case 3: copyWait<1>(); break;
+		case 4: copyWait<2>(); break;
+		case 5: copyWait<3>(); break;
+		case 6: copyWait<4>(); break;
+		default: copyWait<5>(); break;
+		}
+		__syncthreads();
+		issue(stage == 0 ? S - 1 : stage - 1, ring); // tokens past the end become zeros
+		ring = ring == S ? 0 : ring + 1;
+		keep(ring, nextSlot);
+		nextSlot = slotOf(load);
+		if (load.live) load.step(p, TT);
+
+		const Span &x = now.x;
+		if (fresh) {
+			fresh = false;
+			for (int i = tid; i < HC * rowsPad * (P + R) / 8; i += threads) { // 16 bytes each
+				const int vectors = (P + R) / 8, row = i / vectors, c = (i - row * vectors) * 8, h = row / rowsPad, r = row - h * rowsPad;
+				uint4 v = {0, 0, 0, 0};
+				if (r < rows) v = *(const uint4 *)(p.q + rowOffset(p, x.b, g0 + h, r0 + r) * (P + R) + c);
+				*(uint4 *)(smem + row * QSTRIDE + (c < P ? c : c - P + DV) * 2) = v;
+			}
+			__syncthreads();
+			if constexpr (QREGS)
+#pragma unroll
+				for (int n = 0; n < NT; n++)
+#pragma unroll
+					for (int k = 0; k < KS + ROPE / 16; k += 2) {
+						uint32_t b[4];
+						ldmatrix4(b, qAddr + n * 8 * QSTRIDE + k * 32);
+						qf[n][k][0] = b[0], qf[n][k][1] = b[1], qf[n][k + 1][0] = b[2], qf[n][k + 1][1] = b[3];
+					}
+#pragma unroll
+			for (int n = 0; n < NT; n++) {
+				most[n][0] = most[n][1] = -CUDART_INF_F;
+				sum[n][0] = sum[n][1] = 0.f;
+#pragma unroll
+				for (int k = 0; k < KS; k++) o[n][k][0] = o[n][k][1] = o[n][k][2] = o[n][k][3] = 0.f;
+			}
+		}
+
+		const uint32_t kTile = stage0 + stage * stageBytes + wt * 16 * kStride + wh * DV * 2;
+		const uint32_t kAddr = kTile + (lane & 15) * kStride + (lane >> 4) * 16;
+		float s[NT][2][4]; // two chains of products, added below
+#pragma unroll
+		for (int n = 0; n < NT; n++)
+#pragma unroll
+			for (int i = 0; i < 8; i++) s[n][i >> 2][i & 3] = 0.f;
+#pragma unroll
+		for (int k = 0; k < KS; k += 2) {
+			if (KIND == TIED && k * 16 >= P) break;
+			uint32_t a0[4], a1[4];
+			ldmatrix4(a0, kAddr + k * 32);
+			ldmatrix4(a1, kAddr + k * 32 + 32);
+#pragma unroll
+			for (int n = 0; n < NT; n++) {
+				uint32_t b[4];
+				queries(b, n, k);
+				mma16816(s[n][0], a0, b[0], b[1]);
+				if (KIND != TIED || (k + 1) * 16 < P) mma16816(s[n][1], a1, b[2], b[3]);
+			}
+		}
+		if constexpr (ROPE > 0) {
+			const uint32_t rAddr = stage0 + stage * stageBytes + ropeAt + (wt * 16 + (lane & 15)) * rStride + (lane >> 4) * 16;
+#pragma unroll
+			for (int k = 0; k < ROPE / 16; k += 2) {
+				if (k * 16 >= R) break;
+				uint32_t a0[4], a1[4];
+				ldmatrix4(a0, rAddr + k * 32);
+				if ((k + 1) * 16 < R) ldmatrix4(a1, rAddr + k * 32 + 32);
+#pragma unroll
+				for (int n = 0; n < NT; n++) {
+					uint32_t b[4];
+					queries(b, n, KS + k);
+					mma16816(s[n][0], a0, b[0], b[1]);
+					if ((k + 1) * 16 < R) mma16816(s[n][1], a1, b[2], b[3]);
+				}
+			}
+		}
+
+		const int token = now.at + wt * 16 + (lane >> 2); // and token + 8
+		const bool masked = now.at + TT > min(x.to, x.length - p.T + 1);
+		uint32_t pf[NT][2];
+#pragma unroll
+		for (int n = 0; n < NT; n++) {
+			float v[4];
+#pragma unroll
+			for (int i = 0; i < 4; i++) v[i] = s[n][0][i] + s[n][1][i];
+			if (masked) {
+#pragma unroll
+				for (int c = 0; c < 2; c++) {
+					const int limit = min(x.to, rowLimit(p, x.length, r0 + (wr * NT + n) * 8 + (lane & 3) * 2 + c));
+					if (token >= limit) v[c] = -CUDART_INF_F;
+					if (token + 8 >= limit) v[2 + c] = -CUDART_INF_F;
+				}
+			}
+			float factor[2];
+#pragma unroll
+			for (int c = 0; c < 2; c++) {
+				float m = fmaxf(v[c], v[2 + c]);
+				m = fmaxf(m, __shfl_xor_sync(~0u, m, 4));
+				m = fmaxf(m, __shfl_xor_sync(~0u, m, 8));
+				m = fmaxf(m, __shfl_xor_sync(~0u, m, 16));
+				m = fmaxf(m, most[n][c]);
+				const float ref = m == -CUDART_INF_F ? 0.f : m * p.scale;
+				factor[c] = fastExp2(most[n][c] * p.scale - ref);
+				most[n][c] = m;
+				v[c] = fastExp2(v[c] * p.scale - ref);
+				v[2 + c] = fastExp2(v[2 + c] * p.scale - ref);
+				sum[n][c] = sum[n][c] * factor[c] + v[c] + v[2 + c];
+			}
+			pf[n][0] = transpose8x8(packBF16(v[0], v[1]));
+			pf[n][1] = transpose8x8(packBF16(v[2], v[3]));
+			if (__any_sync(~0u, factor[0] != 1.f || factor[1] != 1.f)) {
+#pragma unroll
+				for (int k = 0; k < KS; k++) o[n][k][0] *= factor[0], o[n][k][1] *= factor[1], o[n][k][2] *= factor[0], o[n][k][3] *= factor[1];
+			}
+		}
+
+		const uint32_t vAddr = (KIND == KV ? kTile + TT * kStride : kTile) + ((lane & 7) + (lane >> 4) * 8) * kStride + ((lane >> 3) & 1) * 16;
+#pragma unroll
+		for (int k = 0; k < KS; k++) {
+			uint32_t a[4];
+			ldmatrix4Trans(a, vAddr + k * 32);
+#pragma unroll
+			for (int n = 0; n < NT; n++) mma16816(o[n][k], a, pf[n][0], pf[n][1]);
+		}
+
+		stage = stage == S - 1 ? 0 : stage + 1;
+
+		const Span done = x;
+		now.step(p, TT);
+		if (now.live && now.at != now.x.from) continue;
+
+		// the span is done: bring the warps of one (head, rows) to one maximum and add them up in shared memory, in order
+		fresh = true;
+		float *my = maxima + (wh * rowsPad + wr * NT * 8) + wt * HC * rowsPad, *mySum = my + (sums - maxima);
+#pragma unroll
+		for (int n = 0; n < NT; n++)
+#pragma unroll
+			for (int c = 0; c < 2; c++) {
+				float l = sum[n][c];
+				l += __shfl_xor_sync(~0u, l, 4);
+				l += __shfl_xor_sync(~0u, l, 8);
+				l += __shfl_xor_sync(~0u, l, 16);
+				if (lane < 4) my[n * 8 + lane * 2 + c] = most[n][c], mySum[n * 8 + lane * 2 + c] = l;
+			}
+		__syncthreads();
+		float weight[NT][2];
+#pragma unroll
+		for (int n = 0; n < NT; n++)
+#pragma unroll
+			for (int c = 0; c < 2; c++) {
+				const float *at = maxima + (wh * rowsPad + wr * NT * 8) + n * 8 + (lane & 3) * 2 + c;
+				float m = -CUDART_INF_F;
+				for (int w = 0; w < WT; w++) m = fmaxf(m, at[w * HC * rowsPad]);
+				weight[n][c] = most[n][c] == -CUDART_INF_F ? 0.f : fastExp2((most[n][c] - m) * p.scale);
+			}
+		for (int w = 0; w < WT; w++) {
+			if (wt == w) {
+				float *dst = merge + (wh * rowsPad + wr * NT * 8) * MSTRIDE;
+#pragma unroll
+				for (int n = 0; n < NT; n++)
+#pragma unroll
+					for (int k = 0; k < KS; k++)
+#pragma unroll
+						for (int i = 0; i < 4; i++) {
+							float *at = dst + (n * 8 + (lane & 3) * 2 + (i & 1)) * MSTRIDE + k * 16 + (lane >> 2) + (i >> 1) * 8;
+							const float v = o[n][k][i] * weight[n][i & 1];
+							*at = w == 0 ? v : *at + v;
+						}
+			}
+			__syncthreads();
+		}
+		for (int i = tid; i < HC * rows * (DV / 4); i += threads) {
+			const int row = i / (DV / 4), col = i % (DV / 4) * 4, h = row / rows, r = row - h * rows;
+			const float *at = maxima + h * rowsPad + r;
+			float m = -CUDART_INF_F, l = 0.f;
+			for (int w = 0; w < WT; w++) m = fmaxf(m, at[w * HC * rowsPad]);
+			for (int w = 0; w < WT; w++) {
+				const float mw = at[w * HC * rowsPad];
+				if (mw != -CUDART_INF_F) l += at[w * HC * rowsPad + (sums - maxima)] * fastExp2((mw - m) * p.scale);
+			}
+			const float inv = l > 0.f ? 1.f / l : 0.f;
+			float4 v = *(const float4 *)(merge + (h * rowsPad + r) * MSTRIDE + col);
+			v.x *= inv, v.y *= inv, v.z *= inv, v.w *= inv;
+			const float lse2 = l > 0.f ? m * p.scale + log2f(l) : -CUDART_INF_F;
+			if (done.pieces == 1) {
+				const long out = rowOffset(p, done.b, g0 + h, r0 + r);
+				*(uint2 *)(p.out + out * DV + col) = uint2{packBF16(v.x, v.y), packBF16(v.z, v.w)};
+				if (col == 0) p.lse[out] = lse2 * 0.69314718056f;
+			} else {
+				const long out = ((long)done.piece * p.G + g0 + h) * allRows + r0 + r;
+				*(float4 *)(p.partial + out * DV + col) = v;
+				if (col == 0) p.partialLSE[out] = lse2;
+			}
+		}
+		__syncthreads(); // before the next query rows replace the merge area, and before the piece counts as written
+		if (done.pieces > 1 && tid == 0) arrive(p.arrived + (long)done.b * p.tiles + tile);
+	}
+	copyWait<0>();
+	combine<DV>(p, walk, tile, g0, HC, r0, rows, threads, 0);
+}
+
+} // namespace
+
+#define DECODE(NAME, DV, KIND, NT) \
+	extern "C" __global__ void __launch_bounds__(kMaxThreads, 1) NAME##_##DV##_n##NT(const __grid_constant__ Decode p) { decode<DV, KIND, NT>(p); }
+
+DECODE(decode_kv, 64, KV, 1)
+DECODE(decode_kv, 64, KV, 2)
+DECODE(decode_kv, 64, KV, 4)
+DECODE(decode_kv, 96, KV, 1)
+DECODE(decode_kv, 96, KV, 2)
+DECODE(decode_kv, 96, KV, 4)
+DECODE(decode_kv, 128, KV, 1)
+DECODE(decode_kv, 128, KV, 2)
+DECODE(decode_kv, 128, KV, 4)
+DECODE(decode_tied, 64, TIED, 1)
+DECODE(decode_tied, 64, TIED, 2)
+DECODE(decode_tied, 64, TIED, 4)
+DECODE(decode_tied, 96, TIED, 1)
+DECODE(decode_tied, 96, TIED, 2)
+DECODE(decode_tied, 96, TIED, 4)
+DECODE(decode_tied, 128, TIED, 1)
+DECODE(decode_tied, 128, TIED, 2)
+DECODE(decode_tied, 128, TIED, 4)
+DECODE(decode_latent, 128, LATENT, 1)
+DECODE(decode_latent, 128, LATENT, 2)
+DECODE(decode_latent, 192, LATENT, 1)
+DECODE(decode_latent, 192, LATENT, 2)
+DECODE(decode_latent, 256, LATENT, 1)
+DECODE(decode_latent, 256, LATENT, 2)
+DECODE(decode_latent, 384, LATENT, 1)
+DECODE(decode_latent, 512, LATENT, 1)

@@ -1,0 +1,206 @@
+// What every decode-attention kernel shares: its arguments, the cut of the batch into equal contiguous ranges, and the
+// merge of requests that were cut. All of it runs inside the one launch: a block finds its own range, and blocks that
+// shared a request wait for each other and then merge a slice each, so there is neither a scheduling nor a combining kernel.
+// The wait is safe because the grid never exceeds the blocks that fit on the device at once.
+#pragma once
+#include "mma.cuh"
+#include <math_constants.h>
+
+// Letters: B requests, T new tokens each, H query heads, G kv or latent heads, R rope columns. A slot is one token's place
+// in the cache: page · pageSize + offset.
+struct Decode {
+	const bf16 *q;      // [B, T, H, P+R]: P columns against k, R against kRope
+	const bf16 *k;      // [slots, G, Dv or D]
+	const bf16 *v;      // [slots, G, D]; unused where the value is the first Dv columns of k
+	const bf16 *kRope;  // [slots, R], one for all heads
+	const int *pages;   // [B, maxPages]
+	const int *lengths; // [B], the T new tokens included
+	bf16 *out;          // [B, T, H, Dv]
+	float *lse;         // [B, T, H], natural logarithm
+	float *partial;     // [pieces, G, T·H/G, Dv]
+	float *partialLSE;  // [pieces, G, T·H/G], base 2
+	int *arrived;       // [B, tiles], zero before and after every launch
+	int B, T, H, G, P, R, maxPages, pageShift;
+	int parts, tiles;   // grid = parts · tiles, the tiles of one part side by side: they read the same cache
+	int heads;          // kv heads of one tile (decode_mma)
+	int warpRows;       // warps that share tokens and split rows (decode_mma)
+	int stages;         // of the copy pipeline (decode_mma)
+	int chunk;          // 0, or the fixed number of tokens of a piece, for results that do not depend on the batch
+	float scale;        // of the scores, times log2(e)
+};
+
+constexpr int kBlockTokens = 64; // requests are cut at multiples of it
+constexpr int kRequestCost = 1;  // of starting a request, in blocks
+constexpr int kLeastBlocks = 2;  // a part has at least so many
+
+__device__ __forceinline__ int requestLength(const Decode &p, int b) {
+	const int most = p.maxPages << p.pageShift;
+	return max(0, min(p.lengths[b], most));
+}
+__device__ __forceinline__ int unitTokens(const Decode &p) { return p.chunk ? p.chunk : kBlockTokens; }
+__device__ __forceinline__ int requestUnits(const Decode &p, int length) {
+	const int u = unitTokens(p);
+	return max(1, (length + u - 1) / u); // an empty request still writes its zeros
+}
+
+// A Span is a run of tokens of one request that one block works on: the whole request (pieces == 1) or a piece of it.
+struct Span {
+	int b, length, from, to; // tokens [from, to) of length
+	int pieces, piece;       // piece: where its partial result goes
+	int firstPiece, pieceStep, firstPart, lastPart;
+	// partialOf says where piece i of the request lies
+	__device__ __forceinline__ int partialOf(int i) const {
+		return pieceStep == 1 ? firstPiece + i : (i == 0 ? firstPiece : firstPiece - 1 + 2 * i);
+	}
+};
+
+// A Walk goes through the spans of one part. Units are blocks, or chunks when pieces are fixed; every request costs
+// kRequestCost units more, ahead of its own.
+struct Walk {
+	int part, parts, total; // parts in use, units in all
+	int at, end;            // the part's units
+	int b, start;           // the request at hand and its first unit
+
+	__device__ __forceinline__ int partOf(int unit) const { return (int)(((long)(unit + 1) * parts - 1) / total); }
+
+	__device__ __forceinline__ bool next(const Decode &p, Span &x) {
+		while (b < p.B && at < end) {
+			const int length = requestLength(p, b), n = requestUnits(p, length), first = start + kRequestCost;
+			const int lo = max(at - first, 0);
+			if (lo >= n) {
+				start = first + n;
+				b++;
+				continue;
+			}
+			int hi = min(end - first, n);
+			if (hi <= lo) return false;
+			x.b = b;
+			x.length = length;
+			x.firstPart = partOf(first);
+			x.lastPart = partOf(first + n - 1);
+			if (p.chunk) {
+				hi = lo + 1;
+				x.pieces = n;
+				x.firstPiece = start - b * kRequestCost;
+				x.pieceStep = 1;
+				x.piece = x.firstPiece + lo;
+			} else {
+				x.pieces = x.lastPart - x.firstPart + 1;
+				x.firstPiece = 2 * x.firstPart + 1; // the last span of its part; later pieces are the first of theirs
+				x.pieceStep = 2;
+				x.piece = part == x.firstPart ? x.firstPiece : 2 * part;
+			}
+			x.from = lo * unitTokens(p);
+			x.to = min(hi * unitTokens(p), length);
+			at = first + hi;
+			return true;
+		}
+		return false;
+	}
+};
+
+// findWalk runs in one warp and leaves the walk of this block's part in shared memory.
+__device__ __forceinline__ void findWalk(const Decode &p, int part, Walk *w) {
+	const int lane = threadIdx.x & 31;
+	int total = 0;
+	for (int b = lane; b < p.B; b += 32) total += requestUnits(p, requestLength(p, b)) + kRequestCost;
+	for (int d = 16; d; d >>= 1) total += __shfl_xor_sync(~0u, total, d);
+	const int parts = max(1, min(p.parts, p.chunk ? total : total / kLeastBlocks));
+	const int at = (int)((long)total * part / parts), end = (int)((long)total * (part + 1) / parts);
+	if (lane == 0) *w = Walk{part, parts, total, at, part < parts ? end : at, p.B, 0};
+	__syncwarp();
+	if (part >= parts) return;
+	int before = 0;
+	for (int base = 0; base < p.B && before <= at; base += 32) {
+		const int b = base + lane;
+		int own = b < p.B ? requestUnits(p, requestLength(p, b)) + kRequestCost : 0, sum = own;
+		for (int d = 1; d < 32; d <<= 1) {
+			const int up = __shfl_up_sync(~0u, sum, d);
+			if (lane >= d) sum += up;
+		}
+		if (before + sum - own <= at && at < before + sum) {
+			w->b = b;
+			w->start = before + sum - own;
+		}
+		before += __shfl_sync(~0u, sum, 31);
+	}
+}
+
+// rowOffset: row r of kv head g of request b in q, out and lse, in rows of [B, T, H]
+__device__ __forceinline__ long rowOffset(const Decode &p, int b, int g, int r) {
+	const int group = p.H / p.G, t = r / group;
+	return ((long)b * p.T + t) * p.H + g * group + (r - t * group);
+}
+// rowLimit: the tokens that row r may see (causal from the bottom right)
+__device__ __forceinline__ int rowLimit(const Decode &p, int length, int r) {
+	return length - p.T + r / (p.H / p.G) + 1;
+}
+
+// arrive counts a piece as written; all its writers have passed a barrier before one thread calls it.
+__device__ __forceinline__ void arrive(int *counter) {
+	__threadfence();
+	atomicAdd(counter, 1);
+}
+
+__device__ __forceinline__ void blockSync(int barrier, int threads) {
+	asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
+// combine merges the cut requests of a part: of each it takes the slice of (head, row, column) that falls to it.
+// The first `threads` threads of a block call it; the tile is heads g0.. and rows r0..r0+rows.
+template <int DV> __device__ void combine(const Decode &p, Walk walk, int tile, int g0, int heads, int r0, int rows, int threads, int barrier) {
+	const int thread = threadIdx.x;
+	Span x;
+	int last = -1;
+	const int all = p.T * (p.H / p.G);
+	while (walk.next(p, x)) {
+		if (x.pieces == 1 || x.b == last) continue;
+		last = x.b;
+		int *counter = p.arrived + (long)x.b * p.tiles + tile;
+		if (thread == 0) {
+			int n;
+			do {
+				asm volatile("ld.acquire.gpu.global.b32 %0, [%1];" : "=r"(n) : "l"(counter) : "memory");
+			} while (n < x.pieces);
+		}
+		blockSync(barrier, threads);
+		// a warp holds 8 vectors of 4 columns by 4 strands of pieces
+		const int items = heads * rows * (DV / 4), sharers = x.lastPart - x.firstPart + 1, me = walk.part - x.firstPart;
+		const int lo = (int)((long)items * me / sharers), hi = (int)((long)items * (me + 1) / sharers);
+		const int strand = (thread & 31) >> 3;
+		for (int i0 = lo + (thread >> 5) * 8; i0 < hi; i0 += threads / 4) {
+			const int i = min(i0 + (thread & 7), hi - 1);
+			const int row = i / (DV / 4), col = i % (DV / 4) * 4, g = g0 + row / rows, r = r0 + row % rows;
+			float most = -CUDART_INF_F;
+#pragma unroll 4
+			for (int s = strand; s < x.pieces; s += 4) most = fmaxf(most, __ldcg(p.partialLSE + ((long)x.partialOf(s) * p.G + g) * all + r));
+			most = fmaxf(most, __shfl_xor_sync(~0u, most, 8));
+			most = fmaxf(most, __shfl_xor_sync(~0u, most, 16));
+			const float base = most == -CUDART_INF_F ? 0.f : most;
+			float4 o = {0.f, 0.f, 0.f, 0.f};
+			float sum = 0.f;
+#pragma unroll 4
+			for (int s = strand; s < x.pieces; s += 4) {
+				const long at = ((long)x.partialOf(s) * p.G + g) * all + r;
+				const float w = fastExp2(__ldcg(p.partialLSE + at) - base);
+				const float4 v = __ldcg((const float4 *)(p.partial + at * DV + col));
+				sum += w;
+				o.x += w * v.x, o.y += w * v.y, o.z += w * v.z, o.w += w * v.w;
+			}
+#pragma unroll
+			for (int d = 8; d <= 16; d <<= 1) {
+				sum += __shfl_xor_sync(~0u, sum, d);
+				o.x += __shfl_xor_sync(~0u, o.x, d), o.y += __shfl_xor_sync(~0u, o.y, d);
+				o.z += __shfl_xor_sync(~0u, o.z, d), o.w += __shfl_xor_sync(~0u, o.w, d);
+			}
+			if (strand == 0 && i0 + (thread & 7) < hi) {
+				const float inv = sum > 0.f ? 1.f / sum : 0.f;
+				const long at = rowOffset(p, x.b, g, r);
+				*(uint2 *)(p.out + at * DV + col) = uint2{packBF16(o.x * inv, o.y * inv), packBF16(o.z * inv, o.w * inv)};
+				if (col == 0) p.lse[at] = sum > 0.f ? (base + log2f(sum)) * 0.69314718056f : -CUDART_INF_F;
+			}
+		}
+		blockSync(barrier, threads);
+		if (thread == 0 && atomicAdd(counter, 1) == x.pieces + sharers - 1) atomicExch(counter, 0); // ready for the next launch
+	}
+}
