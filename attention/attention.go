@@ -1,0 +1,219 @@
+// Package attention holds the attention kinds that headroom compares, one file each, written like the paper they come
+// from ("Hardware-Efficient Attention for Fast Decoding", arXiv 2505.21487): the equations, the weights with their
+// shapes, the training pass, and what one token leaves in the cache.
+//
+// GTA here is grouped-TIED attention and GLA is grouped LATENT attention; elsewhere GLA is gated linear attention, and
+// another paper has a GTA of its own. The number in a name counts key/value or latent heads: gqa-4, gta-4, gla-2.
+//
+// The letters: B batch, T tokens, C model width, H query heads, G key/value heads, n latent heads, D head dim, R its
+// rotary part, L dim of one latent head. Weights act as x·W.
+package attention
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"headroom/internal/graph"
+)
+
+// A Layer is one attention layer: its parameters, its training pass, what one token leaves in the cache.
+type Layer interface {
+	Params() []graph.Param
+	Forward(b *graph.Builder, x *graph.Node) *graph.Node // [B, T, C] -> [B, T, C]
+	CacheLayout() Layout
+}
+
+// A Kind is a way of attending.
+type Kind string
+
+// The kinds. MHA and MQA are GQA with as many key/value heads as query heads, and with one; MLA is GLA with one latent.
+const (
+	MHA  Kind = "mha"
+	MQA  Kind = "mqa"
+	GQA  Kind = "gqa"
+	GTA  Kind = "gta"
+	MLA  Kind = "mla"
+	GLA  Kind = "gla"
+	GLAQ Kind = "gla_q" // GLA whose query latent is split over the latent heads too
+)
+
+// Kinds lists all kinds, from the largest cache to the smallest at equal heads.
+var Kinds = []Kind{MHA, GQA, MQA, GTA, GLA, GLAQ, MLA}
+
+// Config describes the attention of every layer. A zero dimension is the kind's default in the paper; Resolve fills it in.
+type Config struct {
+	Kind           Kind    `mapstructure:"kind" yaml:"kind"`                         // mha, mqa, gqa, gta, mla, gla or gla_q
+	Groups         int     `mapstructure:"groups" yaml:"groups"`                     // key/value heads (gqa, gta) or latent heads (gla, gla_q)
+	Heads          int     `mapstructure:"heads" yaml:"heads"`                       // query heads
+	HeadDim        int     `mapstructure:"head_dim" yaml:"head_dim"`                 // D
+	RopeDim        int     `mapstructure:"rope_dim" yaml:"rope_dim"`                 // R; default D for mha, mqa and gqa, D/2 for gta, 32 for latent kinds and 64 from D = 128
+	LatentDim      int     `mapstructure:"latent_dim" yaml:"latent_dim"`             // L; default 4D for mla, 2D for gla
+	QueryLatentDim int     `mapstructure:"query_latent_dim" yaml:"query_latent_dim"` // of latent kinds; default 8D
+	Bias           string  `mapstructure:"bias" yaml:"bias"`                         // paper: on low-rank projections and GTA's rope key; none
+	RopeTheta      float64 `mapstructure:"rope_theta" yaml:"rope_theta"`
+}
+
+// Default is GQA with four key/value heads.
+func Default() Config {
+	return Config{Kind: GQA, Groups: 4, Heads: 4, HeadDim: 32, Bias: "paper", RopeTheta: 10000}
+}
+
+// Parse reads a name such as gta-4, gla_q-2 or mla.
+func Parse(name string) (Kind, int, error) {
+	kind, suffix, numbered := strings.Cut(name, "-")
+	groups, err := 0, error(nil)
+	if numbered {
+		groups, err = strconv.Atoi(suffix)
+	}
+	k := Kind(kind)
+	if err != nil || !slices.Contains(Kinds, k) || numbered != k.grouped() || numbered && groups < 1 {
+		return "", 0, fmt.Errorf("attention: %q is not a kind: mha, mqa, gqa-4, gta-4, mla, gla-2 or gla_q-2 (the number counts key/value or latent heads)", name)
+	}
+	return k, groups, nil
+}
+
+// grouped says that a kind is not complete without a number of groups.
+func (k Kind) grouped() bool { return k == GQA || k == GTA || k == GLA || k == GLAQ }
+
+// latent says that a kind caches latents.
+func (k Kind) latent() bool { return k == MLA || k == GLA || k == GLAQ }
+
+// Name is the kind with its number: gqa-4, mla.
+func (c Config) Name() string {
+	if c.Kind.grouped() {
+		return fmt.Sprintf("%s-%d", c.Kind, c.Groups)
+	}
+	return string(c.Kind)
+}
+
+// Resolve fills in the kind's own number of groups and the paper's default dimensions.
+func (c Config) Resolve() Config {
+	set := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	switch c.Kind {
+	case MHA:
+		c.Groups = c.Heads
+	case MQA, MLA:
+		c.Groups = 1
+	}
+	switch {
+	case c.Kind == GTA:
+		set(&c.RopeDim, c.HeadDim/2)
+	case !c.Kind.latent():
+		set(&c.RopeDim, c.HeadDim)
+	case c.HeadDim >= 128:
+		set(&c.RopeDim, 64)
+	default:
+		set(&c.RopeDim, 32)
+	}
+	if c.Kind.latent() {
+		set(&c.LatentDim, 2*c.HeadDim)
+		if c.Kind == MLA {
+			c.LatentDim = max(c.LatentDim, 4*c.HeadDim)
+		}
+		set(&c.QueryLatentDim, 8*c.HeadDim)
+	}
+	return c
+}
+
+// Validate states the rule that a configuration breaks.
+func (c Config) Validate() error {
+	r := c.Resolve()
+	fail := func(format string, args ...any) error {
+		return fmt.Errorf("attention: %s: %s", c.Kind, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case !slices.Contains(Kinds, c.Kind):
+		return fmt.Errorf("attention: kind %q is none of mha, mqa, gqa, gta, mla, gla, gla_q", c.Kind)
+	case c.Heads < 1 || c.HeadDim < 1:
+		return fail("heads and head_dim must be positive, they are %d and %d", c.Heads, c.HeadDim)
+	case r.Groups < 1:
+		return fail("groups must be positive, it is %d", c.Groups)
+	case c.Heads%r.Groups != 0:
+		return fail("%d %s do not divide %d query heads", r.Groups, c.groupWord(), c.Heads)
+	case r.RopeDim < 2 || r.RopeDim%2 != 0:
+		return fail("rope_dim must be even and positive, it is %d", r.RopeDim)
+	case !c.Kind.latent() && r.RopeDim > c.HeadDim:
+		return fail("rope_dim %d is larger than head_dim %d", r.RopeDim, c.HeadDim)
+	case c.Kind.latent() && (r.LatentDim < 1 || r.QueryLatentDim < 1):
+		return fail("latent_dim and query_latent_dim must be positive, they are %d and %d", r.LatentDim, r.QueryLatentDim)
+	case c.Kind == GLAQ && r.QueryLatentDim%r.Groups != 0:
+		return fail("%d latent heads do not divide query_latent_dim %d", r.Groups, r.QueryLatentDim)
+	case c.Bias != "paper" && c.Bias != "none":
+		return fail("bias is paper or none, not %q", c.Bias)
+	case !(c.RopeTheta > 1):
+		return fail("rope_theta must be above 1, it is %v", c.RopeTheta)
+	}
+	return nil
+}
+
+func (c Config) groupWord() string {
+	if c.Kind.latent() {
+		return "latent heads"
+	}
+	return "key/value heads"
+}
+
+// weights declares the parameters of one layer under its name, with the standard deviation they start with.
+type weights struct {
+	name string
+	std  float64
+}
+
+func (w weights) matrix(name string, shape ...int) graph.Param {
+	return graph.Param{Name: w.name + "." + name, Shape: shape, Init: graph.Init{Std: w.std}, Decay: true}
+}
+
+// bias is nil where the configuration has none.
+func (w weights) bias(c Config, name string, shape ...int) *graph.Param {
+	if c.Bias == "none" {
+		return nil
+	}
+	return &graph.Param{Name: w.name + "." + name, Shape: shape}
+}
+
+// optional is the node of a parameter that may not exist.
+func optional(b *graph.Builder, p *graph.Param) *graph.Node {
+	if p == nil {
+		return nil
+	}
+	return b.Param(*p)
+}
+
+// list collects the parameters that exist, in checkpoint order.
+func list(ps ...*graph.Param) (all []graph.Param) {
+	for _, p := range ps {
+		if p != nil {
+			all = append(all, *p)
+		}
+	}
+	return all
+}
+
+func (w weights) norm(name string, shape ...int) graph.Param {
+	return graph.Param{Name: w.name + "." + name, Shape: shape, Init: graph.Init{Mean: 1}}
+}
+
+// New makes a layer of width C whose parameters are named name.Wq and so on. They start normal with standard deviation
+// std, and the output projection with outStd.
+func New(c Config, C int, name string, std, outStd float64) (Layer, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	c = c.Resolve()
+	w := weights{name, std}
+	out := weights{name, outStd}.matrix("Wo", c.Heads*c.HeadDim, C)
+	switch c.Kind {
+	case GTA:
+		return newGTA(c, C, w, out), nil
+	case MLA, GLA, GLAQ:
+		return newLatent(c, C, w, out), nil
+	default:
+		return newGQA(c, C, w, out), nil
+	}
+}

@@ -1,0 +1,53 @@
+package attention
+
+import (
+	"math"
+
+	"headroom/internal/graph"
+)
+
+// groupedQuery is grouped-query attention: H query heads read G key and value heads, H/G each.
+//
+//	q = rope(x·Wq)   k = rope(x·Wk)   v = x·Wv
+//	y = softmax(q·kᵀ/√D)·v · Wo
+//
+// MHA is G = H and MQA is G = 1. A token leaves its rotated keys and its values in the cache: 2·G·D elements.
+type groupedQuery struct {
+	Wq graph.Param // [C, H·D]
+	Wk graph.Param // [C, G·D]
+	Wv graph.Param // [C, G·D]
+	Wo graph.Param // [H·D, C]
+
+	H, G, D, R int
+	theta      float64
+}
+
+func newGQA(c Config, C int, w weights, out graph.Param) *groupedQuery {
+	return &groupedQuery{
+		Wq: w.matrix("Wq", C, c.Heads*c.HeadDim),
+		Wk: w.matrix("Wk", C, c.Groups*c.HeadDim),
+		Wv: w.matrix("Wv", C, c.Groups*c.HeadDim),
+		Wo: out,
+		H:  c.Heads, G: c.Groups, D: c.HeadDim, R: c.RopeDim, theta: c.RopeTheta,
+	}
+}
+
+func (a *groupedQuery) Params() []graph.Param { return list(&a.Wq, &a.Wk, &a.Wv, &a.Wo) }
+
+func (a *groupedQuery) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
+	q := b.Linear(x, b.Param(a.Wq), nil) // [B, T, H·D]
+	k := b.Linear(x, b.Param(a.Wk), nil) // [B, T, G·D]
+	v := b.Linear(x, b.Param(a.Wv), nil) // [B, T, G·D]
+	q = b.Reshape(q, b.B, b.T, a.H, a.D) // [B, T, H, D]
+	k = b.Reshape(k, b.B, b.T, a.G, a.D) // [B, T, G, D]
+	v = b.Reshape(v, b.B, b.T, a.G, a.D) // [B, T, G, D]
+	q = b.Rope(q, a.R, a.theta)
+	k = b.Rope(k, a.R, a.theta)
+	o := b.Attend(q, k, v, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
+	o = b.Reshape(o, b.B, b.T, a.H*a.D)               // [B, T, H·D]
+	return b.Linear(o, b.Param(a.Wo), nil)            // [B, T, C]
+}
+
+func (a *groupedQuery) CacheLayout() Layout {
+	return Layout{{"k", a.G, a.D}, {"v", a.G, a.D}}
+}

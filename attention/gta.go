@@ -1,0 +1,58 @@
+package attention
+
+import (
+	"math"
+
+	"headroom/internal/graph"
+)
+
+// groupedTied is grouped-tied attention: key and value of a head are one state, and the position is carried by R extra
+// columns of the key that all heads share.
+//
+//	q = rope(x·Wq), the last R columns of each head
+//	kv = x·Wkv       kr = rope(x·Wkr + bkr)
+//	k = [ first D-R columns of kv | kr ]   v = kv, all D columns, never rotated
+//	y = softmax(q·kᵀ/√D)·v · Wo
+//
+// A token leaves the tied state and one rotated rope key in the cache: G·D + R elements, about half of GQA's.
+type groupedTied struct {
+	Wq  graph.Param  // [C, H·D]
+	Wkv graph.Param  // [C, G·D]
+	Wkr graph.Param  // [C, R]
+	bkr *graph.Param // [R]
+	Wo  graph.Param  // [H·D, C]
+
+	H, G, D, R int
+	theta      float64
+}
+
+func newGTA(c Config, C int, w weights, out graph.Param) *groupedTied {
+	return &groupedTied{
+		Wq:  w.matrix("Wq", C, c.Heads*c.HeadDim),
+		Wkv: w.matrix("Wkv", C, c.Groups*c.HeadDim),
+		Wkr: w.matrix("Wkr", C, c.RopeDim),
+		bkr: w.bias(c, "bkr", c.RopeDim),
+		Wo:  out,
+		H:   c.Heads, G: c.Groups, D: c.HeadDim, R: c.RopeDim, theta: c.RopeTheta,
+	}
+}
+
+func (a *groupedTied) Params() []graph.Param { return list(&a.Wq, &a.Wkv, &a.Wkr, a.bkr, &a.Wo) }
+
+func (a *groupedTied) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
+	q := b.Linear(x, b.Param(a.Wq), nil)                  // [B, T, H·D]
+	kv := b.Linear(x, b.Param(a.Wkv), nil)                // [B, T, G·D]
+	kr := b.Linear(x, b.Param(a.Wkr), optional(b, a.bkr)) // [B, T, R]
+	q = b.Reshape(q, b.B, b.T, a.H, a.D)                  // [B, T, H, D]
+	kv = b.Reshape(kv, b.B, b.T, a.G, a.D)                // [B, T, G, D]
+	kr = b.Reshape(kr, b.B, b.T, 1, a.R)                  // [B, T, 1, R]
+	q = b.Rope(q, a.R, a.theta)
+	kr = b.Rope(kr, a.R, a.theta)
+	o := b.AttendShared(q, kv, kr, a.D-a.R, 0, a.D, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
+	o = b.Reshape(o, b.B, b.T, a.H*a.D)                                        // [B, T, H·D]
+	return b.Linear(o, b.Param(a.Wo), nil)                                     // [B, T, C]
+}
+
+func (a *groupedTied) CacheLayout() Layout {
+	return Layout{{"kv", a.G, a.D}, {"kRope", 1, a.R}}
+}

@@ -1,0 +1,98 @@
+package attention
+
+import (
+	"math"
+
+	"headroom/internal/graph"
+)
+
+// latent is grouped latent attention: n latent heads of L dims each stand for the keys and values of H/n query heads, and
+// one rope key of R dims serves all.
+//
+//	cq = rmsnorm(x·Wdq + bdq)                     q = rope(cq·Wuq + buq), the last R of each head's D+R
+//	c  = rmsnorm(x·Wdkv + bdkv), each latent apart    kr = rope(x·Wkr + bkr)
+//	[ k | v ] of each head = c_i·Wukv_i + bukv_i, i = the head's latent     k = [ k | kr ]
+//	y = softmax(q·kᵀ/√(D+R))·v · Wo
+//
+// MLA is one latent head of 4D. GLA_q splits the query latent too: part i makes the queries of the heads of latent i.
+// A token leaves its normalised latents and one rotated rope key in the cache: n·L + R elements.
+type latent struct {
+	Wdq   graph.Param  // [C, Q]
+	bdq   *graph.Param // [Q]
+	normq graph.Param  // [Q]
+	Wuq   graph.Param  // [Q, H·(D+R)]; GLA_q: [n, Q/n, (H/n)·(D+R)]
+	buq   *graph.Param // [H·(D+R)]; GLA_q: [n, (H/n)·(D+R)]
+
+	Wdkv   graph.Param  // [C, n·L]
+	bdkv   *graph.Param // [n·L]
+	normkv graph.Param  // [n, L]
+	Wkr    graph.Param  // [C, R]
+	bkr    *graph.Param // [R]
+	Wukv   graph.Param  // [n, L, (H/n)·2D], per head [ k | v ]
+	bukv   *graph.Param // [n, (H/n)·2D]
+	Wo     graph.Param  // [H·D, C]
+
+	H, n, D, R, L, Q int
+	splitQuery       bool
+	theta            float64
+}
+
+const normEps = 1e-5
+
+func newLatent(c Config, C int, w weights, out graph.Param) *latent {
+	H, n, D, R, L, Q := c.Heads, c.Groups, c.HeadDim, c.RopeDim, c.LatentDim, c.QueryLatentDim
+	a := &latent{
+		Wdq:    w.matrix("Wdq", C, Q),
+		bdq:    w.bias(c, "bdq", Q),
+		normq:  w.norm("normq", Q),
+		Wuq:    w.matrix("Wuq", Q, H*(D+R)),
+		buq:    w.bias(c, "buq", H*(D+R)),
+		Wdkv:   w.matrix("Wdkv", C, n*L),
+		bdkv:   w.bias(c, "bdkv", n*L),
+		normkv: w.norm("normkv", n, L),
+		Wkr:    w.matrix("Wkr", C, R),
+		bkr:    w.bias(c, "bkr", R),
+		Wukv:   w.matrix("Wukv", n, L, H/n*2*D),
+		bukv:   w.bias(c, "bukv", n, H/n*2*D),
+		Wo:     out,
+		H:      H, n: n, D: D, R: R, L: L, Q: Q, splitQuery: c.Kind == GLAQ, theta: c.RopeTheta,
+	}
+	if a.splitQuery {
+		a.Wuq = w.matrix("Wuq", n, Q/n, H/n*(D+R))
+		a.buq = w.bias(c, "buq", n, H/n*(D+R))
+	}
+	return a
+}
+
+func (a *latent) Params() []graph.Param {
+	return list(&a.Wdq, a.bdq, &a.normq, &a.Wuq, a.buq, &a.Wdkv, a.bdkv, &a.normkv, &a.Wkr, a.bkr, &a.Wukv, a.bukv, &a.Wo)
+}
+
+func (a *latent) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
+	cq := b.Linear(x, b.Param(a.Wdq), optional(b, a.bdq)) // [B, T, Q]
+	cq = b.RMSNorm(cq, b.Param(a.normq), normEps)
+	if a.splitQuery {
+		cq = b.Reshape(cq, b.B, b.T, a.n, a.Q/a.n) // [B, T, n, Q/n]
+	}
+	q := b.Linear(cq, b.Param(a.Wuq), optional(b, a.buq)) // [B, T, H·(D+R)]
+	q = b.Reshape(q, b.B, b.T, a.H, a.D+a.R)              // [B, T, H, D+R]
+	q = b.Rope(q, a.R, a.theta)
+
+	c := b.Linear(x, b.Param(a.Wdkv), optional(b, a.bdkv)) // [B, T, n·L]
+	c = b.Reshape(c, b.B, b.T, a.n, a.L)                   // [B, T, n, L]
+	c = b.RMSNorm(c, b.Param(a.normkv), normEps)
+	kv := b.Linear(c, b.Param(a.Wukv), optional(b, a.bukv)) // [B, T, n, (H/n)·2D]
+	kv = b.Reshape(kv, b.B, b.T, a.H, 2*a.D)                // [B, T, H, 2D]
+
+	kr := b.Linear(x, b.Param(a.Wkr), optional(b, a.bkr)) // [B, T, R]
+	kr = b.Reshape(kr, b.B, b.T, 1, a.R)                  // [B, T, 1, R]
+	kr = b.Rope(kr, a.R, a.theta)
+
+	o := b.AttendShared(q, kv, kr, a.D, a.D, a.D, 1/math.Sqrt(float64(a.D+a.R))) // [B, T, H, D]
+	o = b.Reshape(o, b.B, b.T, a.H*a.D)                                          // [B, T, H·D]
+	return b.Linear(o, b.Param(a.Wo), nil)                                       // [B, T, C]
+}
+
+func (a *latent) CacheLayout() Layout {
+	return Layout{{"c", a.n, a.L}, {"kRope", 1, a.R}}
+}

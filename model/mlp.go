@@ -1,0 +1,29 @@
+package model
+
+import "headroom/internal/graph"
+
+// mlp is SwiGLU: (silu(x·Wgate) ⊙ x·Wup)·Wdown.
+type mlp struct {
+	Wgate graph.Param // [C, F]
+	Wup   graph.Param // [C, F]
+	Wdown graph.Param // [F, C]
+}
+
+func newMLP(c Config, name string) mlp {
+	w := func(n string, in, out int, std float64) graph.Param {
+		return graph.Param{Name: name + "." + n, Shape: []int{in, out}, Init: graph.Init{Std: std}, Decay: true}
+	}
+	return mlp{
+		Wgate: w("Wgate", c.Width, c.MLP, c.InitStd),
+		Wup:   w("Wup", c.Width, c.MLP, c.InitStd),
+		Wdown: w("Wdown", c.MLP, c.Width, c.outStd()),
+	}
+}
+
+func (m mlp) params() []graph.Param { return []graph.Param{m.Wgate, m.Wup, m.Wdown} }
+
+func (m mlp) forward(b *graph.Builder, x *graph.Node) *graph.Node {
+	gate := b.Linear(x, b.Param(m.Wgate), nil)                 // [B, T, F]
+	up := b.Linear(x, b.Param(m.Wup), nil)                     // [B, T, F]
+	return b.Linear(b.SwiGLU(gate, up), b.Param(m.Wdown), nil) // [B, T, C]
+}

@@ -1,0 +1,124 @@
+// Package model is the language model round an attention layer: a Llama-style decoder with pre-norm blocks, SwiGLU, rotary
+// positions and a head that may be tied to the embedding; its parameters, sizes and checkpoints.
+package model
+
+import (
+	"fmt"
+	"math"
+
+	"headroom/attention"
+	"headroom/internal/graph"
+)
+
+// Config is the model but for its attention.
+type Config struct {
+	Layers  int     `mapstructure:"layers" yaml:"layers"`
+	Width   int     `mapstructure:"width" yaml:"width"`       // C
+	MLP     int     `mapstructure:"mlp" yaml:"mlp"`           // F
+	Vocab   int     `mapstructure:"vocab" yaml:"vocab"`       // V
+	Context int     `mapstructure:"context" yaml:"context"`   // longest sequence
+	NormEps float64 `mapstructure:"norm_eps" yaml:"norm_eps"` // of every RMSNorm
+	Tie     bool    `mapstructure:"tie" yaml:"tie"`           // the embedding is the head
+	InitStd float64 `mapstructure:"init_std" yaml:"init_std"`
+}
+
+// Default is a small model over bytes.
+func Default() Config {
+	return Config{Layers: 4, Width: 128, MLP: 384, Vocab: 257, Context: 256, NormEps: 1e-5, Tie: true, InitStd: 0.02}
+}
+
+// Validate states the rule that a value breaks.
+func (c Config) Validate() error {
+	for _, r := range []struct {
+		key string
+		val int
+	}{{"layers", c.Layers}, {"width", c.Width}, {"mlp", c.MLP}, {"vocab", c.Vocab}, {"context", c.Context}} {
+		if r.val < 1 {
+			return fmt.Errorf("model: %s must be positive, it is %d", r.key, r.val)
+		}
+	}
+	if !(c.NormEps > 0 && c.NormEps < 1) {
+		return fmt.Errorf("model: norm_eps must be between 0 and 1, it is %v", c.NormEps)
+	}
+	if !(c.InitStd > 0 && c.InitStd < 10) {
+		return fmt.Errorf("model: init_std must be between 0 and 10, it is %v", c.InitStd)
+	}
+	return nil
+}
+
+// A Transformer declares the parameters of a decoder and builds its passes.
+type Transformer struct {
+	Config    Config
+	Attention attention.Config
+
+	embed  graph.Param // [V, C]
+	blocks []block
+	norm   graph.Param // [C]
+	head   graph.Param // [V, C], the embedding where they are tied
+}
+
+// New lays out a model. Its parameters get values from a graph.Store.
+func New(c Config, a attention.Config) (*Transformer, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	t := &Transformer{
+		Config: c, Attention: a,
+		embed: graph.Param{Name: "embed", Shape: []int{c.Vocab, c.Width}, Init: graph.Init{Std: c.InitStd}, Decay: true},
+		norm:  graph.Param{Name: "norm", Shape: []int{c.Width}, Init: graph.Init{Mean: 1}},
+	}
+	t.head = t.embed
+	if !c.Tie {
+		t.head.Name = "head"
+	}
+	for i := range c.Layers {
+		b, err := newBlock(c, a, fmt.Sprintf("blocks.%d", i))
+		if err != nil {
+			return nil, err
+		}
+		t.blocks = append(t.blocks, b)
+	}
+	return t, nil
+}
+
+// outStd is the start of the projections that write into the residual stream. There are two a block, and their sum
+// over the depth should not grow with it: as in GPT-2, they start smaller by its square root.
+func (c Config) outStd() float64 { return c.InitStd / math.Sqrt(2*float64(c.Layers)) }
+
+// Params lists all parameters in checkpoint order.
+func (t *Transformer) Params() []graph.Param {
+	ps := []graph.Param{t.embed}
+	for _, b := range t.blocks {
+		ps = append(ps, b.params()...)
+	}
+	ps = append(ps, t.norm)
+	if !t.Config.Tie {
+		ps = append(ps, t.head)
+	}
+	return ps
+}
+
+// Hidden is the pass up to the final norm: [B, T] -> [B, T, C].
+func (t *Transformer) Hidden(b *graph.Builder, tokens *graph.Node) *graph.Node {
+	x := b.Embed(b.Param(t.embed), tokens) // [B, T, C]
+	for _, block := range t.blocks {
+		x = block.forward(b, b.Boundary(x))
+	}
+	x = b.Boundary(x)
+	return b.RMSNorm(x, b.Param(t.norm), t.Config.NormEps)
+}
+
+// Loss is the mean negative log-likelihood of targets [B, T], with zloss times the mean squared log-sum-exp.
+func (t *Transformer) Loss(b *graph.Builder, tokens, targets *graph.Node, zloss float64) *graph.Node {
+	return b.Loss(t.Hidden(b, tokens), b.Param(t.head), targets, zloss)
+}
+
+// NLL is the negative log-likelihood of each target: [B, T].
+func (t *Transformer) NLL(b *graph.Builder, tokens, targets *graph.Node) *graph.Node {
+	return b.NLL(t.Hidden(b, tokens), b.Param(t.head), targets)
+}
+
+// Logits scores every token of the vocabulary at every position: [B, T, V].
+func (t *Transformer) Logits(b *graph.Builder, tokens *graph.Node) *graph.Node {
+	return b.Logits(t.Hidden(b, tokens), b.Param(t.head))
+}
