@@ -2,10 +2,11 @@ package ref
 
 import "math"
 
-// A tile of scores is at most tileQ queries by tileK keys.
+// A tile of scores is at most tileQ queries by tileK keys. At T 512, D 32 forward and gradient took 139 + 265 ms of a core
+// with 64 x 128, 163 + 282 with 64 x 64, 150 + 277 with 128 x 128 and 169 + 341 with 256 x 256.
 const (
 	tileQ = 64
-	tileK = 64
+	tileK = 128
 )
 
 // An Attention is causal attention o = softmax(Scale·q·kᵀ)·v with online softmax over tiles of keys.

@@ -104,14 +104,17 @@ func exp8(y, x []float32, a, b float32) float32 {
 	log2e, ln2, ln2tail := all8(math.Log2E), all8(-ln2High), all8(-ln2Low)
 	c2, c3, c4, c5, c6, one := all8(expC2), all8(expC3), all8(expC4), all8(expC5), all8(expC6), all8(1)
 	bias := archsimd.BroadcastInt32x8(127)
-	var s f8
+	var s, zero f8
 	i := 0
 	for ; i+8 <= len(y); i += 8 {
-		v := hi.Min(lo.Max(load8(x[i:]).MulAdd(va, vb))) // in this order a NaN stays one
+		v := load8(x[i:]).MulAdd(va, vb)
+		lost := v.Less(lo)
+		v = hi.Min(lo.Max(v)) // in this order a NaN stays one
 		n := v.Mul(log2e).RoundToEven()
 		r := n.MulAdd(ln2tail, n.MulAdd(ln2, v))
 		p := c6.MulAdd(r, c5).MulAdd(r, c4).MulAdd(r, c3).MulAdd(r, c2).MulAdd(r, one).MulAdd(r, one)
 		p = p.Mul(n.ConvertToInt32().Add(bias).ShiftAllLeft(23).AsFloat32x8())
+		p = zero.Merge(p, lost)
 		p.StoreSlice(y[i:])
 		s = s.Add(p)
 	}

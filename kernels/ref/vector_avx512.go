@@ -90,7 +90,7 @@ func exp16(y, x []float32, a, b float32) float32 {
 	va, vb, lo, hi := all16(a), all16(b), all16(expLow), all16(expHigh)
 	log2e, ln2, ln2tail := all16(math.Log2E), all16(-ln2High), all16(-ln2Low)
 	c2, c3, c4, c5, c6, one := all16(expC2), all16(expC3), all16(expC4), all16(expC5), all16(expC6), all16(1)
-	var s f16
+	var s, zero f16
 	for i := 0; i < len(y); i += 16 {
 		full := i+16 <= len(y)
 		var v f16
@@ -99,10 +99,13 @@ func exp16(y, x []float32, a, b float32) float32 {
 		} else {
 			v = archsimd.LoadFloat32x16SlicePart(x[i:])
 		}
-		v = hi.Min(lo.Max(v.MulAdd(va, vb))) // in this order a NaN stays one
+		v = v.MulAdd(va, vb)
+		lost := v.Less(lo)
+		v = hi.Min(lo.Max(v)) // in this order a NaN stays one
 		n := v.Mul(log2e).RoundToEvenScaled(0)
 		r := n.MulAdd(ln2tail, n.MulAdd(ln2, v))
 		p := c6.MulAdd(r, c5).MulAdd(r, c4).MulAdd(r, c3).MulAdd(r, c2).MulAdd(r, one).MulAdd(r, one).Scale(n)
+		p = zero.Merge(p, lost)
 		if full {
 			p.StoreSlice(y[i:])
 		} else {

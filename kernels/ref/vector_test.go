@@ -136,7 +136,7 @@ func twin(t *testing.T, v vector, n int) {
 func TestExp(t *testing.T) {
 	for _, v := range vectors() {
 		var x, y [33]float32
-		for at := -87.0; at < 88; at += 0.37 {
+		for at := expLow + 0.01; at < 88; at += 0.37 {
 			for i := range x {
 				x[i] = float32(at) + float32(i)*0.011
 			}
@@ -153,7 +153,7 @@ func TestExp(t *testing.T) {
 			}
 			v.exp(y[:], x[:], 1, 0)
 			for j := range y {
-				if ok := []bool{y[j] != y[j], y[j] < 1.3e-38 && y[j] >= 0, y[j] > 1e38, y[j] < 1.3e-38 && y[j] >= 0}[i]; !ok {
+				if ok := []bool{y[j] != y[j], y[j] == 0, y[j] > 1e38, y[j] == 0}[i]; !ok {
 					t.Errorf("%s: exp(%g) = %g", v.name, bad, y[j])
 				}
 			}
