@@ -69,8 +69,9 @@ var scalar = vector{
 	exp: func(y, x []float32, a, b float32) float32 {
 		var s float32
 		for i := range y {
+			v := a*x[i] + b // y may be x
 			y[i] = 0
-			if v := a*x[i] + b; !(v < expLow) {
+			if !(v < expLow) {
 				y[i] = float32(math.Exp(float64(v)))
 			}
 			s += y[i]

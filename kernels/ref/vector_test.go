@@ -92,9 +92,13 @@ func twin(t *testing.T, v vector, n int) {
 	passes := map[string]func(v vector, out, more, third []float32){
 		"add":   func(v vector, out, _, _ []float32) { v.add(out, x, y) },
 		"scale": func(v vector, out, _, _ []float32) { copy(out, x); v.scale(out, 1.7) },
-		"exp":   func(v vector, out, more, _ []float32) { more[0] = v.exp(out, x, 3, -0.5) },
-		"ds":    func(v vector, out, _, _ []float32) { copy(out, x); v.ds(out, y, 0.3, 0.7) },
-		"norm":  func(v vector, out, _, _ []float32) { v.norm(out, x, y, 0.7) },
+		"exp": func(v vector, out, more, third []float32) {
+			more[0] = v.exp(out, x, 3, -0.5)
+			copy(third, x)
+			v.exp(third, third, 3, -0.5)
+		},
+		"ds":   func(v vector, out, _, _ []float32) { copy(out, x); v.ds(out, y, 0.3, 0.7) },
+		"norm": func(v vector, out, _, _ []float32) { v.norm(out, x, y, 0.7) },
 		"dnorm": func(v vector, out, more, _ []float32) {
 			copy(out, u)
 			copy(more, e)
