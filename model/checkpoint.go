@@ -1,0 +1,90 @@
+package model
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"headroom/attention"
+	"headroom/internal/graph"
+	"headroom/internal/safetensors"
+)
+
+// WeightsFile is the file of a checkpoint directory that holds the weights, and the configuration with them.
+const WeightsFile = "model.safetensors"
+
+// metadata is how a configuration stands in the file's metadata: one JSON value.
+type metadata struct {
+	Model     Config           `json:"model"`
+	Attention attention.Config `json:"attention"`
+	Extra     map[string]string
+}
+
+// Save writes the values of a store to dir, in float32, whole or not at all. Extra says more about them: the
+// tokenizer, say.
+func (t *Transformer) Save(dir string, store *graph.Store, extra map[string]string) error {
+	config, err := json.Marshal(metadata{t.Config, t.Attention, extra})
+	if err != nil {
+		return fmt.Errorf("model: %w", err)
+	}
+	var tensors []safetensors.Tensor
+	for _, p := range t.Params() {
+		tensors = append(tensors, safetensors.Tensor{
+			Name: p.Name, DType: safetensors.F32, Shape: p.Shape,
+			Values: func() ([]float32, error) { return store.Value(p.Name) },
+		})
+	}
+	return safetensors.Write(filepath.Join(dir, WeightsFile), map[string]string{"format": "pt", "headroom": string(config)}, tensors)
+}
+
+// Load reads the model of a checkpoint directory, without its values, and what Save was told beside it.
+func Load(dir string) (*Transformer, map[string]string, error) {
+	f, err := safetensors.Open(filepath.Join(dir, WeightsFile))
+	if err != nil {
+		return nil, nil, fmt.Errorf("model: %w", err)
+	}
+	defer f.Close()
+	var m metadata
+	if err := json.Unmarshal([]byte(f.Metadata["headroom"]), &m); err != nil {
+		return nil, nil, fmt.Errorf("model: %s says nothing of its configuration; was it written by another program?", filepath.Join(dir, WeightsFile))
+	}
+	t, err := New(m.Model, m.Attention)
+	return t, m.Extra, err
+}
+
+// LoadValues gives a store the weights of a checkpoint directory. Every parameter must be there in its shape, and
+// nothing else, before any is changed.
+func (t *Transformer) LoadValues(dir string, store *graph.Store) error {
+	f, err := safetensors.Open(filepath.Join(dir, WeightsFile))
+	if err != nil {
+		return fmt.Errorf("model: %w", err)
+	}
+	defer f.Close()
+	known := map[string]bool{}
+	for _, p := range t.Params() {
+		known[p.Name] = true
+		info, ok := f.Tensors[p.Name]
+		if !ok {
+			return fmt.Errorf("model: %s has no tensor %s", dir, p.Name)
+		}
+		if !slices.Equal(info.Shape, p.Shape) {
+			return fmt.Errorf("model: %s: tensor %s is %v, this model's is %v", dir, p.Name, info.Shape, p.Shape)
+		}
+	}
+	for _, name := range f.Names() {
+		if !known[name] {
+			return fmt.Errorf("model: %s has a tensor %s that this model does not have", dir, name)
+		}
+	}
+	for _, p := range t.Params() {
+		x, _, err := f.Float32(p.Name)
+		if err != nil {
+			return fmt.Errorf("model: %w", err)
+		}
+		if err := store.Set(p.Name, x); err != nil {
+			return fmt.Errorf("model: %w", err)
+		}
+	}
+	return nil
+}
