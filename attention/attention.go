@@ -121,6 +121,14 @@ func (c Config) Resolve() Config {
 	return c
 }
 
+// Widths are the columns of a head that are multiplied for scores, and for values.
+func (c Config) Widths() (query, value int) {
+	if c.Kind.latent() {
+		return c.HeadDim + c.Resolve().RopeDim, c.HeadDim
+	}
+	return c.HeadDim, c.HeadDim
+}
+
 // Validate states the rule that a configuration breaks.
 func (c Config) Validate() error {
 	r := c.Resolve()

@@ -1,50 +1,57 @@
 package model
 
 import (
-	"fmt"
+	"strings"
 	"testing"
-
-	"headroom/attention"
 )
 
 // TestPaperTotals holds the parameters of all models of the paper's Tables 7 to 10 to the last digit.
 func TestPaperTotals(t *testing.T) {
-	sizes := map[string]struct{ layers, width, heads, dim, rope int }{
-		"183M": {12, 768, 12, 64, 32}, "433M": {24, 1024, 16, 64, 32}, "876M": {24, 1536, 16, 96, 32}, "1471M": {24, 2048, 16, 128, 64},
+	totals := map[string]int64{
+		"183m-mha": 183454464, "183m-gqa-4": 183528192, "183m-mqa": 183528192, "183m-gta-4": 183399552, "183m-mla": 183652992, "183m-gla-2": 183505536,
+		"433m-mha": 433767424, "433m-gqa-4": 433767424, "433m-mqa": 433767424, "433m-gta-4": 433571584, "433m-mla": 433547008, "433m-gla-2": 433891072,
+		"433m-gla_q-2": 433891072,
+		"876m-mha":     876553728, "876m-gqa-4": 876553728, "876m-mqa": 876553728, "876m-gta-4": 876554880, "876m-mla": 876732672, "876m-gla-2": 876732672,
+		"876m-gla_q-2": 876437760,
+		"1471m-mha":    1471121408, "1471m-gqa-4": 1470826496, "1471m-gta-4": 1471221248, "1471m-mla": 1470582272, "1471m-gla-2": 1470778880,
 	}
-	for _, c := range []struct {
-		size, kind string
-		mlp, want  int
-	}{
-		{"183M", "mha", 2048, 183454464}, {"183M", "gqa-4", 2392, 183528192}, {"183M", "mqa", 2520, 183528192},
-		{"183M", "gta-4", 2462, 183399552}, {"183M", "mla", 2128, 183652992}, {"183M", "gla-2", 2208, 183505536},
-		{"433M", "mha", 2736, 433767424}, {"433M", "gqa-4", 3248, 433767424}, {"433M", "mqa", 3376, 433767424},
-		{"433M", "gta-4", 3320, 433571584}, {"433M", "mla", 3062, 433547008}, {"433M", "gla-2", 3152, 433891072}, {"433M", "gla_q-2", 3280, 433891072},
-		{"876M", "mha", 4096, 876553728}, {"876M", "gqa-4", 4864, 876553728}, {"876M", "mqa", 5056, 876553728}, {"876M", "gta-4", 4976, 876554880},
-		{"876M", "mla", 4640, 876732672}, {"876M", "gla-2", 4768, 876732672}, {"876M", "gla_q-2", 4936, 876437760},
-		{"1471M", "mha", 5464, 1471121408}, {"1471M", "gqa-4", 6486, 1470826496}, {"1471M", "gta-4", 6638, 1471221248},
-		{"1471M", "mla", 6120, 1470582272}, {"1471M", "gla-2", 6292, 1470778880},
+	if len(Presets()) != len(totals) {
+		t.Errorf("%d presets, the paper has %d models", len(Presets()), len(totals))
+	}
+	for name, want := range totals {
+		size, kind, _ := strings.Cut(name, "-")
+		c, a, err := Preset(size, kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := New(c, a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := m.Count().Parameters; got != want {
+			t.Errorf("%s: %d parameters, the paper has %d", name, got, want)
+		}
+	}
+}
+
+// TestPaperCache holds the cache of the largest size in bf16, per token, layer and device, at 1, 2, 4 and 8 devices.
+func TestPaperCache(t *testing.T) {
+	for kind, want := range map[string][4]int{
+		"mha": {8192, 4096, 2048, 1024}, "gqa-4": {2048, 1024, 512, 512}, "gta-4": {1152, 640, 384, 384},
+		"gla-2": {1152, 640, 640, 640}, "mla": {1152, 1152, 1152, 1152},
 	} {
-		t.Run(fmt.Sprintf("%s/%s", c.size, c.kind), func(t *testing.T) {
-			s := sizes[c.size]
-			kind, groups, err := attention.Parse(c.kind)
-			if err != nil {
-				t.Fatal(err)
+		c, a, err := Preset("1471m", kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := New(c, a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, devices := range []int{1, 2, 4, 8} {
+			if got := m.CacheBytes(devices, 2) / c.Layers; got != want[i] {
+				t.Errorf("%s on %d devices: %d bytes, the paper has %d", kind, devices, got, want[i])
 			}
-			a := attention.Config{Kind: kind, Groups: groups, Heads: s.heads, HeadDim: s.dim, Bias: "paper", RopeTheta: 10000}
-			m := Default()
-			m.Layers, m.Width, m.MLP, m.Vocab = s.layers, s.width, c.mlp, 128256
-			tr, err := New(m, a)
-			if err != nil {
-				t.Fatal(err)
-			}
-			n := 0
-			for _, p := range tr.Params() {
-				n += p.Size()
-			}
-			if n != c.want {
-				t.Errorf("%d parameters, the paper has %d", n, c.want)
-			}
-		})
+		}
 	}
 }

@@ -1,0 +1,50 @@
+package model
+
+import "headroom/attention"
+
+// Counts are the sizes of a model that comparisons are made at.
+type Counts struct {
+	Parameters    int64   `json:"parameters"`
+	TrainFLOPs    float64 `json:"train_flops_per_token"` // 6N + 6·L·C·T at the model's context T: forward and backward, causal
+	CacheElements int     `json:"cache_elements"`        // per token and layer
+}
+
+// Count sizes the model.
+func (t *Transformer) Count() Counts {
+	c := Counts{CacheElements: t.CacheLayout().Elements()}
+	for _, p := range t.Params() {
+		c.Parameters += int64(p.Size())
+	}
+	c.TrainFLOPs = TrainFLOPs(c.Parameters, t.Config.Layers, t.Config.Width, t.Config.Context)
+	return c
+}
+
+// TrainFLOPs is the usual estimate of the operations of training on one token: 6 for each of N parameters, and
+// 6·L·C·T for causal attention of L layers of width C over T tokens. It is a yardstick for speed, the same for every
+// kind; Attention.FLOPs counts what a kind really does.
+func TrainFLOPs(N int64, L, C, T int) float64 {
+	return 6*float64(N) + 6*float64(L)*float64(C)*float64(T)
+}
+
+// ForwardFLOPs is what one token of a sequence of T really takes forward, on average: two for each weight of a product,
+// and the scores and sums of causal attention at the kind's own head dimensions.
+func (t *Transformer) ForwardFLOPs(T int) float64 {
+	a := t.Attention.Resolve()
+	n := int64(t.Config.Vocab * t.Config.Width) // the head; the embedding is a look-up
+	for _, p := range t.Params() {
+		if len(p.Shape) > 1 && p.Name != "embed" && p.Name != "head" {
+			n += int64(p.Size())
+		}
+	}
+	query, value := a.Widths()
+	return 2*float64(n) + float64(t.Config.Layers*a.Heads*(query+value))*float64(T+1)
+}
+
+// CacheLayout is what one token leaves in the cache of one layer.
+func (t *Transformer) CacheLayout() attention.Layout { return t.blocks[0].attn.CacheLayout() }
+
+// CacheBytes is the cache of one token in all layers, on one of devices tensor-parallel devices, at size bytes an
+// element.
+func (t *Transformer) CacheBytes(devices, size int) int {
+	return t.Config.Layers * t.CacheLayout().Bytes(devices, size)
+}
