@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"headroom/attention"
+	"headroom/internal/lab"
+	"headroom/model"
+	"headroom/train"
+)
+
+func benchCommand() *cobra.Command {
+	bench := &cobra.Command{Use: "bench", Short: "measure speed", Args: cobra.NoArgs}
+	bench.AddCommand(benchTrainCommand())
+	return bench
+}
+
+// benchCases are a small and a middling model on bytes, with two kinds of attention each.
+func benchCases() (cases []train.BenchCase) {
+	small := model.Config{Layers: 4, Width: 128, MLP: 384, Context: 256}
+	middling := model.Config{Layers: 6, Width: 256, MLP: 688, Context: 512}
+	for _, c := range []struct {
+		model        model.Config
+		heads, batch int
+	}{{small, 4, 16}, {middling, 8, 8}} {
+		m := model.Default()
+		m.Layers, m.Width, m.MLP, m.Context = c.model.Layers, c.model.Width, c.model.MLP, c.model.Context
+		for _, kind := range []attention.Kind{attention.GQA, attention.GLA} {
+			a := attention.Default()
+			a.Kind, a.Heads, a.HeadDim = kind, c.heads, m.Width/c.heads
+			if kind == attention.GLA {
+				a.Groups = 2
+			}
+			cases = append(cases, train.BenchCase{Model: m, Attention: a, Batch: c.batch, Context: m.Context})
+		}
+	}
+	return cases
+}
+
+func benchTrainCommand() *cobra.Command {
+	var device, precision string
+	var steps int
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "train",
+		Short: "time training steps: forward, backward, clipping and AdamW",
+		Long: `Bench train times optimizer steps on random tokens of a byte vocabulary, for two sizes and two kinds of attention, and prints the
+median with the memory of the activations. "unplanned" is what the same buffers would take without sharing.`,
+		Example: "  headroom bench train --device cpu --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if steps < 1 {
+				return fmt.Errorf("bench: steps must be at least 1, not %d", steps)
+			}
+			backend, err := lab.Backend(device, precision)
+			if err != nil {
+				return err
+			}
+			defer backend.Close()
+			var results []train.BenchResult
+			for _, c := range benchCases() {
+				r, err := train.Bench(cmd.Context(), backend, c, steps)
+				if err != nil {
+					return &lab.Failed{Err: err}
+				}
+				results = append(results, r)
+				if asJSON {
+					continue
+				}
+				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%-6s L %d C %d B %2d T %d: %6.0f tokens/s, %.1f ms a step, arena %d MiB of %d MiB unplanned\n",
+					r.Attention, r.Layers, r.Width, r.Batch, r.Context, r.TokensPerSecond, r.StepMillis, r.ArenaBytes>>20, r.UnplannedBytes>>20); err != nil {
+					return err
+				}
+			}
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), map[string]any{"results": results})
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&device, "device", "cpu", "cpu or cuda")
+	cmd.Flags().StringVar(&precision, "precision", "fp32", "fp32 or bf16")
+	cmd.Flags().IntVar(&steps, "steps", 10, "timed steps of each case, after two to warm up")
+	cmd.Flags().BoolVar(&asJSON, "json", false, `print {"results": [...]}`)
+	return cmd
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"headroom/configs"
+	"headroom/internal/lab"
+)
+
+// runFlags are the flags of every command that resolves a run.
+type runFlags struct {
+	preset, attention, device string
+	sets                      []string
+}
+
+func (f *runFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.preset, "preset", "", "values below those of the file: see headroom config presets")
+	cmd.Flags().StringVar(&f.attention, "attention", "", "the attention kind in short: mha, mqa, gqa-4, gta-4, mla, gla-2, gla_q-2")
+	cmd.Flags().StringVar(&f.device, "device", "", "cpu or cuda, short for --set train.device=…")
+	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "override one key, as in --set train.lr=3e-4; may be given many times")
+}
+
+// input is where the run comes from, with the short flags spelled out.
+func (f *runFlags) input(args []string) (in configs.Input, err error) {
+	in = configs.Input{Preset: f.preset}
+	if len(args) > 0 {
+		in.File = args[0]
+	}
+	if f.device != "" {
+		in.Sets = append(in.Sets, "train.device="+f.device)
+	}
+	if f.attention != "" {
+		if in.Sets, err = lab.Short(f.attention, in.Sets); err != nil {
+			return in, err
+		}
+	}
+	in.Sets = append(in.Sets, f.sets...)
+	return in, nil
+}
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

@@ -1,0 +1,74 @@
+// Command headroom trains small language models that differ in their attention, and compares them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"headroom/internal/lab"
+	"headroom/train"
+)
+
+func main() {
+	ctx, stop := train.Interruptible(context.Background(), func() { os.Exit(130) })
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the program: 0 for fine, 1 for a run that failed, 2 for bad input or usage.
+func run(ctx context.Context, args []string, out, logs io.Writer) int {
+	slog.SetDefault(slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{ReplaceAttr: short})))
+	root := command()
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(logs)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(logs, "headroom:", strings.Join(strings.Fields(err.Error()), " "))
+	var failed *lab.Failed
+	if errors.As(err, &failed) {
+		return 1
+	}
+	return 2
+}
+
+// short writes log lines without a date.
+func short(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey {
+		a.Value = slog.StringValue(a.Value.Time().Format("15:04:05"))
+	}
+	return a
+}
+
+func command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "headroom",
+		Short: "train small language models that differ in their attention, and compare them",
+		Long: `headroom trains small transformer language models that differ only in their attention, and compares them.
+
+The kinds: mha, mqa and gqa-G (G key/value heads), gta-G (grouped-TIED attention: one state is key and value),
+mla (one latent), gla-N and gla_q-N (grouped LATENT attention with N latents; not gated linear attention).
+
+Reports go to stdout, logs to stderr. Exit codes: 0 fine, 1 a run failed, 2 bad input or usage.`,
+		Example: `  headroom quickstart
+  headroom prepare --tokenizer gpt2 --out shards/books 'books/*.txt'
+  headroom train run.yaml --out runs/first --set train.lr=3e-4
+  headroom eval runs/first --data wiki=shards/wiki
+  headroom compare kinds.yaml`,
+		SilenceErrors: true, SilenceUsage: true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(quickstartCommand(), prepareCommand(), trainCommand(), evalCommand(), compareCommand(),
+		configCommand(), benchCommand(), versionCommand())
+	return root
+}

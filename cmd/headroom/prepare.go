@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"headroom/data"
+	"headroom/internal/lab"
+)
+
+func prepareCommand() *cobra.Command {
+	var o data.Options
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "prepare --tokenizer T --out DIR INPUT…",
+		Short: "turn text into token shards",
+		Long: `Prepare tokenizes text on all cores and writes shards in llm.c's .bin format beside a meta.json.
+
+An INPUT is a file, a folder or a glob in quotes ('src/**/*.go' looks below src). Files that end in .jsonl hold one JSON
+object a line; all may be compressed (.gz, .zst). Each document begins with the end-of-text token.
+Validation sets are prepared from files of their own.`,
+		Example: `  headroom prepare --tokenizer gpt2 --out shards/train 'books/*.txt'
+  headroom prepare --tokenizer bytes --out shards/val held-out.txt
+  headroom prepare --tokenizer cl100k --text-field content --skip-bad --out shards/web web-*.jsonl.zst`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Inputs, o.Progress = args, cmd.ErrOrStderr()
+			meta, err := data.Prepare(cmd.Context(), o)
+			if err != nil {
+				if cmd.Context().Err() != nil {
+					return &lab.Failed{Err: err}
+				}
+				return err
+			}
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), meta)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d documents, %d bytes, %d %s tokens in %d shards, %d bad lines left out\n",
+				o.Out, meta.Documents, meta.Bytes, meta.Tokens, meta.Tokenizer, len(meta.Shards), meta.Skipped)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Tokenizer, "tokenizer", "gpt2", "one of "+strings.Join(data.TokenizerNames(), ", "))
+	f.StringVar(&o.Out, "out", "", "folder for the shards (needed)")
+	f.StringVar(&o.TextField, "text-field", "text", "where the text stands in a line of jsonl")
+	f.BoolVar(&o.SkipBad, "skip-bad", false, "count lines that are no JSON or lack the field, and go on")
+	f.Int64Var(&o.ShardTokens, "shard-tokens", 100_000_000, "tokens a shard")
+	f.BoolVar(&asJSON, "json", false, "print the meta.json")
+	if err := cmd.MarkFlagRequired("out"); err != nil {
+		panic(err)
+	}
+	return cmd
+}

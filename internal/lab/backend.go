@@ -1,0 +1,27 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"headroom/internal/graph"
+	"headroom/kernels/ref"
+)
+
+// Backend opens the device that train.device names. A device that this binary lacks is an error, never a quiet
+// substitute.
+func Backend(device, precision string) (graph.Backend, error) {
+	switch {
+	case device == "cpu" && precision == "fp32":
+		if ref.BLAS != "openblas" {
+			slog.Warn("built without OpenBLAS: products are about ten times slower; make build links it", "products", ref.BLAS)
+		}
+		return graph.NewCPU(), nil
+	case device == "cpu":
+		return nil, fmt.Errorf("lab: train.precision on the cpu must be fp32, not %s", precision)
+	case device == "cuda":
+		return nil, errors.New("lab: train.device cuda: this binary trains on the cpu only")
+	}
+	return nil, fmt.Errorf("lab: train.device must be cpu or cuda, not %s", device)
+}

@@ -1,0 +1,57 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"headroom/configs"
+	"headroom/eval"
+	"headroom/train"
+)
+
+// Checkpoint finds what a path means: a checkpoint, or the newest one of a run directory; and the configuration of its
+// run.
+func Checkpoint(path string) (checkpoint string, c configs.Run, err error) {
+	run := path
+	if _, err := os.Stat(filepath.Join(path, configName)); err == nil {
+		if checkpoint, _, err = train.Latest(path); err != nil {
+			return "", c, err
+		}
+		if checkpoint == "" {
+			return "", c, fmt.Errorf("lab: %s has no checkpoint", path)
+		}
+	} else {
+		if checkpoint, err = filepath.EvalSymlinks(path); err != nil { // latest and best are links
+			return "", c, fmt.Errorf("lab: %w", err)
+		}
+		run = filepath.Dir(filepath.Dir(checkpoint))
+	}
+	c, err = configs.Stored(filepath.Join(run, configName))
+	if err != nil {
+		return "", c, fmt.Errorf("lab: %s is no checkpoint of a run: %w", path, err)
+	}
+	return checkpoint, c, nil
+}
+
+// Measure evaluates a checkpoint on named sets of shards. It measures as c.Eval says, on the run's own sets where it names
+// none.
+func Measure(ctx context.Context, checkpoint string, c configs.Run) ([]eval.Result, error) {
+	if err := c.Eval.Validate(); err != nil {
+		return nil, err
+	}
+	b, err := open(c)
+	if err != nil {
+		return nil, err
+	}
+	defer b.close()
+	if err := train.LoadWeights(checkpoint, b.model, b.store); err != nil {
+		return nil, err
+	}
+	results, err := b.evaluate(ctx, c.Eval)
+	if err != nil && ctx.Err() != nil {
+		err = &Failed{err}
+	}
+	return results, err
+}

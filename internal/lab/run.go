@@ -1,0 +1,265 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"headroom/configs"
+	"headroom/data"
+	"headroom/eval"
+	"headroom/internal/graph"
+	"headroom/model"
+)
+
+// Failed is the error of a run that began and did not end well, in contrast to one that could not begin.
+type Failed struct{ Err error }
+
+func (f *Failed) Error() string { return f.Err.Error() }
+func (f *Failed) Unwrap() error { return f.Err }
+
+// A Run is one model to train and measure, in one directory.
+type Run struct {
+	Dir    string
+	Config configs.Run
+	Resume bool         // go on from the newest checkpoint, if there is one
+	Log    *slog.Logger // nil for a progress bar on a terminal and the default log elsewhere
+}
+
+// A Result is what a finished run leaves in result.json.
+type Result struct {
+	Hash            string        `json:"config"` // of the configuration
+	Attention       string        `json:"attention"`
+	Seed            uint64        `json:"seed"`
+	Parameters      int64         `json:"parameters"`
+	CacheBytes      int64         `json:"cache_bytes_per_token_layer"` // in bf16
+	Steps           int           `json:"steps"`
+	Tokens          int64         `json:"tokens"`
+	Loss            float64       `json:"loss,omitempty"` // of the last step
+	TokensPerSecond float64       `json:"tokens_per_second"`
+	Seconds         float64       `json:"seconds"`
+	Checkpoint      string        `json:"checkpoint"`
+	Interrupted     bool          `json:"interrupted,omitempty"`
+	Sets            []eval.Result `json:"sets"`
+}
+
+// String is the result for a terminal.
+func (r *Result) String() string {
+	var s strings.Builder
+	state := "finished"
+	if r.Interrupted {
+		state = "interrupted"
+	}
+	fmt.Fprintf(&s, "%s: %s after %d steps, %d tokens, %.0f tokens/s; %d parameters, %d cache bytes per token and layer; %s\n",
+		r.Attention, state, r.Steps, r.Tokens, r.TokensPerSecond, r.Parameters, r.CacheBytes, r.Checkpoint)
+	s.WriteString(Measurements(r.Sets))
+	return s.String()
+}
+
+// Measurements is a line for each set.
+func Measurements(sets []eval.Result) string {
+	var s strings.Builder
+	for _, m := range sets {
+		fmt.Fprintf(&s, "%s: perplexity %.4f, %.4f nats per token over %d tokens", m.Set, m.Perplexity, m.NLL, m.Tokens)
+		if m.BitsPerByte > 0 {
+			fmt.Fprintf(&s, ", %.4f bits per byte", m.BitsPerByte)
+		}
+		if m.WordPerplexity > 0 {
+			fmt.Fprintf(&s, ", word perplexity %.4g", m.WordPerplexity)
+		}
+		s.WriteString("\n")
+	}
+	return s.String()
+}
+
+// Names inside a run directory, besides those of package train.
+const (
+	configName = "config.yaml"
+	resultName = "result.json"
+)
+
+// Finished reads the result of a run directory that finished with this configuration. It is nil where none did.
+func Finished(dir string, config configs.Run) (*Result, error) {
+	path := filepath.Join(dir, resultName)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	var r Result
+	if err := json.Unmarshal(text, &r); err != nil {
+		return nil, fmt.Errorf("lab: %s: %w", path, err)
+	}
+	if r.Hash != config.Hash() {
+		return nil, nil
+	}
+	return &r, nil
+}
+
+// Do trains, measures and writes the result. When ctx ends first, the run is saved and the result says so.
+func (r Run) Do(ctx context.Context) (*Result, error) {
+	if err := r.Config.Validate(); err != nil {
+		return nil, err
+	}
+	b, err := open(r.Config)
+	if err != nil {
+		return nil, err
+	}
+	defer b.close()
+	if err := r.claim(); err != nil {
+		return nil, err
+	}
+	trainer, source, err := b.trainer(r)
+	if err != nil {
+		return nil, err
+	}
+	sum, err := trainer.Train(ctx)
+	if err != nil {
+		if source.used {
+			err = &Failed{err}
+		}
+		return nil, err
+	}
+	result := b.result(r.Config, sum)
+	if sum.Interrupted {
+		return result, nil
+	}
+	if result.Sets, err = b.final(ctx, r.Config); err != nil {
+		return nil, &Failed{err}
+	}
+	if err := writeFile(filepath.Join(r.Dir, resultName), result); err != nil {
+		return nil, &Failed{err}
+	}
+	return result, nil
+}
+
+// claim makes the directory and keeps the configuration in it, unless another run lives there.
+func (r Run) claim() error {
+	if err := os.MkdirAll(r.Dir, 0o777); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	path := filepath.Join(r.Dir, configName)
+	switch was, err := configs.Stored(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	default:
+		for _, c := range configs.Changes(was, r.Config) {
+			if !configs.Matches(c.Key, free) {
+				return fmt.Errorf("lab: %s holds another run: %s is %s there, not %s", r.Dir, c.Key, c.From, c.To)
+			}
+		}
+	}
+	if err := os.WriteFile(path, []byte(r.Config.YAML()), 0o666); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	return nil
+}
+
+// free are the keys that a run may change when it resumes. Package train knows when the number of steps may.
+var free = []string{"train.steps", "train.tokens", "train.eval_every", "train.save_every", "train.keep", "train.log_every", "train.device",
+	"eval.*", "data.val"}
+
+// A bench is everything a run has open.
+type bench struct {
+	backend  graph.Backend
+	model    *model.Transformer
+	store    *graph.Store
+	train    *data.Tokens
+	sets     map[string]*data.Tokens
+	ppl      *eval.Perplexity
+	measured []eval.Result // the last evaluation
+}
+
+// open builds the model and opens its data.
+func open(c configs.Run) (b *bench, err error) {
+	b = &bench{sets: map[string]*data.Tokens{}}
+	defer func() {
+		if err != nil {
+			b.close()
+		}
+	}()
+	if b.backend, err = Backend(c.Train.Device, c.Train.Precision); err != nil {
+		return b, err
+	}
+	if b.model, err = model.New(c.Model, c.Attention); err != nil {
+		return b, err
+	}
+	if b.train, err = openTokens(c.Data.Train, c); err != nil {
+		return b, err
+	}
+	for name, path := range Sets(c) {
+		if b.sets[name], err = openTokens(path, c); err != nil {
+			return b, err
+		}
+	}
+	b.store, err = graph.NewStore(b.backend, b.model.Params())
+	return b, err
+}
+
+// Sets are the validation sets of a run by name: those that training watches and those that only the end is measured on.
+func Sets(c configs.Run) map[string]string {
+	sets := maps.Clone(c.Data.Val)
+	if sets == nil {
+		sets = map[string]string{}
+	}
+	maps.Copy(sets, c.Eval.Sets)
+	return sets
+}
+
+// openTokens maps shards and holds them against the run's tokenizer.
+func openTokens(path string, c configs.Run) (*data.Tokens, error) {
+	t, err := data.Open(path, data.OpenOptions{Vocab: c.Model.Vocab})
+	if err != nil {
+		return nil, err
+	}
+	if t.Meta != nil && t.Meta.Tokenizer != c.Data.Tokenizer {
+		t.Close()
+		return nil, fmt.Errorf("lab: %s was made with tokenizer %s, not data.tokenizer %s", path, t.Meta.Tokenizer, c.Data.Tokenizer)
+	}
+	return t, nil
+}
+
+func (b *bench) close() {
+	if b.ppl != nil {
+		b.ppl.Close()
+	}
+	for _, t := range b.sets {
+		if t != nil {
+			t.Close()
+		}
+	}
+	if b.train != nil {
+		b.train.Close()
+	}
+	if b.store != nil {
+		b.store.Close()
+	}
+	if b.backend != nil {
+		b.backend.Close()
+	}
+}
+
+func writeFile(path string, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, append(text, '\n'), 0o666); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	return nil
+}

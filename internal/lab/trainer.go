@@ -1,0 +1,81 @@
+package lab
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"headroom/configs"
+	"headroom/data"
+	"headroom/eval"
+	"headroom/train"
+)
+
+// watched is a source that knows whether training has begun.
+type watched struct {
+	data.Source
+	used bool
+}
+
+func (w *watched) Next(batch *data.Batch) error {
+	w.used = true
+	return w.Source.Next(batch)
+}
+
+// trainer is the training of a run whose model and data are open.
+func (b *bench) trainer(r Run) (train.Run, *watched, error) {
+	config, err := r.Config.Train.Resolve(r.Config.Model.Context)
+	if err != nil {
+		return train.Run{}, nil, err
+	}
+	loader, err := data.NewLoader(b.train, config.Context, r.Config.Data.Seed, 0, 1)
+	if err != nil {
+		return train.Run{}, nil, err
+	}
+	source := &watched{Source: loader}
+	t := train.Run{
+		Dir: r.Dir, Config: config, Model: b.model, Store: b.store, Data: source, Resume: r.Resume, Log: r.Log,
+		Settings: map[string]string{"data.tokenizer": r.Config.Data.Tokenizer},
+	}
+	if len(b.sets) > 0 {
+		t.Evaluate = func(ctx context.Context) ([]eval.Result, error) { return b.evaluate(ctx, r.Config.Eval) }
+	}
+	return t, source, nil
+}
+
+// evaluate measures every set with the weights as they stand.
+func (b *bench) evaluate(ctx context.Context, c eval.Config) (results []eval.Result, err error) {
+	if b.ppl == nil && len(b.sets) > 0 {
+		if b.ppl, err = eval.NewPerplexity(b.store, b.model, c); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.sets)) {
+		r, err := b.ppl.Measure(ctx, name, b.sets[name])
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, r)
+	}
+	b.measured = results
+	return results, nil
+}
+
+// final measures the trained model, unless training has just done so.
+func (b *bench) final(ctx context.Context, c configs.Run) ([]eval.Result, error) {
+	if c.Train.EvalEvery > 0 && b.measured != nil {
+		return b.measured, nil
+	}
+	return b.evaluate(ctx, c.Eval)
+}
+
+// result is what is known of a run after training.
+func (b *bench) result(c configs.Run, sum train.Summary) *Result {
+	count := b.model.Count()
+	return &Result{
+		Hash: c.Hash(), Attention: c.Attention.Name(), Seed: c.Train.Seed,
+		Parameters: count.Params, CacheBytes: count.CacheBytes,
+		Steps: sum.Step, Tokens: sum.Tokens, Loss: sum.Loss, TokensPerSecond: sum.TokensPerSecond, Seconds: sum.Elapsed.Seconds(),
+		Checkpoint: sum.Checkpoint, Interrupted: sum.Interrupted,
+	}
+}
