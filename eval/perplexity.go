@@ -40,7 +40,7 @@ type Perplexity struct {
 }
 
 // NewPerplexity compiles the forward pass of a model whose parameters are in store.
-func NewPerplexity(store *graph.Store, m *model.Model, c Config) (*Perplexity, error) {
+func NewPerplexity(store *graph.Store, m *model.Transformer, c Config) (*Perplexity, error) {
 	if c.Context == 0 {
 		c.Context = m.Config.Context
 	}

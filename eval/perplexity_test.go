@@ -47,9 +47,9 @@ func tokens(t *testing.T, n, byteCount, words int) *data.Tokens {
 }
 
 // tiny is a model of context 6 with random weights, or with all zeros for seed 0.
-func tiny(t *testing.T, seed uint64) (*graph.Store, *model.Model) {
+func tiny(t *testing.T, seed uint64) (*graph.Store, *model.Transformer) {
 	t.Helper()
-	m, err := model.New(tinyModel())
+	m, err := model.New(tinyConfigs())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func tiny(t *testing.T, seed uint64) (*graph.Store, *model.Model) {
 	return store, m
 }
 
-func measure(t *testing.T, store *graph.Store, m *model.Model, c Config, set *data.Tokens) Result {
+func measure(t *testing.T, store *graph.Store, m *model.Transformer, c Config, set *data.Tokens) Result {
 	t.Helper()
 	p, err := NewPerplexity(store, m, c)
 	if err != nil {
@@ -80,7 +80,7 @@ func measure(t *testing.T, store *graph.Store, m *model.Model, c Config, set *da
 }
 
 // alone is the likelihood of target j of a set, given the tokens from start on: one window, one target.
-func alone(t *testing.T, store *graph.Store, m *model.Model, T int, set *data.Tokens, start, j int) float64 {
+func alone(t *testing.T, store *graph.Store, m *model.Transformer, T int, set *data.Tokens, start, j int) float64 {
 	t.Helper()
 	prog, err := graph.Compile(store, 1, T, func(b *graph.Builder) []*graph.Node {
 		return []*graph.Node{m.NLL(b, b.Tokens("tokens"), b.Tokens("targets"))}

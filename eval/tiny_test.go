@@ -1,7 +1,11 @@
 package eval
 
-import "headroom/model"
+import (
+	"headroom/attention"
+	"headroom/model"
+)
 
-func tinyModel() model.Config {
-	return model.Config{Vocab: 11, Width: 16, Heads: 2, Layers: 1, MLP: 24, Context: 6}
+func tinyConfigs() (model.Config, attention.Config) {
+	return model.Config{Layers: 1, Width: 16, MLP: 24, Vocab: 11, Context: 6, NormEps: 1e-5, Tie: true, InitStd: 0.3},
+		attention.Config{Kind: attention.GTA, Groups: 2, Heads: 4, HeadDim: 4, Bias: "paper", RopeTheta: 10000}
 }

@@ -10,6 +10,6 @@
 //	  latest, best   links to one of them, replaced in one move
 //
 // A checkpoint directory is there whole or not at all: it is written under a temporary name, flushed to the disk and
-// renamed. A run that resumes from one continues bit for bit as if it had never stopped: weights, moments, the order
-// of the data and the step counter all come back.
+// renamed. A run that resumes from one continues bit for bit as if it had never stopped (on the same machine, with the
+// same program and number of cores): weights, moments, the order of the data and the step counter all come back.
 package train

@@ -115,7 +115,7 @@ func (j *journal) show(l Line) {
 		j.bar.Describe(fmt.Sprintf("loss %.4f  %.0f tokens/s", l.Loss, l.TokensSec))
 		_ = j.bar.Set(l.Step)
 	} else if l.Step%j.every == 0 || l.Step == j.steps {
-		j.log.Info("step", "step", l.Step, "of", j.steps, "loss", round(l.Loss), "lr", l.LR, "grad_norm", round(l.GradNorm), "tokens/s", int(l.TokensSec))
+		j.log.Info("step", "step", l.Step, "of", j.steps, "loss", round(l.Loss), "lr", fmt.Sprintf("%.3g", l.LR), "grad_norm", round(l.GradNorm), "tokens/s", int(l.TokensSec))
 	}
 	for _, r := range l.Eval {
 		j.note("evaluation", "step", l.Step, "set", r.Set, "perplexity", round(r.Perplexity))

@@ -70,6 +70,7 @@ func (s *session) restore() error {
 	now := map[string]string{}
 	s.Config.settings(now)
 	settings(now, "model", s.Model.Config)
+	settings(now, "attention", s.Model.Attention.Resolve())
 	maps.Copy(now, s.Settings)
 	if err := sweep(s.Dir); err != nil {
 		return fmt.Errorf("train: %w", err)

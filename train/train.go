@@ -16,9 +16,9 @@ import (
 // A Run is the training of one model in one directory.
 type Run struct {
 	Dir    string
-	Config Config       // resolved
-	Model  *model.Model // its loss is what is trained
-	Store  *graph.Store // its parameters, on the device
+	Config Config             // resolved
+	Model  *model.Transformer // its loss is what is trained
+	Store  *graph.Store       // its parameters, on the device
 	Data   data.Source
 	Resume bool // go on from the newest checkpoint in Dir, if there is one
 

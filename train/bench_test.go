@@ -1,0 +1,71 @@
+package train
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"headroom/internal/graph"
+)
+
+// BenchmarkStep is `headroom bench train --device cpu` under go test.
+func BenchmarkStep(b *testing.B) {
+	for _, c := range BenchCases() {
+		b.Run(fmt.Sprintf("%s/C=%d", c.Attention.Name(), c.Model.Width), func(b *testing.B) {
+			r, err := Bench(b.Context(), graph.NewCPU(), c, b.N)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(r.TokensPerSecond, "tokens/s")
+			b.ReportMetric(float64(r.ArenaBytes)/(1<<20), "arena-MiB")
+		})
+	}
+}
+
+func TestBench(t *testing.T) {
+	m, a := tinyConfigs()
+	r, err := Bench(t.Context(), graph.NewCPU(), BenchCase{Model: m, Attention: a, Batch: 2, Context: 16}, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Attention != "gla-2" || r.Layers != 2 || r.Width != 16 || r.Heads != 4 || r.Batch != 2 || r.Context != 16 || r.Parameters == 0 ||
+		r.TokensPerSecond <= 0 || r.ArenaBytes <= 0 || r.UnplannedBytes <= r.ArenaBytes {
+		t.Errorf("got %+v", r)
+	}
+	text, err := json.Marshal(r)
+	if err != nil || !strings.HasPrefix(string(text), `{"attention":"gla-2","layers":2,"width":16,`) {
+		t.Errorf("as JSON %s, %v", text, err)
+	}
+}
+
+func TestBenchCases(t *testing.T) {
+	var got []string
+	for _, c := range BenchCases() {
+		if c.Model.Vocab != 256 || c.Attention.HeadDim*c.Attention.Heads != c.Model.Width {
+			t.Errorf("%+v", c)
+		}
+		got = append(got, c.Attention.Name())
+	}
+	if names := strings.Join(got, " "); names != "gqa-4 gla-2 gqa-4 gla-2" {
+		t.Errorf("the cases are %s", names)
+	}
+}
+
+func TestBenchRefuses(t *testing.T) {
+	m, a := tinyConfigs()
+	if _, err := Bench(t.Context(), graph.NewCPU(), BenchCase{Model: m, Attention: a, Batch: 2, Context: 16}, 0); err == nil ||
+		err.Error() != "train: bench gla-2: steps must be at least 1, not 0" {
+		t.Errorf("no steps: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Bench(ctx, graph.NewCPU(), BenchCases()[0], 5); err == nil || !strings.HasSuffix(err.Error(), "context canceled") {
+		t.Errorf("after the end: %v", err)
+	}
+	a.Groups = 3
+	if _, err := Bench(t.Context(), graph.NewCPU(), BenchCase{Model: m, Attention: a, Batch: 2, Context: 16}, 1); err == nil {
+		t.Error("3 latent heads for 4 heads pass")
+	}
+}
