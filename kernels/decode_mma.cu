@@ -6,7 +6,7 @@
 
 namespace {
 
-constexpr int kMaxThreads = 256, kMaxStages = 8, kRopeColumns = 64;
+constexpr int kMaxThreads = 8 * 32 + 128, kMaxStages = 16, kRopeColumns = 64, CONSUMERS = 1;
 
 enum Kind { KV, TIED, LATENT };
 
@@ -29,33 +29,16 @@ struct Tiles {
 	}
 };
 
-// Rows spreads the copying of rows over the warps, so that a lane needs few instructions a vector: whole rows of 32 vectors
-// (16 bytes) and more, or several rows at once. A row's address comes from shared memory, odd where its token does not exist.
-struct Rows {
-	int first, step, col, vectors; // the lane's first row and the step to its next; its first vector and the end of the row
-	__device__ __forceinline__ Rows(int vectors) : vectors(vectors) {
-		const int lane = threadIdx.x & 31, each = vectors < 32 ? 32 / vectors : 1;
-		first = (threadIdx.x >> 5) * each + lane / min(vectors, 32);
-		step = (blockDim.x >> 5) * each;
-		col = lane % min(vectors, 32);
-		if (lane / min(vectors, 32) >= each) first = 1 << 30;
-	}
-	// copy brings `rows` rows; and, when TWICE, their counterparts `delta` bytes on, to dst2
-	template <bool TWICE> __device__ __forceinline__ void copy(uint32_t dst, int stride, const uintptr_t *address, int rows, uint32_t dst2 = 0, long delta = 0) const {
-		dst += first * stride + col * 16, dst2 += first * stride + col * 16;
-#pragma unroll 4
-		for (int r = first; r < rows; r += step, dst += step * stride, dst2 += step * stride) {
-			const uintptr_t from = address[r];
-			const bool valid = !(from & 1);
-			const char *src = (const char *)(from & ~(uintptr_t)1) + col * 16;
-#pragma unroll 4
-			for (int c = 0; c < vectors - col; c += 32) {
-				copyAsync16(dst + c * 16, src + c * 16, valid);
-				if (TWICE) copyAsync16(dst2 + c * 16, src + delta + c * 16, valid);
-			}
-		}
-	}
-};
+// Barriers of shared memory, as sm_80 has them too.
+__device__ __forceinline__ void initBarrier(uint32_t bar, int count) { asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(bar), "r"(count) : "memory"); }
+__device__ __forceinline__ void arriveBarrier(uint32_t bar) { asm volatile("{.reg .b64 s; mbarrier.arrive.shared.b64 s, [%0];}" ::"r"(bar) : "memory"); }
+__device__ __forceinline__ void waitBarrier(uint32_t bar, uint32_t parity) {
+#ifdef HOPPER
+	barrierWait(bar, parity);
+#else
+	asm volatile("{.reg .pred p; AGAIN: mbarrier.test_wait.parity.shared.b64 p, [%0], %1; @!p bra AGAIN;}" ::"r"(bar), "r"(parity) : "memory");
+#endif
+}
 
 __device__ __forceinline__ uint32_t transpose8x8(uint32_t x) {
 	uint32_t y;
@@ -70,7 +53,7 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 	constexpr bool QREGS = (KS * 2 + ROPE / 8 + DV / 4) * NT <= 136;  // query fragments stay in registers
 	extern __shared__ __align__(128) char smem[];
 
-	const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, threads = blockDim.x, warps = threads >> 5;
+	const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, threads = blockDim.x - 128, warps = threads >> 5; // the last warpgroup copies, with one warp
 	const int HC = p.heads, WR = p.warpRows, WT = warps / (WR * HC), TT = WT * 16, S = p.stages;
 	const int rowsPad = WR * NT * 8, group = p.H / p.G, allRows = p.T * group;
 	const int tile = blockIdx.x % p.tiles, part = blockIdx.x / p.tiles, headTiles = p.G / HC;
@@ -80,56 +63,85 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 
 	const int kStride = (HC * DV + 8) * 2, rStride = (R + 8) * 2;
 	const int ropeAt = TT * kStride * (KIND == KV ? 2 : 1), stageBytes = ropeAt + (KIND == KV ? 0 : TT * rStride);
-	// shared memory: query rows, later the merge | running maxima and sums | addresses of k and kRope | stages
+	// shared memory: query rows, later the merge | running maxima and sums | barriers | stages
 	const int headBytes = HC * rowsPad * max(QSTRIDE, MSTRIDE * 4);
 	float *merge = (float *)smem, *maxima = (float *)(smem + headBytes), *sums = maxima + warps * 8 * NT;
-	uintptr_t *kFrom = (uintptr_t *)(sums + warps * 8 * NT), *ropeFrom = kFrom + (S + 1) * TT; // [S+1, TT] each
-	Walk *shared = (Walk *)(ropeFrom + (KIND == KV ? 0 : (S + 1) * TT));
-	const uint32_t base = smemAddress(smem), stage0 = base + headBytes + (int)((char *)(shared + 1) - (char *)maxima + 127) / 128 * 128;
+	Walk *shared = (Walk *)(sums + warps * 8 * NT);
+	const uint32_t base = smemAddress(smem);
+	const uint32_t full = base + headBytes + warps * 64 * NT + 64, empty = full + 8 * kMaxStages, stage0 = (empty + 8 * kMaxStages + 127) / 128 * 128;
 
 	if (warp == 0) findWalk(p, part, shared);
+	if (tid == 0)
+		for (int s = 0; s < S; s++) {
+#ifdef HOPPER
+			initBarrier(full + 8 * s, 1);
+#else
+			initBarrier(full + 8 * s, 32);
+#endif
+			initBarrier(empty + 8 * s, warps);
+		}
 	__syncthreads();
 	const Walk walk = *shared;
+	Tiles now;
+	now.start(p, walk);
 
-	Tiles load, now;
-	load.start(p, walk);
-	now = load;
-	const Rows keys(HC * DV / 8), ropes(KIND == KV ? 1 : R / 8);
-
-	auto slotOf = [&](const Tiles &t) -> long { // of token tid of a tile
-		const int token = t.at + tid;
-		if (!t.live || tid >= TT || token >= t.x.to) return -1;
-		return (long)p.pages[(long)t.x.b * p.maxPages + (token >> p.pageShift)] << p.pageShift | (token & ((1 << p.pageShift) - 1));
-	};
-	auto keep = [&](int ring, long slot) { // where token tid lies
-		if (tid >= TT) return;
-		kFrom[ring * TT + tid] = slot < 0 ? (uintptr_t)p.k | 1 : (uintptr_t)(p.k + (slot * p.G + g0) * DV);
-		if constexpr (KIND != KV) ropeFrom[ring * TT + tid] = slot < 0 ? (uintptr_t)p.kRope | 1 : (uintptr_t)(p.kRope + slot * R);
-	};
-	auto issue = [&](int stage, int ring) {
-		const uint32_t dst = stage0 + stage * stageBytes;
-		keys.template copy<KIND == KV>(dst, kStride, kFrom + ring * TT, TT, dst + TT * kStride, (const char *)p.v - (const char *)p.k);
-		if constexpr (KIND != KV) ropes.template copy<false>(dst + ropeAt, rStride, ropeFrom + ring * TT, TT);
-		copyCommit();
-	};
-
-	// Addresses run S tiles ahead and the page table's entries one more: the first of them at once, then S-1 tiles.
-	long slots[kMaxStages + 1], nextSlot = -1;
+	if (warp >= warps) { // copies: each lane brings whole tokens, whose pages it looks up a tile ahead
+#ifdef HOPPER
+		asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+#endif
+		if (warp > warps) return;
+		constexpr int MOST = 4; // tokens a lane; TT <= 128
+		auto pagesOf = [&](int (&page)[MOST]) {
 #pragma unroll
-	for (int s = 0; s <= kMaxStages; s++)
-		if (s <= S) {
-			slots[s] = slotOf(load);
-			if (load.live) load.step(p, TT);
+			for (int i = 0; i < MOST; i++) {
+				const int t = lane + 32 * i, token = min(now.at + t, now.x.to - 1); // past the end the last token again, masked later
+				if (now.live && t < TT && token >= now.x.from) page[i] = p.pages[(long)now.x.b * p.maxPages + (token >> p.pageShift)];
+			}
+		};
+		int page[MOST], stage = 0, phase = 1;
+		pagesOf(page);
+		const uint32_t bytes = HC * DV * 2, bytesAll = TT * (bytes * (KIND == KV ? 2 : 1) + R * 2);
+		while (now.live) {
+			long slot[MOST];
+#pragma unroll
+			for (int i = 0; i < MOST; i++) slot[i] = (long)page[i] << p.pageShift | (min(now.at + lane + 32 * i, now.x.to - 1) & ((1 << p.pageShift) - 1));
+			const bool some = now.x.to > now.x.from; // an empty request has no token at all
+			now.step(p, TT);
+			pagesOf(page);
+			waitBarrier(empty + 8 * stage, phase);
+			const uint32_t dst = stage0 + stage * stageBytes, bar = full + 8 * stage;
+#ifdef HOPPER
+			if (lane == 0) asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(some ? bytesAll : 0) : "memory");
+			__syncwarp();
+			auto bring = [&](uint32_t to, const bf16 *from, uint32_t bytes) {
+				asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes), "r"(bar) : "memory");
+			};
+#else
+			auto bring = [&](uint32_t to, const bf16 *from, uint32_t bytes) {
+				for (uint32_t c = 0; c < bytes; c += 16) copyAsync16(to + c, (const char *)from + c, true);
+			};
+#endif
+#pragma unroll
+			for (int i = 0; i < MOST; i++) {
+				const int t = lane + 32 * i;
+				if (t >= TT || !some) continue;
+				const long at = (slot[i] * p.G + g0) * DV;
+				bring(dst + t * kStride, p.k + at, bytes);
+				if constexpr (KIND == KV) bring(dst + (TT + t) * kStride, p.v + at, bytes);
+				else bring(dst + ropeAt + t * rStride, p.kRope + slot[i] * R, R * 2);
+			}
+#ifndef HOPPER
+			asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(bar) : "memory");
+#endif
+			if (++stage == S) stage = 0, phase ^= 1;
 		}
-#pragma unroll
-	for (int s = 0; s <= kMaxStages; s++) {
-		if (s < S) keep(s, slots[s]);
-		if (s == S) nextSlot = slots[s];
+		copyWait<0>();
+		return;
 	}
-	__syncthreads();
-#pragma unroll 1
-	for (int s = 0; s < S - 1; s++) issue(s, s);
 
+#ifdef HOPPER
+	asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+#endif
 	float o[NT][KS][4], most[NT][2], sum[NT][2];
 	uint32_t qf[QREGS ? NT : 1][QREGS ? KS + ROPE / 16 : 1][2];
 	const uint32_t qAddr = base + (wh * rowsPad + wr * NT * 8 + (lane & 7)) * QSTRIDE + (lane >> 3) * 16;
@@ -138,24 +150,8 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 		else ldmatrix4(b, qAddr + n * 8 * QSTRIDE + k * 32);
 	};
 
-	int stage = 0, ring = S - 1;      // of the tile at hand; of the addresses of the tile to be loaded
+	int stage = 0, phase = 0;
 	for (bool fresh = true; now.live;) {
-		// wait for the tile at hand: all but the S-2 latest
-		switch (S) {
-		case 2: copyWait<0>(); break;
-		case 3: copyWait<1>(); break;
-		case 4: copyWait<2>(); break;
-		case 5: copyWait<3>(); break;
-		case 6: copyWait<4>(); break;
-		default: copyWait<5>(); break;
-		}
-		__syncthreads();
-		issue(stage == 0 ? S - 1 : stage - 1, ring); // tokens past the end become zeros
-		ring = ring == S ? 0 : ring + 1;
-		keep(ring, nextSlot);
-		nextSlot = slotOf(load);
-		if (load.live) load.step(p, TT);
-
 		const Span &x = now.x;
 		if (fresh) {
 			fresh = false;
@@ -165,7 +161,7 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 				if (r < rows) v = *(const uint4 *)(p.q + rowOffset(p, x.b, g0 + h, r0 + r) * (P + R) + c);
 				*(uint4 *)(smem + row * QSTRIDE + (c < P ? c : c - P + DV) * 2) = v;
 			}
-			__syncthreads();
+			blockSync(CONSUMERS, threads);
 			if constexpr (QREGS)
 #pragma unroll
 				for (int n = 0; n < NT; n++)
@@ -184,6 +180,8 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 			}
 		}
 
+		waitBarrier(full + 8 * stage, phase);
+		if (x.to > x.from) {
 		const uint32_t kTile = stage0 + stage * stageBytes + wt * 16 * kStride + wh * DV * 2;
 		const uint32_t kAddr = kTile + (lane & 15) * kStride + (lane >> 4) * 16;
 		float s[NT][2][4]; // two chains of products, added below
@@ -270,8 +268,11 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 #pragma unroll
 			for (int n = 0; n < NT; n++) mma16816(o[n][k], a, pf[n][0], pf[n][1]);
 		}
+		}
 
-		stage = stage == S - 1 ? 0 : stage + 1;
+		__syncwarp();
+		if (lane == 0) arriveBarrier(empty + 8 * stage);
+		if (++stage == S) stage = 0, phase ^= 1;
 
 		const Span done = x;
 		now.step(p, TT);
@@ -290,7 +291,7 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 				l += __shfl_xor_sync(~0u, l, 16);
 				if (lane < 4) my[n * 8 + lane * 2 + c] = most[n][c], mySum[n * 8 + lane * 2 + c] = l;
 			}
-		__syncthreads();
+		blockSync(CONSUMERS, threads);
 		float weight[NT][2];
 #pragma unroll
 		for (int n = 0; n < NT; n++)
@@ -315,7 +316,7 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 							*at = w == 0 ? v : *at + v;
 						}
 			}
-			__syncthreads();
+			blockSync(CONSUMERS, threads);
 		}
 		for (int i = tid; i < HC * rows * (DV / 4); i += threads) {
 			const int row = i / (DV / 4), col = i % (DV / 4) * 4, h = row / rows, r = row - h * rows;
@@ -340,11 +341,10 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 				if (col == 0) p.partialLSE[out] = lse2;
 			}
 		}
-		__syncthreads(); // before the next query rows replace the merge area, and before the piece counts as written
+		blockSync(CONSUMERS, threads); // before the next query rows replace the merge area, and before the piece counts as written
 		if (done.pieces > 1 && tid == 0) arrive(p.arrived + (long)done.b * p.tiles + tile);
 	}
-	copyWait<0>();
-	combine<DV>(p, walk, tile, g0, HC, r0, rows, threads, 0);
+	combine<DV>(p, walk, tile, g0, HC, r0, rows, threads, CONSUMERS);
 }
 
 } // namespace

@@ -146,61 +146,83 @@ __device__ __forceinline__ void blockSync(int barrier, int threads) {
 	asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
-// combine merges the cut requests of a part: of each it takes the slice of (head, row, column) that falls to it.
-// The first `threads` threads of a block call it; the tile is heads g0.. and rows r0..r0+rows.
+// mergeSlice merges the pieces of vectors lo..hi (4 columns of a row of a head) of a request. STRANDS lanes share a vector's
+// pieces; each thread has 4 vectors under way, since what it waits for is memory.
+template <int DV, int STRANDS> __device__ void mergeSlice(const Decode &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads) {
+	constexpr int U = 4, LANES = 32 / STRANDS;
+	const int lane = threadIdx.x & 31, strand = lane / LANES, step = threads / STRANDS, all = p.T * (p.H / p.G);
+	const long pieceRows = (long)p.G * all;
+	for (int base = lo; base < hi; base += step * U) {
+		int vector[U];
+		long row[U];
+		float most[U], sum[U];
+		float4 o[U];
+#pragma unroll
+		for (int u = 0; u < U; u++) {
+			vector[u] = base + u * step + (threadIdx.x >> 5) * LANES + lane % LANES;
+			const int i = min(vector[u], hi - 1) / (DV / 4);
+			row[u] = (long)(g0 + i / rows) * all + r0 + i % rows;
+			most[u] = -CUDART_INF_F, sum[u] = 0.f, o[u] = {0.f, 0.f, 0.f, 0.f};
+		}
+		for (int s = strand; s < x.pieces; s += STRANDS)
+#pragma unroll
+			for (int u = 0; u < U; u++) most[u] = fmaxf(most[u], __ldcg(p.partialLSE + x.partialOf(s) * pieceRows + row[u]));
+#pragma unroll
+		for (int u = 0; u < U; u++) {
+#pragma unroll
+			for (int d = LANES; d < 32; d <<= 1) most[u] = fmaxf(most[u], __shfl_xor_sync(~0u, most[u], d));
+			if (most[u] == -CUDART_INF_F) most[u] = 0.f;
+		}
+#pragma unroll 2
+		for (int s = strand; s < x.pieces; s += STRANDS)
+#pragma unroll
+			for (int u = 0; u < U; u++) {
+				const long at = x.partialOf(s) * pieceRows + row[u];
+				const float w = fastExp2(__ldcg(p.partialLSE + at) - most[u]);
+				const float4 v = __ldcg((const float4 *)(p.partial + at * DV + min(vector[u], hi - 1) % (DV / 4) * 4));
+				sum[u] += w;
+				o[u].x += w * v.x, o[u].y += w * v.y, o[u].z += w * v.z, o[u].w += w * v.w;
+			}
+#pragma unroll
+		for (int u = 0; u < U; u++) {
+#pragma unroll
+			for (int d = LANES; d < 32; d <<= 1) {
+				sum[u] += __shfl_xor_sync(~0u, sum[u], d);
+				o[u].x += __shfl_xor_sync(~0u, o[u].x, d), o[u].y += __shfl_xor_sync(~0u, o[u].y, d);
+				o[u].z += __shfl_xor_sync(~0u, o[u].z, d), o[u].w += __shfl_xor_sync(~0u, o[u].w, d);
+			}
+			if (strand == 0 && vector[u] < hi) {
+				const float inv = sum[u] > 0.f ? 1.f / sum[u] : 0.f;
+				const int i = vector[u] / (DV / 4), col = vector[u] % (DV / 4) * 4;
+				const long at = rowOffset(p, x.b, g0 + i / rows, r0 + i % rows);
+				*(uint2 *)(p.out + at * DV + col) = uint2{packBF16(o[u].x * inv, o[u].y * inv), packBF16(o[u].z * inv, o[u].w * inv)};
+				if (col == 0) p.lse[at] = sum[u] > 0.f ? (most[u] + log2f(sum[u])) * 0.69314718056f : -CUDART_INF_F;
+			}
+		}
+	}
+}
+
+// combine merges the cut requests of a part: of each it takes the slice that falls to it, once all pieces are there. The
+// first `threads` threads of a block call it; the tile is heads g0.. and rows r0..r0+rows.
 template <int DV> __device__ void combine(const Decode &p, Walk walk, int tile, int g0, int heads, int r0, int rows, int threads, int barrier) {
-	const int thread = threadIdx.x;
 	Span x;
 	int last = -1;
-	const int all = p.T * (p.H / p.G);
 	while (walk.next(p, x)) {
 		if (x.pieces == 1 || x.b == last) continue;
 		last = x.b;
 		int *counter = p.arrived + (long)x.b * p.tiles + tile;
-		if (thread == 0) {
+		if (threadIdx.x == 0) {
 			int n;
 			do {
 				asm volatile("ld.acquire.gpu.global.b32 %0, [%1];" : "=r"(n) : "l"(counter) : "memory");
 			} while (n < x.pieces);
 		}
 		blockSync(barrier, threads);
-		// a warp holds 8 vectors of 4 columns by 4 strands of pieces
-		const int items = heads * rows * (DV / 4), sharers = x.lastPart - x.firstPart + 1, me = walk.part - x.firstPart;
-		const int lo = (int)((long)items * me / sharers), hi = (int)((long)items * (me + 1) / sharers);
-		const int strand = (thread & 31) >> 3;
-		for (int i0 = lo + (thread >> 5) * 8; i0 < hi; i0 += threads / 4) {
-			const int i = min(i0 + (thread & 7), hi - 1);
-			const int row = i / (DV / 4), col = i % (DV / 4) * 4, g = g0 + row / rows, r = r0 + row % rows;
-			float most = -CUDART_INF_F;
-#pragma unroll 4
-			for (int s = strand; s < x.pieces; s += 4) most = fmaxf(most, __ldcg(p.partialLSE + ((long)x.partialOf(s) * p.G + g) * all + r));
-			most = fmaxf(most, __shfl_xor_sync(~0u, most, 8));
-			most = fmaxf(most, __shfl_xor_sync(~0u, most, 16));
-			const float base = most == -CUDART_INF_F ? 0.f : most;
-			float4 o = {0.f, 0.f, 0.f, 0.f};
-			float sum = 0.f;
-#pragma unroll 4
-			for (int s = strand; s < x.pieces; s += 4) {
-				const long at = ((long)x.partialOf(s) * p.G + g) * all + r;
-				const float w = fastExp2(__ldcg(p.partialLSE + at) - base);
-				const float4 v = __ldcg((const float4 *)(p.partial + at * DV + col));
-				sum += w;
-				o.x += w * v.x, o.y += w * v.y, o.z += w * v.z, o.w += w * v.w;
-			}
-#pragma unroll
-			for (int d = 8; d <= 16; d <<= 1) {
-				sum += __shfl_xor_sync(~0u, sum, d);
-				o.x += __shfl_xor_sync(~0u, o.x, d), o.y += __shfl_xor_sync(~0u, o.y, d);
-				o.z += __shfl_xor_sync(~0u, o.z, d), o.w += __shfl_xor_sync(~0u, o.w, d);
-			}
-			if (strand == 0 && i0 + (thread & 7) < hi) {
-				const float inv = sum > 0.f ? 1.f / sum : 0.f;
-				const long at = rowOffset(p, x.b, g, r);
-				*(uint2 *)(p.out + at * DV + col) = uint2{packBF16(o.x * inv, o.y * inv), packBF16(o.z * inv, o.w * inv)};
-				if (col == 0) p.lse[at] = sum > 0.f ? (base + log2f(sum)) * 0.69314718056f : -CUDART_INF_F;
-			}
-		}
+		const int vectors = heads * rows * (DV / 4), sharers = x.lastPart - x.firstPart + 1, me = walk.part - x.firstPart;
+		const int lo = (int)((long)vectors * me / sharers), hi = (int)((long)vectors * (me + 1) / sharers);
+		if (x.pieces <= 4) mergeSlice<DV, 1>(p, x, g0, r0, rows, lo, hi, threads);
+		else mergeSlice<DV, 4>(p, x, g0, r0, rows, lo, hi, threads);
 		blockSync(barrier, threads);
-		if (thread == 0 && atomicAdd(counter, 1) == x.pieces + sharers - 1) atomicExch(counter, 0); // ready for the next launch
+		if (threadIdx.x == 0 && atomicAdd(counter, 1) == x.pieces + sharers - 1) atomicExch(counter, 0); // ready for the next launch
 	}
 }
