@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -216,6 +217,19 @@ func TestResumeRefuses(t *testing.T) {
 		t.Errorf("resuming what is done: %+v", sum)
 	}
 	sameRun(t, done, again)
+}
+
+func TestResumeKeepsNoMoreThanItMay(t *testing.T) {
+	dir, tokens, c := t.TempDir(), shard(t, 300), tinyConfig()
+	c.Keep, c.SaveEvery, c.EvalEvery = 5, 2, 0
+	train(t, tiny(t, dir, tokens, c))
+	c.Keep = 2
+	r := tiny(t, dir, tokens, c)
+	r.Resume = true
+	train(t, r)
+	if got := steps(t, dir); !slices.Equal(got, []int{8, 10}) {
+		t.Errorf("kept %v", got)
+	}
 }
 
 func TestMoreStepsAtAConstantRate(t *testing.T) {

@@ -106,6 +106,9 @@ func (s *session) restore() error {
 	if err := point(s.Dir, latest, was.Step); err != nil {
 		return fmt.Errorf("train: %w", err)
 	}
+	if err := prune(s.Dir, s.Config.Keep, was.Best); err != nil { // keep may be smaller now, where the disk was full
+		return fmt.Errorf("train: %w", err)
+	}
 	return nil
 }
 
