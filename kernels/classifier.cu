@@ -1,33 +1,13 @@
 // The loss over a chunk of logits, whose gradient takes their place.
-#include "vector.cuh"
-
-struct ClassifierArgs {
-	void *logits;         // [rows, V], the gradient afterwards
-	const int *targets;   // [rows], negative: ignored
-	float *nll, *lse;     // [rows]
-	const float *weight;  // 1 / number of targets; nil: no gradient is wanted
-	float scale, zloss;   // the gradient is that of scale · (mean nll + zloss · mean lse²)
-	int V;
-};
-
-struct MaxSum {
-	float max, sum; // of exp(x - max)
-};
-
-__device__ inline MaxSum join(MaxSum a, MaxSum b) {
-	float m = fmaxf(a.max, b.max);
-	if (m == -INFINITY)
-		return a;
-	return {m, a.sum * __expf(a.max - m) + b.sum * __expf(b.max - m)};
-}
+#include "classifier.cuh"
 
 // One block a row. The row is read from memory once and a second time from L2 (1024 threads so that no more rows than
 // L2 holds are under way), and written once: 2 passes.
 template <typename T> __device__ void classifier(const ClassifierArgs &a) {
 	constexpr int P = Pack<T>::N;
 	const int target = a.targets[blockIdx.x];
-	T *row = (T *)a.logits + int64_t(blockIdx.x) * a.V;
-	const bool wide = a.V % P == 0 && aligned(a.logits);
+	T *row = (T *)a.logits + int64_t(blockIdx.x) * a.stride;
+	const bool wide = a.stride % P == 0 && aligned(a.logits); // the last pack may reach past V, and what lies there is nobody's
 	const int step = blockDim.x * P;
 	if (target < 0) {
 		if (threadIdx.x == 0)

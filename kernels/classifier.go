@@ -19,7 +19,7 @@ type Classifier struct {
 type classifierArgs struct {
 	logits, targets, nll, lse, weight device.Ptr
 	scale, zloss                      float32
-	v                                 int32
+	v, stride                         int32
 }
 
 type lossArgs struct {
@@ -30,19 +30,31 @@ type lossArgs struct {
 
 var classifierNames = both("classifier")
 
-// chunk is the rows of logits in memory: as many as fit in a GiB, so that adding to DW stays rare, in equal parts.
+// chunk is the rows of logits in memory: as many as fit in 2 GiB, so that adding to DW stays rare, in equal parts.
 func (k *Classifier) chunk() int {
 	rows := k.Chunk
 	if rows == 0 {
-		rows = max(256, (1<<30)/(k.V*k.X.Type.Size()))
+		rows = max(256, (2<<30)/(k.stride()*k.X.Type.Size()))
 	}
 	parts := ceil(k.N, min(rows, k.N))
 	return min(k.N, ceil(ceil(k.N, parts), 64)*64)
 }
 
+// stride is from one row of logits to the next: rows start on 128 bytes whatever the vocabulary.
+func (k *Classifier) stride() int { return ceil(k.V, 64) * 64 }
+
 // Scratch is the bytes that Launch takes from its stream's scratch memory.
 func (k *Classifier) Scratch() int {
-	return k.chunk()*k.V*k.X.Type.Size() + 4*k.N + 3*256
+	return k.chunk()*k.stride()*k.X.Type.Size() + 4*k.N + 3*256
+}
+
+// work is the memory of one chunk's logits, and of what rows leave for the mean.
+func (k *Classifier) work(s *device.Stream) (logits, lse, weight device.Buffer, ok bool) {
+	work := s.Scratch(k.Scratch())
+	if work == nil {
+		return logits, lse, weight, false
+	}
+	return work.Take(k.X.Type, k.chunk()*k.stride()), work.Take(device.F32, k.N), work.Take(device.F32, 1), true
 }
 
 // Launch puts the kernels on the stream.
@@ -55,12 +67,10 @@ func (k *Classifier) Launch(s *device.Stream) {
 	if !k.DX.Nil() && !fits(s, "classifier", want{"DX", k.DX, k.N * k.C, t}, want{"DW", k.DW, k.V * k.C, device.F32}) {
 		return
 	}
-	work := s.Scratch(k.Scratch())
-	if work == nil {
+	logits, lse, weight, ok := k.work(s)
+	if !ok {
 		return
 	}
-	lse, weight := work.Take(device.F32, k.N), work.Take(device.F32, 1)
-	logits := work.Take(t, k.chunk()*k.V)
 	loss := lossArgs{k.Targets.Ptr, k.NLL.Ptr, lse.Ptr, weight.Ptr, k.Loss.Ptr, int32(k.N), k.ZLoss}
 	device.Launch(s, "loss_weight", device.Grid{X: 1, Block: 1024}, &loss)
 	for row := 0; row < k.N; row += k.chunk() {
@@ -73,43 +83,50 @@ func (k *Classifier) Launch(s *device.Stream) {
 func (k *Classifier) rows(s *device.Stream, row, n int, logits, lse, weight device.Buffer) {
 	forward, dx, dw := k.products(row, n, logits)
 	forward.Launch(s)
-	args := classifierArgs{logits.Ptr, k.Targets.At(row), k.NLL.At(row), lse.At(row), 0, k.Scale, k.ZLoss, int32(k.V)}
+	args := classifierArgs{logits.Ptr, k.Targets.At(row), k.NLL.At(row), lse.At(row), 0, k.Scale, k.ZLoss, int32(k.V), int32(k.stride())}
 	if k.Scale == 0 {
 		args.scale = 1
 	}
 	if !k.DX.Nil() {
 		args.weight = weight.Ptr
 	}
-	device.Launch(s, classifierNames[k.X.Type], device.Grid{X: n, Block: 1024}, &args)
+	launchClassifier(s, k.X.Type, n, &args)
 	if !k.DX.Nil() {
 		dx.Launch(s)
 		dw.Launch(s)
 	}
 }
 
+// launchClassifier takes the kernel for wide rows where it runs: a cluster of four holds a row in shared memory.
+func launchClassifier(s *device.Stream, t device.Type, rows int, args *classifierArgs) {
+	quarter := ceil(int(args.v), 4*64) * 64
+	if d := s.Device(); t == device.BF16 && args.v >= 16384 && d.Compute >= 90 && 2*quarter <= 216<<10 {
+		device.Launch(s, "classifier_wide_bf16", device.Grid{X: 4 * rows, Block: 256, Shared: 2 * quarter, Cluster: 4}, args)
+		return
+	}
+	device.Launch(s, classifierNames[t], device.Grid{X: rows, Block: 1024}, args)
+}
+
 // products are the three products of n rows from row. The last two read the gradient of the logits.
 func (k *Classifier) products(row, n int, logits device.Buffer) (forward, dx, dw Gemm) {
 	x := k.X.Slice(row*k.C, (row+n)*k.C)
-	forward = Gemm{TransB: true, M: n, N: k.V, K: k.C, A: x, Lda: k.C, B: k.W, Ldb: k.C, C: logits, Ldc: k.V}
+	forward = Gemm{TransB: true, M: n, N: k.V, K: k.C, A: x, Lda: k.C, B: k.W, Ldb: k.C, C: logits, Ldc: k.stride()}
 	if k.DX.Nil() {
 		return forward, dx, dw
 	}
-	dx = Gemm{M: n, N: k.C, K: k.V, A: logits, Lda: k.V, B: k.W, Ldb: k.C, C: k.DX.Slice(row*k.C, (row+n)*k.C), Ldc: k.C}
+	dx = Gemm{M: n, N: k.C, K: k.V, A: logits, Lda: k.stride(), B: k.W, Ldb: k.C, C: k.DX.Slice(row*k.C, (row+n)*k.C), Ldc: k.C}
 	dw = Gemm{
-		TransA: true, M: k.V, N: k.C, K: n, A: logits, Lda: k.V, B: x, Ldb: k.C, C: k.DW, Ldc: k.C, Accumulate: k.Accumulate || row > 0,
+		TransA: true, M: k.V, N: k.C, K: n, A: logits, Lda: k.stride(), B: x, Ldb: k.C, C: k.DW, Ldc: k.C, Accumulate: k.Accumulate || row > 0,
 	}
 	return forward, dx, dw
 }
 
 // Tune times cuBLASLt's algorithms for the products of this shape. It overwrites DX and DW.
 func (k *Classifier) Tune(s *device.Stream) error {
-	work := s.Scratch(k.Scratch())
-	if work == nil {
+	logits, _, _, ok := k.work(s)
+	if !ok {
 		return s.Sync()
 	}
-	work.Take(device.F32, k.N)
-	work.Take(device.F32, 1)
-	logits := work.Take(k.X.Type, k.chunk()*k.V)
 	for row := 0; row < k.N; row += k.chunk() {
 		forward, dx, dw := k.products(row, min(k.chunk(), k.N-row), logits)
 		for _, product := range []*Gemm{&forward, &dx, &dw} {

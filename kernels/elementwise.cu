@@ -7,17 +7,26 @@ struct AddArgs {
 	int64_t n;
 };
 
-// out = x + y: 3 passes
+// out = x + y: 3 passes, two Packs a thread
 template <typename T> __device__ void add(const AddArgs &a) {
-	int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * Pack<T>::N, left = a.n - i;
-	if (left <= 0)
-		return;
-	bool wide = left >= Pack<T>::N && aligned(a.x) && aligned(a.y) && aligned(a.out);
-	Pack<T> x = load((const T *)a.x + i, wide, left), y = load((const T *)a.y + i, wide, left);
+	constexpr int N = Pack<T>::N;
+	const int64_t first = (int64_t(blockIdx.x) * 512 + threadIdx.x) * N;
+	const bool all = aligned(a.x) && aligned(a.y) && aligned(a.out);
+	Pack<T> x[2], y[2];
 #pragma unroll
-	for (int j = 0; j < Pack<T>::N; j++)
-		x.set(j, x[j] + y[j]);
-	store((T *)a.out + i, x, wide, left);
+	for (int u = 0; u < 2; u++) {
+		int64_t i = first + u * 256 * N, left = a.n - i;
+		x[u] = load((const T *)a.x + i, all && left >= N, left);
+		y[u] = load((const T *)a.y + i, all && left >= N, left);
+	}
+#pragma unroll
+	for (int u = 0; u < 2; u++) {
+		int64_t i = first + u * 256 * N, left = a.n - i;
+#pragma unroll
+		for (int j = 0; j < N; j++)
+			x[u].set(j, x[u][j] + y[u][j]);
+		store((T *)a.out + i, x[u], all && left >= N, left);
+	}
 }
 BOTH_TYPES(add, 256, AddArgs)
 

@@ -19,7 +19,7 @@ func (k *Add) Launch(s *device.Stream) {
 	t, n := k.X.Type, k.X.N
 	if n > 0 && fits(s, "add", want{"Y", k.Y, n, t}, want{"Out", k.Out, n, t}) {
 		args := addArgs{k.X.Ptr, k.Y.Ptr, k.Out.Ptr, int64(n)}
-		device.Launch(s, addNames[t], device.Grid{X: ceil(n, 256*pack(t)), Block: 256}, &args)
+		device.Launch(s, addNames[t], device.Grid{X: ceil(n, 512*pack(t)), Block: 256}, &args)
 	}
 }
 

@@ -26,76 +26,85 @@ template <typename T> __device__ void embed(const EmbedArgs &a) {
 BOTH_TYPES(embed, 1024, EmbedArgs)
 
 struct EmbedSortArgs {
-	const int *tokens;
-	int *key, *index; // [2, N] each; the sorted ones are in half (passes - 1) % 2
-	int n, V, passes; // a pass sorts by 6 bits of the token
+	const int *key, *index; // of the pass before; the first pass has the tokens, and no index
+	int *key_out, *index_out;
+	int *count; // [64, blocks]
+	int n, V, shift, first;
 };
 
-// A stable radix sort by one block: each warp counts and then places its own stretch, 32 tokens at a time.
-// A token outside the table becomes V, the last.
-extern "C" __global__ void __launch_bounds__(1024) embed_sort(const __grid_constant__ EmbedSortArgs a) {
-	constexpr int digits = 64, warps = 32, batch = 8;
-	__shared__ int place[digits * warps]; // by digit, then by warp
-	__shared__ int sums[warps];
-	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-	const int stretch = (a.n + 1023) / 1024 * 32, first = min(warp * stretch, a.n), last = min(first + stretch, a.n);
-	for (int pass = 0; pass < a.passes; pass++) {
-		const int *key = pass == 0 ? a.tokens : a.key + int64_t((pass - 1) % 2) * a.n, *index = a.index + int64_t((pass - 1) % 2) * a.n;
-		int *key_out = a.key + int64_t(pass % 2) * a.n, *index_out = a.index + int64_t(pass % 2) * a.n;
-		place[threadIdx.x] = place[threadIdx.x + 1024] = 0;
-		__syncthreads();
-		for (int phase = 0; phase < 2; phase++) {
-			for (int i = first; i < last; i += 32 * batch) {
-				int k[batch], x[batch];
+// One pass of a stable radix sort, by 6 bits, in two kernels of a block for each 1024 tokens: embed_count counts the
+// digits of each block, embed_place finds from all counts where they go. A token outside the table becomes V, the last.
+constexpr int digits = 64, sort_warps = 32;
+
+// digit_of reads the thread's token, and sorts the warp's: how many before this one have its digit, how many in all.
+struct Digit {
+	int key, digit, before, same;
+	__device__ Digit(const EmbedSortArgs &a, int at) {
+		key = at < a.n ? a.key[at] : a.V;
+		if (a.first && unsigned(key) >= unsigned(a.V))
+			key = a.V;
+		digit = at < a.n ? (key >> a.shift) % digits : digits;
+		unsigned mask = __match_any_sync(~0u, digit);
+		before = __popc(mask & ((1u << threadIdx.x % 32) - 1));
+		same = __popc(mask);
+	}
+};
+
+extern "C" __global__ void __launch_bounds__(1024) embed_count(const __grid_constant__ EmbedSortArgs a) {
+	__shared__ int count[digits];
+	if (threadIdx.x < digits)
+		count[threadIdx.x] = 0;
+	__syncthreads();
+	Digit d(a, blockIdx.x * 1024 + threadIdx.x);
+	if (d.before == 0 && d.digit < digits)
+		atomicAdd(&count[d.digit], d.same); // whole numbers: any order gives the same
+	__syncthreads();
+	if (threadIdx.x < digits)
+		a.count[threadIdx.x * gridDim.x + blockIdx.x] = count[threadIdx.x];
+}
+
+extern "C" __global__ void __launch_bounds__(1024) embed_place(const __grid_constant__ EmbedSortArgs a) {
+	__shared__ int place[digits][sort_warps + 1], total[digits], ahead[digits];
+	const int warp = threadIdx.x / 32, at = blockIdx.x * 1024 + threadIdx.x;
+	for (int i = threadIdx.x; i < digits * (sort_warps + 1); i += 1024)
+		place[i / (sort_warps + 1)][i % (sort_warps + 1)] = 0;
+	// 16 threads a digit: how many in all, how many in the blocks before this one
+	const int mine = threadIdx.x / 16;
+	int all = 0, before = 0;
+	for (int b = threadIdx.x % 16; b < gridDim.x; b += 16) {
+		int c = a.count[mine * gridDim.x + b];
+		all += c;
+		before += b < blockIdx.x ? c : 0;
+	}
 #pragma unroll
-				for (int b = 0; b < batch; b++) {
-					int at = i + b * 32 + lane;
-					if (at < last) {
-						k[b] = key[at];
-						if (pass == 0 && unsigned(k[b]) >= unsigned(a.V))
-							k[b] = a.V;
-						x[b] = phase == 0 ? 0 : pass == 0 ? at : index[at];
-					}
-				}
-#pragma unroll
-				for (int b = 0; b < batch; b++) {
-					int at = i + b * 32 + lane;
-					unsigned active = __ballot_sync(~0u, at < last);
-					if (at < last) {
-						int digit = (k[b] >> (6 * pass)) % digits, slot = digit * warps + warp;
-						unsigned same = __match_any_sync(active, digit);
-						int before = __popc(same & ((1u << lane) - 1)), to = place[slot];
-						__syncwarp(active);
-						if (before == 0)
-							place[slot] = to + __popc(same);
-						if (phase == 1) {
-							key_out[to + before] = k[b];
-							index_out[to + before] = x[b];
-						}
-					}
-					__syncwarp();
-				}
-			}
-			__syncthreads();
-			if (phase == 1)
-				break;
-			// exclusive scan of the 2048 counts, two a thread
-			int mine = place[2 * threadIdx.x], both = mine + place[2 * threadIdx.x + 1], up = both;
-			for (int o = 1; o < 32; o *= 2) {
-				int below = __shfl_up_sync(~0u, up, o);
-				if (lane >= o)
-					up += below;
-			}
-			if (lane == 31)
-				sums[warp] = up;
-			__syncthreads();
-			int before = up - both;
-			for (int w = 0; w < warp; w++)
-				before += sums[w];
-			place[2 * threadIdx.x] = before;
-			place[2 * threadIdx.x + 1] = before + mine;
-			__syncthreads();
+	for (int o = 8; o > 0; o /= 2) {
+		all += __shfl_xor_sync(~0u, all, o);
+		before += __shfl_xor_sync(~0u, before, o);
+	}
+	if (threadIdx.x % 16 == 0) {
+		total[mine] = all;
+		ahead[mine] = before;
+	}
+	__syncthreads();
+	Digit d(a, at);
+	if (d.before == 0 && d.digit < digits)
+		place[d.digit][warp] = d.same;
+	__syncthreads();
+	if (threadIdx.x < digits) {
+		int to = ahead[threadIdx.x];
+		for (int i = 0; i < threadIdx.x; i++)
+			to += total[i];
+		for (int w = 0; w < sort_warps; w++) {
+			int c = place[threadIdx.x][w];
+			place[threadIdx.x][w] = to;
+			to += c;
 		}
+	}
+	__syncthreads();
+	if (at < a.n) {
+		int to = place[d.digit][warp] + d.before;
+		a.key_out[to] = d.key;
+		a.index_out[to] = a.first ? at : a.index[at];
 	}
 }
 
@@ -174,13 +183,19 @@ extern "C" __global__ void __launch_bounds__(128) embed_grad_runs(const __grid_c
 	const bool began = end == chunk || a.key[end - chunk - 1] != k; // in this chunk
 	if (k != a.key[end] || !began || k >= a.V)
 		return;
-	float sum = a.part[(int64_t(blockIdx.x) * 2 + 1) * a.C + c];
-	for (int64_t next = blockIdx.x + 1;; next++) {
-		sum += a.part[next * 2 * a.C + c];
-		int64_t stop = (next + 1) * chunk;
-		if (stop >= a.n || a.key[stop] != k || a.key[stop - 1] != k)
-			break;
+	int lo = end, hi = a.n; // the run's end is the first other key
+	while (lo < hi) {
+		int mid = lo + (hi - lo) / 2;
+		if (a.key[mid] == k)
+			lo = mid + 1;
+		else
+			hi = mid;
 	}
+	const int last = (lo - 1) / chunk;
+	float sum = a.part[(int64_t(blockIdx.x) * 2 + 1) * a.C + c];
+#pragma unroll 8
+	for (int next = blockIdx.x + 1; next <= last; next++)
+		sum += a.part[int64_t(next) * 2 * a.C + c];
 	float *out = a.dtable + int64_t(k) * a.C + c;
 	*out = a.accumulate ? *out + sum : sum;
 }

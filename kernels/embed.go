@@ -40,8 +40,8 @@ type EmbedGrad struct {
 }
 
 type embedSortArgs struct {
-	tokens, key, index device.Ptr
-	n, v, passes       int32
+	key, index, keyOut, indexOut, count device.Ptr
+	n, v, shift, first                  int32
 }
 
 type embedGradArgs struct {
@@ -55,7 +55,7 @@ var embedGradNames = both("embed_grad")
 
 // Scratch is the bytes that Launch takes from its stream's scratch memory.
 func (k *EmbedGrad) Scratch() int {
-	return 16*k.Tokens.N + ceil(k.Tokens.N, embedChunk)*2*k.C*4 + 3*256
+	return 16*k.Tokens.N + 256*ceil(k.Tokens.N, 1024) + ceil(k.Tokens.N, embedChunk)*2*k.C*4 + 6*256
 }
 
 // Launch puts the kernels on the stream.
@@ -71,16 +71,29 @@ func (k *EmbedGrad) Launch(s *device.Stream) {
 	if !k.Accumulate {
 		s.Fill(k.DTable, 0)
 	}
-	key, index := work.Take(device.I32, 2*n), work.Take(device.I32, 2*n)
-	passes := ceil(bits.Len(uint(v)), 6)
-	sort := embedSortArgs{k.Tokens.Ptr, key.Ptr, index.Ptr, int32(n), int32(v), int32(passes)}
-	device.Launch(s, "embed_sort", device.Grid{X: 1, Block: 1024}, &sort)
-
-	half := (passes - 1) % 2 * n
+	key, index := k.sort(s, work, n, v)
 	chunks := ceil(n, embedChunk)
 	args := embedGradArgs{
-		key.At(half), index.At(half), k.DY.Ptr, k.DTable.Ptr, work.Take(device.F32, chunks*2*k.C).Ptr, int32(n), int32(k.C), int32(v), flag(k.Accumulate),
+		key, index, k.DY.Ptr, k.DTable.Ptr, work.Take(device.F32, chunks*2*k.C).Ptr, int32(n), int32(k.C), int32(v), flag(k.Accumulate),
 	}
 	device.Launch(s, embedGradNames[t], device.Grid{X: chunks, Y: ceil(k.C, 128*pack(t)), Block: 128}, &args)
 	device.Launch(s, "embed_grad_runs", device.Grid{X: chunks, Y: ceil(k.C, 128), Block: 128}, &args)
+}
+
+// sort puts the tokens in order, 6 bits at a time, and returns where they and their places lie.
+func (k *EmbedGrad) sort(s *device.Stream, work *device.Arena, n, v int) (key, index device.Ptr) {
+	blocks := ceil(n, 1024)
+	count := work.Take(device.I32, 64*blocks)
+	var keys, indices [2]device.Buffer
+	for i := range keys {
+		keys[i], indices[i] = work.Take(device.I32, n), work.Take(device.I32, n)
+	}
+	args := embedSortArgs{key: k.Tokens.Ptr, count: count.Ptr, n: int32(n), v: int32(v), first: 1}
+	for pass := range ceil(bits.Len(uint(v)), 6) {
+		args.keyOut, args.indexOut, args.shift = keys[pass%2].Ptr, indices[pass%2].Ptr, int32(6*pass)
+		device.Launch(s, "embed_count", device.Grid{X: blocks, Block: 1024}, &args)
+		device.Launch(s, "embed_place", device.Grid{X: blocks, Block: 1024}, &args)
+		args.key, args.index, args.first = args.keyOut, args.indexOut, 0
+	}
+	return args.key, args.index
 }

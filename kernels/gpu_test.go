@@ -138,6 +138,7 @@ type result struct {
 	buf   device.Buffer
 	want  []float32
 	start []float32
+	scale float64 // ‖terms‖ that want is a difference of, where that is more than ‖want‖
 }
 
 // check runs launch twice and compares each output with what it should be and with itself.
@@ -158,7 +159,7 @@ func (r *rig) check(launch func(*device.Stream), results ...result) {
 			got := r.read(x.buf)
 			if len(first) < len(results) {
 				first = append(first, got)
-				if err := near(x.buf.Type, got, x.want); err != nil {
+				if err := near(x.buf.Type, got, x.want, x.scale); err != nil {
 					r.Errorf("%s: %v", x.name, err)
 				}
 				continue
@@ -174,7 +175,7 @@ func (r *rig) check(launch func(*device.Stream), results ...result) {
 }
 
 // near says whether got is as near to want as rounding allows: in bf16 at most twice the error that rounding want makes.
-func near(t device.Type, got, want []float32) error {
+func near(t device.Type, got, want []float32, scale float64) error {
 	if len(got) != len(want) {
 		return fmt.Errorf("%d elements, want %d", len(got), len(want))
 	}
@@ -189,6 +190,7 @@ func near(t device.Type, got, want []float32) error {
 		e := float64(device.FromBF16(device.ToBF16(w))) - float64(w)
 		rounding += e * e
 	}
+	size = max(size, scale*scale)
 	allowed := 3e-6 * math.Sqrt(size)
 	if t == device.BF16 {
 		allowed += 2*math.Sqrt(rounding) + 1e-3*math.Sqrt(size/math.Max(float64(len(want)), 1))

@@ -24,16 +24,16 @@ func TestElementwise(t *testing.T) {
 
 				(&ref.Add{X: x, Y: y, Out: out}).Run()
 				add := Add{bx, by, r.out(typ, n)}
-				r.check(add.Launch, result{"add", add.Out, out, nil})
+				r.check(add.Launch, result{"add", add.Out, out, nil, 0})
 
 				gated := make([]float32, n)
 				(&ref.SwiGLU{Gate: x, Up: y, Y: gated}).Run()
 				swiglu := SwiGLU{bx, by, r.out(typ, n)}
-				r.check(swiglu.Launch, result{"swiglu", swiglu.Y, gated, nil})
+				r.check(swiglu.Launch, result{"swiglu", swiglu.Y, gated, nil, 0})
 
 				(&ref.SwiGLUGrad{Gate: x, Up: y, DY: dy, DGate: dgate, DUp: dup}).Run()
 				grad := SwiGLUGrad{bx, by, bdy, r.out(typ, n), r.out(typ, n)}
-				r.check(grad.Launch, result{"dgate", grad.DGate, dgate, nil}, result{"dup", grad.DUp, dup, nil})
+				r.check(grad.Launch, result{"dgate", grad.DGate, dgate, nil, 0}, result{"dup", grad.DUp, dup, nil, 0})
 			})
 		}
 	}
@@ -63,9 +63,9 @@ func TestRope(t *testing.T) {
 					x, y := normal(rng, n), make([]float32, n)
 					k := Rope{X: r.in(typ, x), Y: r.out(typ, n), Table: r.in(device.F32, RopeTable(d.T, d.R, 10000)), B: d.B, T: d.T, Heads: d.H, D: d.D, R: d.R, Inverse: inverse}
 					(&ref.Rope{X: x, Y: y, B: d.B, T: d.T, Heads: d.H, D: d.D, R: d.R, Theta: 10000, Inverse: inverse}).Run()
-					r.check(k.Launch, result{"y", k.Y, y, nil})
+					r.check(k.Launch, result{"y", k.Y, y, nil, 0})
 					k.X = k.Y
-					r.check(k.Launch, result{"in place", k.Y, y, x})
+					r.check(k.Launch, result{"in place", k.Y, y, x, 0})
 				})
 			}
 		}
@@ -89,13 +89,13 @@ func checkNorm(t *testing.T, typ device.Type, rows, groups, c int) {
 	x, w, add, y, rstd := normal(rng, n), normal(rng, groups*c), normal(rng, n), make([]float32, n), make([]float32, rows*groups)
 	k := RMSNorm{X: r.in(typ, x), W: r.in(typ, w), Y: r.out(typ, n), Rstd: r.out(device.F32, rows*groups), Rows: rows, Groups: groups, C: c, Eps: 1e-5}
 	(&ref.RMSNorm{X: x, W: w, Y: y, Rstd: rstd, Rows: rows, Groups: groups, C: c, Eps: 1e-5}).Run()
-	r.check(k.Launch, result{"y", k.Y, y, nil}, result{"rstd", k.Rstd, rstd, nil})
+	r.check(k.Launch, result{"y", k.Y, y, nil, 0}, result{"rstd", k.Rstd, rstd, nil, 0})
 
 	dy, dx, dw := normal(rng, n), make([]float32, n), make([]float32, groups*c)
 	g := RMSNormGrad{X: k.X, W: k.W, Rstd: k.Rstd, DY: r.in(typ, dy), DX: r.out(typ, n), DW: r.out(device.F32, groups*c), Rows: rows, Groups: groups, C: c}
 	rg := ref.RMSNormGrad{X: x, W: w, Rstd: rstd, DY: dy, DX: dx, DW: dw, Rows: rows, Groups: groups, C: c}
 	rg.Run()
-	r.check(g.Launch, result{"dx", g.DX, dx, nil}, result{"dw", g.DW, dw, nil})
+	r.check(g.Launch, result{"dx", g.DX, dx, nil, norm(dy, w, rstd)}, result{"dw", g.DW, dw, nil, 0})
 
 	startX, startW := normal(rng, n), normal(rng, groups*c)
 	r.upload(r.out(typ, n), startX) // rounds
@@ -103,7 +103,7 @@ func checkNorm(t *testing.T, typ device.Type, rows, groups, c int) {
 	copy(dw, startW)
 	g.AccumulateDX, g.AccumulateDW, rg.AccumulateDX, rg.AccumulateDW = true, true, true, true
 	rg.Run()
-	r.check(g.Launch, result{"dx accumulated", g.DX, dx, startX}, result{"dw accumulated", g.DW, dw, startW})
+	r.check(g.Launch, result{"dx accumulated", g.DX, dx, startX, norm(dy, w, rstd)}, result{"dw accumulated", g.DW, dw, startW, 0})
 
 	k.Add, k.Sum = r.in(typ, add), r.out(typ, n)
 	sum := make([]float32, n)
@@ -113,7 +113,17 @@ func checkNorm(t *testing.T, typ device.Type, rows, groups, c int) {
 	rounded := append([]float32(nil), sum...)
 	r.upload(r.out(typ, n), rounded)
 	(&ref.RMSNorm{X: rounded, W: w, Y: y, Rstd: rstd, Rows: rows, Groups: groups, C: c, Eps: 1e-5}).Run()
-	r.check(k.Launch, result{"sum", k.Sum, sum, nil}, result{"y of sum", k.Y, y, nil}, result{"rstd of sum", k.Rstd, rstd, nil})
+	r.check(k.Launch, result{"sum", k.Sum, sum, nil, 0}, result{"y of sum", k.Y, y, nil, 0}, result{"rstd of sum", k.Rstd, rstd, nil, 0})
+}
+
+// norm is ‖dy·w·rstd‖, of which dx is a difference: at C 1 nearly all of it cancels.
+func norm(dy, w, rstd []float32) float64 {
+	var sum float64
+	for i := range dy {
+		x := float64(dy[i]) * float64(w[i%len(w)]) * float64(rstd[i*len(rstd)/len(dy)])
+		sum += x * x
+	}
+	return math.Sqrt(sum)
 }
 
 func TestColSum(t *testing.T) {
@@ -125,11 +135,11 @@ func TestColSum(t *testing.T) {
 					x, y, start := normal(rng, rows*n), make([]float32, n), normal(rng, n)
 					k := ColSum{X: r.in(typ, x), Y: r.out(device.F32, n), Rows: rows, N: n}
 					(&ref.ColSum{X: x, Y: y, Rows: rows, N: n}).Run()
-					r.check(k.Launch, result{"y", k.Y, y, nil})
+					r.check(k.Launch, result{"y", k.Y, y, nil, 0})
 					k.Accumulate = true
 					copy(y, start)
 					(&ref.ColSum{X: x, Y: y, Rows: rows, N: n, Accumulate: true}).Run()
-					r.check(k.Launch, result{"y accumulated", k.Y, y, start})
+					r.check(k.Launch, result{"y accumulated", k.Y, y, start, 0})
 				})
 			}
 		}
@@ -151,17 +161,17 @@ func TestEmbed(t *testing.T) {
 				table, y := normal(rng, d.v*d.c), make([]float32, d.n*d.c)
 				k := Embed{Tokens: r.tokens(tokens), Table: r.in(typ, table), Y: r.out(typ, d.n*d.c), C: d.c}
 				(&ref.Embed{Tokens: tokens, Table: table, Y: y, C: d.c}).Run()
-				r.check(k.Launch, result{"y", k.Y, y, nil})
+				r.check(k.Launch, result{"y", k.Y, y, nil, 0})
 
 				dy, dtable := normal(rng, d.n*d.c), make([]float32, d.v*d.c)
 				g := EmbedGrad{Tokens: k.Tokens, DY: r.in(typ, dy), DTable: r.out(device.F32, d.v*d.c), C: d.c}
 				(&ref.EmbedGrad{Tokens: tokens, DY: dy, DTable: dtable, C: d.c}).Run()
-				r.check(g.Launch, result{"dtable", g.DTable, dtable, nil})
+				r.check(g.Launch, result{"dtable", g.DTable, dtable, nil, 0})
 				g.Accumulate = true
 				start := append([]float32(nil), table...)
 				copy(dtable, start)
 				(&ref.EmbedGrad{Tokens: tokens, DY: dy, DTable: dtable, C: d.c, Accumulate: true}).Run()
-				r.check(g.Launch, result{"dtable accumulated", g.DTable, dtable, start})
+				r.check(g.Launch, result{"dtable accumulated", g.DTable, dtable, start, 0})
 			})
 		}
 	}
@@ -171,9 +181,9 @@ func TestEmbedOutside(t *testing.T) {
 	r := newRig(t)
 	tokens := []int32{-1, 2, 3, 1 << 30, 2, -1 << 31}
 	k := Embed{Tokens: r.tokens(tokens), Table: r.in(device.F32, []float32{1, 2, 3}), Y: r.out(device.F32, 6), C: 1}
-	r.check(k.Launch, result{"y", k.Y, []float32{0, 3, 0, 0, 3, 0}, nil})
+	r.check(k.Launch, result{"y", k.Y, []float32{0, 3, 0, 0, 3, 0}, nil, 0})
 	g := EmbedGrad{Tokens: k.Tokens, DY: r.in(device.F32, []float32{1, 10, 100, 1000, 10000, 1e5}), DTable: r.out(device.F32, 3), C: 1}
-	r.check(g.Launch, result{"dtable", g.DTable, []float32{0, 0, 10010}, nil})
+	r.check(g.Launch, result{"dtable", g.DTable, []float32{0, 0, 10010}, nil, 0})
 }
 
 func TestClassifier(t *testing.T) {
@@ -222,7 +232,7 @@ func (r *rig) checkLoss(typ device.Type, launch func(*device.Stream), nll device
 	r.Helper()
 	tolerance := 1e-5
 	if typ == device.BF16 {
-		tolerance = 4e-3
+		tolerance = 6e-3
 	}
 	launch(r.s)
 	r.sync()
@@ -260,8 +270,8 @@ func TestAdamW(t *testing.T) {
 				(&ref.AdamW{W: w, G: g, M: m, V: v, Decayed: n / 2, Hyper: ref.AdamWHyper{
 					LR: h.LR, Beta1: h.Beta1, Beta2: h.Beta2, Eps: h.Eps, Decay: h.Decay, Correct1: h.Correct1, Correct2: h.Correct2, Scale: factor,
 				}}).Run()
-				r.check(k.Launch, result{"w", k.W, w, startW}, result{"m", k.M, m, startM}, result{"v", k.V, v, startV},
-					result{"copy", k.Copy, w, nil}, result{"norm", k.Norm, []float32{float32(norm), float32(factor)}, nil})
+				r.check(k.Launch, result{"w", k.W, w, startW, 0}, result{"m", k.M, m, startM, 0}, result{"v", k.V, v, startV, 0},
+					result{"copy", k.Copy, w, nil, 0}, result{"norm", k.Norm, []float32{float32(norm), float32(factor)}, nil, 0})
 			})
 		}
 	}
@@ -313,7 +323,7 @@ func checkGemm(t *testing.T, typ device.Type, m, n, k, batch int, transA, transB
 			want.Bias = add
 		}
 		want.Run()
-		r.check(g.Launch, result{"c", g.C, want.C, c})
+		r.check(g.Launch, result{"c", g.C, want.C, c, 0})
 	})
 }
 
@@ -326,7 +336,7 @@ func TestBadShapes(t *testing.T) {
 	}{
 		{(&Add{X: b, Y: b.Slice(0, 7), Out: b}).Launch, "kernels: add: Y must be 8 of f32, it is 7 of f32"},
 		{(&Rope{X: b, Y: b, Table: b, B: 1, T: 1, Heads: 1, D: 8, R: 3}).Launch, "kernels: rope: R must be even and at most D: R 3, D 8"},
-		{(&RMSNorm{X: b, W: b, Y: b, Rows: 1, Groups: 1, C: 4096}).Launch, "kernels: rms_norm: C up to 2048 is supported, it is 4096"},
+		{(&RMSNorm{X: b, W: b, Y: b, Rows: 1, Groups: 1, C: 4096}).Launch, "kernels: rms_norm: C up to 2048 is supported in f32, it is 4096"},
 		{(&Gemm{M: 2, N: 2, K: 2, A: b, B: b, C: b, Lda: 1, Ldb: 2, Ldc: 2}).Launch, "A [2, 2] of f32 with row stride 1"},
 	} {
 		c.launch(r.s)

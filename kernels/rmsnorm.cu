@@ -1,6 +1,32 @@
 // RMSNorm over rows of C, forward and backward, each fused with the addition that stands before it.
-// A warp owns a row and holds it in registers: lane l has the Packs l, l + 32, ... of the row, PACKS of them.
+// A thread holds one Pack of a row: a row takes C / 256 warps in bf16, and a block as many rows as fit in 8 warps.
+// (A warp for a whole row needs 6 Packs a thread at C 1536: 165 registers backward, and a quarter of the bandwidth.)
 #include "vector.cuh"
+
+// place is where a thread stands: in which row of its block, at which column.
+template <typename T> struct Place {
+	int warp, lane, slot, slots, c;
+	__device__ Place(int warps) : warp(threadIdx.x / 32), lane(threadIdx.x % 32) {
+		slot = warp / warps;
+		slots = blockDim.x / 32 / warps;
+		c = (warp % warps * 32 + lane) * Pack<T>::N;
+	}
+};
+
+// row_sum adds up x over the warps of each row. All threads of the block call it; two calls in a row need two arrays.
+__device__ inline float row_sum(float x, int warps, float *part) {
+	x = warp_sum(x);
+	if (warps == 1)
+		return x;
+	const int warp = threadIdx.x / 32;
+	if (threadIdx.x % 32 == 0)
+		part[warp] = x;
+	__syncthreads();
+	x = 0;
+	for (int i = warp / warps * warps, last = i + warps; i < last; i++)
+		x += part[i];
+	return x;
+}
 
 struct RMSNormArgs {
 	const void *x, *add; // add: nil, or added to x first
@@ -8,62 +34,45 @@ struct RMSNormArgs {
 	void *sum, *y;       // sum = x + add, written when add is there
 	float *rstd;         // [rows, groups], nil when nobody reads it
 	int64_t rows;
-	int groups, C;
+	int groups, C, warps; // of a row
 	float eps;
 };
 
-constexpr int warps = 8;
-
 // 2 passes, 4 with the addition
-template <typename T, int PACKS> __device__ void rms_norm(const RMSNormArgs &a) {
+template <typename T> __device__ void rms_norm(const RMSNormArgs &a) {
 	constexpr int N = Pack<T>::N;
-	const int lane = threadIdx.x % 32;
-	const int64_t row = int64_t(blockIdx.x) * warps + threadIdx.x / 32; // over rows · groups
-	if (row >= a.rows * a.groups)
-		return;
+	__shared__ float part[32];
+	const Place<T> p(a.warps);
+	const int64_t row = int64_t(blockIdx.x) * p.slots + p.slot, at = row * a.C + p.c; // row over rows · groups
 	const bool wide = a.C % N == 0 && aligned(a.x) && aligned(a.add) && aligned(a.w) && aligned(a.sum) && aligned(a.y);
-	const T *w = (const T *)a.w + row % a.groups * a.C;
-	Pack<T> x[PACKS], add[PACKS];
-#pragma unroll
-	for (int p = 0; p < PACKS; p++) {
-		int c = (p * 32 + lane) * N;
-		if (c < a.C) {
-			x[p] = load((const T *)a.x + row * a.C + c, wide, a.C - c);
-			if (a.add)
-				add[p] = load((const T *)a.add + row * a.C + c, wide, a.C - c);
-		}
-	}
+	const int left = row < a.rows * a.groups ? a.C - p.c : 0;
+	Pack<T> x, w;
 	float squares = 0;
-#pragma unroll
-	for (int p = 0; p < PACKS; p++) {
-		int c = (p * 32 + lane) * N;
-		if (c >= a.C)
-			continue;
+	if (left > 0) {
+		x = load((const T *)a.x + at, wide, left);
+		w = load((const T *)a.w + row % a.groups * a.C + p.c, wide, left);
 		if (a.add) {
+			Pack<T> add = load((const T *)a.add + at, wide, left);
 #pragma unroll
 			for (int j = 0; j < N; j++)
-				x[p].set(j, x[p][j] + add[p][j]);
-			store((T *)a.sum + row * a.C + c, x[p], wide, a.C - c);
+				x.set(j, x[j] + add[j]);
+			store((T *)a.sum + at, x, wide, left);
 		}
 #pragma unroll
 		for (int j = 0; j < N; j++)
-			squares += x[p][j] * x[p][j];
+			squares += x[j] * x[j];
 	}
-	const float rstd = rsqrtf(warp_sum(squares) / a.C + a.eps);
-	if (a.rstd && lane == 0)
+	const float rstd = rsqrtf(row_sum(squares, a.warps, part) / a.C + a.eps);
+	if (left <= 0)
+		return;
+	if (a.rstd && p.c == 0)
 		a.rstd[row] = rstd;
 #pragma unroll
-	for (int p = 0; p < PACKS; p++) {
-		int c = (p * 32 + lane) * N;
-		if (c >= a.C)
-			continue;
-		Pack<T> scale = load(w + c, wide, a.C - c);
-#pragma unroll
-		for (int j = 0; j < N; j++)
-			x[p].set(j, x[p][j] * rstd * scale[j]);
-		store((T *)a.y + row * a.C + c, x[p], wide, a.C - c);
-	}
+	for (int j = 0; j < N; j++)
+		x.set(j, x[j] * rstd * w[j]);
+	store((T *)a.y + at, x, wide, left);
 }
+BOTH_TYPES(rms_norm, 512, RMSNormArgs)
 
 struct RMSNormGradArgs {
 	const void *x, *w;
@@ -72,72 +81,64 @@ struct RMSNormGradArgs {
 	void *dx;
 	float *dw; // [blocks, groups, C]: what each block's rows add to the gradient of w
 	int64_t rows;
-	int groups, C;
+	int groups, C, warps; // of a row
 };
 
 // dx = rstd · (dy·w - x̂ · mean(dy·w·x̂)) (+ add), x̂ = x·rstd: 3 passes, 4 with the addition. blockIdx.y is the group.
-template <typename T, int PACKS> __device__ void rms_norm_grad(const RMSNormGradArgs &a) {
+// The next row is loaded before this one's sum is waited for.
+template <typename T> __device__ void rms_norm_grad(const RMSNormGradArgs &a) {
 	constexpr int N = Pack<T>::N;
-	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = blockIdx.y;
+	__shared__ float part[2][32];
+	extern __shared__ float total[]; // [C]
+	const Place<T> p(a.warps);
 	const bool wide = a.C % N == 0 && aligned(a.x) && aligned(a.add) && aligned(a.w) && aligned(a.dy) && aligned(a.dx);
-	const T *w = (const T *)a.w + int64_t(group) * a.C;
-	float dw[PACKS][N] = {};
-	for (int64_t r = int64_t(blockIdx.x) * warps + warp; r < a.rows; r += int64_t(gridDim.x) * warps) {
-		const int64_t row = r * a.groups + group;
-		Pack<T> x[PACKS], dy[PACKS];
-#pragma unroll
-		for (int p = 0; p < PACKS; p++) {
-			int c = (p * 32 + lane) * N;
-			if (c < a.C) {
-				x[p] = load((const T *)a.x + row * a.C + c, wide, a.C - c);
-				dy[p] = load((const T *)a.dy + row * a.C + c, wide, a.C - c);
-			}
-		}
-		const float rstd = a.rstd[row];
+	const int left = a.C - p.c, group = blockIdx.y;
+	const int64_t step = int64_t(gridDim.x) * p.slots;
+	Pack<T> x, dy, add, next_x, next_dy, next_add, w = {};
+	float rstd = 0, next_rstd = 0, dw[N] = {};
+	auto fetch = [&](int64_t r) {
+		if (r >= a.rows || left <= 0)
+			return;
+		const int64_t row = r * a.groups + group, at = row * a.C + p.c;
+		next_x = load((const T *)a.x + at, wide, left);
+		next_dy = load((const T *)a.dy + at, wide, left);
+		if (a.add)
+			next_add = load((const T *)a.add + at, wide, left);
+		next_rstd = a.rstd[row];
+	};
+	if (left > 0)
+		w = load((const T *)a.w + int64_t(group) * a.C + p.c, wide, left);
+	int64_t r = int64_t(blockIdx.x) * p.slots + p.slot;
+	fetch(r);
+	for (int turn = 0; r - p.slot < a.rows; r += step, turn ^= 1) {
+		x = next_x, dy = next_dy, add = next_add, rstd = next_rstd;
+		fetch(r + step);
+		const bool mine = r < a.rows && left > 0;
 		float dot = 0;
-#pragma unroll
-		for (int p = 0; p < PACKS; p++) {
-			int c = (p * 32 + lane) * N;
-			if (c >= a.C)
-				continue;
-			Pack<T> scale = load(w + c, wide, a.C - c);
+		if (mine)
 #pragma unroll
 			for (int j = 0; j < N; j++) {
-				dw[p][j] += dy[p][j] * x[p][j] * rstd;
-				dot += dy[p][j] * scale[j] * x[p][j];
+				dw[j] += dy[j] * x[j] * rstd;
+				dot += dy[j] * w[j] * x[j];
 			}
-		}
-		dot = warp_sum(dot) * rstd * rstd / a.C;
+		dot = row_sum(dot, a.warps, part[turn]) * rstd * rstd / a.C;
+		if (!mine)
+			continue;
 #pragma unroll
-		for (int p = 0; p < PACKS; p++) {
-			int c = (p * 32 + lane) * N;
-			if (c >= a.C)
-				continue;
-			Pack<T> scale = load(w + c, wide, a.C - c), add;
-			if (a.add)
-				add = load((const T *)a.add + row * a.C + c, wide, a.C - c);
-#pragma unroll
-			for (int j = 0; j < N; j++) {
-				float d = rstd * (dy[p][j] * scale[j] - x[p][j] * dot);
-				x[p].set(j, a.add ? d + add[j] : d);
-			}
-			store((T *)a.dx + row * a.C + c, x[p], wide, a.C - c);
+		for (int j = 0; j < N; j++) {
+			float d = rstd * (dy[j] * w[j] - x[j] * dot);
+			x.set(j, a.add ? d + add[j] : d);
 		}
+		store((T *)a.dx + (r * a.groups + group) * a.C + p.c, x, wide, left);
 	}
 
-	// the block's warps one after the other, so that the order of the sum is fixed
-	extern __shared__ float total[]; // [C]
-	for (int turn = 0; turn < warps; turn++) {
-		if (warp == turn) {
+	// the block's rows one after the other, so that the order of the sum is fixed
+	for (int slot = 0; slot < p.slots; slot++) {
+		if (p.slot == slot)
 #pragma unroll
-			for (int p = 0; p < PACKS; p++)
-#pragma unroll
-				for (int j = 0; j < N; j++) {
-					int c = (p * 32 + lane) * N + j;
-					if (c < a.C)
-						total[c] = turn == 0 ? dw[p][j] : total[c] + dw[p][j];
-				}
-		}
+			for (int j = 0; j < N; j++)
+				if (j < left)
+					total[p.c + j] = slot == 0 ? dw[j] : total[p.c + j] + dw[j];
 		__syncthreads();
 	}
 	float *out = a.dw + (int64_t(blockIdx.x) * a.groups + group) * a.C;
@@ -145,13 +146,6 @@ template <typename T, int PACKS> __device__ void rms_norm_grad(const RMSNormGrad
 		out[c] = total[c];
 }
 
-#define NORM(T, type, PACKS) \
-	extern "C" __global__ void __launch_bounds__(32 * warps) rms_norm_##type##_##PACKS(const __grid_constant__ RMSNormArgs a) { \
-		rms_norm<T, PACKS>(a); \
-	} \
-	extern "C" __global__ void __launch_bounds__(32 * warps) rms_norm_grad_##type##_##PACKS(const __grid_constant__ RMSNormGradArgs a) { \
-		rms_norm_grad<T, PACKS>(a); \
-	}
-#define NORMS(PACKS) NORM(float, f32, PACKS) NORM(bf16, bf16, PACKS)
-NORMS(1) NORMS(2) NORMS(3) NORMS(4) NORMS(6) NORMS(8)
-NORM(float, f32, 12) NORM(float, f32, 16) // C up to 2048 in both types; twice that in bf16 spills
+// 80 registers, so that four blocks of C 768 or 1536 share a multiprocessor: left alone the compiler takes 102 in bf16
+extern "C" __global__ void __launch_bounds__(512, 2) rms_norm_grad_f32(const __grid_constant__ RMSNormGradArgs a) { rms_norm_grad<float>(a); }
+extern "C" __global__ void __launch_bounds__(384, 2) rms_norm_grad_bf16(const __grid_constant__ RMSNormGradArgs a) { rms_norm_grad<bf16>(a); }

@@ -167,8 +167,8 @@ func BenchmarkClassifier(b *testing.B) {
 		r := newRig(b)
 		logits, f := r.random(device.BF16, rows*vocabulary, 2), r.out(device.F32, 2*rows+1)
 		device.Upload(r.s, f.Slice(2*rows, 2*rows+1), []float32{1.0 / tokens})
-		args := classifierArgs{logits.Ptr, r.text(rows, vocabulary).Ptr, f.Ptr, f.At(rows), f.At(2 * rows), 1, 0, vocabulary}
-		r.speed(b, 4*rows*vocabulary, 0, func(s *device.Stream) { device.Launch(s, "classifier_bf16", device.Grid{X: rows, Block: 1024}, &args) })
+		args := classifierArgs{logits.Ptr, r.text(rows, vocabulary).Ptr, f.Ptr, f.At(rows), f.At(2 * rows), 1, 0, vocabulary, vocabulary}
+		r.speed(b, 4*rows*vocabulary, 0, func(s *device.Stream) { launchClassifier(s, device.BF16, rows, &args) })
 	})
 	b.Run("whole", func(b *testing.B) {
 		r := newRig(b)

@@ -7,17 +7,26 @@ struct SwiGLUArgs {
 	int64_t n;
 };
 
-// 3 passes: gate, up, y
+// 3 passes: gate, up, y, two Packs a thread
 template <typename T> __device__ void swiglu(const SwiGLUArgs &a) {
-	int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * Pack<T>::N, left = a.n - i;
-	if (left <= 0)
-		return;
-	bool wide = left >= Pack<T>::N && aligned(a.gate) && aligned(a.up) && aligned(a.y);
-	Pack<T> g = load((const T *)a.gate + i, wide, left), u = load((const T *)a.up + i, wide, left);
+	constexpr int N = Pack<T>::N;
+	const int64_t first = (int64_t(blockIdx.x) * 512 + threadIdx.x) * N;
+	const bool all = aligned(a.gate) && aligned(a.up) && aligned(a.y);
+	Pack<T> g[2], up[2];
 #pragma unroll
-	for (int j = 0; j < Pack<T>::N; j++)
-		g.set(j, g[j] / (1.f + __expf(-g[j])) * u[j]);
-	store((T *)a.y + i, g, wide, left);
+	for (int u = 0; u < 2; u++) {
+		int64_t i = first + u * 256 * N, left = a.n - i;
+		g[u] = load((const T *)a.gate + i, all && left >= N, left);
+		up[u] = load((const T *)a.up + i, all && left >= N, left);
+	}
+#pragma unroll
+	for (int u = 0; u < 2; u++) {
+		int64_t i = first + u * 256 * N, left = a.n - i;
+#pragma unroll
+		for (int j = 0; j < N; j++)
+			g[u].set(j, g[u][j] / (1.f + __expf(-g[u][j])) * up[u][j]);
+		store((T *)a.y + i, g[u], all && left >= N, left);
+	}
 }
 BOTH_TYPES(swiglu, 256, SwiGLUArgs)
 

@@ -19,7 +19,7 @@ func (k *SwiGLU) Launch(s *device.Stream) {
 	t, n := k.Gate.Type, k.Gate.N
 	if n > 0 && fits(s, "swiglu", want{"Up", k.Up, n, t}, want{"Y", k.Y, n, t}) {
 		args := swigluArgs{k.Gate.Ptr, k.Up.Ptr, k.Y.Ptr, int64(n)}
-		device.Launch(s, swigluNames[t], device.Grid{X: ceil(n, 256*pack(t)), Block: 256}, &args)
+		device.Launch(s, swigluNames[t], device.Grid{X: ceil(n, 512*pack(t)), Block: 256}, &args)
 	}
 }
 

@@ -79,7 +79,7 @@ int blas_plan(cublasLtHandle_t h, const product *p, product_plan *plan) {
 	p_cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &p->alignA, sizeof p->alignA);
 	p_cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &p->alignC, sizeof p->alignC);
 	p_cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &p->alignC, sizeof p->alignC);
-	int status = p_cublasLtMatmulAlgoGetHeuristic(h, plan->op, plan->a, plan->b, plan->c, plan->c, pref, 8, plan->found, &plan->count);
+	int status = p_cublasLtMatmulAlgoGetHeuristic(h, plan->op, plan->a, plan->b, plan->c, plan->c, pref, 16, plan->found, &plan->count);
 	p_cublasLtMatmulPreferenceDestroy(pref);
 	return status;
 }

@@ -18,7 +18,7 @@ typedef struct {
 typedef struct {
 	cublasLtMatmulDesc_t op;
 	cublasLtMatrixLayout_t a, b, c;
-	cublasLtMatmulHeuristicResult_t found[8];
+	cublasLtMatmulHeuristicResult_t found[16];
 	int count;
 } product_plan;
 

@@ -176,6 +176,12 @@ func TestProduct(t *testing.T) {
 			t.Fatalf("c[%d] = %v, want %v", i, got[i], want)
 		}
 	}
+	d.profile = newProfile()
+	s.Multiply(p, a, b, c, Buffer{}, 1)
+	if err := s.Sync(); err != nil || d.profile.entries["product A·B 24x16x40 f32 to f32"].total <= 0 {
+		t.Errorf("profile %v, error %v", d.profile.entries, err)
+	}
+	d.profile = nil
 	p.Lda = k - 1
 	s.Multiply(p, a, b, c, Buffer{}, 1)
 	if err := s.Sync(); err == nil || !strings.Contains(err.Error(), "product A·B 24x16x40 f32 to f32: A [24, 40] of f32 with row stride 39") {
