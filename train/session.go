@@ -169,7 +169,7 @@ func (s *session) save() (err error) {
 		}
 	}()
 	s.state.Data = s.Data.State()
-	if err := s.journal.file.Sync(); err != nil {
+	if err := s.journal.sync(); err != nil {
 		return err
 	}
 	if err := commit(s.Dir, s.state, func(dir string) error { return saveWeights(dir, s.Model, s.Store) }); err != nil {
