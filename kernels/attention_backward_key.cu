@@ -52,7 +52,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 					ring.next<STAGES>();
 				}
 			}
-			queue.next(i);
+			queue.next(i, feed);
 		}
 		feed.settle();
 		barrierArrive(kvFull());
@@ -118,6 +118,21 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 			asm volatile("{.reg .f32 a, b; ld.shared.v4.f32 {a, %0, b, %1}, [%2];}" : "=f"(x), "=f"(y) : "r"(stats(stage) + (8 * i + threadIdx.x % 4 * 2) * 8));
 #pragma unroll
 			for (int r = 0; r < 4; r++) dp[4 * i + r] = prob[4 * i + r] * (dp[4 * i + r] - (r % 2 ? y : x));
+		}
+	}
+
+	// gradients of a lean instance: the same from P as rounded for dV, so that S's registers are free.
+	__device__ void gradients(float (&dp)[BQ / 2], const uint32_t (&prob)[BQ / 16][4], int stage) {
+#pragma unroll
+		for (int i = 0; i < BQ / 8; i++) {
+			float x, y;
+			asm volatile("{.reg .f32 a, b; ld.shared.v4.f32 {a, %0, b, %1}, [%2];}" : "=f"(x), "=f"(y) : "r"(stats(stage) + (8 * i + threadIdx.x % 4 * 2) * 8));
+#pragma unroll
+			for (int r = 0; r < 4; r += 2) {
+				uint32_t pair = prob[i / 2][i % 2 * 2 + r / 2];
+				dp[4 * i + r] = lowBF16(pair) * (dp[4 * i + r] - x);
+				dp[4 * i + r + 1] = highBF16(pair) * (dp[4 * i + r + 1] - y);
+			}
 		}
 	}
 
@@ -204,7 +219,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 					pin(dp);
 					add(dv, prob, dO(ring.stage));
 					wgmmaCommit();
-					gradients(dp, s, ring.stage);
+					gradients(dp, prob, ring.stage);
 #pragma unroll
 					for (int e = 0; e < BQ / 16; e++) packFragment(ds[e], dp, e);
 					add(dk, ds, q(ring.stage));
@@ -247,12 +262,13 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 					pin(dp);
 					int current = ring.stage;
 					ring.next<STAGES>();
-					if (n > 1) advance(ring, m, mine, before); // here its branch also keeps ptxas from waiting for dk and dv before the exponentials
+					if (n > 1) barrierWait(full(ring.stage), ring.parity); // only its branch matters: it keeps ptxas from waiting for dk and dv before the exponentials
 					wgmmaWait<0>();
 					pin(dv);
 					pin(dk);
 					release(empty(held));
 					held = current;
+					if (n > 1) advance(ring, m, mine, before);
 #pragma unroll
 					for (int e = 0; e < BQ / 16; e++) packFragment(prob[e], s, e), packFragment(ds[e], dp, e);
 				}

@@ -43,7 +43,7 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 				feed.commit(full(ring.stage));
 				ring.next<STAGES>();
 			}
-			queue.next(i);
+			queue.next(i, feed);
 		}
 		feed.settle();
 		barrierArrive(qFull());

@@ -30,22 +30,21 @@ template <int N> __device__ __forceinline__ void softmax(float (&s)[N], float (&
 	}
 }
 
-template <int DK, int DV, int WGS, int BN> struct Forward {
-	static constexpr int BM = 64 * WGS, STAGES = 2;
+template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
+	static constexpr int BM = 64 * WGS;
 	static constexpr int Q = (DK + 63) / 64 * BM * 128, K = (DK + 63) / 64 * BN * 128, V = (DV + 63) / 64 * BN * 128;
-	static constexpr int bars = Q + STAGES * (K + V), smem = bars + 96 + 1024;
+	static constexpr int bars = Q + STAGES * (K + V), smem = bars + 32 + 32 * STAGES + 1024;
 
 	uint32_t base;
 	__device__ uint32_t k(int s) { return base + Q + s * K; }
 	__device__ uint32_t v(int s) { return base + Q + STAGES * K + s * V; }
 	__device__ uint32_t qFull() { return base + bars; }
 	__device__ uint32_t qEmpty() { return base + bars + 8; }
-	__device__ uint32_t kFull(int s) { return base + bars + 16 + 8 * s; }
-	__device__ uint32_t kEmpty(int s) { return base + bars + 32 + 8 * s; }
-	__device__ uint32_t vFull(int s) { return base + bars + 48 + 8 * s; }
-	__device__ uint32_t vEmpty(int s) { return base + bars + 64 + 8 * s; }
-
-	__device__ uint32_t slots() { return base + bars + 80; }
+	__device__ uint32_t slots() { return base + bars + 16; }
+	__device__ uint32_t kFull(int s) { return base + bars + 32 + 32 * s; }
+	__device__ uint32_t kEmpty(int s) { return kFull(s) + 8; }
+	__device__ uint32_t vFull(int s) { return kFull(s) + 16; }
+	__device__ uint32_t vEmpty(int s) { return kFull(s) + 24; }
 
 	__device__ void produce(const AttentionParams<bf16> &p) {
 		Ring kr = {0, 1}, vr = {0, 1};
@@ -71,7 +70,7 @@ template <int DK, int DV, int WGS, int BN> struct Forward {
 				feed.commit(vFull(vr.stage));
 				vr.next<STAGES>();
 			}
-			queue.next(i);
+			queue.next(i, feed);
 		}
 		feed.settle();
 		barrierArrive(qFull());
@@ -208,20 +207,22 @@ template <int DK, int DV, int WGS, int BN> struct Forward {
 		}
 	}
 };
-#define FORWARD(DK, DV, WGS, BN) Forward<DK, DV, WGS, BN>().run(p);
+#define FORWARD(DK, DV, WGS, BN, STAGES) Forward<DK, DV, WGS, BN, STAGES>().run(p);
 #else
-#define FORWARD(DK, DV, WGS, BN)
+#define FORWARD(DK, DV, WGS, BN, STAGES)
 #endif
 
-// Widths of key and value, warpgroups, keys a block, blocks a multiprocessor.
-#define ATTENTION_FORWARD(DK, DV, WGS, BN, BLOCKS) \
-	extern "C" __global__ void __launch_bounds__(WGS * 128 + 128, BLOCKS) attention_forward_##DK##_##DV(const __grid_constant__ AttentionParams<bf16> p) { FORWARD(DK, DV, WGS, BN) }
+// Widths of key and value, warpgroups, keys a block, stages.
+#define ATTENTION_FORWARD(DK, DV, WGS, BN, STAGES) \
+	extern "C" __global__ void __launch_bounds__(WGS * 128 + 128, 1) attention_forward_##DK##_##DV(const __grid_constant__ AttentionParams<bf16> p) { \
+		FORWARD(DK, DV, WGS, BN, STAGES) \
+	}
 
 #ifndef ATTENTION_VARIANTS
-ATTENTION_FORWARD(64, 64, 3, 128, 1)
-ATTENTION_FORWARD(96, 64, 3, 128, 1)
-ATTENTION_FORWARD(96, 96, 2, 128, 1)
-ATTENTION_FORWARD(128, 96, 2, 128, 1)
-ATTENTION_FORWARD(128, 128, 2, 128, 1)
-ATTENTION_FORWARD(192, 128, 2, 128, 1)
+ATTENTION_FORWARD(64, 64, 3, 128, 4)
+ATTENTION_FORWARD(96, 64, 3, 128, 3)
+ATTENTION_FORWARD(96, 96, 2, 128, 3)
+ATTENTION_FORWARD(128, 96, 2, 128, 3)
+ATTENTION_FORWARD(128, 128, 2, 128, 3)
+ATTENTION_FORWARD(192, 128, 2, 128, 2)
 #endif

@@ -43,8 +43,8 @@ __device__ __forceinline__ void addRows(float (&d)[WIDEST / 8], float *weights, 
 	}
 }
 
-// attention_forward_fp32: grid [T/32, H·B].
-extern "C" __global__ void __launch_bounds__(256) attention_forward_fp32(const __grid_constant__ AttentionParams<float> p) {
+// attention_forward_f32: grid [T/32, H·B].
+extern "C" __global__ void __launch_bounds__(256) attention_forward_f32(const __grid_constant__ AttentionParams<float> p) {
 	extern __shared__ float shared[];
 	int D = p.P + p.R, ld = D + 1, lv = p.Dv + 1;
 	float *q = shared, *k = q + SIDE * ld, *v = k + SIDE * ld, *weights = v + SIDE * lv;
@@ -81,12 +81,12 @@ extern "C" __global__ void __launch_bounds__(256) attention_forward_fp32(const _
 	float *out = p.o + (((size_t)b * p.T + t) * p.H + h) * p.Dv;
 #pragma unroll
 	for (int i = 0; i < WIDEST / 8; i++)
-		if (8 * i < p.Dv) out[x + 8 * i] = o[i] / sum;
+		if (x + 8 * i < p.Dv) out[x + 8 * i] = o[i] / sum;
 	if (x == 0) p.lse[((size_t)b * p.H + h) * p.T + t] = m + logf(sum);
 }
 
-// attention_backward_query_fp32: grid [T/32, H·B].
-extern "C" __global__ void __launch_bounds__(256) attention_backward_query_fp32(const __grid_constant__ AttentionParams<float> p) {
+// attention_backward_query_f32: grid [T/32, H·B].
+extern "C" __global__ void __launch_bounds__(256) attention_backward_query_f32(const __grid_constant__ AttentionParams<float> p) {
 	extern __shared__ float shared[];
 	int D = p.P + p.R, ld = D + 1, lv = p.Dv + 1;
 	float *q = shared, *k = q + SIDE * ld, *dO = k + SIDE * ld, *v = dO + SIDE * lv, *weights = v + SIDE * lv;
@@ -111,11 +111,11 @@ extern "C" __global__ void __launch_bounds__(256) attention_backward_query_fp32(
 	float *out = p.dQ + (((size_t)b * p.T + t) * p.H + h) * D;
 #pragma unroll
 	for (int i = 0; i < WIDEST / 8; i++)
-		if (8 * i < D) out[x + 8 * i] = dq[i] * p.scale;
+		if (x + 8 * i < D) out[x + 8 * i] = dq[i] * p.scale;
 }
 
-// attention_backward_key_fp32: grid [T/32, G·B]. Row y is a key, columns x+8i are queries.
-extern "C" __global__ void __launch_bounds__(256) attention_backward_key_fp32(const __grid_constant__ AttentionParams<float> p) {
+// attention_backward_key_f32: grid [T/32, G·B]. Row y is a key, columns x+8i are queries.
+extern "C" __global__ void __launch_bounds__(256) attention_backward_key_f32(const __grid_constant__ AttentionParams<float> p) {
 	extern __shared__ float shared[];
 	int D = p.P + p.R, ld = D + 1, lv = p.Dv + 1, share = p.H / p.G;
 	float *k = shared, *q = k + SIDE * ld, *v = q + SIDE * ld, *dO = v + SIDE * lv, *weights = dO + SIDE * lv;

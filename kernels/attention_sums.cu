@@ -1,26 +1,28 @@
 // The two small kernels around the backward pass: the statistics of every query before it, the shared rope gradient after.
 #include "attention_params.cuh"
 
-template <typename E> __device__ __forceinline__ float toFloat(E x);
-template <> __device__ __forceinline__ float toFloat(float x) { return x; }
-template <> __device__ __forceinline__ float toFloat(bf16 x) { return __bfloat162float(x); }
-
-// statistics: grid [Tp/32, H, B], 256 threads. Eight threads take a row, 16 bytes each at a time.
+// statistics: grid [Tp/32, H, B], 256 threads. Eight threads take a row, of bf16 16 bytes each at a time. It also sets the
+// queue to zero for the two kernels that follow.
 template <typename E> __device__ __forceinline__ void statistics(const AttentionParams<E> &p) {
-	constexpr int WIDE = 16 / sizeof(E);
-	int t = blockIdx.x * 32 + threadIdx.x / 8, h = blockIdx.y, b = blockIdx.z;
+	int t = blockIdx.x * 32 + threadIdx.x / 8, h = blockIdx.y, b = blockIdx.z, lane = threadIdx.x % 8;
+	if (threadIdx.x < 2 && blockIdx.x + blockIdx.y + blockIdx.z == 0) p.queue[threadIdx.x] = 0;
 	float sum = 0;
 	if (t < p.T) {
-		size_t row = (((size_t)b * p.T + t) * p.H + h) * p.Dv;
-		for (int i = threadIdx.x % 8 * WIDE; i < p.Dv; i += 8 * WIDE) {
-			uint4 x = *(const uint4 *)(p.o + row + i), y = *(const uint4 *)(p.dO + row + i);
+		const E *o = p.o + (((size_t)b * p.T + t) * p.H + h) * p.Dv, *dO = p.dO + (o - p.o);
+		if constexpr (sizeof(E) == 2) {
+			for (int i = lane * 8; i < p.Dv; i += 64) {
+				uint4 x = *(const uint4 *)(o + i), y = *(const uint4 *)(dO + i);
+				const uint32_t *xs = &x.x, *ys = &y.x;
 #pragma unroll
-			for (int e = 0; e < WIDE; e++) sum = fmaf(toFloat(((const E *)&x)[e]), toFloat(((const E *)&y)[e]), sum);
+				for (int e = 0; e < 4; e++) sum = fmaf(lowBF16(xs[e]), lowBF16(ys[e]), fmaf(highBF16(xs[e]), highBF16(ys[e]), sum));
+			}
+		} else {
+			for (int i = lane; i < p.Dv; i += 8) sum = fmaf(o[i], dO[i], sum);
 		}
 	}
 #pragma unroll
 	for (int lanes = 4; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(~0u, sum, lanes);
-	if (threadIdx.x % 8 == 0) {
+	if (lane == 0) {
 		size_t row = (size_t)b * p.H + h;
 		p.stats[row * paddedT(p.T) + t] = t < p.T ? make_float2(-p.lse[row * p.T + t] * LOG2E, sum) : make_float2(-INFINITY, 0);
 	}
@@ -39,6 +41,6 @@ template <typename E> __device__ __forceinline__ void ropeGradient(const Attenti
 }
 
 extern "C" __global__ void attention_statistics_bf16(const __grid_constant__ AttentionParams<bf16> p) { statistics(p); }
-extern "C" __global__ void attention_statistics_fp32(const __grid_constant__ AttentionParams<float> p) { statistics(p); }
+extern "C" __global__ void attention_statistics_f32(const __grid_constant__ AttentionParams<float> p) { statistics(p); }
 extern "C" __global__ void attention_rope_gradient_bf16(const __grid_constant__ AttentionParams<bf16> p) { ropeGradient(p); }
-extern "C" __global__ void attention_rope_gradient_fp32(const __grid_constant__ AttentionParams<float> p) { ropeGradient(p); }
+extern "C" __global__ void attention_rope_gradient_f32(const __grid_constant__ AttentionParams<float> p) { ropeGradient(p); }

@@ -47,9 +47,9 @@ struct Feed {
 		tell(newer);
 		older = newer = 0;
 	}
-	// acquire waits until a buffer is free again.
+	// acquire waits until a buffer is free again, owing nothing meanwhile; a warp decides as one.
 	__device__ __forceinline__ void acquire(uint32_t bar, uint32_t parity) {
-		if (barrierTest(bar, parity)) return;
+		if (__all_sync(~0u, barrierTest(bar, parity))) return;
 		settle();
 		barrierWait(bar, parity);
 	}
@@ -79,7 +79,11 @@ struct Queue {
 		if (more) taken = gridDim.x + atomicAdd(counter, 1);
 		else if (atomicAdd(counter + 1, 1) == gridDim.x - 1) counter[0] = counter[1] = 0; // the last block is done
 	}
-	__device__ __forceinline__ void next(int i) {
+	// next brings every copying thread the index taken. They settle first: one that waits here must owe nothing to the
+	// consumers that the others wait for.
+	__device__ __forceinline__ void next(int i, Feed &feed) {
+		feed.settle();
+		__syncwarp();
 		uint32_t slot = slots + 4 + i % 2 * 4;
 		if (leader()) asm volatile("st.shared.u32 [%0], %1;" ::"r"(slot), "r"(taken) : "memory");
 		asm volatile("bar.sync 1, 128;" ::: "memory");

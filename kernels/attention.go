@@ -1,0 +1,231 @@
+//go:build cuda || gpu
+
+package kernels
+
+import (
+	"fmt"
+
+	"headroom/internal/device"
+)
+
+// An Attention is causal attention o = softmax(Scale·q·kᵀ)·v, as kernels/ref has it. Q [B,T,H,P+R]; a key is P elements
+// at K[((b·T+t)·G+g)·KStride] and the R elements KRope[b,t] that all heads share; a value is Dv elements at
+// V[((b·T+t)·G+g)·VStride]; head h reads group h/(H/G). O [B,T,H,Dv]; LSE [B,H,T] = log Σ exp, float32.
+//
+// In float32 widths are any up to 256; in bf16 P+R and Dv are multiples of 16 up to 256, P, R and the strides multiples
+// of 8, and the buffers begin on 16 bytes. Hopper has kernels of its own for the widths (P+R)/Dv 64/64, 96/64, 96/96,
+// 128/96, 128/128 and 192/128.
+type Attention struct {
+	B, T, H, G, P, R, Dv int
+	Scale                float32
+	Q, K, V, KRope       device.Buffer
+	KStride, VStride     int
+	O, LSE               device.Buffer
+}
+
+// An AttentionGrad is the gradient of Attention from its saved O and LSE. DK and DV have the strides of K and V. Tied: DV
+// begins where DK does and its first P columns receive both gradients. DKRope [B,T,R] sums over all heads.
+type AttentionGrad struct {
+	Attention
+	DO, DQ, DK, DV, DKRope device.Buffer
+	Tied                   bool
+}
+
+// attentionArgs is AttentionParams in attention_params.cuh.
+type attentionArgs struct {
+	q, k, v, kRope, o, lse                 device.Ptr
+	dO, dQ, dK, dV, dKRope                 device.Ptr
+	stats, ropeParts, queue                device.Ptr
+	b, t, h, g, p, r, dv, kStride, vStride int32
+	tied, chunk                            int32
+	scale                                  float32
+}
+
+// attentionTiles are the kernels and shapes of one Hopper instance: warpgroups of 64 queries, keys a block and stages forward;
+// stages of 64 keys for dQ; queries a block and stages for dK and dV. The .cu files say the same.
+type attentionTiles struct {
+	forward, query, key   string
+	groups, keys, stages  int
+	queryStages           int
+	keyQueries, keyStages int
+}
+
+// hopperTiles are the instances by the widths of key and value.
+var hopperTiles = map[[2]int]attentionTiles{
+	{64, 64}:   tilesFor("64_64", 3, 128, 4, 4, 64, 4),
+	{96, 64}:   tilesFor("96_64", 3, 128, 3, 4, 64, 4),
+	{96, 96}:   tilesFor("96_96", 2, 128, 3, 4, 64, 4),
+	{128, 96}:  tilesFor("128_96", 2, 128, 3, 4, 64, 4),
+	{128, 128}: tilesFor("128_128", 2, 128, 3, 4, 64, 4),
+	{192, 128}: tilesFor("192_128", 2, 128, 2, 3, 32, 4),
+}
+
+func tilesFor(widths string, groups, keys, stages, queryStages, keyQueries, keyStages int) attentionTiles {
+	return attentionTiles{
+		"attention_forward_" + widths, "attention_backward_query_" + widths, "attention_backward_key_" + widths,
+		groups, keys, stages, queryStages, keyQueries, keyStages,
+	}
+}
+
+// hopper gives the instance for this shape, if the device and the type have one.
+func (k *Attention) hopper(s *device.Stream) (attentionTiles, bool) {
+	t, ok := hopperTiles[[2]int{k.P + k.R, k.Dv}]
+	return t, ok && k.Q.Type == device.BF16 && s.Device().Compute == 90
+}
+
+// heads is how many heads of that many cached bytes per token walk the sequence together: their rows fill 2/5 of L2.
+func (k *Attention) heads(s *device.Stream, rows, heads int) int32 {
+	bytes := 2 * k.T * (k.P + k.R + k.Dv) * rows
+	return int32(min(max(s.Device().L2*2/5/bytes, 1), heads))
+}
+
+// forwardShared is the shared memory of Forward in attention_forward.cu; the others are those of their kernels.
+func (t *attentionTiles) forwardShared(d, dv int) int {
+	return swizzledRow(d)*64*t.groups + t.stages*t.keys*(swizzledRow(d)+swizzledRow(dv)) + 32 + 32*t.stages + 1024
+}
+
+func (t *attentionTiles) queryShared(d, dv int) int {
+	return (swizzledRow(d)+swizzledRow(dv))*(128+64*t.queryStages) + 32 + 16*t.queryStages + 1024
+}
+
+func (t *attentionTiles) keyShared(d, dv int) int {
+	return (swizzledRow(d)+swizzledRow(dv))*(128+t.keyQueries*t.keyStages) + 8*t.keyQueries*t.keyStages + 32 + 16*t.keyStages + 1024
+}
+
+// swizzledRow is the bytes that a row of n bf16 takes in tiles of 64 columns.
+func swizzledRow(n int) int { return ceil(n, 64) * 128 }
+
+// Scratch is the bytes that Launch takes from its stream's scratch memory.
+func (k *Attention) Scratch() int { return 256 }
+
+// Scratch is the bytes that Launch takes from its stream's scratch memory.
+func (k *AttentionGrad) Scratch() int {
+	return 8*k.B*k.H*ceil(k.T, 64)*64 + 4*k.B*k.G*k.T*k.R + 3*256
+}
+
+// valid reports what no kernel supports.
+func (k *Attention) valid(s *device.Stream) bool {
+	d, t := k.P+k.R, k.Q.Type
+	rule := ""
+	switch {
+	case k.B < 0 || k.T < 0 || k.G < 1 || k.H%k.G != 0:
+		rule = "G must divide H"
+	case k.P < 1 || k.R < 0 || k.Dv < 1 || d > 256 || k.Dv > 256:
+		rule = "P+R and Dv must be 1 to 256"
+	case k.KStride < k.P || k.VStride < k.Dv:
+		rule = "the strides must be at least P and Dv"
+	case t == device.BF16 && (d%16 != 0 || k.Dv%16 != 0 || k.P%8 != 0 || k.KStride%8 != 0 || k.VStride%8 != 0):
+		rule = "in bf16 P+R and Dv must be multiples of 16, P and the strides of 8"
+	case k.B*k.H > 65535:
+		rule = "B·H must be at most 65535"
+	}
+	if rule != "" {
+		s.Fail(fmt.Errorf("kernels: attention: %s: B %d, T %d, H %d, G %d, P %d, R %d, Dv %d, strides %d and %d",
+			rule, k.B, k.T, k.H, k.G, k.P, k.R, k.Dv, k.KStride, k.VStride))
+		return false
+	}
+	rows := k.B * k.T
+	if rows == 0 {
+		return false
+	}
+	return fits(s, "attention", want{"Q", k.Q, rows * k.H * d, t}, want{"K", k.K, last(rows*k.G, k.KStride, k.P), t}, want{"V", k.V, last(rows*k.G, k.VStride, k.Dv), t},
+		want{"O", k.O, rows * k.H * k.Dv, t}, want{"LSE", k.LSE, rows * k.H, device.F32}) &&
+		(k.R == 0 || fits(s, "attention", want{"KRope", k.KRope, rows * k.R, t})) &&
+		k.aligned(s, k.Q, k.K, k.V, k.KRope, k.O)
+}
+
+// last is the elements from the first row to the end of the last one.
+func last(rows, stride, width int) int { return (rows-1)*stride + width }
+
+func (k *Attention) aligned(s *device.Stream, bufs ...device.Buffer) bool {
+	for _, b := range bufs {
+		if b.Type == device.BF16 && b.Ptr%16 != 0 {
+			s.Fail(fmt.Errorf("kernels: attention: a bf16 buffer must begin on 16 bytes, one is at %#x", b.Ptr))
+			return false
+		}
+	}
+	return true
+}
+
+func (k *Attention) args() attentionArgs {
+	return attentionArgs{
+		q: k.Q.Ptr, k: k.K.Ptr, v: k.V.Ptr, kRope: k.KRope.Ptr, o: k.O.Ptr, lse: k.LSE.Ptr,
+		b: int32(k.B), t: int32(k.T), h: int32(k.H), g: int32(k.G), p: int32(k.P), r: int32(k.R), dv: int32(k.Dv),
+		kStride: int32(k.KStride), vStride: int32(k.VStride), scale: k.Scale,
+	}
+}
+
+// Launch puts the kernel on the stream.
+func (k *Attention) Launch(s *device.Stream) {
+	if !k.valid(s) {
+		return
+	}
+	args, d := k.args(), k.P+k.R
+	if t, ok := k.hopper(s); ok {
+		work := s.Scratch(k.Scratch())
+		if work == nil {
+			return
+		}
+		queue := work.Take(device.I32, 2)
+		s.Fill(queue, 0)
+		args.queue = queue.Ptr
+		args.chunk = min(k.heads(s, 1, k.B*k.G)*int32(k.H/k.G), int32(k.B*k.H))
+		grid := min(ceil(k.T, 64*t.groups)*k.B*k.H, s.Device().SMs)
+		device.Launch(s, t.forward, device.Grid{X: grid, Block: 128 * (t.groups + 1), Shared: t.forwardShared(d, k.Dv)}, &args)
+	} else if k.Q.Type == device.BF16 {
+		device.Launch(s, "attention_forward_portable", device.Grid{X: ceil(k.T, 64), Y: k.B * k.H, Z: ceil(k.Dv, 64), Block: 128, Shared: 2 * 64 * (2*(d+8) + 72)}, &args)
+	} else {
+		device.Launch(s, "attention_forward_f32", device.Grid{X: ceil(k.T, 32), Y: k.B * k.H, Block: 256, Shared: 4 * 32 * (2*(d+1) + k.Dv + 1 + 33)}, &args)
+	}
+}
+
+// Launch puts the kernels on the stream.
+func (k *AttentionGrad) Launch(s *device.Stream) {
+	rows, t := k.B*k.T, k.Q.Type
+	if !k.valid(s) || !fits(s, "attention gradient", want{"DO", k.DO, rows * k.H * k.Dv, t}, want{"DQ", k.DQ, rows * k.H * (k.P + k.R), t},
+		want{"DK", k.DK, last(rows*k.G, k.KStride, k.P), t}, want{"DV", k.DV, last(rows*k.G, k.VStride, k.Dv), t}) ||
+		k.R > 0 && !fits(s, "attention gradient", want{"DKRope", k.DKRope, rows * k.R, t}) || !k.aligned(s, k.DO, k.DQ, k.DK, k.DV, k.DKRope) {
+		return
+	}
+	if k.Tied && (k.P > k.Dv || k.DK.Ptr != k.DV.Ptr || k.KStride != k.VStride) {
+		s.Fail(fmt.Errorf("kernels: attention gradient: a tied key must lie in the first columns of the value: P %d, Dv %d, strides %d and %d, offset %d",
+			k.P, k.Dv, k.KStride, k.VStride, k.DV.Ptr-k.DK.Ptr))
+		return
+	}
+	work := s.Scratch(k.Scratch())
+	if work == nil {
+		return
+	}
+	args := k.args()
+	args.dO, args.dQ, args.dK, args.dV, args.dKRope, args.tied = k.DO.Ptr, k.DQ.Ptr, k.DK.Ptr, k.DV.Ptr, k.DKRope.Ptr, flag(k.Tied)
+	args.stats = work.Take(device.F32, 2*k.B*k.H*ceil(k.T, 64)*64).Ptr
+	args.ropeParts = work.Take(device.F32, k.B*k.G*k.T*k.R).Ptr
+	args.queue = work.Take(device.I32, 2).Ptr
+	device.Launch(s, statisticsNames[t], device.Grid{X: 2 * ceil(k.T, 64), Y: k.H, Z: k.B, Block: 256}, &args)
+	k.products(s, &args)
+	if k.R > 0 {
+		device.Launch(s, ropeGradientNames[t], device.Grid{X: ceil(k.T*k.R, 256), Y: k.B, Block: 256}, &args)
+	}
+}
+
+var statisticsNames, ropeGradientNames = both("attention_statistics"), both("attention_rope_gradient")
+
+// products launches the two kernels of the gradient: dQ, then dK and dV.
+func (k *AttentionGrad) products(s *device.Stream, args *attentionArgs) {
+	d := k.P + k.R
+	if t, ok := k.hopper(s); ok {
+		sms, share := s.Device().SMs, k.H/k.G
+		args.chunk = min(k.heads(s, 1, k.B*k.G)*int32(share), int32(k.B*k.H))
+		device.Launch(s, t.query, device.Grid{X: min(ceil(k.T, 128)*k.B*k.H, sms), Block: 384, Shared: t.queryShared(d, k.Dv)}, args)
+		args.chunk = k.heads(s, share, k.B*k.G)
+		device.Launch(s, t.key, device.Grid{X: min(ceil(k.T, 128)*k.B*k.G, sms), Block: 384, Shared: t.keyShared(d, k.Dv)}, args)
+	} else if k.Q.Type == device.BF16 {
+		shared := 2 * 64 * 2 * (d + 8 + k.Dv + 8)
+		device.Launch(s, "attention_backward_query_portable", device.Grid{X: ceil(k.T, 64), Y: k.B * k.H, Z: ceil(d, 64), Block: 128, Shared: shared}, args)
+		device.Launch(s, "attention_backward_key_portable", device.Grid{X: ceil(k.T, 64), Y: k.B * k.G, Z: ceil(max(d, k.Dv), 64), Block: 128, Shared: shared + 512}, args)
+	} else {
+		shared := 4 * 32 * (2*(d+1) + 2*(k.Dv+1) + 33)
+		device.Launch(s, "attention_backward_query_f32", device.Grid{X: ceil(k.T, 32), Y: k.B * k.H, Block: 256, Shared: shared}, args)
+		device.Launch(s, "attention_backward_key_f32", device.Grid{X: ceil(k.T, 32), Y: k.B * k.G, Block: 256, Shared: shared}, args)
+	}
+}

@@ -1,0 +1,304 @@
+//go:build cuda || gpu
+
+package kernels
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+
+	"headroom/internal/device"
+	"headroom/kernels/ref"
+)
+
+// An attentionShape is how a kind lays out its keys and values in rows of stride elements: keys from column 0, values
+// from column v. Tied keys are the first columns of the value.
+type attentionShape struct{ H, G, P, R, Dv, stride, v int }
+
+func (d attentionShape) tied() bool { return d.v < d.P }
+
+var attentionShapes = []attentionShape{
+	{6, 2, 64, 0, 64, 128, 64}, {6, 2, 32, 32, 64, 64, 0}, {3, 3, 64, 32, 64, 128, 64}, {2, 1, 96, 0, 96, 192, 96}, {2, 1, 48, 48, 96, 96, 0},
+	{2, 2, 96, 32, 96, 192, 96}, {2, 1, 128, 0, 128, 256, 128}, {2, 2, 64, 64, 128, 128, 0}, {2, 2, 128, 64, 128, 256, 128},
+	{2, 1, 16, 0, 16, 32, 16}, {2, 2, 32, 16, 32, 64, 32}, {2, 1, 80, 0, 80, 168, 88}, {1, 1, 112, 64, 112, 224, 112}, {1, 1, 128, 128, 256, 256, 0}, {1, 1, 256, 0, 256, 512, 256},
+}
+
+// attentionData is one problem on the host, its inputs rounded to the type that the kernels get.
+type attentionData struct {
+	attentionShape
+	B, T            int
+	q, kv, rope, dO []float32
+	o, lse          []float32
+	dq, dkv, dRope  []float32
+}
+
+func newAttentionData(d attentionShape, B, T int, typ device.Type) *attentionData {
+	rng := rand.New(rand.NewPCG(uint64(d.P*1000+d.R), uint64(T)))
+	a := &attentionData{attentionShape: d, B: B, T: T}
+	draw := func(n int) []float32 {
+		x := normal(rng, n)
+		if typ == device.BF16 {
+			for i := range x {
+				x[i] = device.FromBF16(device.ToBF16(x[i]))
+			}
+		}
+		return x
+	}
+	a.q, a.dO = draw(B*T*d.H*(d.P+d.R)), draw(B*T*d.H*d.Dv)
+	a.kv, a.rope = draw(B*T*d.G*d.stride), draw(B*T*d.R)
+	return a
+}
+
+func (a *attentionData) scale() float32 { return float32(1 / math.Sqrt(float64(a.P+a.R))) }
+
+// outputs makes the host's outputs zero.
+func (a *attentionData) outputs() {
+	a.o, a.lse = make([]float32, a.B*a.T*a.H*a.Dv), make([]float32, a.B*a.H*a.T)
+	a.dq, a.dkv, a.dRope = make([]float32, len(a.q)), make([]float32, len(a.kv)), make([]float32, len(a.rope))
+}
+
+// reference runs kernels/ref.
+func (a *attentionData) reference() {
+	a.outputs()
+	k := ref.AttentionGrad{Attention: ref.Attention{
+		B: a.B, T: a.T, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: a.scale(), Q: a.q, K: a.kv, V: a.kv[a.v:], KRope: a.rope,
+		KStride: a.stride, VStride: a.stride, O: a.o, LSE: a.lse,
+	}, DO: a.dO, DQ: a.dq, DK: a.dkv, DV: a.dkv[a.v:], DKRope: a.dRope, Tied: a.tied()}
+	k.Attention.Run()
+	k.Run()
+}
+
+// naive computes the same in float64; where round is bf16, as a plain bf16 computation does: probabilities, score
+// gradients and outputs rounded.
+func (a *attentionData) naive(round func(float64) float64) {
+	a.outputs()
+	rope, dkv := make([]float64, len(a.rope)), make([]float64, len(a.kv))
+	var lock sync.Mutex
+	var all sync.WaitGroup
+	for u := range a.B * a.G {
+		all.Go(func() {
+			for h := range a.H / a.G {
+				dk, dv := a.head(u/a.G, u%a.G*(a.H/a.G)+h, round)
+				lock.Lock()
+				a.fold(u/a.G, u%a.G, dk, dv, dkv, rope)
+				lock.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	for i, x := range dkv {
+		a.dkv[i] = float32(round(x))
+	}
+	for i, x := range rope {
+		a.dRope[i] = float32(round(x))
+	}
+}
+
+// fold adds a head's gradients of keys [T, P+R] and values [T, Dv] to those of its group.
+func (a *attentionData) fold(b, g int, dk, dv, dkv, rope []float64) {
+	D := a.P + a.R
+	for t := range a.T {
+		row := dkv[((b*a.T+t)*a.G+g)*a.stride:]
+		for i := range a.P {
+			row[i] += dk[t*D+i]
+		}
+		for i := range a.Dv {
+			row[a.v+i] += dv[t*a.Dv+i]
+		}
+		for i := range a.R {
+			rope[(b*a.T+t)*a.R+i] += dk[t*D+a.P+i]
+		}
+	}
+}
+
+// head computes one head's outputs, query gradient, and gradients of keys and values.
+func (a *attentionData) head(b, h int, round func(float64) float64) (dk, dv []float64) {
+	D, g, scale := a.P+a.R, h/(a.H/a.G), float64(a.scale())
+	dk, dv = make([]float64, a.T*D), make([]float64, a.T*a.Dv)
+	key := func(j, i int) float64 {
+		if i < a.P {
+			return float64(a.kv[((b*a.T+j)*a.G+g)*a.stride+i])
+		}
+		return float64(a.rope[(b*a.T+j)*a.R+i-a.P])
+	}
+	for t := range a.T {
+		q, at := a.q[((b*a.T+t)*a.H+h)*D:], ((b*a.T+t)*a.H+h)*a.Dv
+		p, top, sum := make([]float64, t+1), math.Inf(-1), 0.0
+		for j := range p {
+			for i := range D {
+				p[j] += float64(q[i]) * key(j, i)
+			}
+			p[j] *= scale
+			top = max(top, p[j])
+		}
+		for _, x := range p {
+			sum += math.Exp(x - top)
+		}
+		lse, o, delta, dq := top+math.Log(sum), make([]float64, a.Dv), 0.0, make([]float64, D)
+		a.lse[(b*a.H+h)*a.T+t] = float32(lse)
+		for j := range p {
+			p[j] = math.Exp(p[j] - lse)
+			for i := range o {
+				o[i] += round(p[j]) * float64(a.kv[((b*a.T+j)*a.G+g)*a.stride+a.v+i])
+			}
+		}
+		for i := range o {
+			o[i] = round(o[i])
+			a.o[at+i] = float32(o[i])
+			delta += o[i] * float64(a.dO[at+i])
+		}
+		for j := range p {
+			dp := 0.0
+			for i := range o {
+				dp += float64(a.dO[at+i]) * float64(a.kv[((b*a.T+j)*a.G+g)*a.stride+a.v+i])
+				dv[j*a.Dv+i] += round(p[j]) * float64(a.dO[at+i])
+			}
+			ds := round(p[j] * (dp - delta))
+			for i := range D {
+				dq[i] += ds * key(j, i) * scale
+				dk[j*D+i] += ds * float64(q[i]) * scale
+			}
+		}
+		for i := range dq {
+			a.dq[((b*a.T+t)*a.H+h)*D+i] = float32(round(dq[i]))
+		}
+	}
+	return dk, dv
+}
+
+// kernels gives the launch of forward and backward on device buffers, and the outputs in the order of compare.
+func (a *attentionData) kernels(r *rig, typ device.Type) (launch func(*device.Stream), outs []device.Buffer) {
+	kv, dkv := r.in(typ, a.kv), r.out(typ, len(a.kv))
+	k := AttentionGrad{Attention: Attention{
+		B: a.B, T: a.T, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: a.scale(), Q: r.in(typ, a.q), K: kv, V: kv.Slice(a.v, kv.N),
+		KRope: r.in(typ, a.rope), KStride: a.stride, VStride: a.stride, O: r.out(typ, len(a.dO)), LSE: r.out(device.F32, a.B*a.H*a.T),
+	}, DO: r.in(typ, a.dO), DQ: r.out(typ, len(a.q)), DK: dkv, DV: dkv.Slice(a.v, kv.N), DKRope: r.out(typ, len(a.rope)), Tied: a.tied()}
+	return func(s *device.Stream) {
+		k.Attention.Launch(s)
+		k.Launch(s)
+	}, []device.Buffer{k.O, k.LSE, k.DQ, dkv, k.DKRope}
+}
+
+func (a *attentionData) results() [][]float32 { return [][]float32{a.o, a.lse, a.dq, a.dkv, a.dRope} }
+
+var attentionOutputs = []string{"o", "lse", "dq", "dkv", "dkrope"}
+
+// distance is ‖x - y‖ per element; columns that belong to neither key nor value are poison in x and 0 in y.
+func distance(x, y []float32) float64 {
+	var d float64
+	for i := range y {
+		if y[i] == 0 && x[i] != x[i] {
+			continue
+		}
+		d += (float64(x[i]) - float64(y[i])) * (float64(x[i]) - float64(y[i]))
+	}
+	return math.Sqrt(d / float64(max(len(y), 1)))
+}
+
+// TestAttention compares with float64: in bf16 at most twice the error of a naive computation in bf16, in float32 at most
+// a few roundings, of which kernels/ref's own error is the measure.
+func TestAttention(t *testing.T) {
+	for _, typ := range types {
+		for _, d := range attentionShapes {
+			for _, T := range append([]int{256}, sizes...) {
+				t.Run(fmt.Sprint(typ, d, T), func(t *testing.T) {
+					r, B := newRig(t), 1+min(T, 65)/65
+					exact, plain := newAttentionData(d, B, T, typ), newAttentionData(d, B, T, typ)
+					exact.naive(func(x float64) float64 { return x })
+					if typ == device.BF16 {
+						plain.naive(func(x float64) float64 { return float64(device.FromBF16(device.ToBF16(float32(x)))) })
+					} else {
+						plain.reference()
+					}
+					launch, outs := exact.kernels(r, typ)
+					r.checkAttention(launch, outs, exact.results(), plain.results())
+				})
+			}
+		}
+	}
+}
+
+// checkAttention launches twice on poisoned outputs and compares each with what is exact and with itself.
+func (r *rig) checkAttention(launch func(*device.Stream), outs []device.Buffer, exact, plain [][]float32) {
+	r.Helper()
+	first := make([][]float32, len(outs))
+	for run := range 2 {
+		for _, b := range outs {
+			r.s.Fill(b, 0xff)
+		}
+		launch(r.s)
+		r.sync()
+		for i, b := range outs {
+			got := r.read(b)
+			if run == 0 {
+				first[i] = got
+				if e, allowed := distance(got, exact[i]), 2*distance(plain[i], exact[i])+2e-6; !(e <= allowed) {
+					r.Errorf("%s: error %.3g an element, allowed %.3g", attentionOutputs[i], e, allowed)
+				}
+				continue
+			}
+			for j := range got {
+				if math.Float32bits(got[j]) != math.Float32bits(first[i][j]) {
+					r.Errorf("%s: element %d differs between two runs: %v, %v", attentionOutputs[i], j, first[i][j], got[j])
+					break
+				}
+			}
+		}
+	}
+}
+
+func TestAttentionBadShapes(t *testing.T) {
+	r := newRig(t)
+	b, f := r.out(device.BF16, 1<<14), r.out(device.F32, 1<<14)
+	good := Attention{B: 1, T: 2, H: 2, G: 1, P: 64, Dv: 64, Q: b, K: b, V: b, KStride: 64, VStride: 64, O: b, LSE: f}
+	for _, c := range []struct {
+		change func(*AttentionGrad)
+		want   string
+	}{
+		{func(k *AttentionGrad) { k.G = 3 }, "kernels: attention: G must divide H: B 1, T 2, H 2, G 3, P 64, R 0, Dv 64, strides 64 and 64"},
+		{func(k *AttentionGrad) { k.P = 272 }, "P+R and Dv must be 1 to 256"},
+		{func(k *AttentionGrad) { k.Dv = 72 }, "the strides must be at least P and Dv"},
+		{func(k *AttentionGrad) { k.Dv = 40 }, "in bf16 P+R and Dv must be multiples of 16, P and the strides of 8"},
+		{func(k *AttentionGrad) { k.LSE = f.Slice(0, 3) }, "kernels: attention: LSE must be 4 of f32, it is 3 of f32"},
+		{func(k *AttentionGrad) { k.Q = b.Slice(1, b.N) }, "kernels: attention: a bf16 buffer must begin on 16 bytes"},
+		{func(k *AttentionGrad) { k.DQ = f }, "kernels: attention gradient: DQ must be 256 of bf16, it is 16384 of f32"},
+		{func(k *AttentionGrad) { k.DV, k.Tied = b.Slice(8, b.N), true }, "a tied key must lie in the first columns of the value"},
+	} {
+		k := AttentionGrad{Attention: good, DO: b, DQ: b, DK: b, DV: b}
+		c.change(&k)
+		k.Launch(r.s)
+		if err := r.s.Sync(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("error %v, want %q", err, c.want)
+		}
+	}
+}
+
+// BenchmarkAttention times forward and gradient at B 16, T 2048, where it counts the products of a causal half: two
+// forward, five backward.
+func BenchmarkAttention(b *testing.B) {
+	for _, d := range []attentionShape{{12, 4, 64, 0, 64, 128, 64}, {12, 4, 32, 32, 64, 64, 0}, {12, 12, 64, 32, 64, 128, 64}, {16, 4, 128, 0, 128, 256, 128}, {16, 16, 128, 64, 128, 256, 128}} {
+		const B, T = 16, 2048
+		r := newRig(b)
+		rows, D := B*T, d.P+d.R
+		noise := func(n int) device.Buffer { return r.random(device.BF16, n, 1) }
+		kv, dkv := noise(rows*d.G*d.stride), noise(rows*d.G*d.stride)
+		k := AttentionGrad{Attention: Attention{
+			B: B, T: T, H: d.H, G: d.G, P: d.P, R: d.R, Dv: d.Dv, Scale: float32(1 / math.Sqrt(float64(D))), Q: noise(rows * d.H * D), K: kv, V: kv.Slice(d.v, kv.N),
+			KRope: noise(rows * d.R), KStride: d.stride, VStride: d.stride, O: noise(rows * d.H * d.Dv), LSE: r.out(device.F32, rows*d.H),
+		}, DO: noise(rows * d.H * d.Dv), DQ: noise(rows * d.H * D), DK: dkv, DV: dkv.Slice(d.v, kv.N), DKRope: noise(rows * d.R), Tied: d.tied()}
+		pairs := float64(B*d.H) * T * T
+		b.Run(fmt.Sprint("forward ", d), func(b *testing.B) {
+			for range b.N {
+				r.speed(b, 0, pairs*float64(D+d.Dv), k.Attention.Launch)
+			}
+		})
+		b.Run(fmt.Sprint("backward ", d), func(b *testing.B) {
+			for range b.N {
+				r.speed(b, 0, pairs*float64(3*D+2*d.Dv), k.Launch)
+			}
+		})
+	}
+}
