@@ -69,6 +69,16 @@ func (a *attentionData) reference() {
 	}, DO: a.dO, DQ: a.dq, DK: a.dkv, DV: a.dkv[a.v:], DKRope: a.dRope, Tied: a.tied()}
 	k.Attention.Run()
 	k.Run()
+	a.unwritten()
+}
+
+// unwritten marks the columns between keys and values, which nobody writes: the poison of 0xff bytes is a NaN too.
+func (a *attentionData) unwritten() {
+	for i := range a.dkv {
+		if c := i % a.stride; c >= a.P && (c < a.v || c >= a.v+a.Dv) {
+			a.dkv[i] = float32(math.NaN())
+		}
+	}
 }
 
 // naive computes the same in float64; where round is bf16, as a plain bf16 computation does: probabilities, score
@@ -95,6 +105,7 @@ func (a *attentionData) naive(round func(float64) float64) {
 	for i, x := range rope {
 		a.dRope[i] = float32(round(x))
 	}
+	a.unwritten()
 }
 
 // fold adds a head's gradients of keys [T, P+R] and values [T, Dv] to those of its group.
@@ -186,11 +197,11 @@ func (a *attentionData) results() [][]float32 { return [][]float32{a.o, a.lse, a
 
 var attentionOutputs = []string{"o", "lse", "dq", "dkv", "dkrope"}
 
-// distance is ‖x - y‖ per element; columns that belong to neither key nor value are poison in x and 0 in y.
+// distance is ‖x - y‖ per element, over what y says is written.
 func distance(x, y []float32) float64 {
 	var d float64
 	for i := range y {
-		if y[i] == 0 && x[i] != x[i] {
+		if y[i] != y[i] && x[i] != x[i] {
 			continue
 		}
 		d += (float64(x[i]) - float64(y[i])) * (float64(x[i]) - float64(y[i]))
