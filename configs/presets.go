@@ -4,14 +4,21 @@ import (
 	"embed"
 	"fmt"
 	"path"
+	"reflect"
+	"slices"
 	"strings"
+
+	"headroom/model"
 )
 
 //go:embed *.yaml
 var presets embed.FS
 
-// presetValues reads an embedded preset by key.
+// presetValues reads a preset by key: one of the embedded files, or a model of the paper.
 func presetValues(name string) (map[string]any, error) {
+	if slices.Contains(model.Presets(), name) {
+		return paperValues(name)
+	}
 	file := name + ".yaml"
 	text, err := presets.ReadFile(file)
 	if err != nil {
@@ -28,7 +35,39 @@ func presetValues(name string) (map[string]any, error) {
 	return values, err
 }
 
-// Presets lists the names of the presets.
+// recipes is how the paper trains each size: sequences of 2048 tokens a step, tokens, and the learning rate as printed.
+var recipes = map[string]struct {
+	sequences int
+	tokens    int64
+	lr        float64
+}{
+	"183m": {512, 25e9, 2.6e-4}, "433m": {512, 50e9, 1.45e-4}, "876m": {512, 50e9, 1.2e-4}, "1471m": {256, 50e9, 1e-4},
+}
+
+// paperValues is one of the paper's models with its recipe.
+func paperValues(name string) (map[string]any, error) {
+	size, kind, _ := strings.Cut(name, "-")
+	r := Default()
+	var err error
+	if r.Model, r.Attention, err = model.Preset(size, kind); err != nil {
+		return nil, err
+	}
+	recipe := recipes[size]
+	r.Train.Batch = 8
+	r.Train.Accumulate, r.Train.Tokens, r.Train.LR = recipe.sequences/r.Train.Batch, recipe.tokens, recipe.lr
+	values := map[string]any{}
+	for _, f := range schema {
+		section, key, _ := strings.Cut(f.key, ".")
+		own := section == "model" || section == "attention" ||
+			section == "train" && slices.Contains([]string{"batch", "accumulate", "tokens", "lr"}, key)
+		if own {
+			values[f.key] = reflect.ValueOf(r).FieldByIndex(f.index).Interface()
+		}
+	}
+	return values, nil
+}
+
+// Presets lists the names of the presets: the embedded files, then the paper's models.
 func Presets() (names []string) {
 	files, err := presets.ReadDir(".")
 	if err != nil {
@@ -37,5 +76,5 @@ func Presets() (names []string) {
 	for _, f := range files {
 		names = append(names, strings.TrimSuffix(f.Name(), path.Ext(f.Name())))
 	}
-	return names
+	return append(names, model.Presets()...)
 }

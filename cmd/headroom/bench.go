@@ -5,9 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"headroom/attention"
 	"headroom/internal/lab"
-	"headroom/model"
 	"headroom/train"
 )
 
@@ -15,28 +13,6 @@ func benchCommand() *cobra.Command {
 	bench := &cobra.Command{Use: "bench", Short: "measure speed", Args: cobra.NoArgs}
 	bench.AddCommand(benchTrainCommand())
 	return bench
-}
-
-// benchCases are a small and a middling model on bytes, with two kinds of attention each.
-func benchCases() (cases []train.BenchCase) {
-	small := model.Config{Layers: 4, Width: 128, MLP: 384, Context: 256}
-	middling := model.Config{Layers: 6, Width: 256, MLP: 688, Context: 512}
-	for _, c := range []struct {
-		model        model.Config
-		heads, batch int
-	}{{small, 4, 16}, {middling, 8, 8}} {
-		m := model.Default()
-		m.Layers, m.Width, m.MLP, m.Context = c.model.Layers, c.model.Width, c.model.MLP, c.model.Context
-		for _, kind := range []attention.Kind{attention.GQA, attention.GLA} {
-			a := attention.Default()
-			a.Kind, a.Heads, a.HeadDim = kind, c.heads, m.Width/c.heads
-			if kind == attention.GLA {
-				a.Groups = 2
-			}
-			cases = append(cases, train.BenchCase{Model: m, Attention: a, Batch: c.batch, Context: m.Context})
-		}
-	}
-	return cases
 }
 
 func benchTrainCommand() *cobra.Command {
@@ -60,7 +36,7 @@ median with the memory of the activations. "unplanned" is what the same buffers 
 			}
 			defer backend.Close()
 			var results []train.BenchResult
-			for _, c := range benchCases() {
+			for _, c := range train.BenchCases() {
 				r, err := train.Bench(cmd.Context(), backend, c, steps)
 				if err != nil {
 					return &lab.Failed{Err: err}

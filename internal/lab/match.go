@@ -11,11 +11,7 @@ func parameters(c configs.Run) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	total := int64(0)
-	for _, p := range m.Params() {
-		total += int64(p.Size())
-	}
-	return total, nil
+	return m.Count().Parameters, nil
 }
 
 // MatchMLP sets the MLP width, a multiple of step, with which a run comes closest to a total of parameters. The total is

@@ -2,17 +2,20 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"headroom/configs"
 	"headroom/eval"
+	"headroom/model"
 	"headroom/train"
 )
 
-// Checkpoint finds what a path means: a checkpoint, or the newest one of a run directory; and the configuration of its
-// run.
+// Checkpoint finds what a path means: a checkpoint, or the newest one of a run directory. The configuration is that of its
+// run, or where the checkpoint has been moved away from it, that of the model alone.
 func Checkpoint(path string) (checkpoint string, c configs.Run, err error) {
 	run := path
 	if _, err := os.Stat(filepath.Join(path, configName)); err == nil {
@@ -28,11 +31,16 @@ func Checkpoint(path string) (checkpoint string, c configs.Run, err error) {
 		}
 		run = filepath.Dir(filepath.Dir(checkpoint))
 	}
-	c, err = configs.Stored(filepath.Join(run, configName))
+	m, extra, err := model.Load(checkpoint)
 	if err != nil {
-		return "", c, fmt.Errorf("lab: %s is no checkpoint of a run: %w", path, err)
+		return "", c, err
 	}
-	return checkpoint, c, nil
+	if c, err = configs.Stored(filepath.Join(run, configName)); errors.Is(err, fs.ErrNotExist) {
+		c, err = configs.Default(), nil
+		c.Data.Tokenizer = extra["tokenizer"]
+	}
+	c.Model, c.Attention = m.Config, m.Attention
+	return checkpoint, c, err
 }
 
 // Measure evaluates a checkpoint on named sets of shards. It measures as c.Eval says, on the run's own sets where it names
@@ -46,7 +54,7 @@ func Measure(ctx context.Context, checkpoint string, c configs.Run) ([]eval.Resu
 		return nil, err
 	}
 	defer b.close()
-	if err := train.LoadWeights(checkpoint, b.model, b.store); err != nil {
+	if err := b.model.LoadValues(checkpoint, b.store); err != nil {
 		return nil, err
 	}
 	results, err := b.evaluate(ctx, c.Eval)

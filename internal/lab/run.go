@@ -115,11 +115,11 @@ func (r Run) Do(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer b.close()
-	if err := r.claim(); err != nil {
-		return nil, err
-	}
 	trainer, source, err := b.trainer(r)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.claim(); err != nil {
 		return nil, err
 	}
 	sum, err := trainer.Train(ctx)
@@ -180,7 +180,7 @@ type bench struct {
 	measured []eval.Result // the last evaluation
 }
 
-// open builds the model and opens its data.
+// open builds the model and opens its validation sets.
 func open(c configs.Run) (b *bench, err error) {
 	b = &bench{sets: map[string]*data.Tokens{}}
 	defer func() {
@@ -192,9 +192,6 @@ func open(c configs.Run) (b *bench, err error) {
 		return b, err
 	}
 	if b.model, err = model.New(c.Model, c.Attention); err != nil {
-		return b, err
-	}
-	if b.train, err = openTokens(c.Data.Train, c); err != nil {
 		return b, err
 	}
 	for name, path := range Sets(c) {
@@ -222,7 +219,7 @@ func openTokens(path string, c configs.Run) (*data.Tokens, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.Meta != nil && t.Meta.Tokenizer != c.Data.Tokenizer {
+	if t.Meta != nil && c.Data.Tokenizer != "" && t.Meta.Tokenizer != c.Data.Tokenizer {
 		t.Close()
 		return nil, fmt.Errorf("lab: %s was made with tokenizer %s, not data.tokenizer %s", path, t.Meta.Tokenizer, c.Data.Tokenizer)
 	}

@@ -28,6 +28,9 @@ func (b *bench) trainer(r Run) (train.Run, *watched, error) {
 	if err != nil {
 		return train.Run{}, nil, err
 	}
+	if b.train, err = openTokens(r.Config.Data.Train, r.Config); err != nil {
+		return train.Run{}, nil, err
+	}
 	loader, err := data.NewLoader(b.train, config.Context, r.Config.Data.Seed, 0, 1)
 	if err != nil {
 		return train.Run{}, nil, err
@@ -74,7 +77,7 @@ func (b *bench) result(c configs.Run, sum train.Summary) *Result {
 	count := b.model.Count()
 	return &Result{
 		Hash: c.Hash(), Attention: c.Attention.Name(), Seed: c.Train.Seed,
-		Parameters: count.Params, CacheBytes: count.CacheBytes,
+		Parameters: count.Parameters, CacheBytes: int64(2 * count.CacheElements),
 		Steps: sum.Step, Tokens: sum.Tokens, Loss: sum.Loss, TokensPerSecond: sum.TokensPerSecond, Seconds: sum.Elapsed.Seconds(),
 		Checkpoint: sum.Checkpoint, Interrupted: sum.Interrupted,
 	}
