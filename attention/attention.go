@@ -112,10 +112,10 @@ func (c Config) Resolve() Config {
 		set(&c.RopeDim, 32)
 	}
 	if c.Kind.latent() {
-		set(&c.LatentDim, 2*c.HeadDim)
 		if c.Kind == MLA {
-			c.LatentDim = max(c.LatentDim, 4*c.HeadDim)
+			set(&c.LatentDim, 4*c.HeadDim)
 		}
+		set(&c.LatentDim, 2*c.HeadDim)
 		set(&c.QueryLatentDim, 8*c.HeadDim)
 	}
 	return c

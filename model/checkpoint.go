@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/go-viper/mapstructure/v2"
+
 	"headroom/attention"
 	"headroom/internal/graph"
 	"headroom/internal/safetensors"
@@ -14,17 +16,34 @@ import (
 // WeightsFile is the file of a checkpoint directory that holds the weights, and the configuration with them.
 const WeightsFile = "model.safetensors"
 
-// metadata is how a configuration stands in the file's metadata: one JSON value.
+// metadata is how a configuration stands in the file's metadata: one JSON value with the keys of a run's YAML.
 type metadata struct {
-	Model     Config           `json:"model"`
-	Attention attention.Config `json:"attention"`
-	Extra     map[string]string
+	Model     Config            `mapstructure:"model"`
+	Attention attention.Config  `mapstructure:"attention"`
+	Extra     map[string]string `mapstructure:"extra"`
+}
+
+func (m metadata) encode() (string, error) {
+	var tree map[string]any
+	if err := mapstructure.Decode(m, &tree); err != nil {
+		return "", err
+	}
+	b, err := json.Marshal(tree)
+	return string(b), err
+}
+
+func decodeMetadata(text string) (m metadata, err error) {
+	var tree map[string]any
+	if err := json.Unmarshal([]byte(text), &tree); err != nil {
+		return m, err
+	}
+	return m, mapstructure.Decode(tree, &m)
 }
 
 // Save writes the values of a store to dir, in float32, whole or not at all. Extra says more about them: the
 // tokenizer, say.
 func (t *Transformer) Save(dir string, store *graph.Store, extra map[string]string) error {
-	config, err := json.Marshal(metadata{t.Config, t.Attention, extra})
+	config, err := metadata{t.Config, t.Attention, extra}.encode()
 	if err != nil {
 		return fmt.Errorf("model: %w", err)
 	}
@@ -35,7 +54,7 @@ func (t *Transformer) Save(dir string, store *graph.Store, extra map[string]stri
 			Values: func() ([]float32, error) { return store.Value(p.Name) },
 		})
 	}
-	return safetensors.Write(filepath.Join(dir, WeightsFile), map[string]string{"format": "pt", "headroom": string(config)}, tensors)
+	return safetensors.Write(filepath.Join(dir, WeightsFile), map[string]string{"format": "pt", "headroom": config}, tensors)
 }
 
 // Load reads the model of a checkpoint directory, without its values, and what Save was told beside it.
@@ -45,8 +64,8 @@ func Load(dir string) (*Transformer, map[string]string, error) {
 		return nil, nil, fmt.Errorf("model: %w", err)
 	}
 	defer f.Close()
-	var m metadata
-	if err := json.Unmarshal([]byte(f.Metadata["headroom"]), &m); err != nil {
+	m, err := decodeMetadata(f.Metadata["headroom"])
+	if err != nil {
 		return nil, nil, fmt.Errorf("model: %s says nothing of its configuration; was it written by another program?", filepath.Join(dir, WeightsFile))
 	}
 	t, err := New(m.Model, m.Attention)

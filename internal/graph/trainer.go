@@ -23,7 +23,7 @@ type Trainer struct {
 	next      Kernel // of the others, added to them
 	optimizer Optimizer
 	loss      Buf
-	read      [1]float32
+	read      []float32 // where the loss is copied to
 }
 
 // A Batch holds the inputs of one micro-batch by name.
@@ -59,7 +59,7 @@ func NewTrainer(store *Store, B, T, accum int, build func(b *Builder) *Node) (*T
 	if err != nil {
 		return nil, err
 	}
-	t := &Trainer{executable: executable{store: store, inputs: map[string]Buf{}}, accum: accum}
+	t := &Trainer{executable: executable{store: store, inputs: map[string]Buf{}}, accum: accum, read: make([]float32, 1)}
 	if err := t.plan(b, loss, names, grads); err != nil {
 		t.free()
 		return nil, err
@@ -209,7 +209,7 @@ func (t *Trainer) Gradients(batches []Batch) error {
 
 // Loss is the mean loss of the last step's micro-batches.
 func (t *Trainer) Loss() (float64, error) {
-	err := t.store.Backend.Download(t.read[:], t.loss)
+	err := t.store.Backend.Download(t.read, t.loss)
 	return float64(t.read[0]) / float64(t.accum), err
 }
 
