@@ -57,7 +57,7 @@ func Measure(ctx context.Context, checkpoint string, c configs.Run) ([]eval.Resu
 	if err := b.model.LoadValues(checkpoint, b.store); err != nil {
 		return nil, err
 	}
-	results, err := b.evaluate(ctx, c.Eval)
+	results, err := b.evaluate(ctx)
 	if err != nil && ctx.Err() != nil {
 		err = &Failed{err}
 	}

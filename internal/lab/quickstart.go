@@ -47,7 +47,7 @@ func (q Quickstart) Compare(ctx context.Context) (*Compare, error) {
 	}
 	if q.Short {
 		c.Dir, c.Seeds = filepath.Join(dir, "short"), []uint64{1}
-		in.Sets = append(in.Sets, "train.steps=40", "train.warmup=10", "eval.tokens=8192")
+		in.Sets = append(in.Sets, "train.steps=100", "train.warmup=10", "eval.tokens=16384")
 	}
 	base, err := configs.Load(in)
 	if err != nil {
@@ -61,6 +61,9 @@ func (q Quickstart) Compare(ctx context.Context) (*Compare, error) {
 		arm := in
 		if arm.Sets, err = Short(kind, in.Sets); err != nil {
 			return nil, err
+		}
+		if kind == "mla" || kind == "gla-2" {
+			arm.Sets = append(arm.Sets, "attention.rope_dim=16") // half a head, as in the paper
 		}
 		resolved, err := configs.Load(arm)
 		if err != nil {

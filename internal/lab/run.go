@@ -180,7 +180,7 @@ type bench struct {
 	measured []eval.Result // the last evaluation
 }
 
-// open builds the model and opens its validation sets.
+// open builds the model, opens its validation sets and compiles their measurement.
 func open(c configs.Run) (b *bench, err error) {
 	b = &bench{sets: map[string]*data.Tokens{}}
 	defer func() {
@@ -199,7 +199,9 @@ func open(c configs.Run) (b *bench, err error) {
 			return b, err
 		}
 	}
-	b.store, err = graph.NewStore(b.backend, b.model.Params())
+	if b.store, err = graph.NewStore(b.backend, b.model.Params()); err == nil && len(b.sets) > 0 {
+		b.ppl, err = eval.NewPerplexity(b.store, b.model, c.Eval)
+	}
 	return b, err
 }
 

@@ -41,18 +41,13 @@ func (b *bench) trainer(r Run) (train.Run, *watched, error) {
 		Settings: map[string]string{"data.tokenizer": r.Config.Data.Tokenizer},
 	}
 	if len(b.sets) > 0 {
-		t.Evaluate = func(ctx context.Context) ([]eval.Result, error) { return b.evaluate(ctx, r.Config.Eval) }
+		t.Evaluate = b.evaluate
 	}
 	return t, source, nil
 }
 
 // evaluate measures every set with the weights as they stand.
-func (b *bench) evaluate(ctx context.Context, c eval.Config) (results []eval.Result, err error) {
-	if b.ppl == nil && len(b.sets) > 0 {
-		if b.ppl, err = eval.NewPerplexity(b.store, b.model, c); err != nil {
-			return nil, err
-		}
-	}
+func (b *bench) evaluate(ctx context.Context) (results []eval.Result, err error) {
 	for _, name := range slices.Sorted(maps.Keys(b.sets)) {
 		r, err := b.ppl.Measure(ctx, name, b.sets[name])
 		if err != nil {
@@ -69,7 +64,7 @@ func (b *bench) final(ctx context.Context, c configs.Run) ([]eval.Result, error)
 	if c.Train.EvalEvery > 0 && b.measured != nil {
 		return b.measured, nil
 	}
-	return b.evaluate(ctx, c.Eval)
+	return b.evaluate(ctx)
 }
 
 // result is what is known of a run after training.
