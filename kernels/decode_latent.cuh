@@ -104,13 +104,28 @@ template <int SLICES> __device__ __forceinline__ void loadQueries(const Decode &
 	blockSync(BAR_CONSUMERS, kConsumers);
 }
 
-// scores starts s [64 rows, 64 tokens] = q · kᵀ.
-template <int SLICES> __device__ __forceinline__ void scores(float (&s)[32], uint32_t q, uint32_t k, int ropeSteps) {
+// scores starts s [64 rows, 64 tokens] = q · kᵀ, over the whole rope slice: its columns past R are zeros.
+template <int SLICES> __device__ __forceinline__ void scores(float (&s)[32], uint32_t q, uint32_t k) {
 	wgmmaFence();
 #pragma unroll
-	for (int i = 0; i < SLICES * 4; i++) wgmma<0>(s, tileOperand(q + (i >> 2) * kSlice + (i & 3) * 32, 16), tileOperand(k + (i >> 2) * kSlice + (i & 3) * 32, 16), i > 0);
-	for (int i = 0; i < ropeSteps; i++) wgmma<0>(s, tileOperand(q + SLICES * kSlice + i * 32, 16), tileOperand(k + SLICES * kSlice + i * 32, 16), 1);
+	for (int i = 0; i < SLICES * 4 + 4; i++) wgmma<0>(s, tileOperand(q + (i >> 2) * kSlice + (i & 3) * 32), tileOperand(k + (i >> 2) * kSlice + (i & 3) * 32), i > 0);
 	wgmmaCommit();
+}
+
+// clearRope zeroes the columns past R of the rope slices of `tiles` tiles, once: no copy touches them.
+template <int SLICES> __device__ __forceinline__ void clearRope(const Decode &p, char *tile, int tiles) {
+	const int vectors = 8 - p.R / 8;
+	for (int i = threadIdx.x; i < tiles * 64 * vectors; i += kDecodeThreads) {
+		const int row = i / vectors, c = p.R / 8 + i % vectors;
+		*(uint4 *)(tile + (row >> 6) * (SLICES + 1) * kSlice + SLICES * kSlice + (row & 63) * 128 + ((c ^ (row & 7)) << 4)) = uint4{0, 0, 0, 0};
+	}
+}
+
+// orderedExp2 keeps its place before the next wait for wgmma: the softmax is to run while products do.
+__device__ __forceinline__ float orderedExp2(float x) {
+	float y;
+	asm volatile("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+	return y;
 }
 
 // Softmax holds two rows a thread (lane/4 of its warp's 16, and 8 below) of the running maximum (of unscaled scores) and
@@ -126,9 +141,9 @@ struct Softmax {
 		}
 	}
 	// step turns scores into weights and returns what earlier sums are to be multiplied by.
-	__device__ __forceinline__ void step(float (&s)[32], float scale, int at, bool masked, float (&factor)[2]) {
+	template <bool MASKED> __device__ __forceinline__ void step(float (&s)[32], float scale, int at, float (&factor)[2]) {
 		const int t = (threadIdx.x & 3) * 2;
-		if (masked)
+		if constexpr (MASKED)
 #pragma unroll
 			for (int j = 0; j < 32; j++)
 				if (at + (j >> 2) * 8 + t + (j & 1) >= limit[j >> 1 & 1]) s[j] = -CUDART_INF_F;
@@ -140,13 +155,13 @@ struct Softmax {
 			m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
 			m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
 			const float ref = m == -CUDART_INF_F ? 0.f : m * scale;
-			factor[i] = fastExp2(most[i] * scale - ref);
+			factor[i] = orderedExp2(most[i] * scale - ref);
 			most[i] = m;
 			float l = 0.f;
 #pragma unroll
 			for (int j = 0; j < 8; j++) {
-				s[j * 4 + i * 2] = fastExp2(s[j * 4 + i * 2] * scale - ref);
-				s[j * 4 + i * 2 + 1] = fastExp2(s[j * 4 + i * 2 + 1] * scale - ref);
+				s[j * 4 + i * 2] = orderedExp2(s[j * 4 + i * 2] * scale - ref);
+				s[j * 4 + i * 2 + 1] = orderedExp2(s[j * 4 + i * 2 + 1] * scale - ref);
 				l += s[j * 4 + i * 2] + s[j * 4 + i * 2 + 1];
 			}
 			sum[i] = sum[i] * factor[i] + l;

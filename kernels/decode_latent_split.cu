@@ -3,6 +3,7 @@
 // merged when the request ends; the softmax of one runs under the products of the other. Above (a pair of tiles): both take the same
 // blocks for 64 rows each, and each starts the next block's scores before it multiplies this one's values.
 #include "decode_latent.cuh"
+#include <type_traits>
 
 #ifdef HOPPER
 namespace {
@@ -28,6 +29,8 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 		}
 		barrierInitFence();
 	}
+	clearRope<SLICES>(p, smem, TILES + p.stages);
+	proxyFence();
 	__syncthreads();
 	const Walk walk = *shared;
 
@@ -37,7 +40,7 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 		return;
 	}
 	moreRegisters();
-	const int row = (PAIR ? wg * 64 : 0) + (tid >> 5 & 3) * 16 + (lane >> 2), ropeSteps = p.R / 16;
+	const int row = (PAIR ? wg * 64 : 0) + (tid >> 5 & 3) * 16 + (lane >> 2);
 	const uint32_t myQ = q + (PAIR ? wg * QBYTES : 0);
 	Walk spans = walk;
 	Span x;
@@ -59,7 +62,6 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 #pragma unroll
 		for (int i = 0; i < N; i++) o[i] = 0.f;
 		const int clear = min(x.to, x.length - p.T + 1); // blocks that end here or before need no mask
-		auto take = [&](int at) { return softmax.step(s, p.scale, at, at + kBlockTokens > clear, factor); };
 		auto ready = [&]() {
 			barrierWait(full + stage * 8, phase);
 			proxyFence();
@@ -67,24 +69,32 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 		};
 		auto release = [&](int stage) { if (lane == 0) barrierArrive(empty + stage * 8); };
 		if constexpr (PAIR) {
-			scores<SLICES>(s, myQ, ready(), ropeSteps);
+			scores<SLICES>(s, myQ, ready());
 			wgmmaWait<0>();
-			take(x.from);
+			softmax.step<true>(s, p.scale, x.from, factor);
 			packWeights(s, w);
-			int used = stage; // whose values are still to be multiplied
+			int used = stage, at = x.from + kBlockTokens; // used: the stage whose values are still to be multiplied
 			advance();
-			for (int at = x.from + kBlockTokens; at < x.to; at += kBlockTokens) {
-				scores<SLICES>(s, myQ, ready(), ropeSteps);
+			// The compiler draws the second wait up to the first branch (hence two loops) and to the first write into a register
+			// of w, which it would take for the softmax if w were not used afterwards (hence the stores that never happen).
+			auto next = [&](auto masked) {
+				scores<SLICES>(s, myQ, ready());
 				values(stage0 + used * QBYTES);
 				wgmmaWait<1>();
-				take(at);
+				softmax.step<masked.value>(s, p.scale, at, factor);
 				wgmmaWait<0>();
+				if (p.T == 0) // never
+#pragma unroll
+					for (int i = 0; i < 16; i++) p.lse[i] = __uint_as_float(w[i >> 2][i & 3]);
 				release(used);
 				used = stage;
 				rescale(o, factor);
 				packWeights(s, w);
 				advance();
-			}
+				at += kBlockTokens;
+			};
+			while (at + kBlockTokens <= clear) next(std::false_type());
+			while (at < x.to) next(std::true_type());
 			values(stage0 + used * QBYTES);
 			wgmmaWait<0>();
 			release(used);
@@ -93,9 +103,10 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 			do {
 				if ((block & 1) == wg) {
 					const uint32_t k = ready();
-					scores<SLICES>(s, myQ, k, ropeSteps);
+					scores<SLICES>(s, myQ, k);
 					wgmmaWait<0>();
-					take(at);
+					if (at + kBlockTokens > clear) softmax.step<true>(s, p.scale, at, factor);
+					else softmax.step<false>(s, p.scale, at, factor);
 					rescale(o, factor);
 					packWeights(s, w);
 					values(k);

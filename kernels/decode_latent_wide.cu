@@ -10,8 +10,8 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 	extern __shared__ char raw[];
 	const uint32_t base = (smemAddress(raw) + 1023) & ~1023u;
 	char *smem = raw + (base - smemAddress(raw));
-	// queries | weights [64, 64] | stages | barriers | walk | factors [64] | sums [64]
-	const uint32_t q = base, weights = q + QBYTES, stage0 = weights + kSlice, full = stage0 + p.stages * QBYTES, empty = full + 32;
+	// queries | stages | weights [64, 64] | barriers | walk | factors [64] | sums [64]
+	const uint32_t q = base, stage0 = q + QBYTES, weights = stage0 + p.stages * QBYTES, full = weights + kSlice, empty = full + 32;
 	Walk *shared = (Walk *)(smem + (empty - base) + 32);
 	float *factors = (float *)(shared + 1), *sums = factors + 64;
 
@@ -26,6 +26,8 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 		}
 		barrierInitFence();
 	}
+	clearRope<SLICES>(p, smem, 1 + p.stages);
+	proxyFence();
 	__syncthreads();
 	const Walk walk = *shared;
 
@@ -35,7 +37,7 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 		return;
 	}
 	moreRegisters();
-	const int row = (tid >> 5 & 3) * 16 + (lane >> 2), ropeSteps = p.R / 16;
+	const int row = (tid >> 5 & 3) * 16 + (lane >> 2);
 	Walk spans = walk;
 	Span x;
 	float o[N];
@@ -49,20 +51,20 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 			Softmax softmax;
 			softmax.start(p, x, r0 + row);
 			const int clear = min(x.to, x.length - p.T + 1);
-			int at = x.from;
-			do {
-				float s[32], factor[2];
-				uint32_t w[4][4];
-				const uint32_t k = stage0 + stage * QBYTES;
+			float s[32], factor[2];
+			uint32_t w[4][4];
+			auto start = [&]() { // the scores of the block in the stage at hand
 				barrierWait(full + stage * 8, phase);
 				proxyFence();
-				scores<SLICES>(s, q, k, ropeSteps);
-				wgmmaWait<0>();
-				softmax.step(s, p.scale, at, at + kBlockTokens > clear, factor);
+				scores<SLICES>(s, q, stage0 + stage * QBYTES);
+			};
+			auto hand = [&](int at) { // turns scores into weights and hands them over
+				if (at + kBlockTokens > clear) softmax.step<true>(s, p.scale, at, factor);
+				else softmax.step<false>(s, p.scale, at, factor);
 				packWeights(s, w);
 				if (handed) blockSync(BAR_WEIGHTS_READ, kConsumers);
 				handed = true;
-				char *dst = smem + QBYTES + row * 128 + (lane & 3) * 4;
+				char *dst = smem + (weights - base) + row * 128 + (lane & 3) * 4;
 #pragma unroll
 				for (int j = 0; j < 8; j++) { // columns 8j.. of rows row and row+8
 					*(uint32_t *)(dst + ((j ^ (row & 7)) << 4)) = w[j >> 1][(j & 1) * 2];
@@ -72,15 +74,31 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 				proxyFence();
 				barArrive(BAR_WEIGHTS);
 				rescale(o, factor);
+			};
+			auto values = [&](int stage) {
 				wgmmaFence();
 #pragma unroll
-				for (int i = 0; i < 4; i++) wgmma<1>(o, w[i], tileOperand(k + i * 2048, kSlice), 1);
+				for (int i = 0; i < 4; i++) wgmma<1>(o, w[i], tileOperand(stage0 + stage * QBYTES + i * 2048, kSlice), 1);
 				wgmmaCommit();
-				wgmmaWait<0>();
-				if (lane == 0) barrierArrive(empty + stage * 8);
+			};
+			auto release = [&](int stage) { if (lane == 0) barrierArrive(empty + stage * 8); };
+			start();
+			wgmmaWait<0>();
+			hand(x.from);
+			for (int at = x.from + kBlockTokens; at < x.to; at += kBlockTokens) {
+				const int used = stage;
 				if (++stage == p.stages) stage = 0, phase ^= 1;
-				at += kBlockTokens;
-			} while (at < x.to);
+				values(used);
+				start(); // behind the values, so that the tensor cores go on
+				wgmmaWait<1>();
+				release(used);
+				wgmmaWait<0>();
+				hand(at);
+			}
+			values(stage);
+			wgmmaWait<0>();
+			release(stage);
+			if (++stage == p.stages) stage = 0, phase ^= 1;
 			softmax.finish();
 			if ((lane & 3) == 0)
 #pragma unroll

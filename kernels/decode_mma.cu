@@ -6,7 +6,7 @@
 
 namespace {
 
-constexpr int kMaxThreads = 8 * 32 + 128, kMaxStages = 16, kRopeColumns = 64, CONSUMERS = 1;
+constexpr int kMaxThreads = 8 * 32 + 128, kMaxStages = 16, kMostTokens = 128, kRopeColumns = 64, CONSUMERS = 1;
 
 enum Kind { KV, TIED, LATENT };
 
@@ -40,6 +40,29 @@ __device__ __forceinline__ void waitBarrier(uint32_t bar, uint32_t parity) {
 #endif
 }
 
+// Lanes spreads rows of `vectors` 16-byte vectors over the four copying warps: a row a warp, or 2, 4 or 8 short ones at once.
+struct Lanes {
+	int each, row, col, vectors;
+	__device__ __forceinline__ Lanes(int vectors) : vectors(vectors) {
+		const int lane = threadIdx.x & 31;
+		each = vectors > 16 ? 1 : vectors > 8 ? 2 : vectors > 4 ? 4 : 8;
+		row = lane / (32 / each);
+		col = lane % (32 / each);
+	}
+	// copy brings the first `rows` of 32 rows, whose slots the lanes hold; if TWICE, also what lies `delta` elements on
+	template <bool TWICE> __device__ __forceinline__ void copy(uint32_t dst, int stride, const bf16 *src, long slotStride, long slot, int rows, int dst2 = 0, long delta = 0) const {
+#pragma unroll 4
+		for (int j = (threadIdx.x >> 5 & 3) * each; j < min(rows, 32); j += 4 * each) {
+			const int r = j + row;
+			const bf16 *from = src + __shfl_sync(~0u, slot, r) * slotStride;
+			for (int c = col; c < vectors; c += 32) {
+				copyAsync16(dst + r * stride + c * 16, from + c * 8, true);
+				if (TWICE) copyAsync16(dst + dst2 + r * stride + c * 16, from + delta + c * 8, true);
+			}
+		}
+	}
+};
+
 __device__ __forceinline__ uint32_t transpose8x8(uint32_t x) {
 	uint32_t y;
 	asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
@@ -53,7 +76,7 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 	constexpr bool QREGS = (KS * 2 + ROPE / 8 + DV / 4) * NT <= 136;  // query fragments stay in registers
 	extern __shared__ __align__(128) char smem[];
 
-	const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, threads = blockDim.x - 128, warps = threads >> 5; // the last warpgroup copies, with one warp
+	const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, threads = blockDim.x - 128, warps = threads >> 5; // the last warpgroup copies
 	const int HC = p.heads, WR = p.warpRows, WT = warps / (WR * HC), TT = WT * 16, S = p.stages;
 	const int rowsPad = WR * NT * 8, group = p.H / p.G, allRows = p.T * group;
 	const int tile = blockIdx.x % p.tiles, part = blockIdx.x / p.tiles, headTiles = p.G / HC;
@@ -73,11 +96,7 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 	if (warp == 0) findWalk(p, part, shared);
 	if (tid == 0)
 		for (int s = 0; s < S; s++) {
-#ifdef HOPPER
-			initBarrier(full + 8 * s, 1);
-#else
-			initBarrier(full + 8 * s, 32);
-#endif
+			initBarrier(full + 8 * s, 128);
 			initBarrier(empty + 8 * s, warps);
 		}
 	__syncthreads();
@@ -85,54 +104,38 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 	Tiles now;
 	now.start(p, walk);
 
-	if (warp >= warps) { // copies: each lane brings whole tokens, whose pages it looks up a tile ahead
+	if (warp >= warps) { // copies; each lane looks up some tokens' pages, a tile ahead, and hands them round
 #ifdef HOPPER
-		asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+		asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
 #endif
-		if (warp > warps) return;
-		constexpr int MOST = 4; // tokens a lane; TT <= 128
-		auto pagesOf = [&](int (&page)[MOST]) {
+		constexpr int MOST = kMostTokens / 32; // tokens a lane
+		auto slotsOf = [&](long (&slot)[MOST]) {
 #pragma unroll
 			for (int i = 0; i < MOST; i++) {
 				const int t = lane + 32 * i, token = min(now.at + t, now.x.to - 1); // past the end the last token again, masked later
-				if (now.live && t < TT && token >= now.x.from) page[i] = p.pages[(long)now.x.b * p.maxPages + (token >> p.pageShift)];
+				if (now.live && t < TT && token >= now.x.from) slot[i] = (long)p.pages[(long)now.x.b * p.maxPages + (token >> p.pageShift)] << p.pageShift | (token & ((1 << p.pageShift) - 1));
 			}
 		};
-		int page[MOST], stage = 0, phase = 1;
-		pagesOf(page);
-		const uint32_t bytes = HC * DV * 2, bytesAll = TT * (bytes * (KIND == KV ? 2 : 1) + R * 2);
+		const Lanes keys(HC * DV / 8), ropes(max(R / 8, 1));
+		long slot[MOST];
+		int stage = 0, phase = 1;
+		slotsOf(slot);
 		while (now.live) {
-			long slot[MOST];
-#pragma unroll
-			for (int i = 0; i < MOST; i++) slot[i] = (long)page[i] << p.pageShift | (min(now.at + lane + 32 * i, now.x.to - 1) & ((1 << p.pageShift) - 1));
 			const bool some = now.x.to > now.x.from; // an empty request has no token at all
-			now.step(p, TT);
-			pagesOf(page);
 			waitBarrier(empty + 8 * stage, phase);
-			const uint32_t dst = stage0 + stage * stageBytes, bar = full + 8 * stage;
-#ifdef HOPPER
-			if (lane == 0) asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(some ? bytesAll : 0) : "memory");
-			__syncwarp();
-			auto bring = [&](uint32_t to, const bf16 *from, uint32_t bytes) {
-				asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes), "r"(bar) : "memory");
-			};
-#else
-			auto bring = [&](uint32_t to, const bf16 *from, uint32_t bytes) {
-				for (uint32_t c = 0; c < bytes; c += 16) copyAsync16(to + c, (const char *)from + c, true);
-			};
-#endif
+			const uint32_t dst = stage0 + stage * stageBytes;
 #pragma unroll
 			for (int i = 0; i < MOST; i++) {
-				const int t = lane + 32 * i;
-				if (t >= TT || !some) continue;
-				const long at = (slot[i] * p.G + g0) * DV;
-				bring(dst + t * kStride, p.k + at, bytes);
-				if constexpr (KIND == KV) bring(dst + (TT + t) * kStride, p.v + at, bytes);
-				else bring(dst + ropeAt + t * rStride, p.kRope + slot[i] * R, R * 2);
+				if (32 * i >= TT || !some) break;
+				if constexpr (KIND == KV) keys.copy<true>(dst + 32 * i * kStride, kStride, p.k + g0 * DV, (long)p.G * DV, slot[i], TT - 32 * i, TT * kStride, p.v - p.k);
+				else {
+					keys.copy<false>(dst + 32 * i * kStride, kStride, p.k + g0 * DV, (long)p.G * DV, slot[i], TT - 32 * i);
+					ropes.copy<false>(dst + ropeAt + 32 * i * rStride, rStride, p.kRope, R, slot[i], TT - 32 * i);
+				}
 			}
-#ifndef HOPPER
-			asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(bar) : "memory");
-#endif
+			asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(full + 8 * stage) : "memory");
+			now.step(p, TT);
+			slotsOf(slot);
 			if (++stage == S) stage = 0, phase ^= 1;
 		}
 		copyWait<0>();
@@ -140,7 +143,7 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 	}
 
 #ifdef HOPPER
-	asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+	asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
 #endif
 	float o[NT][KS][4], most[NT][2], sum[NT][2];
 	uint32_t qf[QREGS ? NT : 1][QREGS ? KS + ROPE / 16 : 1][2];
