@@ -63,7 +63,7 @@ template <typename T> __device__ void classifier(const ClassifierArgs &a) {
 		store(row + c, x, wide, a.V - c);
 	}
 }
-BOTH_TYPES(classifier, 1024, ClassifierArgs)
+BOTH_TYPES(classifier, ClassifierArgs, 1024)
 
 struct LossArgs {
 	const int *targets; // [n]

@@ -80,6 +80,7 @@ extern "C" __global__ void __launch_bounds__(threads, 3) classifier_wide_bf16(co
 		}
 	}
 	__syncthreads();
+	cluster_here();
 	MaxSum mine = {-INFINITY, 0};
 	for (int i = 0; i < chunks; i++) {
 		barrier_wait(&loaded[i], 0);
@@ -95,6 +96,7 @@ extern "C" __global__ void __launch_bounds__(threads, 3) classifier_wide_bf16(co
 	mine = parts[0];
 	for (int w = 1; w < threads / 32; w++)
 		mine = join(mine, parts[w]);
+	cluster_all_here();
 	if (threadIdx.x < blocks) {
 		cluster_store(&quarters[rank].max, threadIdx.x, mine.max);
 		cluster_store(&quarters[rank].sum, threadIdx.x, mine.sum);

@@ -33,6 +33,10 @@ __device__ inline void cluster_sync() {
 	asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
+// cluster_here and cluster_all_here make sure that every block of the cluster runs before one writes into another.
+__device__ inline void cluster_here() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
+__device__ inline void cluster_all_here() { asm volatile("barrier.cluster.wait.aligned;" ::: "memory"); }
+
 // cluster_store writes to the same place in the shared memory of another block.
 __device__ inline void cluster_store(const float *place, int rank, float x) {
 	uint32_t there;

@@ -38,7 +38,7 @@ template <typename T> __device__ void col_sum(const ColSumArgs &a) {
 			a.part[int64_t(blockIdx.y) * a.N + blockIdx.x * 32 * V + i] = s;
 	}
 }
-BOTH_TYPES(col_sum, 256, ColSumArgs)
+BOTH_TYPES(col_sum, ColSumArgs, 256)
 
 struct SharesArgs {
 	const float *part; // [shares, N]

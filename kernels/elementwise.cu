@@ -28,7 +28,7 @@ template <typename T> __device__ void add(const AddArgs &a) {
 		store((T *)a.out + i, x[u], all && left >= N, left);
 	}
 }
-BOTH_TYPES(add, 256, AddArgs)
+BOTH_TYPES(add, AddArgs, 256)
 
 struct CastArgs {
 	const float *x;
@@ -74,4 +74,4 @@ template <typename T> __device__ void noise(const NoiseArgs &a) {
 		sum += float((z >> (16 * j)) & 0xffff) / 65536.f - 0.5f;
 	((T *)a.x)[i] = T(a.scale * sum * 1.7320508f);
 }
-BOTH_TYPES(noise, 256, NoiseArgs)
+BOTH_TYPES(noise, NoiseArgs, 256)

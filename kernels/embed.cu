@@ -23,7 +23,7 @@ template <typename T> __device__ void embed(const EmbedArgs &a) {
 		store((T *)a.y + int64_t(blockIdx.x) * a.C + c, x, wide, a.C - c);
 	}
 }
-BOTH_TYPES(embed, 1024, EmbedArgs)
+BOTH_TYPES(embed, EmbedArgs, 1024)
 
 struct EmbedSortArgs {
 	const int *key, *index; // of the pass before; the first pass has the tokens, and no index
@@ -111,17 +111,32 @@ extern "C" __global__ void __launch_bounds__(1024) embed_place(const __grid_cons
 struct EmbedGradArgs {
 	const int *key, *index; // sorted
 	const void *dy;         // [N, C]
-	float *dtable;          // [V, C]
+	float *dtable;          // [V, C], added to
 	float *part;            // [chunks, 2, C]: the runs that come in from the chunk before, and that go on into the next
-	int n, C, V, accumulate;
+	int n, C, V;
 };
 
 constexpr int chunk = 32;
 
-__device__ inline void write_row(float *p, const float *sum, int count, int left, bool add) {
+__device__ inline void write_row(float *p, const float *sum, int count, int left) {
 	for (int j = 0; j < count; j++)
 		if (j < left)
-			p[j] = add ? p[j] + sum[j] : sum[j];
+			p[j] = sum[j];
+}
+
+// add_row adds to the table without waiting for what it holds. No other thread adds to these elements in this launch,
+// so the result does not depend on order.
+__device__ inline void add_row(float *p, const float *sum, int count, int left) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+	if (left >= count && aligned(p)) {
+		for (int j = 0; j < count; j += 4)
+			asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(p + j), "f"(sum[j]), "f"(sum[j + 1]), "f"(sum[j + 2]), "f"(sum[j + 3]) : "memory");
+		return;
+	}
+#endif
+	for (int j = 0; j < count; j++)
+		if (j < left)
+			atomicAdd(p + j, sum[j]);
 }
 
 // A block sums the runs in 32 sorted rows; whole runs go to the table, cut ones to part. 1 pass over dy.
@@ -160,11 +175,11 @@ template <typename T> __device__ void embed_grad(const EmbedGradArgs &a) {
 			if (!ends && r + b + 1 < count)
 				continue;
 			if (!whole)
-				write_row(head, sum, P, a.C - c, false);
+				write_row(head, sum, P, a.C - c);
 			else if (!ends)
-				write_row(tail, sum, P, a.C - c, false);
+				write_row(tail, sum, P, a.C - c);
 			else if (k < a.V)
-				write_row(a.dtable + int64_t(k) * a.C + c, sum, P, a.C - c, a.accumulate);
+				add_row(a.dtable + int64_t(k) * a.C + c, sum, P, a.C - c);
 			whole = true;
 #pragma unroll
 			for (int j = 0; j < P; j++)
@@ -172,7 +187,7 @@ template <typename T> __device__ void embed_grad(const EmbedGradArgs &a) {
 		}
 	}
 }
-BOTH_TYPES(embed_grad, 128, EmbedGradArgs)
+BOTH_TYPES(embed_grad, EmbedGradArgs, 128)
 
 // A block takes the run that starts in its chunk and goes on, if there is one, and adds up its pieces in order.
 extern "C" __global__ void __launch_bounds__(128) embed_grad_runs(const __grid_constant__ EmbedGradArgs a) {
@@ -196,6 +211,5 @@ extern "C" __global__ void __launch_bounds__(128) embed_grad_runs(const __grid_c
 #pragma unroll 8
 	for (int next = blockIdx.x + 1; next <= last; next++)
 		sum += a.part[int64_t(next) * 2 * a.C + c];
-	float *out = a.dtable + int64_t(k) * a.C + c;
-	*out = a.accumulate ? *out + sum : sum;
+	a.dtable[int64_t(k) * a.C + c] += sum;
 }

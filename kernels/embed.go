@@ -46,7 +46,7 @@ type embedSortArgs struct {
 
 type embedGradArgs struct {
 	key, index, dy, dtable, part device.Ptr
-	n, c, v, accumulate          int32
+	n, c, v                      int32
 }
 
 const embedChunk = 32 // sorted rows of one block
@@ -74,7 +74,7 @@ func (k *EmbedGrad) Launch(s *device.Stream) {
 	key, index := k.sort(s, work, n, v)
 	chunks := ceil(n, embedChunk)
 	args := embedGradArgs{
-		key, index, k.DY.Ptr, k.DTable.Ptr, work.Take(device.F32, chunks*2*k.C).Ptr, int32(n), int32(k.C), int32(v), flag(k.Accumulate),
+		key, index, k.DY.Ptr, k.DTable.Ptr, work.Take(device.F32, chunks*2*k.C).Ptr, int32(n), int32(k.C), int32(v),
 	}
 	device.Launch(s, embedGradNames[t], device.Grid{X: chunks, Y: ceil(k.C, 128*pack(t)), Block: 128}, &args)
 	device.Launch(s, "embed_grad_runs", device.Grid{X: chunks, Y: ceil(k.C, 128), Block: 128}, &args)

@@ -10,7 +10,7 @@ import (
 
 // An RMSNorm is Rstd = 1/√(mean(x²) + Eps) and Y = Rstd·x·w for each group of C. With Add, x is X + Add, rounded to its
 // type, which goes to Sum (it may alias X or Add). X, Add, Sum, Y [Rows, Groups, C]; W [Groups, C]; Rstd [Rows, Groups]
-// in float32, or absent. C up to 3072 in bf16, 2048 in float32.
+// in float32, or absent. C up to 4096 in bf16, 2048 in float32.
 type RMSNorm struct {
 	X, Add, Sum, W, Y, Rstd device.Buffer
 	Rows, Groups, C         int
@@ -26,25 +26,35 @@ type rmsNormArgs struct {
 
 var normNames, normGradNames = both("rms_norm"), both("rms_norm_grad")
 
-// A normGrid is how rows of C fall on blocks: warps for each row, and as many rows as fit in eight warps.
+// A normGrid is how rows of C fall on blocks: warps for each row, and as many rows at a time as fit in eight warps.
 type normGrid struct{ warps, rows int }
+
+const normAhead = 4 // how many rows a block has under way
+
+func newNormGrid(c int, t device.Type) normGrid {
+	warps := ceil(c, 32*pack(t))
+	return normGrid{warps, max(1, 8/warps)}
+}
 
 func (g normGrid) threads() int { return 32 * g.warps * g.rows }
 
-func newNormGrid(s *device.Stream, kernel string, c int, t device.Type) (normGrid, bool) {
-	if widest := [...]int{device.F32: 2048, device.BF16: 3072}[t]; c > widest {
+// blocks share n rows: about as many as an H200 holds at a time, 1024 threads a multiprocessor. It is a matter of the
+// shape alone, for the order of sums hangs on it.
+func (g normGrid) blocks(n int) int { return min(ceil(n, g.rows), 132*max(1, 1024/g.threads())) }
+
+// fitsNorm reports rows that a block of 512 threads does not hold.
+func fitsNorm(s *device.Stream, kernel string, c int, t device.Type) bool {
+	if widest := 512 * pack(t); c > widest {
 		s.Fail(fmt.Errorf("kernels: %s: C up to %d is supported in %v, it is %d", kernel, widest, t, c))
-		return normGrid{}, false
+		return false
 	}
-	warps := ceil(c, 32*pack(t))
-	return normGrid{warps, max(1, 8/warps)}, true
+	return true
 }
 
 // Launch puts the kernel on the stream.
 func (k *RMSNorm) Launch(s *device.Stream) {
 	t, n := k.X.Type, k.Rows*k.Groups*k.C
-	grid, ok := newNormGrid(s, "rms_norm", k.C, t)
-	if !ok || n == 0 || !fits(s, "rms_norm", want{"X", k.X, n, t}, want{"W", k.W, k.Groups * k.C, t}, want{"Y", k.Y, n, t}) {
+	if n == 0 || !fitsNorm(s, "rms_norm", k.C, t) || !fits(s, "rms_norm", want{"X", k.X, n, t}, want{"W", k.W, k.Groups * k.C, t}, want{"Y", k.Y, n, t}) {
 		return
 	}
 	if !k.Add.Nil() && !fits(s, "rms_norm", want{"Add", k.Add, n, t}, want{"Sum", k.Sum, n, t}) {
@@ -53,8 +63,9 @@ func (k *RMSNorm) Launch(s *device.Stream) {
 	if !k.Rstd.Nil() && !fits(s, "rms_norm", want{"Rstd", k.Rstd, k.Rows * k.Groups, device.F32}) {
 		return
 	}
+	grid := newNormGrid(k.C, t)
 	args := rmsNormArgs{k.X.Ptr, k.Add.Ptr, k.W.Ptr, k.Sum.Ptr, k.Y.Ptr, k.Rstd.Ptr, int64(k.Rows), int32(k.Groups), int32(k.C), int32(grid.warps), k.Eps}
-	device.Launch(s, normNames[t], device.Grid{X: ceil(k.Rows*k.Groups, grid.rows), Block: grid.threads()}, &args)
+	device.Launch(s, normNames[t], device.Grid{X: grid.blocks(k.Rows * k.Groups), Block: grid.threads(), Shared: normAhead * 2 * 16 * grid.threads()}, &args)
 }
 
 // An RMSNormGrad is dx = r·w·dy - x·r³·Σ(w·dy·x)/C (+ Add) and dw = Σ_rows r·x·dy, with r = Rstd. DX may alias DY or Add;
@@ -71,12 +82,7 @@ type rmsNormGradArgs struct {
 	groups, c, warps            int32
 }
 
-// blocks share the rows: as many as an H200 holds at a time, and a matter of the shape alone.
-func (k *RMSNormGrad) blocks() int {
-	warps := ceil(k.C, 32*pack(k.X.Type))
-	threads := 32 * warps * max(1, 8/warps)
-	return min(ceil(k.Rows, 8), 132*max(1, 65536/80/threads))
-}
+func (k *RMSNormGrad) blocks() int { return newNormGrid(k.C, k.X.Type).blocks(k.Rows) }
 
 // Scratch is the bytes that Launch takes from its stream's scratch memory.
 func (k *RMSNormGrad) Scratch() int { return k.blocks() * k.Groups * k.C * 4 }
@@ -84,8 +90,7 @@ func (k *RMSNormGrad) Scratch() int { return k.blocks() * k.Groups * k.C * 4 }
 // Launch puts the kernels on the stream.
 func (k *RMSNormGrad) Launch(s *device.Stream) {
 	t, n, w := k.X.Type, k.Rows*k.Groups*k.C, k.Groups*k.C
-	grid, ok := newNormGrid(s, "rms_norm_grad", k.C, t)
-	if !ok || n == 0 || !fits(s, "rms_norm_grad", want{"X", k.X, n, t}, want{"W", k.W, w, t}, want{"Rstd", k.Rstd, k.Rows * k.Groups, device.F32},
+	if n == 0 || !fitsNorm(s, "rms_norm_grad", k.C, t) || !fits(s, "rms_norm_grad", want{"X", k.X, n, t}, want{"W", k.W, w, t}, want{"Rstd", k.Rstd, k.Rows * k.Groups, device.F32},
 		want{"DY", k.DY, n, t}, want{"DX", k.DX, n, t}, want{"DW", k.DW, w, device.F32}) {
 		return
 	}
@@ -101,7 +106,8 @@ func (k *RMSNormGrad) Launch(s *device.Stream) {
 		return
 	}
 	part := work.Take(device.F32, k.blocks()*w)
+	grid := newNormGrid(k.C, t)
 	args := rmsNormGradArgs{k.X.Ptr, k.W.Ptr, k.Rstd.Ptr, k.DY.Ptr, add.Ptr, k.DX.Ptr, part.Ptr, int64(k.Rows), int32(k.Groups), int32(k.C), int32(grid.warps)}
-	device.Launch(s, normGradNames[t], device.Grid{X: k.blocks(), Y: k.Groups, Block: grid.threads(), Shared: 4 * k.C}, &args)
+	device.Launch(s, normGradNames[t], device.Grid{X: k.blocks(), Y: k.Groups, Block: grid.threads(), Shared: normAhead * (3*16 + 4) * grid.threads()}, &args)
 	sumShares(s, part, k.DW, k.blocks(), w, k.AccumulateDW)
 }

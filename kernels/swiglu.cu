@@ -28,7 +28,7 @@ template <typename T> __device__ void swiglu(const SwiGLUArgs &a) {
 		store((T *)a.y + i, g[u], all && left >= N, left);
 	}
 }
-BOTH_TYPES(swiglu, 256, SwiGLUArgs)
+BOTH_TYPES(swiglu, SwiGLUArgs, 256)
 
 struct SwiGLUGradArgs {
 	const void *gate, *up, *dy;
@@ -53,4 +53,4 @@ template <typename T> __device__ void swiglu_grad(const SwiGLUGradArgs &a) {
 	store((T *)a.dgate + i, dg, wide, left);
 	store((T *)a.dup + i, du, wide, left);
 }
-BOTH_TYPES(swiglu_grad, 256, SwiGLUGradArgs)
+BOTH_TYPES(swiglu_grad, SwiGLUGradArgs, 256)

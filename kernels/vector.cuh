@@ -39,6 +39,18 @@ template <typename T> __device__ inline void store(T *p, const Pack<T> &x, bool 
 	}
 }
 
+// copy_ahead starts the copy of 16 or 4 bytes into shared memory; copies_done<N> waits until all but the last N groups,
+// each closed by copies_group, are there for the thread that asked for them.
+template <int BYTES> __device__ inline void copy_ahead(void *to, const void *from) {
+	uint32_t there = uint32_t(__cvta_generic_to_shared(to));
+	if constexpr (BYTES == 16)
+		asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(there), "l"(from) : "memory");
+	else
+		asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(there), "l"(from) : "memory");
+}
+__device__ inline void copies_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N> __device__ inline void copies_done() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+
 __device__ inline float warp_sum(float x) {
 #pragma unroll
 	for (int o = 16; o > 0; o /= 2)
@@ -46,7 +58,7 @@ __device__ inline float warp_sum(float x) {
 	return x;
 }
 
-// instantiate NAME_f32 and NAME_bf16 of a kernel template over the element type
-#define BOTH_TYPES(name, threads, Args) \
-	extern "C" __global__ void __launch_bounds__(threads) name##_f32(const __grid_constant__ Args a) { name<float>(a); } \
-	extern "C" __global__ void __launch_bounds__(threads) name##_bf16(const __grid_constant__ Args a) { name<bf16>(a); }
+// BOTH_TYPES makes the kernels NAME_f32 and NAME_bf16 of a template over the element type, with their launch bounds.
+#define BOTH_TYPES(name, Args, ...) \
+	extern "C" __global__ void __launch_bounds__(__VA_ARGS__) name##_f32(const __grid_constant__ Args a) { name<float>(a); } \
+	extern "C" __global__ void __launch_bounds__(__VA_ARGS__) name##_bf16(const __grid_constant__ Args a) { name<bf16>(a); }

@@ -28,6 +28,7 @@ type module struct {
 
 type function struct {
 	fn     cu.Function
+	asked  bool
 	args   int // bytes of its argument struct, 0 when the driver cannot say
 	shared int // the dynamic shared memory that it may use
 }
@@ -40,7 +41,10 @@ func (d *Device) Load(name string, image []byte) error {
 	defer d.leave()
 	mod, err := cu.LoadData(unsafe.String(unsafe.SliceData(image), len(image)))
 	if err == nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
 		d.modules = append(d.modules, module{name, mod})
+		d.index(mod)
 		return nil
 	}
 	switch code(err) {
@@ -50,6 +54,23 @@ func (d *Device) Load(name string, image []byte) error {
 		return fmt.Errorf("device: kernels %s on %s (sm_%d) need a newer driver than CUDA %s", name, d.Name, d.Compute, release(d.Driver))
 	}
 	return fmt.Errorf("device: loading kernels %s on %s (sm_%d): %w", name, d.Name, d.Compute, err)
+}
+
+// index remembers all kernels of a module. A driver older than 12.4 cannot list them: function asks for each by name.
+func (d *Device) index(mod cu.Module) {
+	var all [1024]C.CUfunction
+	n := C.uint(len(all))
+	if C.module_functions(d.c(), C.CUmodule(handle(&mod)), &all[0], &n) != C.CUDA_SUCCESS {
+		return
+	}
+	for _, fn := range all[:min(int(n), len(all))] {
+		var name *C.char
+		if C.function_name(fn, &name) == C.CUDA_SUCCESS {
+			f := &function{}
+			*(*C.CUfunction)(unsafe.Pointer(&f.fn)) = fn
+			d.funcs[C.GoString(name)] = f
+		}
+	}
 }
 
 // Has says whether a loaded image holds the kernel.
@@ -79,6 +100,9 @@ func (d *Device) function(name string) (*function, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if f := d.funcs[name]; f != nil {
+		if !f.asked {
+			d.askArgs(f)
+		}
 		return f, nil
 	}
 	if err := d.enter(); err != nil {
@@ -94,14 +118,20 @@ func (d *Device) function(name string) (*function, error) {
 			return nil, fmt.Errorf("in %s: %w", m.name, err)
 		}
 		f := &function{fn: fn}
-		var size C.size_t
-		if C.argument_size(d.c(), f.c(), &size) == C.CUDA_SUCCESS {
-			f.args = int(size)
-		}
+		d.askArgs(f)
 		d.funcs[name] = f
 		return f, nil
 	}
 	return nil, fmt.Errorf("no image of %d holds this kernel for sm_%d", len(d.modules), d.Compute)
+}
+
+// askArgs finds the size of a kernel's argument struct, at its first launch: the driver loads the kernel for it.
+func (d *Device) askArgs(f *function) {
+	f.asked = true
+	var size C.size_t
+	if C.argument_size(d.c(), f.c(), &size) == C.CUDA_SUCCESS {
+		f.args = int(size)
+	}
 }
 
 func (f *function) c() C.CUfunction { return C.CUfunction(handle(&f.fn)) }

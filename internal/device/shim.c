@@ -40,6 +40,16 @@ CUresult launch(const launch_config *c, const void *args) {
 	return cuLaunchKernelEx(&config, c->function, params, 0);
 }
 
+CUresult module_functions(CUcontext context, CUmodule m, CUfunction *f, unsigned *n) {
+	unsigned most = *n;
+	CUresult r = cuCtxSetCurrent(context);
+	if (r == CUDA_SUCCESS)
+		r = cuModuleGetFunctionCount(n, m);
+	return r != CUDA_SUCCESS ? r : cuModuleEnumerateFunctions(f, *n < most ? *n : most, m);
+}
+
+CUresult function_name(CUfunction f, const char **name) { return cuFuncGetName(name, f); }
+
 CUresult argument_size(CUcontext context, CUfunction f, size_t *size) {
 	size_t offset;
 	CUresult r = cuCtxSetCurrent(context);
@@ -102,5 +112,3 @@ CUresult blocks_per_sm(CUcontext context, CUfunction f, int block, size_t shared
 	CUresult r = cuCtxSetCurrent(context);
 	return r != CUDA_SUCCESS ? r : cuOccupancyMaxActiveBlocksPerMultiprocessor(n, f, block, shared);
 }
-
-CUresult function_attribute(CUfunction f, int attribute, int *value) { return cuFuncGetAttribute(value, attribute, f); }

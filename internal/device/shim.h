@@ -14,6 +14,8 @@ int cuda_load(void); // 1: the driver's library is there, 0: it is not
 CUresult cuda_init(void);
 const char *cuda_error(CUresult);
 CUresult launch(const launch_config *, const void *args); // for kernels of one parameter, a struct
+CUresult module_functions(CUcontext, CUmodule, CUfunction *, unsigned *n); // at most *n of them, and how many there are
+CUresult function_name(CUfunction, const char **);
 CUresult argument_size(CUcontext, CUfunction, size_t *);  // of that struct; CUDA_ERROR_NOT_FOUND from drivers that cannot say
 CUresult set_shared(CUcontext, CUfunction, int bytes);
 CUresult host_alloc(CUcontext, size_t bytes, void **p);
@@ -25,4 +27,3 @@ CUresult graph_free(CUcontext, CUgraphExec);
 CUresult encode_tiled(CUtensorMap *, int type, int rank, CUdeviceptr base, const cuuint64_t *dims, const cuuint64_t *strides,
 	const cuuint32_t *box, int swizzle);
 CUresult blocks_per_sm(CUcontext, CUfunction, int block, size_t shared, int *n);
-CUresult function_attribute(CUfunction, int attribute, int *value);
