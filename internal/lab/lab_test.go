@@ -103,7 +103,6 @@ func TestRunRefusesBadInput(t *testing.T) {
 		"data.train=" + dir:      "data: " + dir,
 		"data.tokenizer=gpt2":    "was made with tokenizer bytes, not data.tokenizer gpt2",
 		"model.vocab=200":        "made with bytes of 257 ids, but the vocabulary has 200",
-		"train.device=cuda":      "train.device cuda",
 		"train.warmup=7":         "warmup must be at most the 6 steps, not 7",
 		"train.context=32":       "context must be at most the model's 16, not 32",
 		"data.val.none=/nowhere": "/nowhere",
