@@ -50,11 +50,11 @@ func TestBadUsage(t *testing.T) {
 }
 
 func TestConfigPrint(t *testing.T) {
-	code, out, logs := headroom("config", "print", "--preset", "183m-gla_q-2", "--set", "train.lr=0.5")
+	code, _, logs := headroom("config", "print", "--preset", "183m-gla_q-2", "--set", "train.lr=0.5")
 	if code != 2 || !strings.Contains(logs, "must be one of quickstart, 1471m-gla-2") {
 		t.Errorf("code %d, %q", code, logs) // the paper has no GLA_q at this size
 	}
-	code, out, logs = headroom("config", "print", "--preset", "433m-gla_q-2", "--set", "train.lr=0.5")
+	code, out, logs := headroom("config", "print", "--preset", "433m-gla_q-2", "--set", "train.lr=0.5")
 	for _, line := range []string{"  mlp: 3280", "# preset 433m-gla_q-2\n", "  kind: gla_q", "  lr: 0.5", "# --set\n", "  tokens: 50000000000"} {
 		if code != 0 || logs != "" || !strings.Contains(out, line) {
 			t.Errorf("code %d, logs %q, no %q in\n%s", code, logs, line, out)
