@@ -33,13 +33,12 @@ __device__ inline double sum256(double x) { // of a block's 256 threads, in a fi
 }
 
 // part[block] = Σ g²: 1 pass
-extern "C" __global__ void __launch_bounds__(256) sum_squares(const __grid_constant__ NormArgs a) {
-	const bool wide = aligned(a.g);
+template <typename T, bool WIDE> __device__ void squares(const NormArgs &a) {
 	const int64_t step = int64_t(gridDim.x) * 256 * 4;
 	float sum[4] = {};
 #pragma unroll 4
 	for (int64_t i = (int64_t(blockIdx.x) * 256 + threadIdx.x) * 4; i < a.n; i += step) {
-		Pack<float> g = load(a.g + i, wide && a.n - i >= 4, a.n - i);
+		Pack<float> g = load<WIDE>(a.g + i, a.n - i);
 #pragma unroll
 		for (int j = 0; j < 4; j++)
 			sum[j] += g[j] * g[j];
@@ -48,6 +47,8 @@ extern "C" __global__ void __launch_bounds__(256) sum_squares(const __grid_const
 	if (threadIdx.x == 0)
 		a.part[blockIdx.x] = total;
 }
+FORM(sum_squares, squares, float, true, NormArgs, 256)
+FORM(sum_squares_any, squares, float, false, NormArgs, 256)
 
 // norm = scale · sqrt(Σ part), and the factor that clips it; by one block
 extern "C" __global__ void __launch_bounds__(256) clip_factor(const __grid_constant__ NormArgs a) {
@@ -72,14 +73,13 @@ struct AdamWArgs {
 };
 
 // 30 bytes a weight: w, g, m, v in, w, m, v and the copy out
-extern "C" __global__ void __launch_bounds__(256) adamw(const __grid_constant__ AdamWArgs a) {
+template <typename T, bool WIDE> __device__ void step(const AdamWArgs &a) {
 	const int64_t i = (int64_t(blockIdx.x) * 256 + threadIdx.x) * 4, left = a.n - i;
 	if (left <= 0)
 		return;
-	const bool wide = left >= 4 && aligned(a.w) && aligned(a.g) && aligned(a.m) && aligned(a.v);
 	const Hyper h = *a.hyper;
 	const float factor = a.norm[1];
-	Pack<float> w = load(a.w + i, wide, left), g = load(a.g + i, wide, left), m = load(a.m + i, wide, left), v = load(a.v + i, wide, left);
+	Pack<float> w = load<WIDE>(a.w + i, left), g = load<WIDE>(a.g + i, left), m = load<WIDE>(a.m + i, left), v = load<WIDE>(a.v + i, left);
 #pragma unroll
 	for (int j = 0; j < 4; j++) {
 		float x = g[j] * factor;
@@ -88,12 +88,12 @@ extern "C" __global__ void __launch_bounds__(256) adamw(const __grid_constant__ 
 		float decay = i + j < a.decayed ? h.decay * w[j] : 0;
 		w.v[j] -= h.lr * (m[j] * h.correct1 / (sqrtf(v[j] * h.correct2) + h.eps) + decay);
 	}
-	store(a.w + i, w, wide, left);
-	store(a.m + i, m, wide, left);
-	store(a.v + i, v, wide, left);
+	store<WIDE>(a.w + i, w, left);
+	store<WIDE>(a.m + i, m, left);
+	store<WIDE>(a.v + i, v, left);
 	if (!a.copy)
 		return;
-	if (wide && (reinterpret_cast<uintptr_t>(a.copy) & 7) == 0) {
+	if constexpr (WIDE) {
 		bf16 c[4] = {bf16(w[0]), bf16(w[1]), bf16(w[2]), bf16(w[3])};
 		*reinterpret_cast<uint2 *>(a.copy + i) = *reinterpret_cast<const uint2 *>(c);
 	} else {
@@ -103,3 +103,5 @@ extern "C" __global__ void __launch_bounds__(256) adamw(const __grid_constant__ 
 				a.copy[i + j] = bf16(w[j]);
 	}
 }
+FORM(adamw, step, float, true, AdamWArgs, 256)
+FORM(adamw_any, step, float, false, AdamWArgs, 256)

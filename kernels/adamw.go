@@ -49,6 +49,8 @@ type adamwArgs struct {
 	n, decayed                    int64
 }
 
+var sumSquaresNames, adamwNames = [2]string{"sum_squares", "sum_squares_any"}, [2]string{"adamw", "adamw_any"}
+
 // normBlocks is a matter of the shape alone, and eight for each multiprocessor of an H200.
 func (k *AdamW) normBlocks() int { return min(max(1, ceil(k.G.N, 4096)), 1056) }
 
@@ -70,8 +72,8 @@ func (k *AdamW) Launch(s *device.Stream) {
 		return
 	}
 	norm := normArgs{k.G.Ptr, int64(n), work.Take(device.F64, k.normBlocks()).Ptr, k.Hyper.Ptr, k.Norm.Ptr, int32(k.normBlocks())}
-	device.Launch(s, "sum_squares", device.Grid{X: k.normBlocks(), Block: 256}, &norm)
+	device.Launch(s, sumSquaresNames[anyForm(device.F32, n, k.G)], device.Grid{X: k.normBlocks(), Block: 256}, &norm)
 	device.Launch(s, "clip_factor", device.Grid{X: 1, Block: 256}, &norm)
 	args := adamwArgs{k.W.Ptr, k.M.Ptr, k.V.Ptr, k.G.Ptr, k.Copy.Ptr, k.Hyper.Ptr, k.Norm.Ptr, int64(n), int64(k.Decayed)}
-	device.Launch(s, "adamw", device.Grid{X: ceil(n, 1024), Block: 256}, &args)
+	device.Launch(s, adamwNames[max(anyForm(device.F32, n, k.W, k.G, k.M, k.V), anyForm(device.BF16, n, k.Copy))], device.Grid{X: ceil(n, 1024), Block: 256}, &args)
 }

@@ -2,26 +2,25 @@
 #include "classifier.cuh"
 
 // One block a row. The row is read from memory once and a second time from L2 (1024 threads so that no more rows than
-// L2 holds are under way), and written once: 2 passes.
-template <typename T> __device__ void classifier(const ClassifierArgs &a) {
+// L2 holds are under way), and written once: 2 passes. The last Pack may reach past V: what lies there is nobody's.
+template <typename T, bool WIDE> __device__ void classifier(const ClassifierArgs &a) {
 	constexpr int P = Pack<T>::N;
 	const int target = a.targets[blockIdx.x];
 	T *row = (T *)a.logits + int64_t(blockIdx.x) * a.stride;
-	const bool wide = a.stride % P == 0 && aligned(a.logits); // the last pack may reach past V, and what lies there is nobody's
 	const int step = blockDim.x * P;
 	if (target < 0) {
 		if (threadIdx.x == 0)
 			a.nll[blockIdx.x] = a.lse[blockIdx.x] = 0;
 		Pack<T> zero = {};
 		for (int c = threadIdx.x * P; a.weight && c < a.V; c += step)
-			store(row + c, zero, wide, a.V - c);
+			store<WIDE>(row + c, zero, a.V - c);
 		return;
 	}
 
 	MaxSum mine = {-INFINITY, 0};
 #pragma unroll 4
 	for (int c = threadIdx.x * P; c < a.V; c += step) {
-		Pack<T> x = load(row + c, wide, a.V - c);
+		Pack<T> x = load<WIDE>(row + c, a.V - c);
 		const int count = min(P, a.V - c);
 		float top = x[0];
 #pragma unroll
@@ -56,14 +55,15 @@ template <typename T> __device__ void classifier(const ClassifierArgs &a) {
 	const float weight = a.scale * a.weight[0], p_weight = weight * (1 + 2 * a.zloss * lse);
 #pragma unroll 4
 	for (int c = threadIdx.x * P; c < a.V; c += step) {
-		Pack<T> x = load(row + c, wide, a.V - c);
+		Pack<T> x = load<WIDE>(row + c, a.V - c);
 #pragma unroll
 		for (int j = 0; j < P; j++)
 			x.set(j, __expf(x[j] - lse) * p_weight - (c + j == target ? weight : 0));
-		store(row + c, x, wide, a.V - c);
+		store<WIDE>(row + c, x, a.V - c);
 	}
 }
-BOTH_TYPES(classifier, ClassifierArgs, 1024)
+FORM(classifier_f32, classifier, float, true, ClassifierArgs, 1024)
+FORM(classifier_bf16, classifier, bf16, true, ClassifierArgs, 1024)
 
 struct LossArgs {
 	const int *targets; // [n]

@@ -9,16 +9,15 @@ struct ColSumArgs {
 };
 
 // A warp is 32 Packs wide; the block's 8 warps take every eighth row of the block's share. 1 pass.
-template <typename T> __device__ void col_sum(const ColSumArgs &a) {
+template <typename T, bool WIDE> __device__ void col_sum(const ColSumArgs &a) {
 	constexpr int V = Pack<T>::N, warps = 8;
 	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, c = (blockIdx.x * 32 + lane) * V;
-	const bool wide = a.N % V == 0 && aligned(a.x);
 	const int64_t share = (a.rows + gridDim.y - 1) / gridDim.y, first = blockIdx.y * share, last = min(first + share, a.rows);
 	float sum[V] = {};
 	if (c < a.N) {
 #pragma unroll 4
 		for (int64_t r = first + warp; r < last; r += warps) {
-			Pack<T> x = load((const T *)a.x + r * a.N + c, wide, a.N - c);
+			Pack<T> x = load<WIDE>((const T *)a.x + r * a.N + c, a.N - c);
 #pragma unroll
 			for (int j = 0; j < V; j++)
 				sum[j] += x[j];
@@ -38,7 +37,7 @@ template <typename T> __device__ void col_sum(const ColSumArgs &a) {
 			a.part[int64_t(blockIdx.y) * a.N + blockIdx.x * 32 * V + i] = s;
 	}
 }
-BOTH_TYPES(col_sum, ColSumArgs, 256)
+FORMS(col_sum, ColSumArgs, 256)
 
 struct SharesArgs {
 	const float *part; // [shares, N]

@@ -22,7 +22,7 @@ type sharesArgs struct {
 	shares, n, accumulate int32
 }
 
-var colSumNames = both("col_sum")
+var colSumNames = forms("col_sum")
 
 // shares is how many blocks share the rows: enough to fill a GPU, and a matter of the shape alone.
 func (k *ColSum) shares() int {
@@ -45,7 +45,7 @@ func (k *ColSum) Launch(s *device.Stream) {
 	}
 	part := work.Take(device.F32, k.shares()*k.N)
 	args := colSumArgs{k.X.Ptr, part.Ptr, int64(k.Rows), int32(k.N)}
-	device.Launch(s, colSumNames[t], device.Grid{X: ceil(k.N, 32*pack(t)), Y: k.shares(), Block: 256}, &args)
+	device.Launch(s, colSumNames.of(t, k.N, k.X), device.Grid{X: ceil(k.N, 32*pack(t)), Y: k.shares(), Block: 256}, &args)
 	sumShares(s, part, k.Y, k.shares(), k.N, k.Accumulate)
 }
 

@@ -8,27 +8,30 @@ struct AddArgs {
 };
 
 // out = x + y: 3 passes, two Packs a thread
-template <typename T> __device__ void add(const AddArgs &a) {
+template <typename T, bool WIDE> __device__ void add(const AddArgs &a) {
 	constexpr int N = Pack<T>::N;
 	const int64_t first = (int64_t(blockIdx.x) * 512 + threadIdx.x) * N;
-	const bool all = aligned(a.x) && aligned(a.y) && aligned(a.out);
 	Pack<T> x[2], y[2];
 #pragma unroll
 	for (int u = 0; u < 2; u++) {
 		int64_t i = first + u * 256 * N, left = a.n - i;
-		x[u] = load((const T *)a.x + i, all && left >= N, left);
-		y[u] = load((const T *)a.y + i, all && left >= N, left);
+		if (left <= 0)
+			break;
+		x[u] = load<WIDE>((const T *)a.x + i, left);
+		y[u] = load<WIDE>((const T *)a.y + i, left);
 	}
 #pragma unroll
 	for (int u = 0; u < 2; u++) {
 		int64_t i = first + u * 256 * N, left = a.n - i;
+		if (left <= 0)
+			break;
 #pragma unroll
 		for (int j = 0; j < N; j++)
 			x[u].set(j, x[u][j] + y[u][j]);
-		store((T *)a.out + i, x[u], all && left >= N, left);
+		store<WIDE>((T *)a.out + i, x[u], left);
 	}
 }
-BOTH_TYPES(add, AddArgs, 256)
+FORMS(add, AddArgs, 256)
 
 struct CastArgs {
 	const float *x;
@@ -37,20 +40,21 @@ struct CastArgs {
 };
 
 // y = bf16(x)
-extern "C" __global__ void __launch_bounds__(256) cast(const __grid_constant__ CastArgs a) {
+template <typename T, bool WIDE> __device__ void to_bf16(const CastArgs &a) {
 	int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * 8, left = a.n - i;
 	if (left <= 0)
 		return;
-	bool wide = left >= 8 && aligned(a.x) && aligned(a.y);
-	Pack<float> lo = load(a.x + i, wide, left), hi = load(a.x + i + 4, wide, left - 4);
+	Pack<float> lo = load<WIDE>(a.x + i, left), hi = load<WIDE>(a.x + i + 4, left - 4);
 	Pack<bf16> y;
 #pragma unroll
 	for (int j = 0; j < 4; j++) {
 		y.set(j, lo[j]);
 		y.set(j + 4, hi[j]);
 	}
-	store(a.y + i, y, wide, left);
+	store<WIDE>(a.y + i, y, left);
 }
+FORM(cast, to_bf16, bf16, true, CastArgs, 256)
+FORM(cast_any, to_bf16, bf16, false, CastArgs, 256)
 
 struct NoiseArgs {
 	void *x;
@@ -74,4 +78,5 @@ template <typename T> __device__ void noise(const NoiseArgs &a) {
 		sum += float((z >> (16 * j)) & 0xffff) / 65536.f - 0.5f;
 	((T *)a.x)[i] = T(a.scale * sum * 1.7320508f);
 }
-BOTH_TYPES(noise, NoiseArgs, 256)
+extern "C" __global__ void __launch_bounds__(256) noise_f32(const __grid_constant__ NoiseArgs a) { noise<float>(a); }
+extern "C" __global__ void __launch_bounds__(256) noise_bf16(const __grid_constant__ NoiseArgs a) { noise<bf16>(a); }

@@ -12,14 +12,14 @@ type addArgs struct {
 	n         int64
 }
 
-var addNames = both("add")
+var addNames = forms("add")
 
 // Launch puts the kernel on the stream.
 func (k *Add) Launch(s *device.Stream) {
 	t, n := k.X.Type, k.X.N
 	if n > 0 && fits(s, "add", want{"Y", k.Y, n, t}, want{"Out", k.Out, n, t}) {
 		args := addArgs{k.X.Ptr, k.Y.Ptr, k.Out.Ptr, int64(n)}
-		device.Launch(s, addNames[t], device.Grid{X: ceil(n, 512*pack(t)), Block: 256}, &args)
+		device.Launch(s, addNames.of(t, n, k.X, k.Y, k.Out), device.Grid{X: ceil(n, 512*pack(t)), Block: 256}, &args)
 	}
 }
 
@@ -31,11 +31,13 @@ type castArgs struct {
 	n    int64
 }
 
+var castNames = [2]string{"cast", "cast_any"}
+
 // Launch puts the kernel on the stream.
 func (k *Cast) Launch(s *device.Stream) {
 	if n := k.X.N; n > 0 && fits(s, "cast", want{"X", k.X, n, device.F32}, want{"Y", k.Y, n, device.BF16}) {
 		args := castArgs{k.X.Ptr, k.Y.Ptr, int64(n)}
-		device.Launch(s, "cast", device.Grid{X: ceil(n, 256*8), Block: 256}, &args)
+		device.Launch(s, castNames[max(anyForm(device.F32, n, k.X), anyForm(device.BF16, n, k.Y))], device.Grid{X: ceil(n, 256*8), Block: 256}, &args)
 	}
 }
 

@@ -10,20 +10,20 @@ struct EmbedArgs {
 };
 
 // One block a row. A token outside the table reads as zeros.
-template <typename T> __device__ void embed(const EmbedArgs &a) {
+template <typename T, bool WIDE> __device__ void embed(const EmbedArgs &a) {
 	constexpr int P = Pack<T>::N;
 	const int token = a.tokens[blockIdx.x];
-	const bool wide = a.C % P == 0 && aligned(a.table) && aligned(a.y), there = unsigned(token) < unsigned(a.V);
+	const bool there = unsigned(token) < unsigned(a.V);
 	for (int c = threadIdx.x * P; c < a.C; c += blockDim.x * P) {
-		Pack<T> x = load((const T *)a.table + int64_t(there ? token : 0) * a.C + c, wide, there ? a.C - c : 0);
+		Pack<T> x = load<WIDE>((const T *)a.table + int64_t(there ? token : 0) * a.C + c, a.C - c);
 		if (!there)
 #pragma unroll
 			for (int j = 0; j < P; j++)
 				x.set(j, 0);
-		store((T *)a.y + int64_t(blockIdx.x) * a.C + c, x, wide, a.C - c);
+		store<WIDE>((T *)a.y + int64_t(blockIdx.x) * a.C + c, x, a.C - c);
 	}
 }
-BOTH_TYPES(embed, EmbedArgs, 1024)
+FORMS(embed, EmbedArgs, 1024)
 
 struct EmbedSortArgs {
 	const int *key, *index; // of the pass before; the first pass has the tokens, and no index
@@ -140,7 +140,7 @@ __device__ inline void add_row(float *p, const float *sum, int count, int left) 
 }
 
 // A block sums the runs in 32 sorted rows; whole runs go to the table, cut ones to part. 1 pass over dy.
-template <typename T> __device__ void embed_grad(const EmbedGradArgs &a) {
+template <typename T, bool WIDE> __device__ void embed_grad(const EmbedGradArgs &a) {
 	constexpr int P = Pack<T>::N, batch = 8;
 	__shared__ int key[chunk + 2], index[chunk];
 	const int lo = blockIdx.x * chunk, count = min(chunk, a.n - lo), c = (blockIdx.y * blockDim.x + threadIdx.x) * P;
@@ -153,7 +153,6 @@ template <typename T> __device__ void embed_grad(const EmbedGradArgs &a) {
 	__syncthreads();
 	if (c >= a.C)
 		return;
-	const bool wide = a.C % P == 0 && aligned(a.dy);
 	float *head = a.part + int64_t(blockIdx.x) * 2 * a.C + c, *tail = head + a.C;
 	float sum[P] = {};
 	bool whole = key[0] != key[1]; // the run began in this chunk
@@ -162,7 +161,7 @@ template <typename T> __device__ void embed_grad(const EmbedGradArgs &a) {
 #pragma unroll
 		for (int b = 0; b < batch; b++)
 			if (r + b < count)
-				dy[b] = load((const T *)a.dy + int64_t(index[r + b]) * a.C + c, wide, a.C - c);
+				dy[b] = load<WIDE>((const T *)a.dy + int64_t(index[r + b]) * a.C + c, a.C - c);
 #pragma unroll
 		for (int b = 0; b < batch; b++) {
 			if (r + b >= count)
@@ -187,7 +186,7 @@ template <typename T> __device__ void embed_grad(const EmbedGradArgs &a) {
 		}
 	}
 }
-BOTH_TYPES(embed_grad, EmbedGradArgs, 128)
+FORMS(embed_grad, EmbedGradArgs, 128)
 
 // A block takes the run that starts in its chunk and goes on, if there is one, and adds up its pieces in order.
 extern "C" __global__ void __launch_bounds__(128) embed_grad_runs(const __grid_constant__ EmbedGradArgs a) {

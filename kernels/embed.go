@@ -19,7 +19,7 @@ type embedArgs struct {
 	c, v             int32
 }
 
-var embedNames = both("embed")
+var embedNames = forms("embed")
 
 // Launch puts the kernel on the stream.
 func (k *Embed) Launch(s *device.Stream) {
@@ -28,7 +28,7 @@ func (k *Embed) Launch(s *device.Stream) {
 		return
 	}
 	args := embedArgs{k.Tokens.Ptr, k.Table.Ptr, k.Y.Ptr, int32(k.C), int32(k.Table.N / k.C)}
-	device.Launch(s, embedNames[t], device.Grid{X: n, Block: min(1024, 32*ceil(k.C, 32*pack(t)))}, &args)
+	device.Launch(s, embedNames.of(t, k.C, k.Table, k.Y), device.Grid{X: n, Block: min(1024, 32*ceil(k.C, 32*pack(t)))}, &args)
 }
 
 // An EmbedGrad is DTable[v] = Σ DY[i] over the i with Tokens[i] = v, in float32 and in a fixed order. Accumulate adds to
@@ -51,7 +51,7 @@ type embedGradArgs struct {
 
 const embedChunk = 32 // sorted rows of one block
 
-var embedGradNames = both("embed_grad")
+var embedGradNames = forms("embed_grad")
 
 // Scratch is the bytes that Launch takes from its stream's scratch memory.
 func (k *EmbedGrad) Scratch() int {
@@ -76,7 +76,7 @@ func (k *EmbedGrad) Launch(s *device.Stream) {
 	args := embedGradArgs{
 		key, index, k.DY.Ptr, k.DTable.Ptr, work.Take(device.F32, chunks*2*k.C).Ptr, int32(n), int32(k.C), int32(v),
 	}
-	device.Launch(s, embedGradNames[t], device.Grid{X: chunks, Y: ceil(k.C, 128*pack(t)), Block: 128}, &args)
+	device.Launch(s, embedGradNames.of(t, k.C, k.DY), device.Grid{X: chunks, Y: ceil(k.C, 128*pack(t)), Block: 128}, &args)
 	device.Launch(s, "embed_grad_runs", device.Grid{X: chunks, Y: ceil(k.C, 128), Block: 128}, &args)
 }
 

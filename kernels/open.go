@@ -34,10 +34,33 @@ func Open(ordinal int) (*device.Device, error) {
 	return d, nil
 }
 
-// names are a kernel's two forms, by the type of its buffers.
-type names [2]string
+// names are a kernel's forms: by whether it moves 16 bytes at a time or takes any size and address, and by the type.
+type names [2][2]string
 
-func both(name string) names { return names{device.F32: name + "_f32", device.BF16: name + "_bf16"} }
+func forms(name string) names {
+	return names{both(name), both(name + "_any")}
+}
+
+func both(name string) [2]string {
+	return [2]string{device.F32: name + "_f32", device.BF16: name + "_bf16"}
+}
+
+// of is the form for rows of n elements in these buffers.
+func (f *names) of(t device.Type, n int, bufs ...device.Buffer) string {
+	return f[anyForm(t, n, bufs...)][t]
+}
+
+// anyForm is 0 where n elements and all addresses are multiples of 16 bytes, else 1.
+func anyForm(t device.Type, n int, bufs ...device.Buffer) int {
+	at := device.Ptr(n * t.Size())
+	for _, b := range bufs {
+		at |= b.Ptr
+	}
+	if at%16 == 0 {
+		return 0
+	}
+	return 1
+}
 
 // pack is how many elements of a type a thread moves at a time: 16 bytes.
 func pack(t device.Type) int { return 16 / t.Size() }

@@ -38,64 +38,40 @@ struct RMSNormArgs {
 	float eps;
 };
 
-// Rows are fetched this many turns ahead, by each thread for itself: copies into its own place in shared memory, which
-// take no registers and need no barrier.
-constexpr int ahead = 4;
-
-// 2 passes, 4 with the addition
-template <typename T> __device__ void rms_norm(const RMSNormArgs &a) {
+// 2 passes, 4 with the addition. (Persistent blocks that fetch rows ahead, as below, were 10% slower here.)
+template <typename T, bool WIDE> __device__ void rms_norm(const RMSNormArgs &a) {
 	constexpr int N = Pack<T>::N;
-	__shared__ float part[2][32];
-	extern __shared__ __align__(16) char fetched[]; // [ahead, 2, threads] Packs
-	Pack<T> *mine = (Pack<T> *)fetched + threadIdx.x;
+	__shared__ float part[32];
 	const Place<T> p(a.warps);
-	const int64_t rows = a.rows * a.groups, step = int64_t(gridDim.x) * p.slots, first = int64_t(blockIdx.x) * p.slots + p.slot;
-	const bool wide = a.C % N == 0 && aligned(a.x) && aligned(a.add) && aligned(a.w) && aligned(a.sum) && aligned(a.y);
-	const int left = a.C - p.c;
-	auto fetch = [&](int64_t row, int turn) {
-		if (wide && row < rows && left > 0) {
-			copy_ahead<16>(mine + turn * 2 * blockDim.x, (const T *)a.x + row * a.C + p.c);
-			if (a.add)
-				copy_ahead<16>(mine + (turn * 2 + 1) * blockDim.x, (const T *)a.add + row * a.C + p.c);
-		}
-		copies_group();
-	};
-	for (int i = 0; i < ahead - 1; i++)
-		fetch(first + i * step, i);
-	int turn = 0;
-	for (int64_t row = first; row - p.slot < rows; row += step, turn = (turn + 1) % ahead) {
-		fetch(row + (ahead - 1) * step, (turn + ahead - 1) % ahead);
-		copies_done<ahead - 1>();
-		const bool active = row < rows && left > 0;
-		const int64_t at = row * a.C + p.c;
-		Pack<T> x, w;
-		float squares = 0;
-		if (active) {
-			x = wide ? mine[turn * 2 * blockDim.x] : load((const T *)a.x + at, false, left);
-			w = load((const T *)a.w + row % a.groups * a.C + p.c, wide, left);
-			if (a.add) {
-				Pack<T> add = wide ? mine[(turn * 2 + 1) * blockDim.x] : load((const T *)a.add + at, false, left);
-#pragma unroll
-				for (int j = 0; j < N; j++)
-					x.set(j, x[j] + add[j]);
-				store((T *)a.sum + at, x, wide, left);
-			}
+	const int64_t row = int64_t(blockIdx.x) * p.slots + p.slot, at = row * a.C + p.c; // row over rows · groups
+	const int left = row < a.rows * a.groups ? a.C - p.c : 0;
+	Pack<T> x, w;
+	float squares = 0;
+	if (left > 0) {
+		x = load<WIDE>((const T *)a.x + at, left);
+		w = load<WIDE>((const T *)a.w + row % a.groups * a.C + p.c, left);
+		if (a.add) {
+			Pack<T> add = load<WIDE>((const T *)a.add + at, left);
 #pragma unroll
 			for (int j = 0; j < N; j++)
-				squares += x[j] * x[j];
+				x.set(j, x[j] + add[j]);
+			store<WIDE>((T *)a.sum + at, x, left);
 		}
-		const float rstd = rsqrtf(row_sum(squares, a.warps, part[turn % 2]) / a.C + a.eps);
-		if (!active)
-			continue;
-		if (a.rstd && p.c == 0)
-			a.rstd[row] = rstd;
 #pragma unroll
 		for (int j = 0; j < N; j++)
-			x.set(j, x[j] * rstd * w[j]);
-		store((T *)a.y + at, x, wide, left);
+			squares += x[j] * x[j];
 	}
+	const float rstd = rsqrtf(row_sum(squares, a.warps, part) / a.C + a.eps);
+	if (left <= 0)
+		return;
+	if (a.rstd && p.c == 0)
+		a.rstd[row] = rstd;
+#pragma unroll
+	for (int j = 0; j < N; j++)
+		x.set(j, x[j] * rstd * w[j]);
+	store<WIDE>((T *)a.y + at, x, left);
 }
-BOTH_TYPES(rms_norm, RMSNormArgs, 512)
+FORMS(rms_norm, RMSNormArgs, 512)
 
 struct RMSNormGradArgs {
 	const void *x, *w;
@@ -107,22 +83,25 @@ struct RMSNormGradArgs {
 	int groups, C, warps; // of a row
 };
 
+// Rows are fetched this many turns ahead, by each thread for itself: copies into its own place in shared memory, which
+// take no registers and need no barrier.
+constexpr int ahead = 4;
+
 // dx = rstd · (dy·w - x̂ · mean(dy·w·x̂)) (+ add), x̂ = x·rstd: 3 passes, 4 with the addition. blockIdx.y is the group.
-template <typename T> __device__ void rms_norm_grad(const RMSNormGradArgs &a) {
+template <typename T, bool WIDE> __device__ void rms_norm_grad(const RMSNormGradArgs &a) {
 	constexpr int N = Pack<T>::N;
 	__shared__ float part[2][32];
 	extern __shared__ __align__(16) char fetched[]; // [ahead, 3, threads] Packs, [ahead, threads] floats; at the end [C] floats
 	Pack<T> *mine = (Pack<T> *)fetched + threadIdx.x;
 	float *mine_rstd = (float *)((Pack<T> *)fetched + ahead * 3 * blockDim.x) + threadIdx.x, *total = (float *)fetched;
 	const Place<T> p(a.warps);
-	const bool wide = a.C % N == 0 && aligned(a.x) && aligned(a.add) && aligned(a.w) && aligned(a.dy) && aligned(a.dx);
 	const int left = a.C - p.c, group = blockIdx.y;
 	const int64_t step = int64_t(gridDim.x) * p.slots, first = int64_t(blockIdx.x) * p.slots + p.slot;
 	auto fetch = [&](int64_t r, int turn) {
 		if (r < a.rows && left > 0) {
 			const int64_t row = r * a.groups + group, at = row * a.C + p.c;
 			copy_ahead<4>(mine_rstd + turn * blockDim.x, a.rstd + row);
-			if (wide) {
+			if (WIDE) {
 				copy_ahead<16>(mine + turn * 3 * blockDim.x, (const T *)a.x + at);
 				copy_ahead<16>(mine + (turn * 3 + 1) * blockDim.x, (const T *)a.dy + at);
 				if (a.add)
@@ -135,7 +114,7 @@ template <typename T> __device__ void rms_norm_grad(const RMSNormGradArgs &a) {
 		fetch(first + i * step, i);
 	Pack<T> w = {};
 	if (left > 0)
-		w = load((const T *)a.w + int64_t(group) * a.C + p.c, wide, left);
+		w = load<WIDE>((const T *)a.w + int64_t(group) * a.C + p.c, left);
 	float dw[N] = {};
 	int turn = 0;
 	for (int64_t r = first; r - p.slot < a.rows; r += step, turn = (turn + 1) % ahead) {
@@ -146,8 +125,8 @@ template <typename T> __device__ void rms_norm_grad(const RMSNormGradArgs &a) {
 		Pack<T> x, dy;
 		float dot = 0, rstd = 0;
 		if (active) {
-			x = wide ? mine[turn * 3 * blockDim.x] : load((const T *)a.x + at, false, left);
-			dy = wide ? mine[(turn * 3 + 1) * blockDim.x] : load((const T *)a.dy + at, false, left);
+			x = WIDE ? mine[turn * 3 * blockDim.x] : load<WIDE>((const T *)a.x + at, left);
+			dy = WIDE ? mine[(turn * 3 + 1) * blockDim.x] : load<WIDE>((const T *)a.dy + at, left);
 			rstd = mine_rstd[turn * blockDim.x];
 #pragma unroll
 			for (int j = 0; j < N; j++) {
@@ -160,13 +139,13 @@ template <typename T> __device__ void rms_norm_grad(const RMSNormGradArgs &a) {
 			continue;
 		Pack<T> add;
 		if (a.add)
-			add = wide ? mine[(turn * 3 + 2) * blockDim.x] : load((const T *)a.add + at, false, left);
+			add = WIDE ? mine[(turn * 3 + 2) * blockDim.x] : load<WIDE>((const T *)a.add + at, left);
 #pragma unroll
 		for (int j = 0; j < N; j++) {
 			float d = rstd * (dy[j] * w[j] - x[j] * dot);
 			x.set(j, a.add ? d + add[j] : d);
 		}
-		store((T *)a.dx + at, x, wide, left);
+		store<WIDE>((T *)a.dx + at, x, left);
 	}
 	copies_done<0>();
 	__syncthreads();
@@ -184,4 +163,4 @@ template <typename T> __device__ void rms_norm_grad(const RMSNormGradArgs &a) {
 	for (int c = threadIdx.x; c < a.C; c += blockDim.x)
 		out[c] = total[c];
 }
-BOTH_TYPES(rms_norm_grad, RMSNormGradArgs, 512, 2) // 64 registers, so that a multiprocessor holds five blocks of C 768 or 1536
+FORMS(rms_norm_grad, RMSNormGradArgs, 512, 2) // 64 registers, so that a multiprocessor holds five blocks of C 768 or 1536

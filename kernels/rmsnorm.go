@@ -24,12 +24,12 @@ type rmsNormArgs struct {
 	eps                     float32
 }
 
-var normNames, normGradNames = both("rms_norm"), both("rms_norm_grad")
+var normNames, normGradNames = forms("rms_norm"), forms("rms_norm_grad")
 
 // A normGrid is how rows of C fall on blocks: warps for each row, and as many rows at a time as fit in eight warps.
 type normGrid struct{ warps, rows int }
 
-const normAhead = 4 // how many rows a block has under way
+const normAhead = 4 // how many rows a thread of the backward pass has under way
 
 func newNormGrid(c int, t device.Type) normGrid {
 	warps := ceil(c, 32*pack(t))
@@ -65,7 +65,7 @@ func (k *RMSNorm) Launch(s *device.Stream) {
 	}
 	grid := newNormGrid(k.C, t)
 	args := rmsNormArgs{k.X.Ptr, k.Add.Ptr, k.W.Ptr, k.Sum.Ptr, k.Y.Ptr, k.Rstd.Ptr, int64(k.Rows), int32(k.Groups), int32(k.C), int32(grid.warps), k.Eps}
-	device.Launch(s, normNames[t], device.Grid{X: grid.blocks(k.Rows * k.Groups), Block: grid.threads(), Shared: normAhead * 2 * 16 * grid.threads()}, &args)
+	device.Launch(s, normNames.of(t, k.C, k.X, k.Add, k.Sum, k.W, k.Y), device.Grid{X: ceil(k.Rows*k.Groups, grid.rows), Block: grid.threads()}, &args)
 }
 
 // An RMSNormGrad is dx = r·w·dy - x·r³·Σ(w·dy·x)/C (+ Add) and dw = Σ_rows r·x·dy, with r = Rstd. DX may alias DY or Add;
@@ -108,6 +108,6 @@ func (k *RMSNormGrad) Launch(s *device.Stream) {
 	part := work.Take(device.F32, k.blocks()*w)
 	grid := newNormGrid(k.C, t)
 	args := rmsNormGradArgs{k.X.Ptr, k.W.Ptr, k.Rstd.Ptr, k.DY.Ptr, add.Ptr, k.DX.Ptr, part.Ptr, int64(k.Rows), int32(k.Groups), int32(k.C), int32(grid.warps)}
-	device.Launch(s, normGradNames[t], device.Grid{X: k.blocks(), Y: k.Groups, Block: grid.threads(), Shared: normAhead * (3*16 + 4) * grid.threads()}, &args)
+	device.Launch(s, normGradNames.of(t, k.C, k.X, k.W, k.DY, add, k.DX), device.Grid{X: k.blocks(), Y: k.Groups, Block: grid.threads(), Shared: normAhead * (3*16 + 4) * grid.threads()}, &args)
 	sumShares(s, part, k.DW, k.blocks(), w, k.AccumulateDW)
 }

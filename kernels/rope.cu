@@ -20,14 +20,14 @@ template <typename T, int N> __device__ void rope(const RopeArgs &a) {
 	const int chunk = i % chunks;
 	const T *x = (const T *)a.x + row * a.D;
 	T *y = (T *)a.y + row * a.D;
-	constexpr bool wide = N == Pack<T>::N;
+	constexpr bool WIDE = N == Pack<T>::N;
 	if (chunk >= turn) {
 		int c = (chunk - turn) * N;
-		store(y + c, load(x + c, wide, N), wide, N);
+		store<WIDE>(y + c, load<WIDE>(x + c, N), N);
 		return;
 	}
 	const int c = a.D - a.R + chunk * N;
-	Pack<T> lo = load(x + c, wide, N), hi = load(x + c + half, wide, N);
+	Pack<T> lo = load<WIDE>(x + c, N), hi = load<WIDE>(x + c + half, N);
 	const float2 *angle = a.table + (row / a.heads % a.T) * half + chunk * N;
 #pragma unroll
 	for (int j = 0; j < N; j++) {
@@ -36,8 +36,8 @@ template <typename T, int N> __device__ void rope(const RopeArgs &a) {
 		lo.set(j, u * cs.x - v * s);
 		hi.set(j, v * cs.x + u * s);
 	}
-	store(y + c, lo, wide, N);
-	store(y + c + half, hi, wide, N);
+	store<WIDE>(y + c, lo, N);
+	store<WIDE>(y + c + half, hi, N);
 }
 
 #define ROPE(name, T, N) \

@@ -35,7 +35,7 @@ type ropeArgs struct {
 	inverse        int32
 }
 
-var ropeNames, ropeAnyNames = both("rope"), both("rope_any")
+var ropeNames = forms("rope")
 
 // Launch puts the kernel on the stream.
 func (k *Rope) Launch(s *device.Stream) {
@@ -46,9 +46,9 @@ func (k *Rope) Launch(s *device.Stream) {
 	if rows == 0 || !fits(s, "rope", want{"X", k.X, rows * k.D, t}, want{"Y", k.Y, rows * k.D, t}, want{"Table", k.Table, k.T * k.R, device.F32}) {
 		return
 	}
-	name, n := ropeNames[t], pack(t)
-	if k.R/2%n != 0 || k.D%n != 0 || (k.X.Ptr|k.Y.Ptr)%16 != 0 {
-		name, n = ropeAnyNames[t], 1
+	any, n := max(anyForm(t, k.R/2, k.X, k.Y), anyForm(t, k.D)), pack(t)
+	if any == 1 {
+		n = 1
 	}
 	chunks := k.R / 2 / n
 	if k.X.Ptr != k.Y.Ptr {
@@ -56,6 +56,6 @@ func (k *Rope) Launch(s *device.Stream) {
 	}
 	if chunks > 0 {
 		args := ropeArgs{k.X.Ptr, k.Y.Ptr, k.Table.Ptr, int64(rows), int32(k.Heads), int32(k.T), int32(k.D), int32(k.R), flag(k.Inverse)}
-		device.Launch(s, name, device.Grid{X: ceil(rows*chunks, 256), Block: 256}, &args)
+		device.Launch(s, ropeNames[any][t], device.Grid{X: ceil(rows*chunks, 256), Block: 256}, &args)
 	}
 }

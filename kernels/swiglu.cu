@@ -8,27 +8,30 @@ struct SwiGLUArgs {
 };
 
 // 3 passes: gate, up, y, two Packs a thread
-template <typename T> __device__ void swiglu(const SwiGLUArgs &a) {
+template <typename T, bool WIDE> __device__ void swiglu(const SwiGLUArgs &a) {
 	constexpr int N = Pack<T>::N;
 	const int64_t first = (int64_t(blockIdx.x) * 512 + threadIdx.x) * N;
-	const bool all = aligned(a.gate) && aligned(a.up) && aligned(a.y);
 	Pack<T> g[2], up[2];
 #pragma unroll
 	for (int u = 0; u < 2; u++) {
 		int64_t i = first + u * 256 * N, left = a.n - i;
-		g[u] = load((const T *)a.gate + i, all && left >= N, left);
-		up[u] = load((const T *)a.up + i, all && left >= N, left);
+		if (left <= 0)
+			break;
+		g[u] = load<WIDE>((const T *)a.gate + i, left);
+		up[u] = load<WIDE>((const T *)a.up + i, left);
 	}
 #pragma unroll
 	for (int u = 0; u < 2; u++) {
 		int64_t i = first + u * 256 * N, left = a.n - i;
+		if (left <= 0)
+			break;
 #pragma unroll
 		for (int j = 0; j < N; j++)
 			g[u].set(j, g[u][j] / (1.f + __expf(-g[u][j])) * up[u][j]);
-		store((T *)a.y + i, g[u], all && left >= N, left);
+		store<WIDE>((T *)a.y + i, g[u], left);
 	}
 }
-BOTH_TYPES(swiglu, SwiGLUArgs, 256)
+FORMS(swiglu, SwiGLUArgs, 256)
 
 struct SwiGLUGradArgs {
 	const void *gate, *up, *dy;
@@ -37,12 +40,11 @@ struct SwiGLUGradArgs {
 };
 
 // 5 passes: gate, up, dy, dgate, dup
-template <typename T> __device__ void swiglu_grad(const SwiGLUGradArgs &a) {
+template <typename T, bool WIDE> __device__ void swiglu_grad(const SwiGLUGradArgs &a) {
 	int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * Pack<T>::N, left = a.n - i;
 	if (left <= 0)
 		return;
-	bool wide = left >= Pack<T>::N && aligned(a.gate) && aligned(a.up) && aligned(a.dy) && aligned(a.dgate) && aligned(a.dup);
-	Pack<T> g = load((const T *)a.gate + i, wide, left), u = load((const T *)a.up + i, wide, left), dy = load((const T *)a.dy + i, wide, left);
+	Pack<T> g = load<WIDE>((const T *)a.gate + i, left), u = load<WIDE>((const T *)a.up + i, left), dy = load<WIDE>((const T *)a.dy + i, left);
 	Pack<T> dg, du;
 #pragma unroll
 	for (int j = 0; j < Pack<T>::N; j++) {
@@ -50,7 +52,7 @@ template <typename T> __device__ void swiglu_grad(const SwiGLUGradArgs &a) {
 		dg.set(j, dy[j] * u[j] * (sigmoid + silu * (1.f - sigmoid)));
 		du.set(j, dy[j] * silu);
 	}
-	store((T *)a.dgate + i, dg, wide, left);
-	store((T *)a.dup + i, du, wide, left);
+	store<WIDE>((T *)a.dgate + i, dg, left);
+	store<WIDE>((T *)a.dup + i, du, left);
 }
-BOTH_TYPES(swiglu_grad, SwiGLUGradArgs, 256)
+FORMS(swiglu_grad, SwiGLUGradArgs, 256)

@@ -12,14 +12,14 @@ type swigluArgs struct {
 	n           int64
 }
 
-var swigluNames = both("swiglu")
+var swigluNames = forms("swiglu")
 
 // Launch puts the kernel on the stream.
 func (k *SwiGLU) Launch(s *device.Stream) {
 	t, n := k.Gate.Type, k.Gate.N
 	if n > 0 && fits(s, "swiglu", want{"Up", k.Up, n, t}, want{"Y", k.Y, n, t}) {
 		args := swigluArgs{k.Gate.Ptr, k.Up.Ptr, k.Y.Ptr, int64(n)}
-		device.Launch(s, swigluNames[t], device.Grid{X: ceil(n, 512*pack(t)), Block: 256}, &args)
+		device.Launch(s, swigluNames.of(t, n, k.Gate, k.Up, k.Y), device.Grid{X: ceil(n, 512*pack(t)), Block: 256}, &args)
 	}
 }
 
@@ -31,13 +31,13 @@ type swigluGradArgs struct {
 	n                        int64
 }
 
-var swigluGradNames = both("swiglu_grad")
+var swigluGradNames = forms("swiglu_grad")
 
 // Launch puts the kernel on the stream.
 func (k *SwiGLUGrad) Launch(s *device.Stream) {
 	t, n := k.Gate.Type, k.Gate.N
 	if n > 0 && fits(s, "swiglu_grad", want{"Up", k.Up, n, t}, want{"DY", k.DY, n, t}, want{"DGate", k.DGate, n, t}, want{"DUp", k.DUp, n, t}) {
 		args := swigluGradArgs{k.Gate.Ptr, k.Up.Ptr, k.DY.Ptr, k.DGate.Ptr, k.DUp.Ptr, int64(n)}
-		device.Launch(s, swigluGradNames[t], device.Grid{X: ceil(n, 256*pack(t)), Block: 256}, &args)
+		device.Launch(s, swigluGradNames.of(t, n, k.Gate, k.Up, k.DY, k.DGate, k.DUp), device.Grid{X: ceil(n, 256*pack(t)), Block: 256}, &args)
 	}
 }

@@ -12,7 +12,6 @@ import "C"
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -113,7 +112,7 @@ func (s *Stream) Tune(p Product, a, b, c, bias Buffer) (time.Duration, error) {
 	if plan.took > 0 {
 		return plan.took, nil
 	}
-	events := [2]*Event{}
+	events := [5]*Event{}
 	for i := range events {
 		if events[i], err = s.dev.NewEvent(); err != nil {
 			return 0, err
@@ -121,26 +120,39 @@ func (s *Stream) Tune(p Product, a, b, c, bias Buffer) (time.Duration, error) {
 		defer events[i].Close()
 	}
 	for i := range int(plan.c.count) {
-		var took []time.Duration
-		for range 4 {
-			s.Record(events[0])
-			if err := s.multiply(plan, i, p, a, b, c, bias, 1); err != nil {
-				break // proposed but not able: the next one
-			}
-			s.Record(events[1])
-			t, err := events[1].Since(events[0])
-			if err != nil {
-				return 0, fmt.Errorf("device: tuning %v: %w", p, err)
-			}
-			took = append(took, t)
+		took, err := s.time(events[:], func() error { return s.multiply(plan, i, p, a, b, c, bias, 1) })
+		if err != nil {
+			return 0, fmt.Errorf("device: tuning %v: %w", p, err)
 		}
-		if len(took) == 4 {
-			if t := slices.Min(took[1:]); plan.took == 0 || t < plan.took { // the first loads the kernel
-				plan.took, plan.best = t, i
-			}
+		if took > 0 && (plan.took == 0 || took < plan.took) {
+			plan.took, plan.best = took, i
 		}
 	}
 	return plan.took, s.Sync()
+}
+
+// time runs a product between each two events in a row and returns the shortest time but the first, in which its kernel
+// may have been loaded; 0 for an algorithm that was proposed but is not able. The host runs ahead of the device, so that
+// launching costs nothing.
+func (s *Stream) time(events []*Event, run func() error) (time.Duration, error) {
+	s.Record(events[0])
+	for _, e := range events[1:] {
+		if run() != nil {
+			return 0, nil
+		}
+		s.Record(e)
+	}
+	var shortest time.Duration
+	for i := 2; i < len(events); i++ {
+		took, err := events[i].Since(events[i-1])
+		if err != nil {
+			return 0, err
+		}
+		if shortest == 0 || took < shortest {
+			shortest = took
+		}
+	}
+	return shortest, s.err
 }
 
 // plan finds or makes the plan of a shape, and the stream's workspace.
