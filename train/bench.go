@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -20,41 +21,69 @@ type BenchCase struct {
 	Context   int
 }
 
-// BenchCases are the four that this project is measured by on a CPU: two kinds in two sizes, on a byte vocabulary.
-func BenchCases() []BenchCase {
-	var cases []BenchCase
-	for _, size := range []struct{ layers, width, heads, mlp, batch, context int }{{4, 128, 4, 384, 16, 256}, {6, 256, 8, 688, 8, 512}} {
-		m := model.Default()
-		m.Layers, m.Width, m.MLP, m.Vocab, m.Context = size.layers, size.width, size.mlp, 256, size.context
-		for _, kind := range []attention.Config{{Kind: attention.GQA, Groups: 4}, {Kind: attention.GLA, Groups: 2}} {
-			a := attention.Default()
-			a.Kind, a.Groups, a.Heads, a.HeadDim = kind.Kind, kind.Groups, size.heads, size.width/size.heads
-			cases = append(cases, BenchCase{Model: m, Attention: a, Batch: size.batch, Context: size.context})
+// benchSize is a model and a batch in one line.
+type benchSize struct{ layers, width, heads, headDim, mlp, vocab, batch, context int }
+
+func (s benchSize) with(name string) (c BenchCase, err error) {
+	a := attention.Default()
+	a.Heads, a.HeadDim = s.heads, s.headDim
+	a.Kind, a.Groups, err = attention.Parse(name)
+	m := model.Default()
+	m.Layers, m.Width, m.MLP, m.Vocab, m.Context = s.layers, s.width, s.mlp, s.vocab, s.context
+	return BenchCase{Model: m, Attention: a, Batch: s.batch, Context: s.context}, err
+}
+
+// BenchCases are those that this project is measured by: on a CPU two kinds in two sizes, on a byte vocabulary; on a
+// GPU four kinds at about 180M parameters and two at about 800M, on a vocabulary of 128,256.
+func BenchCases(device string) (cases []BenchCase, err error) {
+	add := func(s benchSize, kinds ...string) {
+		for _, kind := range kinds {
+			c, bad := s.with(kind)
+			cases, err = append(cases, c), errors.Join(err, bad)
 		}
 	}
-	return cases
+	if device == "cpu" {
+		add(benchSize{4, 128, 4, 32, 384, 256, 16, 256}, "gqa-4", "gla-2")
+		add(benchSize{6, 256, 8, 32, 688, 256, 8, 512}, "gqa-4", "gla-2")
+		return cases, err
+	}
+	add(benchSize{12, 768, 12, 64, 2048, 128256, 16, 2048}, "gqa-4", "gta-4", "mla", "gla-2")
+	add(benchSize{24, 1536, 24, 64, 4096, 128256, 8, 2048}, "gqa-4", "gla-2")
+	return cases, err
 }
 
 // A BenchResult is the speed and memory of one case: forward, backward, clipping and AdamW on random tokens.
 type BenchResult struct {
-	Attention       string  `json:"attention"`
-	Layers          int     `json:"layers"`
-	Width           int     `json:"width"`
-	Heads           int     `json:"heads"`
-	MLP             int     `json:"mlp"`
-	Vocab           int     `json:"vocab"`
-	Batch           int     `json:"batch"`
-	Context         int     `json:"context"`
-	Parameters      int     `json:"parameters"`
-	StepMillis      float64 `json:"step_ms"` // median
-	TokensPerSecond float64 `json:"tokens_per_second"`
-	ArenaBytes      int     `json:"arena_bytes"`           // activations, as planned
-	UnplannedBytes  int     `json:"arena_unplanned_bytes"` // and without planning
+	Attention       string             `json:"attention"`
+	Layers          int                `json:"layers"`
+	Width           int                `json:"width"`
+	Heads           int                `json:"heads"`
+	MLP             int                `json:"mlp"`
+	Vocab           int                `json:"vocab"`
+	Batch           int                `json:"batch"`
+	Context         int                `json:"context"`
+	Device          string             `json:"device"`
+	Precision       string             `json:"precision"`
+	Parameters      int64              `json:"parameters"`
+	StepMillis      float64            `json:"step_ms"` // median
+	TokensPerSecond float64            `json:"tokens_per_second"`
+	TFLOPs          float64            `json:"tflop_per_second"`         // by 6N + 6·L·C·T a token
+	CeilingTFLOPs   float64            `json:"product_tflop_per_second"` // of one large product, in the same run
+	CeilingShare    float64            `json:"share_of_product_ceiling"` // TFLOPs / CeilingTFLOPs
+	MemoryBytes     int                `json:"memory_bytes"`             // of the device, taken at the end of the case
+	ArenaBytes      int                `json:"arena_bytes"`              // activations, as planned
+	UnplannedBytes  int                `json:"arena_unplanned_bytes"`    // and without planning
+	KernelMillis    map[string]float64 `json:"kernel_ms"`                // by kind of op, each kernel timed on its own
 }
 
 // Bench times steps optimizer steps of a case, after two to warm up.
 func Bench(ctx context.Context, backend graph.Backend, c BenchCase, steps int) (r BenchResult, err error) {
-	if r, err = c.run(ctx, backend, steps); err != nil {
+	if r, err = c.run(ctx, backend, steps); err == nil {
+		r.CeilingTFLOPs, err = backend.ProductCeiling()
+		r.CeilingTFLOPs /= 1e12
+		r.CeilingShare = r.TFLOPs / r.CeilingTFLOPs
+	}
+	if err != nil {
 		return r, fmt.Errorf("train: bench %s: %w", c.Attention.Name(), err)
 	}
 	return r, nil
@@ -86,15 +115,30 @@ func (c BenchCase) run(ctx context.Context, backend graph.Backend, steps int) (r
 		return r, err
 	}
 	median, arena := times[len(times)/2], tr.Arena()
+	count := m.Count()
+	flops := model.TrainFLOPs(count.Parameters, c.Model.Layers, c.Model.Width, T)
 	r = BenchResult{
-		Attention: c.Attention.Name(), Layers: c.Model.Layers, Width: c.Model.Width, Heads: c.Attention.Heads, MLP: c.Model.MLP,
+		Attention: c.Attention.Name(), Device: backend.Name(), Precision: backend.Activation().String(), Layers: c.Model.Layers, Width: c.Model.Width, Heads: c.Attention.Heads, MLP: c.Model.MLP,
 		Vocab: c.Model.Vocab, Batch: B, Context: T, StepMillis: median.Seconds() * 1e3,
 		TokensPerSecond: float64(B*T) / median.Seconds(), ArenaBytes: arena.Planned, UnplannedBytes: arena.Unplanned,
 	}
-	for _, p := range m.Params() {
-		r.Parameters += p.Size()
+	r.Parameters = count.Parameters
+	r.TFLOPs = flops * r.TokensPerSecond / 1e12
+	if r.MemoryBytes, err = backend.Used(); err != nil {
+		return r, err
 	}
-	return r, nil
+	r.KernelMillis, err = profile(tr)
+	return r, err
+}
+
+// profile is the time of a step's kernels by kind.
+func profile(tr *graph.Trainer) (map[string]float64, error) {
+	times, err := tr.Profile()
+	millis := map[string]float64{}
+	for kind, t := range times {
+		millis[kind] = t.Seconds() * 1e3
+	}
+	return millis, err
 }
 
 // random is a batch of random tokens.

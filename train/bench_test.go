@@ -12,7 +12,7 @@ import (
 
 // BenchmarkStep is `headroom bench train --device cpu` under go test.
 func BenchmarkStep(b *testing.B) {
-	for _, c := range BenchCases() {
+	for _, c := range benchCases(b) {
 		b.Run(fmt.Sprintf("%s/C=%d", c.Attention.Name(), c.Model.Width), func(b *testing.B) {
 			r, err := Bench(b.Context(), graph.NewCPU(), c, b.N)
 			if err != nil {
@@ -24,6 +24,15 @@ func BenchmarkStep(b *testing.B) {
 	}
 }
 
+func benchCases(tb testing.TB) []BenchCase {
+	tb.Helper()
+	cases, err := BenchCases("cpu")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return cases
+}
+
 func TestBench(t *testing.T) {
 	m, a := tinyConfigs()
 	r, err := Bench(t.Context(), graph.NewCPU(), BenchCase{Model: m, Attention: a, Batch: 2, Context: 16}, 3)
@@ -31,7 +40,7 @@ func TestBench(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r.Attention != "gla-2" || r.Layers != 2 || r.Width != 16 || r.Heads != 4 || r.Batch != 2 || r.Context != 16 || r.Parameters == 0 ||
-		r.TokensPerSecond <= 0 || r.ArenaBytes <= 0 || r.UnplannedBytes <= r.ArenaBytes {
+		r.TokensPerSecond <= 0 || r.TFLOPs <= 0 || r.CeilingTFLOPs <= r.TFLOPs || r.MemoryBytes < r.ArenaBytes || r.KernelMillis["attend"] <= 0 || r.ArenaBytes <= 0 || r.UnplannedBytes <= r.ArenaBytes {
 		t.Errorf("got %+v", r)
 	}
 	text, err := json.Marshal(r)
@@ -42,7 +51,7 @@ func TestBench(t *testing.T) {
 
 func TestBenchCases(t *testing.T) {
 	var got []string
-	for _, c := range BenchCases() {
+	for _, c := range benchCases(t) {
 		if c.Model.Vocab != 256 || c.Attention.HeadDim*c.Attention.Heads != c.Model.Width {
 			t.Errorf("%+v", c)
 		}
@@ -61,7 +70,7 @@ func TestBenchRefuses(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Bench(ctx, graph.NewCPU(), BenchCases()[0], 5); err == nil || !strings.HasSuffix(err.Error(), "context canceled") {
+	if _, err := Bench(ctx, graph.NewCPU(), benchCases(t)[0], 5); err == nil || !strings.HasSuffix(err.Error(), "context canceled") {
 		t.Errorf("after the end: %v", err)
 	}
 	a.Groups = 3

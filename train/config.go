@@ -34,6 +34,7 @@ type Config struct {
 	LogEvery  int    `mapstructure:"log_every" yaml:"log_every"`   // steps between lines of the plain log
 	Seed      uint64 `mapstructure:"seed" yaml:"seed"`             // of the initial weights and the order of the data
 	Precision string `mapstructure:"precision" yaml:"precision"`   // fp32 or bf16
+	Recompute bool   `mapstructure:"recompute" yaml:"recompute"`   // run blocks again in the backward pass: less memory, a third more arithmetic
 	Device    string `mapstructure:"device" yaml:"device"`         // cpu or cuda
 }
 

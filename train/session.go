@@ -43,8 +43,12 @@ func (r Run) open() (*session, error) {
 func (s *session) start() (err error) {
 	B, T, accumulate := s.Config.Batch, s.Config.Context, s.Config.Accumulate
 	s.trainer, err = graph.NewTrainer(s.Store, B, T, accumulate, func(b *graph.Builder) *graph.Node {
+		b.Recompute = s.Config.Recompute
 		return s.Model.Loss(b, b.Tokens("tokens"), b.Tokens("targets"), s.Config.ZLoss)
 	})
+	if noRoom := (*graph.MemoryError)(nil); errors.As(err, &noRoom) {
+		return fmt.Errorf("train: %w; train.recompute, a smaller train.batch with more train.accumulate, or a smaller train.context need less", err)
+	}
 	if err != nil {
 		return err
 	}

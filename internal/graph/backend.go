@@ -90,5 +90,20 @@ type Backend interface {
 	Compile(in *Instr) (Kernel, error)
 	Capture(ks []Kernel) (Kernel, error) // one kernel that runs all of them in order
 	Optimizer(b OptimizerBufs) (Optimizer, error)
+	Sync() error                      // waits until everything so far is done
+	Used() (int, error)               // bytes of the device's memory that this process has taken
+	ProductCeiling() (float64, error) // operations a second of one large product, measured now
 	Close() error
 }
+
+// A MemoryError says that a device has no room for the activations of a step.
+type MemoryError struct {
+	Need int // bytes
+	Err  error
+}
+
+func (e *MemoryError) Error() string {
+	return fmt.Sprintf("graph: the activations of a step need %.2f GiB: %v", float64(e.Need)/(1<<30), e.Err)
+}
+
+func (e *MemoryError) Unwrap() error { return e.Err }

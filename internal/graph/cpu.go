@@ -3,28 +3,61 @@ package graph
 import (
 	"fmt"
 	"math"
+	"time"
 	"unsafe"
 
 	"headroom/kernels/ref"
 )
 
 // CPU is the backend that runs on the cores of this machine, in float32.
-type CPU struct{}
+type CPU struct{ used int }
 
 // NewCPU returns the CPU backend.
 func NewCPU() *CPU { return &CPU{} }
 
 func (*CPU) Name() string      { return "cpu" }
 func (*CPU) Activation() DType { return F32 }
-func (*CPU) Free(Memory)       {}
+func (c *CPU) Free(m Memory)   { c.used -= m.Bytes() }
+func (*CPU) Sync() error       { return nil }
 func (*CPU) Close() error      { return nil }
+
+func (c *CPU) Used() (int, error) { return c.used, nil }
+
+func (*CPU) ProductCeiling() (float64, error) {
+	const n = 1024
+	x := make([]float32, 3*n*n)
+	for i := range x {
+		x[i] = float32(i%251)/251 - 0.5
+	}
+	product := ref.Gemm{M: n, N: n, K: n, A: x[:n*n], B: x[n*n : 2*n*n], C: x[2*n*n:], Lda: n, Ldb: n, Ldc: n, Batch: 1}
+	return fastest(2*n*n*n, 5, func() error {
+		product.Run()
+		return nil
+	})
+}
+
+// fastest is the operations a second of the best of so many runs after one.
+func fastest(operations float64, runs int, run func() error) (float64, error) {
+	best := 0.0
+	for i := range runs + 1 {
+		began := time.Now()
+		if err := run(); err != nil {
+			return 0, err
+		}
+		if rate := operations / time.Since(began).Seconds(); i > 0 {
+			best = max(best, rate)
+		}
+	}
+	return best, nil
+}
 
 // hostMemory is 64-byte aligned memory of this process.
 type hostMemory struct{ b []byte }
 
 func (m *hostMemory) Bytes() int { return len(m.b) }
 
-func (*CPU) Alloc(bytes int) (Memory, error) {
+func (c *CPU) Alloc(bytes int) (Memory, error) {
+	c.used += bytes
 	const line = 64
 	m := make([]byte, bytes+line)
 	skip := -int(uintptr(unsafe.Pointer(&m[0]))) & (line - 1)

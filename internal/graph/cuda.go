@@ -18,6 +18,7 @@ type CUDA struct {
 	activation DType
 	graphs     []*device.Graph
 	tables     map[ropeKey]device.Buffer
+	free       int // bytes of the device at the start
 }
 
 // NewCUDA opens a GPU as a backend that stores activations in the given type.
@@ -26,11 +27,14 @@ func NewCUDA(ordinal int, activation DType) (Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	stream, err := dev.NewStream()
+	c := &CUDA{dev: dev, activation: activation, tables: map[ropeKey]device.Buffer{}}
+	if c.stream, err = dev.NewStream(); err == nil {
+		c.free, err = dev.FreeMemory()
+	}
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}
-	return &CUDA{dev: dev, stream: stream, activation: activation, tables: map[ropeKey]device.Buffer{}}, nil
+	return c, nil
 }
 
 func (c *CUDA) Name() string      { return c.dev.Name }
@@ -128,6 +132,38 @@ func (c *CUDA) Capture(ks []Kernel) (Kernel, error) {
 		g.Launch(c.stream)
 		return c.stream.Err()
 	}, nil
+}
+
+func (c *CUDA) Sync() error { return c.stream.Sync() }
+
+func (c *CUDA) Used() (int, error) {
+	free, err := c.dev.FreeMemory()
+	return c.free - free, err
+}
+
+func (c *CUDA) ProductCeiling() (float64, error) {
+	const n = 8192
+	t := deviceTypes[c.activation]
+	var x [3]device.Buffer
+	for i := range x {
+		var err error
+		if x[i], err = c.dev.Alloc(t, n*n); err != nil {
+			return 0, err
+		}
+		defer c.dev.Free(x[i])
+		(&kernels.Noise{X: x[i], Seed: uint64(i), Scale: 1}).Launch(c.stream)
+	}
+	product := kernels.Gemm{M: n, N: n, K: n, A: x[0], B: x[1], C: x[2], Lda: n, Ldb: n, Ldc: n, Batch: 1}
+	if _, err := product.Tune(c.stream); err != nil {
+		return 0, err
+	}
+	const batch = 10
+	return fastest(batch*2*float64(n)*n*n, 3, func() error {
+		for range batch {
+			product.Launch(c.stream)
+		}
+		return c.stream.Sync()
+	})
 }
 
 func (c *CUDA) Close() error {

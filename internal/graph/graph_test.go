@@ -411,7 +411,7 @@ func TestRecompute(t *testing.T) {
 
 // TestCollision: parameters whose nodes share a 32-bit hash would be one node to gorgonia; Build takes other hashes.
 func TestCollision(t *testing.T) {
-	a, b := collidingNames(t)
+	const a, b = "p1139599", "p1322382" // found by search: inputs of these names and one shape share their hash
 	build := func(b1 *Builder) (*Node, *Node, error) {
 		x := b1.Param(Param{Name: a, Shape: []int{2, 3}})
 		y := b1.Param(Param{Name: b, Shape: []int{2, 3}})
@@ -431,21 +431,4 @@ func TestCollision(t *testing.T) {
 	if x == y || bb.salt == 0 {
 		t.Error("the nodes were merged")
 	}
-}
-
-// collidingNames searches for two parameter names whose nodes have one hash.
-func collidingNames(t *testing.T) (string, string) {
-	t.Helper()
-	seen := map[uint32]string{}
-	for i := range 1 << 22 {
-		name := fmt.Sprintf("p%07d", i)
-		n := NewBuilder(1, 1).Param(Param{Name: name, Shape: []int{2, 3}})
-		h := n.Hashcode()
-		if other, ok := seen[h]; ok {
-			return other, name
-		}
-		seen[h] = name
-	}
-	t.Fatal("no collision found")
-	return "", ""
 }

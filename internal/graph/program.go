@@ -49,7 +49,7 @@ func (e *executable) settle(p *planner) error {
 	e.arena = p.layout()
 	mem, err := e.alloc(e.arena.Planned)
 	if err != nil {
-		return fmt.Errorf("graph: arena of %d MiB: %w", e.arena.Planned>>20, err)
+		return &MemoryError{e.arena.Planned, err}
 	}
 	e.instrs = p.bind(mem)
 	return nil

@@ -2,10 +2,13 @@ package graph
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"sync"
 )
 
 // A Store holds the values of a model's parameters on a device, and while training their gradients and AdamW's two
@@ -93,24 +96,47 @@ func (s *Store) view(b Buf, name string) (Buf, error) {
 }
 
 // Init draws every parameter from its own stream of seed, so that a parameter's start does not depend on which others
-// there are.
+// there are, nor on how many cores draw.
 func (s *Store) Init(seed uint64) error {
+	queue, errs := make(chan Param, len(s.params)), make(chan error)
 	for _, p := range s.params {
-		h := fnv.New64a()
-		h.Write([]byte(p.Name))
-		r := rand.New(rand.NewPCG(seed, h.Sum64()))
-		x := make([]float32, p.Size())
-		for i := range x {
-			x[i] = float32(p.Init.Mean)
-			if p.Init.Std != 0 {
-				x[i] += float32(p.Init.Std * r.NormFloat64())
+		queue <- p
+	}
+	close(queue)
+	var device sync.Mutex
+	workers := runtime.GOMAXPROCS(0)
+	for range workers {
+		go func() {
+			var err error
+			for p := range queue {
+				x := p.draw(seed)
+				device.Lock()
+				err = errors.Join(err, s.Set(p.Name, x))
+				device.Unlock()
 			}
-		}
-		if err := s.Set(p.Name, x); err != nil {
-			return err
+			errs <- err
+		}()
+	}
+	var err error
+	for range workers {
+		err = errors.Join(err, <-errs)
+	}
+	return err
+}
+
+// draw gives a parameter its values of a seed.
+func (p Param) draw(seed uint64) []float32 {
+	h := fnv.New64a()
+	h.Write([]byte(p.Name))
+	r := rand.New(rand.NewPCG(seed, h.Sum64()))
+	x := make([]float32, p.Size())
+	for i := range x {
+		x[i] = float32(p.Init.Mean)
+		if p.Init.Std != 0 {
+			x[i] += float32(p.Init.Std * r.NormFloat64())
 		}
 	}
-	return nil
+	return x
 }
 
 // Value copies a parameter's values out.

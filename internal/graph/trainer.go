@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"gorgonia.org/gorgonia"
 )
@@ -211,6 +212,42 @@ func (t *Trainer) Gradients(batches []Batch) error {
 func (t *Trainer) Loss() (float64, error) {
 	err := t.store.Backend.Download(t.read, t.loss)
 	return float64(t.read[0]) / float64(t.accum), err
+}
+
+// Profile times every kernel of a step on its own, each several times in a row, and sums the times by kind of op. Their
+// sum is larger than a step where kernels would have overlapped or been launched as one graph. It changes gradients, not
+// weights.
+func (t *Trainer) Profile() (map[string]time.Duration, error) {
+	backend := t.store.Backend
+	instrs := t.instrs
+	if _, ok := backend.(fuser); ok {
+		instrs = fuse(instrs)
+	}
+	times := map[string]time.Duration{}
+	for _, in := range instrs {
+		k, err := backend.Compile(in)
+		if err != nil {
+			return nil, err
+		}
+		const runs = 3
+		var began time.Time
+		for i := range runs + 1 {
+			if i == 1 { // the first is a warm-up
+				if err := backend.Sync(); err != nil {
+					return nil, err
+				}
+				began = time.Now()
+			}
+			if err := k(); err != nil {
+				return nil, err
+			}
+		}
+		if err := backend.Sync(); err != nil {
+			return nil, err
+		}
+		times[in.Attr.Kind()] += time.Since(began) / runs
+	}
+	return times, nil
 }
 
 // Close frees the trainer's memory, not the store's.

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -20,8 +19,12 @@ func Backend(device, precision string) (graph.Backend, error) {
 		return graph.NewCPU(), nil
 	case device == "cpu":
 		return nil, fmt.Errorf("lab: train.precision on the cpu must be fp32, not %s", precision)
+	case device == "cuda" && precision == "fp32":
+		return graph.NewCUDA(0, graph.F32)
+	case device == "cuda" && precision == "bf16":
+		return graph.NewCUDA(0, graph.BF16)
 	case device == "cuda":
-		return nil, errors.New("lab: train.device cuda: this binary trains on the cpu only")
+		return nil, fmt.Errorf("lab: train.precision must be fp32 or bf16, not %s", precision)
 	}
 	return nil, fmt.Errorf("lab: train.device must be cpu or cuda, not %s", device)
 }
