@@ -91,13 +91,15 @@ template <int SLICES> __device__ __forceinline__ void produce(const Decode &p, c
 	copyWait<0>();
 }
 
-// loadQueries brings rows r0.. of kv head g, in tiles of 64 rows, into slices like the cache's; threads 0 to 255 call it.
+// loadQueries brings rows r0.. of kv head g, in tiles of 64 rows, into slices like the cache's: a row a warp, by the eight
+// computing warps.
 template <int SLICES> __device__ __forceinline__ void loadQueries(const Decode &p, int b, int g, int r0, int rows, int tiles, uint32_t q) {
-	const int vectors = SLICES * 8 + p.R / 8;
-	for (int i = threadIdx.x; i < tiles * 64 * vectors; i += kConsumers) {
-		const int r = i / vectors, c = i - r * vectors;
-		const bf16 *src = p.q + rowOffset(p, b, g, min(r0 + r, r0 + rows - 1)) * (SLICES * 64 + p.R) + c * 8;
-		copyAsync16(q + (r >> 6) * (SLICES + 1) * kSlice + (c >> 3) * kSlice + (r & 63) * 128 + (((c & 7) ^ (r & 7)) << 4), src, r < rows);
+	const int lane = threadIdx.x & 31, vectors = SLICES * 8 + p.R / 8;
+#pragma unroll 4
+	for (int r = threadIdx.x >> 5; r < tiles * 64; r += kConsumers / 32) {
+		const bf16 *src = p.q + rowOffset(p, b, g, r0 + min(r, rows - 1)) * (SLICES * 64 + p.R);
+		const uint32_t dst = q + (r >> 6) * (SLICES + 1) * kSlice + (r & 63) * 128;
+		for (int c = lane; c < vectors; c += 32) copyAsync16(dst + (c >> 3) * kSlice + (((c & 7) ^ (r & 7)) << 4), src + c * 8, r < rows);
 	}
 	asm volatile("cp.async.wait_all;" ::: "memory");
 	proxyFence();

@@ -40,26 +40,30 @@ __device__ __forceinline__ void waitBarrier(uint32_t bar, uint32_t parity) {
 #endif
 }
 
-// Lanes spreads rows of `vectors` 16-byte vectors over the four copying warps: a row a warp, or 2, 4 or 8 short ones at once.
+// Lanes spreads rows of `vectors` 16-byte vectors over the four copying warps: 8 lanes a row, 128 bytes at a time, four rows
+// a warp. Addresses are computed once a row, the steps along it are constants of the instruction.
 struct Lanes {
-	int each, row, col, vectors;
-	__device__ __forceinline__ Lanes(int vectors) : vectors(vectors) {
-		const int lane = threadIdx.x & 31;
-		each = vectors > 16 ? 1 : vectors > 8 ? 2 : vectors > 4 ? 4 : 8;
-		row = lane / (32 / each);
-		col = lane % (32 / each);
+	int row, col, steps, rest; // steps: whole 128 bytes; rest: this lane has one vector more
+	__device__ __forceinline__ Lanes(int vectors) {
+		row = (threadIdx.x >> 3) & 15;
+		col = threadIdx.x & 7;
+		steps = vectors / 8;
+		rest = vectors % 8 > col;
 	}
-	// copy brings the first `rows` of 32 rows, whose slots the lanes hold; if TWICE, also what lies `delta` elements on
-	template <bool TWICE> __device__ __forceinline__ void copy(uint32_t dst, int stride, const bf16 *src, long slotStride, long slot, int rows, int dst2 = 0, long delta = 0) const {
-#pragma unroll 4
-		for (int j = (threadIdx.x >> 5 & 3) * each; j < min(rows, 32); j += 4 * each) {
-			const int r = j + row;
-			const bf16 *from = src + __shfl_sync(~0u, slot, r) * slotStride;
-			for (int c = col; c < vectors; c += 32) {
-				copyAsync16(dst + r * stride + c * 16, from + c * 8, true);
-				if (TWICE) copyAsync16(dst + dst2 + r * stride + c * 16, from + delta + c * 8, true);
-			}
+	__device__ __forceinline__ void row128(uint32_t dst, const bf16 *from) const {
+		int s = 0;
+		for (; s + 4 <= steps; s += 4, dst += 512, from += 256) {
+			copyAsync16(dst, from, true);
+			copyAsync16(dst + 128, from + 64, true);
+			copyAsync16(dst + 256, from + 128, true);
+			copyAsync16(dst + 384, from + 192, true);
 		}
+		for (; s + 2 <= steps; s += 2, dst += 256, from += 128) {
+			copyAsync16(dst, from, true);
+			copyAsync16(dst + 128, from + 64, true);
+		}
+		for (; s < steps; s++, dst += 128, from += 64) copyAsync16(dst, from, true);
+		if (rest) copyAsync16(dst, from, true);
 	}
 };
 
@@ -104,38 +108,40 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 	Tiles now;
 	now.start(p, walk);
 
-	if (warp >= warps) { // copies; each lane looks up some tokens' pages, a tile ahead, and hands them round
+	if (warp >= warps) { // copies; the 8 lanes of a row look up its page a tile ahead
 #ifdef HOPPER
 		asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
 #endif
-		constexpr int MOST = kMostTokens / 32; // tokens a lane
-		auto slotsOf = [&](long (&slot)[MOST]) {
-#pragma unroll
-			for (int i = 0; i < MOST; i++) {
-				const int t = lane + 32 * i, token = min(now.at + t, now.x.to - 1); // past the end the last token again, masked later
-				if (now.live && t < TT && token >= now.x.from) slot[i] = (long)p.pages[(long)now.x.b * p.maxPages + (token >> p.pageShift)] << p.pageShift | (token & ((1 << p.pageShift) - 1));
-			}
+		constexpr int MOST = kMostTokens / 16; // rows of 8 lanes: row 16·i + lanes.row
+		const Lanes keys(HC * DV / 8), ropes(R / 8);
+		auto slotOf = [&](int i) -> int { // page of a row's token; past the end that of the last token, masked later
+			const int token = min(now.at + keys.row + 16 * i, now.x.to - 1);
+			return now.live && 16 * i < TT && token >= now.x.from ? p.pages[(long)now.x.b * p.maxPages + (token >> p.pageShift)] : 0;
 		};
-		const Lanes keys(HC * DV / 8), ropes(max(R / 8, 1));
-		long slot[MOST];
-		int stage = 0, phase = 1;
-		slotsOf(slot);
+		int page[MOST], stage = 0, phase = 1;
+#pragma unroll
+		for (int i = 0; i < MOST; i++) page[i] = slotOf(i);
 		while (now.live) {
+			const int at = now.at + keys.row, end = now.x.to - 1, mask = (1 << p.pageShift) - 1;
 			const bool some = now.x.to > now.x.from; // an empty request has no token at all
+			now.step(p, TT);
 			waitBarrier(empty + 8 * stage, phase);
-			const uint32_t dst = stage0 + stage * stageBytes;
+			const uint32_t dst = stage0 + stage * stageBytes + keys.col * 16;
 #pragma unroll
 			for (int i = 0; i < MOST; i++) {
-				if (32 * i >= TT || !some) break;
-				if constexpr (KIND == KV) keys.copy<true>(dst + 32 * i * kStride, kStride, p.k + g0 * DV, (long)p.G * DV, slot[i], TT - 32 * i, TT * kStride, p.v - p.k);
-				else {
-					keys.copy<false>(dst + 32 * i * kStride, kStride, p.k + g0 * DV, (long)p.G * DV, slot[i], TT - 32 * i);
-					ropes.copy<false>(dst + ropeAt + 32 * i * rStride, rStride, p.kRope, R, slot[i], TT - 32 * i);
-				}
+				if (16 * i >= TT || !some) break;
+				const int r = keys.row + 16 * i;
+				const long slot = (long)page[i] << p.pageShift | (min(at + 16 * i, end) & mask);
+				page[i] = slotOf(i); // of the next tile, while this one's copies are under way
+				const long from = (slot * p.G + g0) * DV + keys.col * 8;
+				keys.row128(dst + r * kStride, p.k + from);
+				if constexpr (KIND == KV) keys.row128(dst + (TT + r) * kStride, p.v + from);
+				else ropes.row128(dst + ropeAt + r * rStride, p.kRope + slot * R + keys.col * 8);
 			}
+			if (!some)
+#pragma unroll
+				for (int i = 0; i < MOST; i++) page[i] = slotOf(i);
 			asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(full + 8 * stage) : "memory");
-			now.step(p, TT);
-			slotsOf(slot);
 			if (++stage == S) stage = 0, phase ^= 1;
 		}
 		copyWait<0>();

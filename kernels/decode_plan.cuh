@@ -102,10 +102,25 @@ struct Walk {
 // findWalk runs in one warp and leaves the walk of this block's part in shared memory.
 __device__ __forceinline__ void findWalk(const Decode &p, int part, Walk *w) {
 	const int lane = threadIdx.x & 31;
-	int total = 0;
-	for (int b = lane; b < p.B; b += 32) total += requestUnits(p, requestLength(p, b)) + kRequestCost;
-	for (int d = 16; d; d >>= 1) total += __shfl_xor_sync(~0u, total, d);
-	const int parts = max(1, min(p.parts, p.chunk ? total : total / kLeastBlocks));
+	int total = 0, least = 1 << 30, most = 0;
+	for (int b = lane; b < p.B; b += 32) {
+		const int units = requestUnits(p, requestLength(p, b)) + kRequestCost;
+		total += units;
+		least = min(least, units);
+		most = max(most, units);
+	}
+	for (int d = 16; d; d >>= 1) {
+		total += __shfl_xor_sync(~0u, total, d);
+		least = min(least, __shfl_xor_sync(~0u, least, d));
+		most = max(most, __shfl_xor_sync(~0u, most, d));
+	}
+	int parts = max(1, min(p.parts, p.chunk ? total : total / kLeastBlocks));
+	if (least == most) // a uniform batch: rather a few parts less than requests cut
+		for (int n = parts; n > parts - parts / 16; n--)
+			if (p.B % n == 0) {
+				parts = n;
+				break;
+			}
 	const int at = (int)((long)total * part / parts), end = (int)((long)total * (part + 1) / parts);
 	if (lane == 0) *w = Walk{part, parts, total, at, part < parts ? end : at, p.B, 0};
 	__syncwarp();
@@ -147,9 +162,9 @@ __device__ __forceinline__ void blockSync(int barrier, int threads) {
 }
 
 // mergeSlice merges the pieces of vectors lo..hi (4 columns of a row of a head) of a request. STRANDS lanes share a vector's
-// pieces; each thread has 4 vectors under way, since what it waits for is memory.
+// pieces; each thread has several vectors under way, since what it waits for is memory.
 template <int DV, int STRANDS> __device__ void mergeSlice(const Decode &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads) {
-	constexpr int U = 4, LANES = 32 / STRANDS;
+	constexpr int U = STRANDS == 1 ? 8 : 4, LANES = 32 / STRANDS;
 	const int lane = threadIdx.x & 31, strand = lane / LANES, step = threads / STRANDS, all = p.T * (p.H / p.G);
 	const long pieceRows = (long)p.G * all;
 	for (int base = lo; base < hi; base += step * U) {
@@ -164,6 +179,7 @@ template <int DV, int STRANDS> __device__ void mergeSlice(const Decode &p, const
 			row[u] = (long)(g0 + i / rows) * all + r0 + i % rows;
 			most[u] = -CUDART_INF_F, sum[u] = 0.f, o[u] = {0.f, 0.f, 0.f, 0.f};
 		}
+#pragma unroll 4
 		for (int s = strand; s < x.pieces; s += STRANDS)
 #pragma unroll
 			for (int u = 0; u < U; u++) most[u] = fmaxf(most[u], __ldcg(p.partialLSE + x.partialOf(s) * pieceRows + row[u]));
@@ -173,7 +189,7 @@ template <int DV, int STRANDS> __device__ void mergeSlice(const Decode &p, const
 			for (int d = LANES; d < 32; d <<= 1) most[u] = fmaxf(most[u], __shfl_xor_sync(~0u, most[u], d));
 			if (most[u] == -CUDART_INF_F) most[u] = 0.f;
 		}
-#pragma unroll 2
+#pragma unroll 4
 		for (int s = strand; s < x.pieces; s += STRANDS)
 #pragma unroll
 			for (int u = 0; u < U; u++) {
@@ -221,7 +237,7 @@ template <int DV> __device__ void combine(const Decode &p, Walk walk, int tile, 
 		const int vectors = heads * rows * (DV / 4), sharers = x.lastPart - x.firstPart + 1, me = walk.part - x.firstPart;
 		const int lo = (int)((long)vectors * me / sharers), hi = (int)((long)vectors * (me + 1) / sharers);
 		if (x.pieces <= 4) mergeSlice<DV, 1>(p, x, g0, r0, rows, lo, hi, threads);
-		else mergeSlice<DV, 4>(p, x, g0, r0, rows, lo, hi, threads);
+		else mergeSlice<DV, 8>(p, x, g0, r0, rows, lo, hi, threads);
 		blockSync(barrier, threads);
 		if (threadIdx.x == 0 && atomicAdd(counter, 1) == x.pieces + sharers - 1) atomicExch(counter, 0); // ready for the next launch
 	}
