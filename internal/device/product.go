@@ -119,14 +119,23 @@ func (s *Stream) Tune(p Product, a, b, c, bias Buffer) (time.Duration, error) {
 		}
 		defer events[i].Close()
 	}
+	timed := func(i int) (time.Duration, error) {
+		return s.time(events[:], func() error { return s.multiply(plan, i, p, a, b, c, bias, 1) })
+	}
 	for i := range int(plan.c.count) {
-		took, err := s.time(events[:], func() error { return s.multiply(plan, i, p, a, b, c, bias, 1) })
+		took, err := timed(i)
 		if err != nil {
 			return 0, fmt.Errorf("device: tuning %v: %w", p, err)
 		}
 		if took > 0 && (plan.took == 0 || took < plan.took) {
 			plan.took, plan.best = took, i
 		}
+	}
+	// The clock falls as the GPU warms up: the winner meets the first proposal once more, under equal terms.
+	if again, err := timed(plan.best); err != nil {
+		return 0, fmt.Errorf("device: tuning %v: %w", p, err)
+	} else if first, err := timed(0); err == nil && first > 0 && first <= again {
+		plan.took, plan.best = first, 0
 	}
 	return plan.took, s.Sync()
 }
