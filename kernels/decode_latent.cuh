@@ -71,6 +71,7 @@ template <int SLICES> __device__ __forceinline__ void produce(const Decode &p, c
 	int page = pageOf();
 	for (int stage = 0, phase = 1; next.live;) {
 		const int at = next.at, to = next.x.to, pages = page;
+		if (lane == 0) prefetchPages(p, next.x.b, at + 8 * kBlockTokens);
 		next.step(p);
 		page = pageOf(); // of the next block, while this one's copies are under way
 		barrierWait(empty + stage * 8, phase);
@@ -95,10 +96,11 @@ template <int SLICES> __device__ __forceinline__ void produce(const Decode &p, c
 // computing warps.
 template <int SLICES> __device__ __forceinline__ void loadQueries(const Decode &p, int b, int g, int r0, int rows, int tiles, uint32_t q) {
 	const int lane = threadIdx.x & 31, vectors = SLICES * 8 + p.R / 8;
-#pragma unroll 4
+#pragma unroll 1
 	for (int r = threadIdx.x >> 5; r < tiles * 64; r += kConsumers / 32) {
 		const bf16 *src = p.q + rowOffset(p, b, g, r0 + min(r, rows - 1)) * (SLICES * 64 + p.R);
 		const uint32_t dst = q + (r >> 6) * (SLICES + 1) * kSlice + (r & 63) * 128;
+#pragma unroll 2
 		for (int c = lane; c < vectors; c += 32) copyAsync16(dst + (c >> 3) * kSlice + (((c & 7) ^ (r & 7)) << 4), src + c * 8, r < rows);
 	}
 	asm volatile("cp.async.wait_all;" ::: "memory");
@@ -117,6 +119,7 @@ template <int SLICES> __device__ __forceinline__ void scores(float (&s)[32], uin
 // clearRope zeroes the columns past R of the rope slices of `tiles` tiles, once: no copy touches them.
 template <int SLICES> __device__ __forceinline__ void clearRope(const Decode &p, char *tile, int tiles) {
 	const int vectors = 8 - p.R / 8;
+#pragma unroll 1
 	for (int i = threadIdx.x; i < tiles * 64 * vectors; i += kDecodeThreads) {
 		const int row = i / vectors, c = p.R / 8 + i % vectors;
 		*(uint4 *)(tile + (row >> 6) * (SLICES + 1) * kSlice + SLICES * kSlice + (row & 63) * 128 + ((c ^ (row & 7)) << 4)) = uint4{0, 0, 0, 0};

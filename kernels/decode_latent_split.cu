@@ -23,6 +23,7 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 	const int tid = threadIdx.x, wg = tid >> 7, lane = tid & 31;
 	if (tid < 32) findWalk(p, part, shared);
 	if (tid == 0) {
+#pragma unroll 1
 		for (int s = 0; s < p.stages; s++) {
 			barrierInit(full + s * 8, 128);
 			barrierInit(empty + s * 8, PAIR ? 8 : 4);

@@ -99,6 +99,7 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 
 	if (warp == 0) findWalk(p, part, shared);
 	if (tid == 0)
+#pragma unroll 1
 		for (int s = 0; s < S; s++) {
 			initBarrier(full + 8 * s, 128);
 			initBarrier(empty + 8 * s, warps);
@@ -124,6 +125,7 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 		while (now.live) {
 			const int at = now.at + keys.row, end = now.x.to - 1, mask = (1 << p.pageShift) - 1;
 			const bool some = now.x.to > now.x.from; // an empty request has no token at all
+			if (lane == 0) prefetchPages(p, now.x.b, now.at + 8 * TT);
 			now.step(p, TT);
 			waitBarrier(empty + 8 * stage, phase);
 			const uint32_t dst = stage0 + stage * stageBytes + keys.col * 16;
@@ -164,6 +166,7 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 		const Span &x = now.x;
 		if (fresh) {
 			fresh = false;
+#pragma unroll 2
 			for (int i = tid; i < HC * rowsPad * (P + R) / 8; i += threads) { // 16 bytes each
 				const int vectors = (P + R) / 8, row = i / vectors, c = (i - row * vectors) * 8, h = row / rowsPad, r = row - h * rowsPad;
 				uint4 v = {0, 0, 0, 0};
@@ -308,9 +311,11 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 			for (int c = 0; c < 2; c++) {
 				const float *at = maxima + (wh * rowsPad + wr * NT * 8) + n * 8 + (lane & 3) * 2 + c;
 				float m = -CUDART_INF_F;
+#pragma unroll 1
 				for (int w = 0; w < WT; w++) m = fmaxf(m, at[w * HC * rowsPad]);
 				weight[n][c] = most[n][c] == -CUDART_INF_F ? 0.f : fastExp2((most[n][c] - m) * p.scale);
 			}
+#pragma unroll 1
 		for (int w = 0; w < WT; w++) {
 			if (wt == w) {
 				float *dst = merge + (wh * rowsPad + wr * NT * 8) * MSTRIDE;
@@ -327,11 +332,14 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 			}
 			blockSync(CONSUMERS, threads);
 		}
+#pragma unroll 1
 		for (int i = tid; i < HC * rows * (DV / 4); i += threads) {
 			const int row = i / (DV / 4), col = i % (DV / 4) * 4, h = row / rows, r = row - h * rows;
 			const float *at = maxima + h * rowsPad + r;
 			float m = -CUDART_INF_F, l = 0.f;
+#pragma unroll 1
 			for (int w = 0; w < WT; w++) m = fmaxf(m, at[w * HC * rowsPad]);
+#pragma unroll 1
 			for (int w = 0; w < WT; w++) {
 				const float mw = at[w * HC * rowsPad];
 				if (mw != -CUDART_INF_F) l += at[w * HC * rowsPad + (sums - maxima)] * fastExp2((mw - m) * p.scale);

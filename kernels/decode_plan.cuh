@@ -25,11 +25,12 @@ struct Decode {
 	int heads;          // kv heads of one tile (decode_mma)
 	int warpRows;       // warps that share tokens and split rows (decode_mma)
 	int stages;         // of the copy pipeline (decode_mma)
-	int chunk;          // 0, or the fixed number of tokens of a piece, for results that do not depend on the batch
+	int unitShift;      // requests are cut at multiples of 2^unitShift tokens: 64, or the length of fixed pieces
+	int fixed;          // 1: every 2^unitShift tokens are a piece, so that results do not depend on the batch
 	float scale;        // of the scores, times log2(e)
 };
 
-constexpr int kBlockTokens = 64; // requests are cut at multiples of it
+constexpr int kBlockTokens = 64;
 constexpr int kRequestCost = 1;  // of starting a request, in blocks
 constexpr int kLeastBlocks = 2;  // a part has at least so many
 
@@ -37,10 +38,8 @@ __device__ __forceinline__ int requestLength(const Decode &p, int b) {
 	const int most = p.maxPages << p.pageShift;
 	return max(0, min(p.lengths[b], most));
 }
-__device__ __forceinline__ int unitTokens(const Decode &p) { return p.chunk ? p.chunk : kBlockTokens; }
 __device__ __forceinline__ int requestUnits(const Decode &p, int length) {
-	const int u = unitTokens(p);
-	return max(1, (length + u - 1) / u); // an empty request still writes its zeros
+	return max(1, (length + (1 << p.unitShift) - 1) >> p.unitShift); // an empty request still writes its zeros
 }
 
 // A Span is a run of tokens of one request that one block works on: the whole request (pieces == 1) or a piece of it.
@@ -54,6 +53,7 @@ struct Span {
 	}
 };
 
+// Unit numbers times parts stay below 2^32: 30 million blocks.
 // A Walk goes through the spans of one part. Units are blocks, or chunks when pieces are fixed; every request costs
 // kRequestCost units more, ahead of its own.
 struct Walk {
@@ -61,7 +61,7 @@ struct Walk {
 	int at, end;            // the part's units
 	int b, start;           // the request at hand and its first unit
 
-	__device__ __forceinline__ int partOf(int unit) const { return (int)(((long)(unit + 1) * parts - 1) / total); }
+	__device__ __forceinline__ int partOf(int unit) const { return ((unit + 1u) * parts - 1u) / total; }
 
 	__device__ __forceinline__ bool next(const Decode &p, Span &x) {
 		while (b < p.B && at < end) {
@@ -78,7 +78,7 @@ struct Walk {
 			x.length = length;
 			x.firstPart = partOf(first);
 			x.lastPart = partOf(first + n - 1);
-			if (p.chunk) {
+			if (p.fixed) {
 				hi = lo + 1;
 				x.pieces = n;
 				x.firstPiece = start - b * kRequestCost;
@@ -90,8 +90,8 @@ struct Walk {
 				x.pieceStep = 2;
 				x.piece = part == x.firstPart ? x.firstPiece : 2 * part;
 			}
-			x.from = lo * unitTokens(p);
-			x.to = min(hi * unitTokens(p), length);
+			x.from = lo << p.unitShift;
+			x.to = min(hi << p.unitShift, length);
 			at = first + hi;
 			return true;
 		}
@@ -103,32 +103,37 @@ struct Walk {
 __device__ __forceinline__ void findWalk(const Decode &p, int part, Walk *w) {
 	const int lane = threadIdx.x & 31;
 	int total = 0, least = 1 << 30, most = 0;
+#pragma unroll 1
 	for (int b = lane; b < p.B; b += 32) {
 		const int units = requestUnits(p, requestLength(p, b)) + kRequestCost;
 		total += units;
 		least = min(least, units);
 		most = max(most, units);
 	}
+#pragma unroll 1
 	for (int d = 16; d; d >>= 1) {
 		total += __shfl_xor_sync(~0u, total, d);
 		least = min(least, __shfl_xor_sync(~0u, least, d));
 		most = max(most, __shfl_xor_sync(~0u, most, d));
 	}
-	int parts = max(1, min(p.parts, p.chunk ? total : total / kLeastBlocks));
+	int parts = max(1, min(p.parts, p.fixed ? total : total / kLeastBlocks));
 	if (least == most) // a uniform batch: rather a few parts less than requests cut
+#pragma unroll 1
 		for (int n = parts; n > parts - parts / 16; n--)
 			if (p.B % n == 0) {
 				parts = n;
 				break;
 			}
-	const int at = (int)((long)total * part / parts), end = (int)((long)total * (part + 1) / parts);
+	const int at = (unsigned)total * part / parts, end = (unsigned)total * (part + 1) / parts;
 	if (lane == 0) *w = Walk{part, parts, total, at, part < parts ? end : at, p.B, 0};
 	__syncwarp();
 	if (part >= parts) return;
 	int before = 0;
+#pragma unroll 1
 	for (int base = 0; base < p.B && before <= at; base += 32) {
 		const int b = base + lane;
 		int own = b < p.B ? requestUnits(p, requestLength(p, b)) + kRequestCost : 0, sum = own;
+#pragma unroll 1
 		for (int d = 1; d < 32; d <<= 1) {
 			const int up = __shfl_up_sync(~0u, sum, d);
 			if (lane >= d) sum += up;
@@ -139,6 +144,11 @@ __device__ __forceinline__ void findWalk(const Decode &p, int part, Walk *w) {
 		}
 		before += __shfl_sync(~0u, sum, 31);
 	}
+}
+
+// prefetchPages brings the page table's entries of the tokens from `token` on into L2: they are wanted a few tiles later.
+__device__ __forceinline__ void prefetchPages(const Decode &p, int b, int token) {
+	asm volatile("prefetch.global.L2 [%0];" ::"l"(p.pages + (long)b * p.maxPages + min(token >> p.pageShift, p.maxPages - 1)));
 }
 
 // rowOffset: row r of kv head g of request b in q, out and lse, in rows of [B, T, H]
@@ -161,66 +171,69 @@ __device__ __forceinline__ void blockSync(int barrier, int threads) {
 	asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
-// mergeSlice merges the pieces of vectors lo..hi (4 columns of a row of a head) of a request. STRANDS lanes share a vector's
-// pieces; each thread has several vectors under way, since what it waits for is memory.
-template <int DV, int STRANDS> __device__ void mergeSlice(const Decode &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads) {
-	constexpr int U = STRANDS == 1 ? 8 : 4, LANES = 32 / STRANDS;
-	const int lane = threadIdx.x & 31, strand = lane / LANES, step = threads / STRANDS, all = p.T * (p.H / p.G);
+// mergeSlice merges the pieces of vectors lo..hi (4 columns of a row of a head) of a request. 2^strandBits lanes share a
+// vector's pieces; each thread has 4 vectors under way, since what it waits for is memory.
+template <int DV> __device__ __forceinline__ void mergeSlice(const Decode &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads, int strandBits) {
+	constexpr int U = 4;
+	const int strands = 1 << strandBits, lanes = 32 >> strandBits, lane = threadIdx.x & 31, strand = lane / lanes, step = threads >> strandBits, all = p.T * (p.H / p.G);
 	const long pieceRows = (long)p.G * all;
+#pragma unroll 1
 	for (int base = lo; base < hi; base += step * U) {
-		int vector[U];
+		const int first = base + (threadIdx.x >> 5) * lanes + lane % lanes;
 		long row[U];
+		int col[U];
 		float most[U], sum[U];
 		float4 o[U];
 #pragma unroll
 		for (int u = 0; u < U; u++) {
-			vector[u] = base + u * step + (threadIdx.x >> 5) * LANES + lane % LANES;
-			const int i = min(vector[u], hi - 1) / (DV / 4);
+			const int v = min(first + u * step, hi - 1), i = v / (DV / 4);
 			row[u] = (long)(g0 + i / rows) * all + r0 + i % rows;
+			col[u] = v % (DV / 4) * 4;
 			most[u] = -CUDART_INF_F, sum[u] = 0.f, o[u] = {0.f, 0.f, 0.f, 0.f};
 		}
-#pragma unroll 4
-		for (int s = strand; s < x.pieces; s += STRANDS)
+#pragma unroll 2
+		for (int s = strand; s < x.pieces; s += strands)
 #pragma unroll
 			for (int u = 0; u < U; u++) most[u] = fmaxf(most[u], __ldcg(p.partialLSE + x.partialOf(s) * pieceRows + row[u]));
+#pragma unroll 1
+		for (int d = lanes; d < 32; d <<= 1)
 #pragma unroll
-		for (int u = 0; u < U; u++) {
+			for (int u = 0; u < U; u++) most[u] = fmaxf(most[u], __shfl_xor_sync(~0u, most[u], d));
 #pragma unroll
-			for (int d = LANES; d < 32; d <<= 1) most[u] = fmaxf(most[u], __shfl_xor_sync(~0u, most[u], d));
-			if (most[u] == -CUDART_INF_F) most[u] = 0.f;
-		}
-#pragma unroll 4
-		for (int s = strand; s < x.pieces; s += STRANDS)
+		for (int u = 0; u < U; u++) most[u] = most[u] == -CUDART_INF_F ? 0.f : most[u];
+#pragma unroll 2
+		for (int s = strand; s < x.pieces; s += strands)
 #pragma unroll
 			for (int u = 0; u < U; u++) {
 				const long at = x.partialOf(s) * pieceRows + row[u];
 				const float w = fastExp2(__ldcg(p.partialLSE + at) - most[u]);
-				const float4 v = __ldcg((const float4 *)(p.partial + at * DV + min(vector[u], hi - 1) % (DV / 4) * 4));
+				const float4 v = __ldcg((const float4 *)(p.partial + at * DV + col[u]));
 				sum[u] += w;
 				o[u].x += w * v.x, o[u].y += w * v.y, o[u].z += w * v.z, o[u].w += w * v.w;
 			}
+#pragma unroll 1
+		for (int d = lanes; d < 32; d <<= 1)
 #pragma unroll
-		for (int u = 0; u < U; u++) {
-#pragma unroll
-			for (int d = LANES; d < 32; d <<= 1) {
+			for (int u = 0; u < U; u++) {
 				sum[u] += __shfl_xor_sync(~0u, sum[u], d);
 				o[u].x += __shfl_xor_sync(~0u, o[u].x, d), o[u].y += __shfl_xor_sync(~0u, o[u].y, d);
 				o[u].z += __shfl_xor_sync(~0u, o[u].z, d), o[u].w += __shfl_xor_sync(~0u, o[u].w, d);
 			}
-			if (strand == 0 && vector[u] < hi) {
+#pragma unroll
+		for (int u = 0; u < U; u++)
+			if (strand == 0 && first + u * step < hi) {
 				const float inv = sum[u] > 0.f ? 1.f / sum[u] : 0.f;
-				const int i = vector[u] / (DV / 4), col = vector[u] % (DV / 4) * 4;
-				const long at = rowOffset(p, x.b, g0 + i / rows, r0 + i % rows);
-				*(uint2 *)(p.out + at * DV + col) = uint2{packBF16(o[u].x * inv, o[u].y * inv), packBF16(o[u].z * inv, o[u].w * inv)};
-				if (col == 0) p.lse[at] = sum[u] > 0.f ? (most[u] + log2f(sum[u])) * 0.69314718056f : -CUDART_INF_F;
+				const int g = row[u] / all;
+				const long at = rowOffset(p, x.b, g, row[u] - g * all);
+				*(uint2 *)(p.out + at * DV + col[u]) = uint2{packBF16(o[u].x * inv, o[u].y * inv), packBF16(o[u].z * inv, o[u].w * inv)};
+				if (col[u] == 0) p.lse[at] = sum[u] > 0.f ? (most[u] + log2f(sum[u])) * 0.69314718056f : -CUDART_INF_F;
 			}
-		}
 	}
 }
 
 // combine merges the cut requests of a part: of each it takes the slice that falls to it, once all pieces are there. The
 // first `threads` threads of a block call it; the tile is heads g0.. and rows r0..r0+rows.
-template <int DV> __device__ void combine(const Decode &p, Walk walk, int tile, int g0, int heads, int r0, int rows, int threads, int barrier) {
+template <int DV> __device__ __forceinline__ void combine(const Decode &p, Walk walk, int tile, int g0, int heads, int r0, int rows, int threads, int barrier) {
 	Span x;
 	int last = -1;
 	while (walk.next(p, x)) {
@@ -235,9 +248,10 @@ template <int DV> __device__ void combine(const Decode &p, Walk walk, int tile, 
 		}
 		blockSync(barrier, threads);
 		const int vectors = heads * rows * (DV / 4), sharers = x.lastPart - x.firstPart + 1, me = walk.part - x.firstPart;
-		const int lo = (int)((long)vectors * me / sharers), hi = (int)((long)vectors * (me + 1) / sharers);
-		if (x.pieces <= 4) mergeSlice<DV, 1>(p, x, g0, r0, rows, lo, hi, threads);
-		else mergeSlice<DV, 8>(p, x, g0, r0, rows, lo, hi, threads);
+		const int lo = (unsigned)vectors * me / sharers, hi = (unsigned)vectors * (me + 1) / sharers;
+		int strandBits = 0; // as there is work for; with fixed pieces it must not depend on the sharers
+		while (strandBits < 5 && 1 << strandBits < x.pieces && (p.fixed || (hi - lo) << strandBits < threads * 4)) strandBits++;
+		mergeSlice<DV>(p, x, g0, r0, rows, lo, hi, threads, strandBits);
 		blockSync(barrier, threads);
 		if (threadIdx.x == 0 && atomicAdd(counter, 1) == x.pieces + sharers - 1) atomicExch(counter, 0); // ready for the next launch
 	}
