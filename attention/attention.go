@@ -18,11 +18,13 @@ import (
 	"headroom/internal/graph"
 )
 
-// A Layer is one attention layer: its parameters, its training pass, what one token leaves in the cache.
+// A Layer is one attention layer: its parameters, its training pass, what one token leaves in the cache, and the pass of
+// new tokens against what is there.
 type Layer interface {
 	Params() []graph.Param
 	Forward(b *graph.Builder, x *graph.Node) *graph.Node // [B, T, C] -> [B, T, C]
 	CacheLayout() Layout
+	Decode(s Step, layer int, x graph.Buf) graph.Buf // [N, C] -> [N, C]
 }
 
 // A Kind is a way of attending.

@@ -51,3 +51,15 @@ func (a *groupedQuery) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 func (a *groupedQuery) CacheLayout() Layout {
 	return Layout{{"k", a.G, a.D}, {"v", a.G, a.D}}
 }
+
+func (a *groupedQuery) Decode(s Step, layer int, x graph.Buf) graph.Buf {
+	q := s.Linear(x, a.Wq, nil) // [N, H·D]
+	k := s.Linear(x, a.Wk, nil) // [N, G·D]
+	v := s.Linear(x, a.Wv, nil) // [N, G·D]
+	q = s.Rope(q, a.H, a.R, a.theta)
+	k = s.Rope(k, a.G, a.R, a.theta)
+	s.Append(layer, 0, k)
+	s.Append(layer, 1, v)
+	o := s.Attend(layer, q, CacheRead{H: a.H, P: a.D, Dv: a.D, K: 0, V: 1, Scale: 1 / math.Sqrt(float64(a.D))}) // [N, H·D]
+	return s.Linear(o, a.Wo, nil)                                                                               // [N, C]
+}

@@ -56,3 +56,15 @@ func (a *groupedTied) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 func (a *groupedTied) CacheLayout() Layout {
 	return Layout{{"kv", a.G, a.D}, {"kRope", 1, a.R}}
 }
+
+func (a *groupedTied) Decode(s Step, layer int, x graph.Buf) graph.Buf {
+	q := s.Linear(x, a.Wq, nil)     // [N, H·D]
+	kv := s.Linear(x, a.Wkv, nil)   // [N, G·D]
+	kr := s.Linear(x, a.Wkr, a.bkr) // [N, R]
+	q = s.Rope(q, a.H, a.R, a.theta)
+	kr = s.Rope(kr, 1, a.R, a.theta)
+	s.Append(layer, 0, kv)
+	s.Append(layer, 1, kr)
+	read := CacheRead{H: a.H, P: a.D - a.R, R: a.R, Dv: a.D, K: 0, V: 0, KRope: 1, Scale: 1 / math.Sqrt(float64(a.D))}
+	return s.Linear(s.Attend(layer, q, read), a.Wo, nil) // [N, C]
+}

@@ -1,0 +1,270 @@
+package decode
+
+import (
+	"math"
+	"runtime"
+	"sync"
+
+	"headroom/attention"
+	"headroom/internal/graph"
+	"headroom/kernels/ref"
+)
+
+// host is memory of this machine.
+type host []float32
+
+func (h host) Bytes() int { return 4 * len(h) }
+
+func floats(b graph.Buf) []float32 { return b.Mem.(host)[b.Off/4:][:b.Len] }
+
+// CPU runs passes by the reference kernels, each as it comes.
+type CPU struct {
+	weights map[string][]float32
+	cache   [][]slot // [layer][slot]
+
+	batch   Batch
+	x       host // of Embed
+	arena   host // of all other values
+	used    int
+	turns   map[int]*turns // by R
+	scratch scratch
+}
+
+// A slot is one tensor of a layer's cache: [pages, PageTokens, heads, dim].
+type slot struct {
+	heads, dim int
+	data       []float32
+}
+
+// NewCPU holds a model, and a cache of pages that starts as NaN: what nobody wrote must not be read.
+func NewCPU(m *Model, pages int) *CPU {
+	c := &CPU{weights: m.Weights, turns: map[int]*turns{}}
+	for range m.Config.Layers {
+		var slots []slot
+		for _, s := range m.CacheLayout() {
+			data := make([]float32, pages*PageTokens*s.Heads*s.Dim)
+			for i := range data {
+				data[i] = float32(math.NaN())
+			}
+			slots = append(slots, slot{s.Heads, s.Dim, data})
+		}
+		c.cache = append(c.cache, slots)
+	}
+	return c
+}
+
+// Close has nothing to do.
+func (c *CPU) Close() error { return nil }
+
+// CacheBytes is what the pool really takes.
+func (c *CPU) CacheBytes() (n int64) {
+	for _, slots := range c.cache {
+		for _, s := range slots {
+			n += 4 * int64(len(s.data))
+		}
+	}
+	return n
+}
+
+// Pass runs a pass over a batch.
+func (c *CPU) Pass(b Batch, pass func(Device) graph.Buf) ([]float32, error) {
+	c.batch, c.used = b, 0
+	return floats(pass(c)), nil
+}
+
+// Release frees all values but that of Embed.
+func (c *CPU) Release() { c.used = 0 }
+
+// value makes room for n elements. An arena that is too small is replaced: values in the old one keep it.
+func (c *CPU) value(n int) graph.Buf {
+	if c.used+n > len(c.arena) {
+		c.arena, c.used = make(host, max(n, 2*len(c.arena))), 0
+	}
+	b := graph.Buf{Mem: c.arena, Off: 4 * c.used, Len: n}
+	c.used += n
+	return b
+}
+
+func (c *CPU) tokens() int { return len(c.batch.Tokens) }
+
+// Embed looks the batch's tokens up.
+func (c *CPU) Embed(table graph.Param) graph.Buf {
+	n := c.tokens() * table.Shape[1]
+	if len(c.x) < n {
+		c.x = make(host, n)
+	}
+	(&ref.Embed{Tokens: c.batch.Tokens, Table: c.weights[table.Name], Y: c.x[:n], C: table.Shape[1]}).Run()
+	return graph.Buf{Mem: c.x, Len: n}
+}
+
+// Linear is x·w + bias.
+func (c *CPU) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf {
+	n, in, out := 1, w.Shape[len(w.Shape)-2], w.Shape[len(w.Shape)-1]
+	if len(w.Shape) == 3 {
+		n = w.Shape[0]
+	}
+	rows := x.Len / (n * in)
+	y := c.value(rows * n * out)
+	g := ref.Gemm{
+		M: rows, N: out, K: in, A: floats(x), B: c.weights[w.Name], C: floats(y), Lda: n * in, Ldb: out, Ldc: n * out,
+		Batch: n, StrideA: in, StrideB: in * out, StrideC: out,
+	}
+	if bias != nil {
+		g.Bias = c.weights[bias.Name]
+	}
+	g.Run()
+	return y
+}
+
+// Logits is x·wᵀ.
+func (c *CPU) Logits(x graph.Buf, w graph.Param) graph.Buf {
+	V, C := w.Shape[0], w.Shape[1]
+	y := c.value(x.Len / C * V)
+	(&ref.Gemm{TransB: true, M: x.Len / C, N: V, K: C, A: floats(x), B: c.weights[w.Name], C: floats(y), Lda: C, Ldb: C, Ldc: V, Batch: 1}).Run()
+	return y
+}
+
+// RMSNorm normalises rows, or each part of them where w has more than one.
+func (c *CPU) RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf {
+	n, dim := 1, w.Shape[len(w.Shape)-1]
+	if len(w.Shape) == 2 {
+		n = w.Shape[0]
+	}
+	y, rstd := c.value(x.Len), c.value(x.Len/dim)
+	(&ref.RMSNorm{X: floats(x), W: c.weights[w.Name], Y: floats(y), Rstd: floats(rstd), Rows: x.Len / (n * dim), Groups: n, C: dim, Eps: float32(eps)}).Run()
+	return y
+}
+
+// Add is x += y.
+func (c *CPU) Add(x, y graph.Buf) {
+	(&ref.Add{X: floats(x), Y: floats(y), Out: floats(x)}).Run()
+}
+
+// SwiGLU is silu(gate)·up, over gate.
+func (c *CPU) SwiGLU(gate, up graph.Buf) graph.Buf {
+	(&ref.SwiGLU{Gate: floats(gate), Up: floats(up), Y: floats(gate)}).Run()
+	return gate
+}
+
+// Select gathers the rows that the batch scores.
+func (c *CPU) Select(x graph.Buf) graph.Buf {
+	C := x.Len / c.tokens()
+	y := c.value(len(c.batch.Score) * C)
+	for i, t := range c.batch.Score {
+		copy(floats(y)[i*C:(i+1)*C], floats(x)[int(t)*C:])
+	}
+	return y
+}
+
+// Absorb is q·Wukᵀ of each head, with the rotated columns behind it.
+func (c *CPU) Absorb(q graph.Buf, wukv graph.Param, heads, d, r int) graph.Buf {
+	n, L := wukv.Shape[0], wukv.Shape[1]
+	own, N := heads/n, c.tokens()
+	y := c.value(N * heads * (L + r))
+	in, out := floats(q), floats(y)
+	for i := range n {
+		(&ref.Gemm{
+			TransB: true, M: N, N: L, K: d, A: in[i*own*(d+r):], B: c.weights[wukv.Name][i*L*own*2*d:], C: out[i*own*(L+r):],
+			Lda: heads * (d + r), Ldb: own * 2 * d, Ldc: heads * (L + r),
+			Batch: own, StrideA: d + r, StrideB: 2 * d, StrideC: L + r,
+		}).Run()
+	}
+	for i := range N * heads {
+		copy(out[i*(L+r)+L:(i+1)*(L+r)], in[i*(d+r)+d:])
+	}
+	return y
+}
+
+// Expand is o·Wuv of each head, and its bias.
+func (c *CPU) Expand(o graph.Buf, wukv graph.Param, bukv *graph.Param, heads, d int) graph.Buf {
+	n, L := wukv.Shape[0], wukv.Shape[1]
+	own, N := heads/n, c.tokens()
+	y := c.value(N * heads * d)
+	out := floats(y)
+	for i := range N * heads {
+		clear(out[i*d : (i+1)*d])
+		if bukv != nil { // [n, (H/n)·2D] is [H, 2D]
+			copy(out[i*d:(i+1)*d], c.weights[bukv.Name][i%heads*2*d+d:])
+		}
+	}
+	for i := range n {
+		(&ref.Gemm{
+			M: N, N: d, K: L, A: floats(o)[i*own*L:], B: c.weights[wukv.Name][i*L*own*2*d+d:], C: out[i*own*d:],
+			Lda: heads * L, Ldb: own * 2 * d, Ldc: heads * d, Accumulate: true,
+			Batch: own, StrideA: L, StrideB: 2 * d, StrideC: d,
+		}).Run()
+	}
+	return y
+}
+
+// turns are the cosines and sines of positions, [positions, R/2], as many as were asked for.
+type turns struct {
+	inverse  []float64 // theta^(-2i/R)
+	cos, sin []float32
+}
+
+// Rope rotates in place.
+func (c *CPU) Rope(x graph.Buf, heads, r int, theta float64) graph.Buf {
+	t := c.turns[r]
+	if t == nil {
+		t = &turns{}
+		for i := range r / 2 {
+			t.inverse = append(t.inverse, math.Pow(theta, -2*float64(i)/float64(r)))
+		}
+		c.turns[r] = t
+	}
+	h, data, N := r/2, floats(x), c.tokens()
+	width := len(data) / N
+	for i, p := range c.batch.Positions {
+		for have := len(t.cos) / h; have <= int(p); have++ {
+			for _, f := range t.inverse {
+				sin, cos := math.Sincos(float64(have) * f)
+				t.cos, t.sin = append(t.cos, float32(cos)), append(t.sin, float32(sin))
+			}
+		}
+		cos, sin := t.cos[int(p)*h:][:h], t.sin[int(p)*h:][:h]
+		for head := range heads {
+			end := i*width + (head+1)*(width/heads)
+			a, b := data[end-r:end-h], data[end-h:end]
+			for j := range h {
+				a[j], b[j] = a[j]*cos[j]-b[j]*sin[j], b[j]*cos[j]+a[j]*sin[j]
+			}
+		}
+	}
+	return x
+}
+
+// Append writes the tokens' parts into their pages.
+func (c *CPU) Append(layer, at int, x graph.Buf) {
+	s := c.cache[layer][at]
+	width := s.heads * s.dim
+	for _, row := range c.batch.Rows {
+		for t := range row.T {
+			copy(s.data[place(row.Pages, row.Start+t)*width:][:width], floats(x)[(row.From+t)*width:])
+		}
+	}
+}
+
+// place is where a token lies in a slot.
+func place(pages []int32, position int) int {
+	return int(pages[position/PageTokens])*PageTokens + position%PageTokens
+}
+
+// Attend reads the cache.
+func (c *CPU) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf {
+	y := c.value(c.tokens() * a.H * a.Dv)
+	for _, row := range c.batch.Rows {
+		c.scratch.attend(c.cache[layer], row, a, floats(q), floats(y))
+	}
+	return y
+}
+
+// parallel cuts n units into one range a core.
+func parallel(n int, span func(lo, hi int)) {
+	var wait sync.WaitGroup
+	cores := min(n, runtime.GOMAXPROCS(0))
+	for i := range cores {
+		wait.Go(func() { span(i*n/cores, (i+1)*n/cores) })
+	}
+	wait.Wait()
+}
