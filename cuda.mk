@@ -8,12 +8,13 @@ IMAGES := $(patsubst kernels/%.cu,kernels/image/%.fatbin,$(wildcard kernels/*.cu
 CUDA_TAGS := $(TAGS) gpu
 CUDA_CFLAGS := -O2 -g -I$(CUDA_HOME)/include
 CUDA_LDFLAGS := -L$(CURDIR)/bin/cuda
+STATIC_BLAS := -l:libopenblas.a -lm -lpthread
 
 .PHONY: cuda cuda-images cuda-lint gpu-tests
 
-cuda: setup $(NVCC) ## bin/headroom with OpenBLAS and CUDA kernels (installs nvcc into .tools where it is missing)
+cuda: setup $(NVCC) ## bin/headroom with CUDA kernels (installs nvcc into .tools; STATIC=1 for a machine without OpenBLAS)
 	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a
-	CGO_CFLAGS="$(CUDA_CFLAGS)" CGO_LDFLAGS="$(CUDA_LDFLAGS) $(CGO_LDFLAGS)" $(GO) build -tags "$(CUDA_TAGS)" -o bin/headroom ./cmd/headroom
+	CGO_CFLAGS="$(CUDA_CFLAGS)" CGO_LDFLAGS="$(CUDA_LDFLAGS) $(if $(STATIC),$(STATIC_BLAS),$(CGO_LDFLAGS))" $(GO) build -tags "$(CUDA_TAGS)" -o bin/headroom ./cmd/headroom
 
 cuda-lint: $(NVCC) ## vet the files that only a CUDA build has
 	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a
@@ -21,7 +22,7 @@ cuda-lint: $(NVCC) ## vet the files that only a CUDA build has
 
 gpu-tests: setup $(NVCC) ## gpu-tests/: test binaries and run.sh, to be copied to a GPU machine without Go
 	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a
-	CGO_CFLAGS="$(CUDA_CFLAGS)" CGO_LDFLAGS="$(CUDA_LDFLAGS) -l:libopenblas.a -lm -lpthread" GO="$(GO)" TAGS="$(CUDA_TAGS)" scripts/gpu-tests.sh gpu-tests
+	CGO_CFLAGS="$(CUDA_CFLAGS)" CGO_LDFLAGS="$(CUDA_LDFLAGS) $(STATIC_BLAS)" GO="$(GO)" TAGS="$(CUDA_TAGS)" scripts/gpu-tests.sh gpu-tests
 
 cuda-images: $(IMAGES)
 	@cat $(IMAGES:kernels/image/%.fatbin=bin/cuda/%.log) >bin/cuda/ptxas.log

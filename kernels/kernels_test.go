@@ -345,3 +345,20 @@ func TestBadShapes(t *testing.T) {
 		}
 	}
 }
+
+func TestLaunchAllocatesNothing(t *testing.T) {
+	r := newRig(t)
+	const n = 64 * 64
+	x, w, y, f := r.in(device.BF16, make([]float32, n)), r.in(device.BF16, make([]float32, 64)), r.out(device.BF16, n), r.out(device.F32, 64)
+	for name, launch := range map[string]func(*device.Stream){
+		"swiglu":        (&SwiGLU{x, x, y}).Launch,
+		"rms_norm_grad": (&RMSNormGrad{X: x, W: w, Rstd: f, DY: x, DX: y, DW: f, Rows: 64, Groups: 1, C: 64}).Launch,
+		"gemm":          (&Gemm{M: 64, N: 64, K: 64, A: x, B: x, C: y, Lda: 64, Ldb: 64, Ldc: 64}).Launch,
+	} {
+		launch(r.s)
+		if n := testing.AllocsPerRun(20, func() { launch(r.s) }); n != 0 {
+			t.Errorf("%s: %v allocations a launch", name, n)
+		}
+		r.sync()
+	}
+}
