@@ -3,6 +3,7 @@
 package device
 
 import (
+	"errors"
 	"math"
 	"os"
 	"strings"
@@ -176,6 +177,25 @@ func TestProduct(t *testing.T) {
 			t.Fatalf("c[%d] = %v, want %v", i, got[i], want)
 		}
 	}
+	choices := d.Choices()
+	if len(choices) != 1 {
+		t.Errorf("choices %v", choices)
+	}
+	other, err := Open(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range choices {
+		choices[name] = 0
+	}
+	other.Choose(choices)
+	if again, err := other.NewStream(); err != nil {
+		t.Error(err)
+	} else if took, err := again.Tune(p, a, b, c, Buffer{}); took != 0 || err != nil {
+		t.Errorf("tuning timed what was chosen: %v, error %v", took, err)
+	} else if err := errors.Join(again.Close(), other.Close()); err != nil {
+		t.Error(err)
+	}
 	d.profile = newProfile()
 	s.Multiply(p, a, b, c, Buffer{}, 1)
 	if err := s.Sync(); err != nil || d.profile.entries["product A·B 24x16x40 f32 to f32"].total <= 0 {
@@ -199,5 +219,26 @@ func TestProfileTable(t *testing.T) {
 	lines := strings.Split(out.String(), "\n")
 	if len(lines) != 4 || !strings.HasPrefix(lines[1], "a ") || !strings.Contains(lines[2], "1500.00") || !strings.HasSuffix(lines[2], "50.0%") {
 		t.Errorf("table\n%s", out.String())
+	}
+}
+
+func TestPlanNames(t *testing.T) {
+	seen := map[string]planKey{}
+	base := Product{M: 1, N: 2, K: 3, Lda: 4, Ldb: 5, Ldc: 6, Batch: 2, StrideA: 7, StrideB: 8, StrideC: 9, In: BF16, Out: F32}
+	keys := []planKey{{base, 16, 16, 16}, {base, 16, 16, 32}}
+	for _, change := range []func(*Product){
+		func(p *Product) { p.TransA = true }, func(p *Product) { p.TransB = true }, func(p *Product) { p.M = 9 }, func(p *Product) { p.Lda = 9 },
+		func(p *Product) { p.StrideC = 0 }, func(p *Product) { p.Batch = 3 }, func(p *Product) { p.Out = BF16 }, func(p *Product) { p.Bias = true },
+		func(p *Product) { p.Accumulate = true },
+	} {
+		p := base
+		change(&p)
+		keys = append(keys, planKey{p, 16, 16, 16})
+	}
+	for _, k := range keys {
+		if other, ok := seen[k.name()]; ok {
+			t.Errorf("%+v and %+v are both %q", k, other, k.name())
+		}
+		seen[k.name()] = k
 	}
 }

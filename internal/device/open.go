@@ -42,6 +42,7 @@ type Device struct {
 	mu      sync.Mutex
 	funcs   map[string]*function
 	blas    *blas
+	choices map[string]int // of algorithms, by the names of plans
 	profile *profile
 }
 

@@ -109,7 +109,7 @@ func (s *Stream) Tune(p Product, a, b, c, bias Buffer) (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("device: product %v: %w", p, err)
 	}
-	if plan.took > 0 {
+	if plan.took > 0 || plan.chosen {
 		return plan.took, nil
 	}
 	events := [5]*Event{}
@@ -162,6 +162,33 @@ func (s *Stream) time(events []*Event, run func() error) (time.Duration, error) 
 		}
 	}
 	return shortest, s.err
+}
+
+// Choices are the algorithms in use, by shape. Timing may decide otherwise the next time, and another algorithm rounds
+// otherwise: a run that is to repeat bit for bit, or to go on so, saves them and hands them to Choose.
+func (d *Device) Choices() map[string]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	choices := map[string]int{}
+	if d.blas != nil {
+		for key, p := range d.blas.plans {
+			choices[key.name()] = p.best
+		}
+	}
+	return choices
+}
+
+// Choose sets the algorithms of shapes that have not been seen yet. Tune leaves them as they are.
+func (d *Device) Choose(choices map[string]int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.choices = choices
+}
+
+// name tells a plan from all others.
+func (k planKey) name() string {
+	return fmt.Sprintf("%v, rows %d %d %d, products %d %d %d, alignment %d %d %d", k.Product, k.Lda, k.Ldb, k.Ldc,
+		k.StrideA, k.StrideB, k.StrideC, k.alignA, k.alignB, k.alignC)
 }
 
 // plan finds or makes the plan of a shape, and the stream's workspace.
@@ -243,6 +270,9 @@ func (d *Device) newPlan(key planKey) (*plan, error) {
 	}
 	if p.c.count == 0 {
 		return nil, errors.New("cuBLASLt has no algorithm for it")
+	}
+	if i, ok := d.choices[key.name()]; ok && i < int(p.c.count) {
+		p.best, p.chosen = i, true
 	}
 	return p, nil
 }
