@@ -62,10 +62,11 @@ type planKey struct {
 }
 
 type plan struct {
-	c    C.product_plan
-	best int           // of c.found
-	took time.Duration // by the best, once timed
-	name string
+	c      C.product_plan
+	best   int           // of c.found
+	chosen bool          // by Choose
+	took   time.Duration // by the best, once timed
+	name   string
 }
 
 // Multiply runs a product. The first call of a shape asks cuBLASLt for its algorithms and takes the first; Tune times
