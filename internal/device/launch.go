@@ -73,28 +73,6 @@ func (d *Device) index(mod cu.Module) {
 	}
 }
 
-// Has says whether a loaded image holds the kernel.
-func (d *Device) Has(kernel string) bool {
-	_, err := d.function(kernel)
-	return err == nil
-}
-
-// BlocksPerSM is how many blocks of the kernel one multiprocessor holds at a time.
-func (d *Device) BlocksPerSM(kernel string, block, shared int) (int, error) {
-	f, err := d.function(kernel)
-	if err == nil {
-		err = d.allow(f, shared)
-	}
-	var n C.int
-	if err == nil {
-		err = check(C.blocks_per_sm(d.c(), f.c(), C.int(block), C.size_t(shared), &n))
-	}
-	if err != nil {
-		return 0, fmt.Errorf("device: occupancy of %s with %d threads and %d bytes: %w", kernel, block, shared, err)
-	}
-	return int(n), nil
-}
-
 // function finds a kernel in the loaded images and remembers it.
 func (d *Device) function(name string) (*function, error) {
 	d.mu.Lock()

@@ -107,8 +107,3 @@ CUresult encode_tiled(CUtensorMap *map, int type, int rank, CUdeviceptr base, co
 	*map = aligned;
 	return r;
 }
-
-CUresult blocks_per_sm(CUcontext context, CUfunction f, int block, size_t shared, int *n) {
-	CUresult r = cuCtxSetCurrent(context);
-	return r != CUDA_SUCCESS ? r : cuOccupancyMaxActiveBlocksPerMultiprocessor(n, f, block, shared);
-}

@@ -26,4 +26,3 @@ CUresult graph_launch(CUcontext, CUstream, CUgraphExec);
 CUresult graph_free(CUcontext, CUgraphExec);
 CUresult encode_tiled(CUtensorMap *, int type, int rank, CUdeviceptr base, const cuuint64_t *dims, const cuuint64_t *strides,
 	const cuuint32_t *box, int swizzle);
-CUresult blocks_per_sm(CUcontext, CUfunction, int block, size_t shared, int *n);
