@@ -6,7 +6,7 @@ struct Append {
 	const bf16 *k;      // [B, T, G, D]: keys, tied states or raw latents
 	const bf16 *v;      // [B, T, G, D], or nullptr
 	const bf16 *kRope;  // [B, T, R], or nullptr
-	const float *norm;  // [G, D]: weights of the latents' norm, or nullptr
+	const bf16 *norm;   // [G, D]: weights of the latents' norm, or nullptr
 	const float2 *table; // [positions, turned/2]: cos, sin
 	bf16 *kCache;       // [slots, G, D]
 	bf16 *vCache;       // [slots, G, D]
@@ -53,7 +53,7 @@ extern "C" __global__ void __launch_bounds__(128) decode_append(const __grid_con
 		for (int c = lane; c < a.D; c += 32) squares += float(a.k[from + c]) * float(a.k[from + c]);
 		const float rstd = rsqrtf(warp_sum(squares) / a.D + a.eps);
 		for (int c = lane; c < a.D; c += 32) // rounded before the weight, as in training
-			a.kCache[to + c] = bf16(float(bf16(float(a.k[from + c]) * rstd)) * a.norm[row * a.D + c]);
+			a.kCache[to + c] = bf16(float(bf16(float(a.k[from + c]) * rstd)) * float(a.norm[row * a.D + c]));
 	} else {
 		copyRow(a.kCache + to, a.k + from, a.D, lane);
 	}

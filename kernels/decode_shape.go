@@ -1,0 +1,176 @@
+package kernels
+
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+)
+
+// A DecodeShape is one problem of decode attention: T new tokens of each of B requests, H query heads, G kv or latent
+// heads; a key is P columns of its own head and R that all heads share, a value Dv columns. Three kinds of cache follow
+// from the numbers: P = Dv and R = 0 keeps keys and values apart (MHA, GQA, MQA), P + R = Dv ties them (GTA), P = Dv and
+// R > 0 is a latent that serves as key and value (MLA, GLA). Requests are cut for more parallelism; Piece, a power of two,
+// cuts them at its multiples and nowhere else, so that a request's result does not depend on the rest of the batch.
+type DecodeShape struct {
+	B, T, H, G, P, R, Dv  int
+	Page, MaxPages, Piece int
+}
+
+var (
+	decodeDims     = map[string][]int{"kv": {64, 96, 128}, "tied": {64, 96, 128}, "latent": {128, 192, 256, 384, 512}}
+	decodeRopeDims = []int{32, 48, 64}
+)
+
+const (
+	decodeQueries  = 8   // new tokens
+	decodePage     = 256 // tokens
+	leastPiece     = 64  // tokens
+	decodeRequests = 1 << 20
+)
+
+// Kind says how the cache is kept: kv, tied or latent.
+func (d DecodeShape) Kind() string {
+	switch {
+	case d.R == 0:
+		return "kv"
+	case d.P == d.Dv:
+		return "latent"
+	}
+	return "tied"
+}
+
+func powerOfTwo(n int) bool { return n > 0 && n&(n-1) == 0 }
+
+// Check reports a shape that the kernels do not support, and what they do.
+func (d DecodeShape) Check() error {
+	kind := d.Kind()
+	fail := func(format string, args ...any) error {
+		return fmt.Errorf("kernels: decode: "+format, args...)
+	}
+	switch {
+	case d.B < 1 || d.B > decodeRequests:
+		return fail("1 to %d requests: %d", decodeRequests, d.B)
+	case d.T < 1 || d.T > decodeQueries:
+		return fail("1 to %d new tokens: %d", decodeQueries, d.T)
+	case d.G < 1 || d.H < 1 || d.H%d.G != 0:
+		return fail("%d kv heads do not divide %d query heads", d.G, d.H)
+	case !slices.Contains(decodeDims[kind], d.Dv):
+		return fail("%s: value dimension %v: %d", kind, decodeDims[kind], d.Dv)
+	case kind == "kv" && d.P != d.Dv:
+		return fail("kv: key and value have one dimension: %d and %d", d.P, d.Dv)
+	case kind == "tied" && d.P+d.R != d.Dv:
+		return fail("tied: %d columns of the state and %d of the rope key make the key's %d", d.P, d.R, d.Dv)
+	case kind != "kv" && !slices.Contains(decodeRopeDims, d.R):
+		return fail("%s: rope dimension %v: %d", kind, decodeRopeDims, d.R)
+	case !powerOfTwo(d.Page) || d.Page > decodePage:
+		return fail("page size: a power of two from 1 to %d: %d", decodePage, d.Page)
+	case d.MaxPages < 1 || d.MaxPages > 1<<30/d.Page:
+		return fail("1 to %d pages a request: %d", 1<<30/d.Page, d.MaxPages)
+	case d.Piece != 0 && (!powerOfTwo(d.Piece) || d.Piece < leastPiece):
+		return fail("pieces: 0 or a power of two from %d: %d", leastPiece, d.Piece)
+	}
+	return nil
+}
+
+// A decodeTiling is how a shape runs on a device: the kernel, its blocks, and what the blocks take.
+type decodeTiling struct {
+	kernel                      string
+	threads, shared             int
+	parts, tiles                int // the grid is parts · tiles
+	heads, rows, stages, pieces int // kv heads of a tile, warps over its rows, stages of the copies; partial results at most
+}
+
+const (
+	copyThreads  = 128 // the copying warpgroup
+	sliceBytes   = 64 * 128
+	stageLimit   = 16
+	tileAlign    = 1024
+	barrierBytes = 256
+	walkBytes    = 64
+)
+
+func (d DecodeShape) tiling(sms, shared int, hopper bool) (t decodeTiling, err error) {
+	if d.Kind() == "latent" && hopper {
+		t = d.latentTiling(shared)
+	} else if t, err = d.smallTiling(shared); err != nil {
+		return t, err
+	}
+	t.parts = max(1, sms/t.tiles)
+	t.pieces = 2 * t.parts
+	if d.Piece > 0 {
+		t.pieces = d.B * max(1, up(d.Page*d.MaxPages, d.Piece))
+	}
+	return t, nil
+}
+
+// latentTiling chooses among the wgmma kernels, whose tiles have 64 rows or, as pairs, 128.
+func (d DecodeShape) latentTiling(shared int) decodeTiling {
+	rows, stage := d.T*d.H/d.G, (d.Dv/64+1)*sliceBytes
+	t := decodeTiling{threads: 2*128 + copyThreads, heads: 1, rows: 1}
+	fixed, tiles, form := tileAlign+barrierBytes+walkBytes, 1, "split"
+	switch {
+	case d.Dv > 256:
+		form, fixed = "wide", fixed+sliceBytes+2*64*4
+	case rows > 64:
+		form, tiles, fixed = "pair", 2, fixed+2*64*2*4
+	default:
+		fixed += 2 * 64 * 2 * 4
+	}
+	t.kernel = fmt.Sprintf("decode_latent_%d_%s", d.Dv, form)
+	t.tiles = d.G * up(rows, 64*tiles)
+	t.stages = min(8, (shared-fixed-tiles*stage)/stage)
+	if form == "wide" {
+		t.stages = min(t.stages, 4)
+	}
+	t.shared = fixed + (tiles+t.stages)*stage
+	return t
+}
+
+// smallTiling fits the mma.sync kernel: as many rows a warp as its registers hold, then warps over rows, kv heads side by
+// side as long as they leave three stages, the rest of the warps over tokens.
+func (d DecodeShape) smallTiling(shared int) (decodeTiling, error) {
+	rows, kind := d.T*d.H/d.G, d.Kind()
+	most := 4 // steps of 8 rows
+	switch {
+	case kind == "latent" && d.Dv > 256:
+		most = 1
+	case kind == "latent":
+		most = 2
+	}
+	step := min(most, 1<<bits.Len(uint(up(rows, 8)-1)))
+	warpRows := 1 << bits.Len(uint(up(rows, 8*step)-1))
+	for _, c := range [][2]int{{8, min(8, warpRows)}, {4, min(4, warpRows)}, {4, 2}, {4, 4}} { // warps, those over rows
+		warps, warpRows := c[0], c[1]
+		heads := 1
+		for heads*2 <= 4 && d.G%(heads*2) == 0 && heads*2*warpRows <= warps && d.smallShared(warps, warpRows, heads*2, step, 3) <= shared {
+			heads *= 2
+		}
+		stages := 2
+		for stages < stageLimit && d.smallShared(warps, warpRows, heads, step, stages+1) <= shared {
+			stages++
+		}
+		if bytes := d.smallShared(warps, warpRows, heads, step, stages); bytes <= shared {
+			return decodeTiling{
+				kernel: fmt.Sprintf("decode_%s_%d_n%d", kind, d.Dv, step), threads: warps*32 + copyThreads, shared: bytes,
+				tiles: d.G / heads * up(rows, warpRows*step*8), heads: heads, rows: warpRows, stages: stages,
+			}, nil
+		}
+	}
+	return decodeTiling{}, fmt.Errorf("kernels: decode: %s of %d columns needs more than %d bytes of shared memory", kind, d.Dv, shared)
+}
+
+// smallShared is the shared memory of the mma.sync kernel, laid out as decode_mma.cu does.
+func (d DecodeShape) smallShared(warps, warpRows, heads, step, stages int) int {
+	tokens, queries, stage := warps/(warpRows*heads)*16, d.Dv+8, heads*d.Dv+8
+	if d.R > 0 {
+		queries += 64
+		stage += d.R + 8
+	} else {
+		stage *= 2
+	}
+	head := heads*warpRows*step*8*max(queries*2, (d.Dv+4)*4) + warps*64*step + walkBytes + barrierBytes
+	return up(head, 128)*128 + stages*tokens*stage*2
+}
+
+// up divides and rounds up.
+func up(n, by int) int { return (n + by - 1) / by }
