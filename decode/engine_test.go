@@ -1,0 +1,228 @@
+package decode
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"headroom/attention"
+	"headroom/model"
+)
+
+// letters is a vocabulary of the letters from A on.
+type letters struct{}
+
+func (letters) Decode(ids []int32) ([]byte, error) {
+	var b []byte
+	for _, id := range ids {
+		b = append(b, byte('A'+id))
+	}
+	return b, nil
+}
+
+func newEngine(t *testing.T, m *Model, o Options) *Engine {
+	t.Helper()
+	if o.EndOfText == 0 {
+		o.EndOfText = -1
+	}
+	e, err := NewEngine(m, NewCPU(m, o.Pages), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func submit(t *testing.T, e *Engine, r Request) *Sequence {
+	t.Helper()
+	s, err := e.Submit(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func finish(t *testing.T, e *Engine) {
+	t.Helper()
+	for e.Busy() {
+		if err := e.Step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e.FreePages() != e.options.Pages {
+		t.Fatalf("%d of %d pages came back", e.FreePages(), e.options.Pages)
+	}
+}
+
+// plainly goes on from a prompt by the training pass alone, over everything again for each token.
+func plainly(t *testing.T, m *Model, r Request) []int32 {
+	t.Helper()
+	tokens, random := slices.Clone(r.Prompt), rand.New(rand.NewPCG(r.Seed, 0))
+	for range min(r.MaxTokens, m.Config.Context-len(r.Prompt)) {
+		y := forward(t, m, tokens)
+		tokens = append(tokens, draw(random, r.odds(y[len(y)-m.Config.Vocab:], tokens)))
+	}
+	return tokens[len(r.Prompt):]
+}
+
+// TestRowsJoinAndLeave holds requests that come, go and are cancelled at random, in a pool too small for all of them,
+// against the plain pass.
+func TestRowsJoinAndLeave(t *testing.T) {
+	for _, kind := range kinds {
+		m := tiny(t, kind, func(c *model.Config, _ *attention.Config) { c.Context = 90 })
+		r := rand.New(rand.NewPCG(11, uint64(kind[0])))
+		e := newEngine(t, m, Options{Pages: 5, Rows: 4, Chunk: 13})
+		var all []*Sequence
+		for len(all) < 12 || e.Busy() {
+			if len(all) < 12 && r.IntN(3) == 0 {
+				q := Request{Prompt: randomTokens(r, 1+r.IntN(80), m.Config.Vocab), MaxTokens: 1 + r.IntN(20)}
+				if r.IntN(2) == 0 {
+					q.Sampling = Sampling{Temperature: 1, TopK: 20, TopP: 0.9, MinP: 0.01, Repetition: 1.2, Seed: r.Uint64()}
+				}
+				all = append(all, submit(t, e, q))
+			}
+			if r.IntN(40) == 0 && len(all) > 0 {
+				e.Cancel(all[r.IntN(len(all))])
+			}
+			if err := e.Step(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		finish(t, e)
+		for i, s := range all {
+			want := plainly(t, m, s.Request)
+			if s.Reason == Cancelled {
+				want = want[:len(s.Output())]
+			}
+			if !slices.Equal(s.Output(), want) {
+				t.Errorf("%s: request %d (%s): %v, plainly %v", kind, i, s.Reason, s.Output(), want)
+			}
+		}
+	}
+}
+
+func TestRowAloneEqualsRowInBatch(t *testing.T) {
+	for _, kind := range kinds {
+		m := tiny(t, kind)
+		r := rand.New(rand.NewPCG(2, 9))
+		d, p := NewCPU(m, 20), scattered(r, 20)
+		tokens := randomTokens(r, 100, m.Config.Vocab)
+		var alone, batch Batch
+		first, _ := p.take(2)
+		alone.add(first, 0, tokens, 1)
+		for n := range 5 {
+			pages, _ := p.take(2)
+			part := tokens
+			if n != 3 {
+				part = randomTokens(r, 1+r.IntN(120), m.Config.Vocab)
+			}
+			batch.add(pages, 0, part, 1)
+		}
+		y, err := d.Pass(alone, m.pass)
+		if err != nil {
+			t.Fatal(err)
+		}
+		y = slices.Clone(y)
+		z, err := d.Pass(batch, m.pass)
+		if err != nil {
+			t.Fatal(err)
+		}
+		near(t, kind, z[3*m.Config.Vocab:4*m.Config.Vocab], y)
+	}
+}
+
+// TestPagesComeBack lets a thousand requests come and be cancelled at random.
+func TestPagesComeBack(t *testing.T) {
+	m := tiny(t, "gta-2", func(c *model.Config, _ *attention.Config) { c.Layers, c.Context = 1, 200 })
+	r := rand.New(rand.NewPCG(1, 1))
+	draft, err := NewDraftModel(m, NewCPU(m, 9), 2, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEngine(t, m, Options{Pages: 9, Rows: 6, Chunk: 200, EndOfText: 5, Drafter: draft, Vocabulary: letters{}})
+	var all []*Sequence
+	reasons := map[Reason]int{}
+	for len(all) < 1000 {
+		all = append(all, submit(t, e, Request{
+			Prompt: randomTokens(r, 1+r.IntN(100), m.Config.Vocab), MaxTokens: 1 + r.IntN(100), Stop: []string{"B"},
+			Sampling: Sampling{Temperature: 1, Seed: r.Uint64()},
+		}))
+		if r.IntN(2) == 0 {
+			e.Cancel(all[r.IntN(len(all))])
+		}
+		if err := e.Step(); err != nil {
+			t.Fatal(err)
+		}
+		taken := 0
+		for _, s := range e.running {
+			taken += len(s.pages)
+		}
+		if taken+e.FreePages() != 9 {
+			t.Fatalf("%d pages taken and %d free, of 9", taken, e.FreePages())
+		}
+	}
+	finish(t, e)
+	for _, s := range all {
+		reasons[s.Reason]++
+	}
+	for _, why := range []Reason{Ended, Stopped, Full, Cancelled} {
+		if reasons[why] == 0 {
+			t.Errorf("no request ended by %q: %v", why, reasons)
+		}
+	}
+}
+
+// TestFitIsTrue fills a pool with as many requests of a context as it is said to hold, and finds no room for one more.
+func TestFitIsTrue(t *testing.T) {
+	m := tiny(t, "mla")
+	fit := Fit(m.Transformer, 300000, 4)
+	for _, context := range []int{1, 64, 65, 200} {
+		e := newEngine(t, m, Options{Pages: fit.Pages, Rows: 1000})
+		n := fit.Batch(context)
+		for range n + 1 {
+			submit(t, e, Request{Prompt: make([]int32, max(1, context-1)), MaxTokens: 1})
+		}
+		if e.admit(); len(e.running) != n || context > 1 && len(e.waiting) != 1 {
+			t.Errorf("context %d: %d run and %d wait, %d are said to fit", context, len(e.running), len(e.waiting), n)
+		}
+	}
+}
+
+// TestBadRequests refuses each in one line, and serves another request as if nothing were.
+func TestBadRequests(t *testing.T) {
+	m := tiny(t, "gqa-2")
+	e := newEngine(t, m, Options{Pages: 2})
+	good := submit(t, e, Request{Prompt: []int32{1, 2, 3}, MaxTokens: 8})
+	one := []int32{1}
+	for _, c := range []struct {
+		r    Request
+		want string
+	}{
+		{Request{MaxTokens: 1}, "decode: the prompt is empty"},
+		{Request{Prompt: make([]int32, 256), MaxTokens: 1}, "decode: a prompt of 256 tokens leaves no room in the model's context of 256"},
+		{Request{Prompt: []int32{1, 37}, MaxTokens: 1}, "decode: token 37 at position 1 is none of the model's 37"},
+		{Request{Prompt: []int32{-1}, MaxTokens: 1}, "decode: token -1 at position 0 is none of the model's 37"},
+		{Request{Prompt: make([]int32, 128), MaxTokens: 1}, "decode: 129 tokens need 3 pages of the cache, the pool has 2"},
+		{Request{Prompt: one}, "decode: at least one new token must be asked for, not 0"},
+		{Request{Prompt: one, MaxTokens: 1, Stop: []string{"x"}}, "decode: stop strings need a vocabulary"},
+		{Request{Prompt: one, MaxTokens: 1, Sampling: Sampling{Temperature: -1}}, "decode: temperature must be from 0 to 100, it is -1"},
+		{Request{Prompt: one, MaxTokens: 1, Sampling: Sampling{TopP: 2}}, "decode: top-p must be from 0 to 1, it is 2"},
+		{Request{Prompt: one, MaxTokens: 1, Sampling: Sampling{TopK: -2}}, "decode: top-k must not be negative, it is -2"},
+		{Request{Prompt: one, MaxTokens: 1, Sampling: Sampling{MinP: 1.5}}, "decode: min-p must be from 0 to 1, it is 1.5"},
+		{Request{Prompt: one, MaxTokens: 1, Sampling: Sampling{Repetition: -1}}, "decode: the repetition penalty must be from 0 to 100, it is -1"},
+	} {
+		if s, err := e.Submit(c.r); s != nil || err == nil || err.Error() != c.want {
+			t.Errorf("%v, want %s", err, c.want)
+		}
+		if err := e.Step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	finish(t, e)
+	if want := plainly(t, m, good.Request); !slices.Equal(good.Output(), want) {
+		t.Errorf("the good request got %v, not %v", good.Output(), want)
+	}
+	if _, err := NewEngine(m, nil, Options{}); err == nil || !strings.HasPrefix(err.Error(), "decode: the cache pool must have at least one page") {
+		t.Errorf("no pages: %v", err)
+	}
+}
