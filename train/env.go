@@ -12,6 +12,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+
+	"headroom/kernels/ref"
 )
 
 // Environment is what a run was started with, for whoever wants to repeat it.
@@ -25,13 +27,14 @@ type Environment struct {
 	CPU      string   `json:"cpu"`
 	Cores    int      `json:"cores"`
 	Backend  string   `json:"backend"`
+	Products string   `json:"products"` // the library of the CPU's matrix products
 }
 
 // environment describes this process.
 func environment(backend string, step int) Environment {
 	return Environment{
 		Start: time.Now().UTC().Format(time.RFC3339), Step: step, Command: os.Args, Revision: revision(), Go: runtime.Version(),
-		OS: runtime.GOOS + "/" + runtime.GOARCH, CPU: cpuModel(), Cores: runtime.GOMAXPROCS(0), Backend: backend,
+		OS: runtime.GOOS + "/" + runtime.GOARCH, CPU: cpuModel(), Cores: runtime.GOMAXPROCS(0), Backend: backend, Products: ref.BLAS,
 	}
 }
 

@@ -176,7 +176,8 @@ func (s *session) save() (err error) {
 	if err := s.journal.sync(); err != nil {
 		return err
 	}
-	if err := commit(s.Dir, s.state, func(dir string) error { return saveWeights(dir, s.Model, s.Store) }); err != nil {
+	extra := map[string]string{"tokenizer": s.Settings["data.tokenizer"]}
+	if err := commit(s.Dir, s.state, func(dir string) error { return saveWeights(dir, s.Model, s.Store, extra) }); err != nil {
 		return err
 	}
 	s.checkpoint = filepath.Join(s.Dir, checkpoints, stepName(s.state.Step))

@@ -12,9 +12,10 @@ import (
 // momentsFile holds AdamW's two moments of each parameter, as m.NAME and v.NAME.
 const momentsFile = "state.safetensors"
 
-// saveWeights writes weights and moments to a checkpoint directory.
-func saveWeights(dir string, m *model.Transformer, store *graph.Store) error {
-	if err := m.Save(dir, store, nil); err != nil {
+// saveWeights writes weights and moments to a checkpoint directory, and with the weights what else one must know to use
+// them.
+func saveWeights(dir string, m *model.Transformer, store *graph.Store, extra map[string]string) error {
+	if err := m.Save(dir, store, extra); err != nil {
 		return err
 	}
 	var tensors []safetensors.Tensor
