@@ -215,7 +215,7 @@ template <int DV, int FIRST, int COUNT, int N> __device__ __forceinline__ void w
 __device__ __forceinline__ void writeLSE(const Decode &p, const Span &x, int g, int r0, int rows, int r, float lse2) {
 	if (r >= rows) return;
 	if (x.pieces == 1) p.lse[rowOffset(p, x.b, g, r0 + r)] = lse2 * 0.69314718056f;
-	else p.partialLSE[((long)x.piece * p.G + g) * p.T * (p.H / p.G) + r0 + r] = lse2;
+	else p.partialLSE[((long)g * p.T * (p.H / p.G) + r0 + r) * p.pieces + x.piece] = lse2;
 }
 
 } // namespace

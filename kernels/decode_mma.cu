@@ -355,7 +355,7 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 			} else {
 				const long out = ((long)done.piece * p.G + g0 + h) * allRows + r0 + r;
 				*(float4 *)(p.partial + out * DV + col) = v;
-				if (col == 0) p.partialLSE[out] = lse2;
+				if (col == 0) p.partialLSE[((long)(g0 + h) * allRows + r0 + r) * p.pieces + done.piece] = lse2;
 			}
 		}
 		blockSync(CONSUMERS, threads); // before the next query rows replace the merge area, and before the piece counts as written

@@ -18,7 +18,7 @@ struct Decode {
 	bf16 *out;          // [B, T, H, Dv]
 	float *lse;         // [B, T, H], natural logarithm
 	float *partial;     // [pieces, G, T·H/G, Dv]
-	float *partialLSE;  // [pieces, G, T·H/G], base 2
+	float *partialLSE;  // [G, T·H/G, pieces], base 2
 	int *arrived;       // [B, tiles], zero before and after every launch
 	int B, T, H, G, P, R, maxPages, pageShift;
 	int parts, tiles;   // grid = parts · tiles, the tiles of one part side by side: they read the same cache
@@ -26,6 +26,7 @@ struct Decode {
 	int warpRows;       // warps that share tokens and split rows (decode_mma)
 	int stages;         // of the copy pipeline (decode_mma)
 	int unitShift;      // requests are cut at multiples of 2^unitShift tokens: 64, or the length of fixed pieces
+	int pieces;         // partial results that there is room for
 	int fixed;          // 1: every 2^unitShift tokens are a piece, so that results do not depend on the batch
 	float scale;        // of the scores, times log2(e)
 };
@@ -171,48 +172,53 @@ __device__ __forceinline__ void blockSync(int barrier, int threads) {
 	asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
-// mergeSlice merges the pieces of vectors lo..hi (4 columns of a row of a head) of a request. 2^strandBits lanes share a
-// vector's pieces; each thread has 4 vectors under way, since what it waits for is memory.
-template <int DV> __device__ __forceinline__ void mergeSlice(const Decode &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads, int strandBits) {
-	constexpr int U = 4;
-	const int strands = 1 << strandBits, lanes = 32 >> strandBits, lane = threadIdx.x & 31, strand = lane / lanes, step = threads >> strandBits, all = p.T * (p.H / p.G);
+// mergeSlice merges the pieces of vectors lo..hi (4 columns of a row of a head) of a request. STRANDS lanes share a vector's
+// pieces, 32/STRANDS neighbours read whole lines of one piece, and each thread has U vectors under way, since what it waits
+// for is memory. The log-sum-exps of a row lie side by side and are read through L1: 64 pieces read past it, each by
+// every thread, took 18 us.
+template <int DV, int STRANDS, int U> __device__ __forceinline__ void mergeSlice(const Decode &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads) {
+	constexpr int LANES = 32 / STRANDS;
+	const int lane = threadIdx.x & 31, strand = lane / LANES, step = threads / STRANDS, all = p.T * (p.H / p.G);
 	const long pieceRows = (long)p.G * all;
 #pragma unroll 1
 	for (int base = lo; base < hi; base += step * U) {
-		const int first = base + (threadIdx.x >> 5) * lanes + lane % lanes;
-		long row[U];
-		int col[U];
+		const int first = base + (threadIdx.x >> 5) * LANES + lane % LANES;
+		int row[U], col[U]; // of [G, T·H/G]
+		bool there[U];
 		float most[U], sum[U];
 		float4 o[U];
 #pragma unroll
 		for (int u = 0; u < U; u++) {
 			const int v = min(first + u * step, hi - 1), i = v / (DV / 4);
-			row[u] = (long)(g0 + i / rows) * all + r0 + i % rows;
+			there[u] = first + u * step < hi;
+			row[u] = (g0 + i / rows) * all + r0 + i % rows;
 			col[u] = v % (DV / 4) * 4;
 			most[u] = -CUDART_INF_F, sum[u] = 0.f, o[u] = {0.f, 0.f, 0.f, 0.f};
 		}
-#pragma unroll 2
-		for (int s = strand; s < x.pieces; s += strands)
+#pragma unroll 4
+		for (int s = strand; s < x.pieces; s += STRANDS)
 #pragma unroll
-			for (int u = 0; u < U; u++) most[u] = fmaxf(most[u], __ldcg(p.partialLSE + x.partialOf(s) * pieceRows + row[u]));
-#pragma unroll 1
-		for (int d = lanes; d < 32; d <<= 1)
+			for (int u = 0; u < U; u++)
+				if (there[u]) most[u] = fmaxf(most[u], p.partialLSE[(long)row[u] * p.pieces + x.partialOf(s)]);
+#pragma unroll
+		for (int d = LANES; d < 32; d <<= 1)
 #pragma unroll
 			for (int u = 0; u < U; u++) most[u] = fmaxf(most[u], __shfl_xor_sync(~0u, most[u], d));
 #pragma unroll
 		for (int u = 0; u < U; u++) most[u] = most[u] == -CUDART_INF_F ? 0.f : most[u];
-#pragma unroll 2
-		for (int s = strand; s < x.pieces; s += strands)
+#pragma unroll 4
+		for (int s = strand; s < x.pieces; s += STRANDS)
 #pragma unroll
-			for (int u = 0; u < U; u++) {
-				const long at = x.partialOf(s) * pieceRows + row[u];
-				const float w = fastExp2(__ldcg(p.partialLSE + at) - most[u]);
-				const float4 v = __ldcg((const float4 *)(p.partial + at * DV + col[u]));
-				sum[u] += w;
-				o[u].x += w * v.x, o[u].y += w * v.y, o[u].z += w * v.z, o[u].w += w * v.w;
-			}
-#pragma unroll 1
-		for (int d = lanes; d < 32; d <<= 1)
+			for (int u = 0; u < U; u++)
+				if (there[u]) {
+					const int piece = x.partialOf(s);
+					const float w = fastExp2(p.partialLSE[(long)row[u] * p.pieces + piece] - most[u]);
+					const float4 v = __ldcg((const float4 *)(p.partial + (piece * pieceRows + row[u]) * DV + col[u]));
+					sum[u] += w;
+					o[u].x += w * v.x, o[u].y += w * v.y, o[u].z += w * v.z, o[u].w += w * v.w;
+				}
+#pragma unroll
+		for (int d = LANES; d < 32; d <<= 1)
 #pragma unroll
 			for (int u = 0; u < U; u++) {
 				sum[u] += __shfl_xor_sync(~0u, sum[u], d);
@@ -221,7 +227,7 @@ template <int DV> __device__ __forceinline__ void mergeSlice(const Decode &p, co
 			}
 #pragma unroll
 		for (int u = 0; u < U; u++)
-			if (strand == 0 && first + u * step < hi) {
+			if (strand == 0 && there[u]) {
 				const float inv = sum[u] > 0.f ? 1.f / sum[u] : 0.f;
 				const int g = row[u] / all;
 				const long at = rowOffset(p, x.b, g, row[u] - g * all);
@@ -249,9 +255,8 @@ template <int DV> __device__ __forceinline__ void combine(const Decode &p, Walk 
 		blockSync(barrier, threads);
 		const int vectors = heads * rows * (DV / 4), sharers = x.lastPart - x.firstPart + 1, me = walk.part - x.firstPart;
 		const int lo = (unsigned)vectors * me / sharers, hi = (unsigned)vectors * (me + 1) / sharers;
-		int strandBits = 0; // as there is work for; with fixed pieces it must not depend on the sharers
-		while (strandBits < 5 && 1 << strandBits < x.pieces && (p.fixed || (hi - lo) << strandBits < threads * 4)) strandBits++;
-		mergeSlice<DV>(p, x, g0, r0, rows, lo, hi, threads, strandBits);
+		if (x.pieces <= 4) mergeSlice<DV, 1, 4>(p, x, g0, r0, rows, lo, hi, threads);
+		else mergeSlice<DV, 4, 2>(p, x, g0, r0, rows, lo, hi, threads);
 		blockSync(barrier, threads);
 		if (threadIdx.x == 0 && atomicAdd(counter, 1) == x.pieces + sharers - 1) atomicExch(counter, 0); // ready for the next launch
 	}
