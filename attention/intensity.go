@@ -1,0 +1,60 @@
+package attention
+
+// The arithmetic of decoding: q new tokens of each request against S cached ones, attention alone, in bf16. A device has
+// H/t of the heads and its part of the cache. The batch multiplies operations and bytes alike, so it never shows.
+
+const elementBytes = 2 // bf16
+
+// Intensity is the operations per byte that q queries tend to in a long context, where the cache is all of the traffic
+// and the rope key is small beside the rest: 2·q·g/m. g = H/G query heads read one key/value or latent head, and m is
+// 1 where key and value are one state (gta and latent kinds), else 2. MHA has 1, GQA g, MQA H, GTA 2g, MLA 2H, GLA 2H/n.
+func (c Config) Intensity(q int) float64 {
+	c = c.Resolve()
+	m := 2
+	if c.Kind == GTA || c.Kind.latent() {
+		m = 1
+	}
+	return 2 * float64(q) * float64(c.Heads) / float64(c.Groups*m)
+}
+
+// Duplication is how many of t devices hold the same head of the cache: ceil(t·g/H) = ceil(t/G). It is 1 as long as
+// there is a head for each device.
+func (c Config) Duplication(t int) int { return ceil(t, c.Resolve().Groups) }
+
+// Work is what one request of decoding takes on one device.
+type Work struct{ FLOPs, Bytes float64 }
+
+// DecodeWork is that of q queries in a context of S tokens on one of t devices:
+//
+//	operations = 2 · q·S · h·(K + V)
+//	bytes      = 2 · ( S·E + q·h·(K + V) )
+//
+// h = ceil(H/t) heads have queries of K and outputs of V columns, and E elements of a token's cache lie on the device.
+// Latent kinds decode absorbed: K = L+R and V = L. The others have K = V = D.
+//
+// The paper counts GLA's rope key once per latent head: that is GLA-n on n devices, each with its own copy of it.
+func (c Config) DecodeWork(l Layout, q, S, t int) Work {
+	K, V := c.decodeWidths()
+	columns := float64(q) * float64(ceil(c.Heads, t)*(K+V))
+	return Work{
+		FLOPs: 2 * float64(S) * columns,
+		Bytes: elementBytes * (float64(S)*float64(l.ElementsPerDevice(t)) + columns),
+	}
+}
+
+// Intensity is operations per byte.
+func (w Work) Intensity() float64 { return w.FLOPs / w.Bytes }
+
+// decodeWidths are the columns of a head's query and of its output against the cache.
+func (c Config) decodeWidths() (K, V int) {
+	if c.Kind.latent() {
+		r := c.Resolve()
+		return r.LatentDim + r.RopeDim, r.LatentDim
+	}
+	return c.HeadDim, c.HeadDim
+}
+
+// Replicated says that some of t devices hold a copy of the same head of the slot, and not each its own.
+func (s Slot) Replicated(t int) bool { return s.Heads < t }
+
+func ceil(a, b int) int { return (a + b - 1) / b }
