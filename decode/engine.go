@@ -221,12 +221,12 @@ func (e *Engine) extend(s *Sequence, logits []float32) {
 	s.cached = len(s.Tokens)
 	e.Counts.Drafted += len(guesses)
 	for i := 0; s.Reason == Running; i++ {
-		p := s.odds(logits[i*V:(i+1)*V], s.Tokens)
+		l := logits[i*V : (i+1)*V]
 		if i == len(guesses) {
-			e.emit(s, draw(s.random, p))
+			e.emit(s, s.next(s.random, l, s.Tokens))
 			break
 		}
-		token, taken := verify(s.random, p, chances[i], guesses[i])
+		token, taken := verify(s.random, s.odds(l, s.Tokens), chances[i], guesses[i])
 		e.emit(s, token)
 		if !taken {
 			break

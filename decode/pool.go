@@ -53,9 +53,14 @@ func Fit(t *model.Transformer, bytes int64, size int) Memory {
 	return Memory{token, int64(pages) * int64(token*PageTokens), pages}
 }
 
+// BytesFor is the cache of one request of n tokens, in whole pages.
+func BytesFor(t *model.Transformer, n, size int) int64 {
+	return int64(pagesFor(n)) * PageTokens * int64(t.CacheBytes(1, size))
+}
+
 // Batch is how many requests of a context fit at once: each fills its own pages.
 func (m Memory) Batch(context int) int { return m.Pages / max(1, pagesFor(context)) }
 
 func (m Memory) String() string {
-	return fmt.Sprintf("cache %d bytes a token, pool %.1f MiB = %d pages of %d tokens", m.TokenBytes, float64(m.Bytes)/(1<<20), m.Pages, PageTokens)
+	return fmt.Sprintf("cache: %d bytes a token, pool of %d x %d tokens, %.2f MiB", m.TokenBytes, m.Pages, PageTokens, float64(m.Bytes)/(1<<20))
 }

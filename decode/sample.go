@@ -37,6 +37,20 @@ func (s Sampling) Validate() error {
 	return nil
 }
 
+// next draws a token.
+func (s Sampling) next(r *rand.Rand, logits []float32, history []int32) int32 {
+	if s.Temperature > 0 || s.penalizes() {
+		return draw(r, s.odds(logits, history))
+	}
+	best := 0
+	for i, l := range logits {
+		if l > logits[best] {
+			best = i
+		}
+	}
+	return int32(best)
+}
+
 // odds is the distribution [V] that the next token is drawn from.
 func (s Sampling) odds(logits []float32, history []int32) []float64 {
 	p := make([]float64, len(logits))
@@ -70,8 +84,10 @@ func (s Sampling) odds(logits []float32, history []int32) []float64 {
 	return p
 }
 
+func (s Sampling) penalizes() bool { return s.Repetition != 0 && s.Repetition != 1 }
+
 func (s Sampling) penalize(l []float64, history []int32) {
-	if s.Repetition == 0 || s.Repetition == 1 {
+	if !s.penalizes() {
 		return
 	}
 	seen := map[int32]bool{}

@@ -97,6 +97,40 @@ func TestSampledSpeculationKeepsTheDistribution(t *testing.T) {
 	}
 }
 
+// TestDraftModelSeesTheText holds every guess's distribution against the draft model's plain pass over the text and the
+// guesses before: rejected guesses must leave its cache.
+func TestDraftModelSeesTheText(t *testing.T) {
+	m, other := tiny(t, "gla-2"), tiny(t, "gqa-2", func(c *model.Config, _ *attention.Config) { c.Layers = 1 })
+	d, err := NewDraftModel(other, NewCPU(other, 4), 3, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEngine(t, m, Options{Pages: 4, Drafter: d})
+	s := submit(t, e, Request{Prompt: []int32{3, 1, 4, 1, 5}, MaxTokens: 30, Sampling: Sampling{Temperature: 1, Seed: 3}})
+	for e.Busy() {
+		e.admit()
+		if err := e.propose(); err != nil {
+			t.Fatal(err)
+		}
+		text := slices.Clone(s.Tokens)
+		for i, guess := range s.guesses {
+			y := forward(t, other, text)
+			for token, p := range s.odds(y[len(y)-m.Config.Vocab:], text) {
+				if math.Abs(p-s.chances[i][token]) > 1e-4 {
+					t.Fatalf("guess %d after %v: token %d has %g, not %g", i, text, token, s.chances[i][token], p)
+				}
+			}
+			text = append(text, guess)
+		}
+		if err := e.Step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e.Counts.Accepted == 0 || e.Counts.Accepted == e.Counts.Drafted {
+		t.Errorf("%+v says nothing", e.Counts)
+	}
+}
+
 func TestBadDrafts(t *testing.T) {
 	m := tiny(t, "mqa")
 	other := tiny(t, "mqa", func(c *model.Config, _ *attention.Config) { c.Vocab = 40 })

@@ -64,11 +64,12 @@ Reports go to stdout, logs to stderr. Exit codes: 0 fine, 1 a run failed, 2 bad 
   headroom prepare --tokenizer gpt2 --out shards/books 'books/*.txt'
   headroom train run.yaml --out runs/first --set train.lr=3e-4
   headroom eval runs/first --data wiki=shards/wiki
-  headroom compare kinds.yaml`,
+  headroom compare kinds.yaml
+  headroom generate runs/first --prompt "Once upon a time"`,
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(quickstartCommand(), prepareCommand(), trainCommand(), evalCommand(), compareCommand(),
-		configCommand(), benchCommand(), versionCommand())
+		generateCommand(), configCommand(), benchCommand(), versionCommand())
 	return root
 }

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"headroom/configs"
+	"headroom/decode"
+	"headroom/internal/lab"
+	"headroom/model"
+)
+
+// decodeBench is what bench decode is asked for.
+type decodeBench struct {
+	checkpoint, preset string
+	kinds, sets        []string
+	batches, contexts  []int
+	steps              int
+	asJSON             bool
+}
+
+func benchDecodeCommand() *cobra.Command {
+	var d decodeBench
+	cmd := &cobra.Command{
+		Use:   "decode [FILE]",
+		Short: "time decoding: the first token of a prompt, and steps of a batch over a full cache",
+		Long: `Bench decode times greedy steps of the decode engine, end to end, for each kind, batch and context. The model is that of a
+configuration, with random weights, or a checkpoint. The time to the first token is that of one request with its whole prompt; the
+steps run over caches of random content. The ceiling is a large copy in the same run; the largest batch is what the cache's layout
+lets into the memory that is available.`,
+		Example: `  headroom bench decode --json
+  headroom bench decode --preset 183m-gqa-4 --attention "" --batch 1,8 --context 1024
+  headroom bench decode --checkpoint runs/first --context 128`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return d.do(cmd, args) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&d.checkpoint, "checkpoint", "", "a run directory or checkpoint, instead of random weights")
+	f.StringVar(&d.preset, "preset", "", "values below those of the file: see headroom config presets")
+	f.StringSliceVar(&d.kinds, "attention", []string{"gqa-4", "gta-4", "mla", "gla-2"}, "the kinds; empty is the configuration's own")
+	f.StringArrayVar(&d.sets, "set", nil, "override one key, as in --set model.layers=6; may be given many times")
+	f.IntSliceVar(&d.batches, "batch", []int{1, 8, 32}, "requests at once")
+	f.IntSliceVar(&d.contexts, "context", []int{1024}, "tokens in each cache")
+	f.IntVar(&d.steps, "steps", 10, "timed steps of each case, after two to warm up")
+	f.BoolVar(&d.asJSON, "json", false, `print {"results": [...]}`)
+	return cmd
+}
+
+func (d *decodeBench) do(cmd *cobra.Command, args []string) error {
+	if d.steps < 1 {
+		return fmt.Errorf("bench: steps must be at least 1, not %d", d.steps)
+	}
+	for _, n := range append(append([]int{}, d.batches...), d.contexts...) {
+		if n < 1 {
+			return fmt.Errorf("bench: batch and context must be positive, not %d", n)
+		}
+	}
+	results := []decode.BenchResult{}
+	ceiling := decode.Bandwidth()
+	kinds := d.kinds
+	if d.checkpoint != "" || len(kinds) == 0 {
+		kinds = []string{""}
+	}
+	for _, kind := range kinds {
+		m, err := d.model(args, kind)
+		if err != nil {
+			return err
+		}
+		rs, err := d.measure(cmd, m, ceiling)
+		if err != nil {
+			return err
+		}
+		results = append(results, rs...)
+	}
+	if d.asJSON {
+		return writeJSON(cmd.OutOrStdout(), map[string]any{"results": results})
+	}
+	return nil
+}
+
+// model is the checkpoint's, or a configuration's with a kind in it.
+func (d *decodeBench) model(args []string, kind string) (*decode.Model, error) {
+	if d.checkpoint != "" {
+		if len(args) > 0 || d.preset != "" || len(d.sets) > 0 {
+			return nil, errors.New("bench: a checkpoint has its own configuration: give no other")
+		}
+		path, _, err := lab.Checkpoint(d.checkpoint)
+		if err != nil {
+			return nil, err
+		}
+		return decode.Load(path)
+	}
+	flags := runFlags{preset: d.preset, attention: kind, sets: d.sets}
+	in, err := flags.input(args)
+	if err != nil {
+		return nil, err
+	}
+	r, err := configs.Load(in)
+	if err != nil {
+		return nil, err
+	}
+	t, err := model.New(r.Model, r.Attention)
+	if err != nil {
+		return nil, err
+	}
+	return decode.Random(t, 1)
+}
+
+// measure runs the cases of one model. What does not fit is said and left out.
+func (d *decodeBench) measure(cmd *cobra.Command, m *decode.Model, ceiling float64) (results []decode.BenchResult, err error) {
+	for _, S := range d.contexts {
+		for _, batch := range d.batches {
+			r, err := d.one(cmd.Context(), m, batch, S, ceiling)
+			switch {
+			case cmd.Context().Err() != nil:
+				return results, &lab.Failed{Err: err}
+			case err != nil:
+				slog.Warn("left out", "why", err)
+				continue
+			}
+			results = append(results, r)
+			if !d.asJSON {
+				if _, err := fmt.Fprintln(cmd.OutOrStdout(), r); err != nil {
+					return results, err
+				}
+			}
+		}
+	}
+	return results, nil
+}
+
+func (d *decodeBench) one(ctx context.Context, m *decode.Model, batch, S int, ceiling float64) (decode.BenchResult, error) {
+	runtime.GC() // the last case's pool
+	return decode.Bench(ctx, m, batch, S, d.steps, ceiling)
+}
