@@ -366,3 +366,36 @@ func TestAppendTokens(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkDecode measures the speed table at page sizes 64 and 1, uniform and ragged: -test.bench=Decode -test.benchtime=1x.
+func BenchmarkDecode(b *testing.B) {
+	r := newRig(b)
+	m, err := NewDecodeMeter(r.dev)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer m.Close()
+	b.Logf("copy %.0f GB/s, product %.0f TFLOP/s", m.CopyGBs, m.ProductTFLOP)
+	for _, page := range []int{64, 1} {
+		for _, ragged := range []bool{false, true} {
+			for _, d := range DecodeTable(page) {
+				if d.Ragged = ragged; ragged && d.B == 1 {
+					continue
+				}
+				b.Run(fmt.Sprintf("%s/B%d/S%d/T%d/page%d/ragged=%v", strings.ReplaceAll(d.Name, " ", ""), d.B, d.S, d.T, page, ragged), func(b *testing.B) {
+					for range b.N {
+						row, err := m.Measure(d)
+						if err != nil {
+							b.Fatal(err)
+						}
+						b.ReportMetric(row.Micros, "µs")
+						b.ReportMetric(row.GBs, "GB/s")
+						b.ReportMetric(row.TFLOPs, "TFLOP/s")
+						b.ReportMetric(row.OfCopy, "of-copy")
+						b.ReportMetric(row.OfProduct, "of-product")
+					}
+				})
+			}
+		}
+	}
+}
