@@ -1,0 +1,152 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"headroom/attention"
+	"headroom/configs"
+	"headroom/model"
+)
+
+func analyzeCommand() *cobra.Command {
+	var gpu string
+	var flops, bandwidth float64
+	var context int
+	var sets []string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "analyze FILE|PRESET…",
+		Short: "size models and the arithmetic of their decoding, without running them",
+		Long: `Analyze prints for each run (a file, or a preset such as 876m-gla-2) its parameters, its operations, and by the number of
+tensor-parallel devices: the bytes a token leaves in the cache of one layer on one device in bf16, how often the same head is held,
+which slots of the cache shard and which are copies, and the operations per byte of decoding 1, 2 and 4 new tokens at once, with what
+the GPU's roofline allows. "long" is the intensity of the whole as the context grows, without rope, query and output traffic: 2·q·g/m.`,
+		Example: `  headroom analyze 876m-gqa-4 876m-gta-4 876m-mla 876m-gla-2
+  headroom analyze run.yaml --gpu B200 --json
+  headroom analyze 1471m-mla 1471m-gla-2 --set attention.heads=128 --flops 989e12 --bandwidth 3.35e12`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			g, err := chooseGPU(gpu, flops, bandwidth)
+			if err != nil {
+				return err
+			}
+			var all []model.Analysis
+			for _, name := range args {
+				a, err := analyze(name, sets, g, context)
+				if err != nil {
+					return err
+				}
+				all = append(all, a)
+			}
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), map[string]any{"gpu": g, "context": context, "results": all})
+			}
+			return printAnalyses(cmd.OutOrStdout(), g, context, all)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&gpu, "gpu", "H100", "whose roofline: A100, H100, H200 or B200")
+	f.Float64Var(&flops, "flops", 0, "dense bf16 operations a second, instead of the GPU's")
+	f.Float64Var(&bandwidth, "bandwidth", 0, "bytes of memory a second, instead of the GPU's")
+	f.IntVar(&context, "context", 8192, "tokens in the cache")
+	f.StringArrayVar(&sets, "set", nil, "override one key of every run, as in --set attention.heads=128; may be given many times")
+	f.BoolVar(&asJSON, "json", false, `print {"gpu": …, "context": …, "results": [...]}`)
+	return cmd
+}
+
+// chooseGPU is the named GPU, with other figures where they are given.
+func chooseGPU(name string, flops, bandwidth float64) (attention.GPU, error) {
+	g, err := attention.FindGPU(name)
+	if !(min(flops, bandwidth) >= 0 && max(flops, bandwidth) <= math.MaxFloat64) {
+		return g, fmt.Errorf("analyze: flops and bandwidth must be positive and finite, they are %v and %v", flops, bandwidth)
+	}
+	if flops > 0 {
+		g.FLOPs, g.Name = flops, "custom"
+	}
+	if bandwidth > 0 {
+		g.Bandwidth, g.Name = bandwidth, "custom"
+	}
+	return g, err
+}
+
+func analyze(name string, sets []string, g attention.GPU, context int) (model.Analysis, error) {
+	in := configs.Input{File: name, Sets: sets}
+	if slices.Contains(configs.Presets(), name) {
+		in.File, in.Preset = "", name
+	}
+	r, err := configs.Load(in)
+	if err != nil {
+		return model.Analysis{}, err
+	}
+	m, err := model.New(r.Model, r.Attention)
+	if err != nil {
+		return model.Analysis{}, err
+	}
+	return m.Analyze(name, g, context)
+}
+
+func printAnalyses(out io.Writer, g attention.GPU, context int, all []model.Analysis) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	var failed error
+	row := func(cells ...any) {
+		_, err := fmt.Fprintln(w, strings.TrimRight(strings.Join(texts(cells), "\t"), "\t"))
+		failed = errors.Join(failed, err)
+	}
+	row("model", "attention", "parameters", "forward FLOPs/token", "training FLOPs/token", "long q=1", "q=2", "q=4")
+	for _, a := range all {
+		row(a.Name, a.Attention, a.Parameters, fmt.Sprintf("%.4g", a.ForwardFLOPs), fmt.Sprintf("%.4g", a.TrainFLOPs), a.LongContext[0], a.LongContext[1], a.LongContext[2])
+	}
+	failed = errors.Join(failed, w.Flush())
+	_, err := fmt.Fprintf(out, "\n%s: %.4g TFLOP/s, %.4g TB/s, ridge at %.1f FLOPs/byte; each q: FLOPs/byte in a context of %d and the TFLOP/s it allows\n",
+		g.Name, g.FLOPs/1e12, g.Bandwidth/1e12, g.Ridge(), context)
+	failed = errors.Join(failed, err)
+	row("model", "devices", "bytes/token/layer", "held", "cache on a device", "q=1", "", "q=2", "", "q=4", "")
+	for _, a := range all {
+		for _, p := range a.Shards {
+			cells := []any{a.Name, p.Devices, p.CacheBytes, fmt.Sprintf("%dx", p.Duplication), slots(p)}
+			for _, d := range p.Decode {
+				cells = append(cells, fmt.Sprintf("%.1f", d.Intensity), fmt.Sprintf("%.0f %s", d.FLOPs/1e12, bound(d)))
+			}
+			row(cells...)
+		}
+	}
+	return errors.Join(failed, w.Flush())
+}
+
+func texts(cells []any) (s []string) {
+	for _, c := range cells {
+		s = append(s, fmt.Sprint(c))
+	}
+	return s
+}
+
+func bound(d model.DecodeLimit) string {
+	if d.Memory {
+		return "(memory)"
+	}
+	return "(arithmetic)"
+}
+
+// slots says of each slot what a device has of it: c 1x256 sharded, kRope 1x64 replicated.
+func slots(p model.ShardedPart) string {
+	var parts []string
+	for _, s := range p.Slots {
+		how := "sharded"
+		switch {
+		case p.Devices == 1:
+			how = "whole"
+		case s.Replicated:
+			how = "replicated"
+		}
+		parts = append(parts, fmt.Sprintf("%s %dx%d %s", s.Name, s.Heads, s.Dim, how))
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"encoding/json"
+	"math"
+	"strings"
+	"testing"
+)
+
+// analyzed is what the tests read of analyze --json.
+type analyzed struct {
+	GPU     struct{ Name string }
+	Results []struct {
+		Name       string
+		Parameters int64
+		Devices    []struct {
+			CacheBytes int `json:"cache_bytes"`
+			Decode     []struct {
+				Queries   int
+				Intensity float64
+				Memory    bool
+			}
+		}
+	}
+}
+
+// TestAnalyze reproduces the paper's figures by the command: cache bytes per device, and intensity at 128 heads and 8192 tokens.
+func TestAnalyze(t *testing.T) {
+	run := func(args ...string) (r analyzed) {
+		t.Helper()
+		code, out, logs := headroom(append([]string{"analyze", "--json"}, args...)...)
+		if code != 0 || logs != "" {
+			t.Fatalf("code %d, %s", code, logs)
+		}
+		if err := json.Unmarshal([]byte(out), &r); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	r := run("1471m-gta-4", "1471m-gla-2")
+	if r.GPU.Name != "H100" || len(r.Results) != 2 || r.Results[0].Parameters != 1471221248 {
+		t.Fatalf("%+v", r)
+	}
+	for i, want := range [][]int{{1152, 640, 384, 384}, {1152, 640, 640, 640}} {
+		for j, d := range r.Results[i].Devices {
+			if d.CacheBytes != want[j] {
+				t.Errorf("%s: %d bytes, want %d", r.Results[i].Name, d.CacheBytes, want[j])
+			}
+		}
+	}
+	r = run("1471m-mla", "1471m-gla-2", "--set", "attention.heads=128")
+	for i, want := range [][]float64{{234.8, 456.6}, {113.6, 224.1}} {
+		for q, intensity := range want {
+			if got := r.Results[i].Devices[i].Decode[q]; math.Abs(got.Intensity-intensity) > 0.05 || got.Memory != (got.Intensity < 295) {
+				t.Errorf("%s: %+v, the paper has %v", r.Results[i].Name, got, intensity)
+			}
+		}
+	}
+	code, out, _ := headroom("analyze", "876m-gqa-4", "--flops", "1e15", "--bandwidth", "2e12")
+	for _, want := range []string{"876m-gqa-4  gqa-4      876553728 ", "custom: 1000 TFLOP/s, 2 TB/s, ridge at 500.0", "k 2x96 sharded, v 2x96 sharded", "2x    k 1x96 replicated"} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("code %d, no %q in\n%s", code, want, out)
+		}
+	}
+	for args, want := range map[string]string{
+		"analyze":                          "headroom: requires at least 1 arg(s)",
+		"analyze none.yaml":                "headroom: configs: open none.yaml",
+		"analyze 183m-mha --gpu V1":        `headroom: attention: no figures for GPU "V1"`,
+		"analyze 183m-mha --context 0":     "headroom: model: the context to decode in must be positive, it is 0",
+		"analyze 183m-mha --flops -1":      "headroom: analyze: flops and bandwidth must be positive and finite, they are -1 and 0",
+		"analyze 183m-mha --bandwidth NaN": "headroom: analyze: flops and bandwidth must be positive and finite, they are 0 and NaN",
+	} {
+		if code, out, logs := headroom(strings.Fields(args)...); code != 2 || out != "" || !strings.HasPrefix(logs, want) {
+			t.Errorf("%s: code %d, %q, %q", args, code, out, logs)
+		}
+	}
+}

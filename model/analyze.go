@@ -1,0 +1,72 @@
+package model
+
+import (
+	"fmt"
+
+	"headroom/attention"
+)
+
+// An Analysis is what can be said of a model without running it.
+type Analysis struct {
+	Name      string `json:"name"`
+	Attention string `json:"attention"`
+	Counts
+	ForwardFLOPs float64       `json:"forward_flops_per_token"` // at the model's context
+	LongContext  []float64     `json:"long_context_intensity"`  // operations per byte by Queries, as the context grows
+	Shards       []ShardedPart `json:"devices"`
+}
+
+// A ShardedPart is what one of so many tensor-parallel devices has of the cache, and how it decodes against it.
+type ShardedPart struct {
+	Devices     int           `json:"devices"`
+	CacheBytes  int           `json:"cache_bytes"` // per token and layer, in bf16
+	Duplication int           `json:"duplication"` // devices that hold the same head
+	Slots       []ShardedSlot `json:"slots"`
+	Decode      []DecodeLimit `json:"decode"` // by Queries
+}
+
+// A ShardedSlot is one tensor of the cache on a device.
+type ShardedSlot struct {
+	Name       string `json:"name"`
+	Heads      int    `json:"heads"` // on the device
+	Dim        int    `json:"dim"`
+	Replicated bool   `json:"replicated"` // other devices hold the same heads
+}
+
+// A DecodeLimit is how fast attention can decode a number of new tokens at once.
+type DecodeLimit struct {
+	Queries   int     `json:"queries"`
+	Intensity float64 `json:"intensity"` // operations per byte, with rope, query and output
+	FLOPs     float64 `json:"flops"`     // a second, at most
+	Memory    bool    `json:"memory"`    // and memory is what limits it
+}
+
+// Queries are the query lengths of an Analysis, and Devices its tensor-parallel sizes.
+var (
+	Queries = []int{1, 2, 4}
+	Devices = []int{1, 2, 4, 8}
+)
+
+// Analyze sizes a model and sets its decoding against a cache of S tokens under the roofline of a GPU.
+func (t *Transformer) Analyze(name string, gpu attention.GPU, S int) (Analysis, error) {
+	if S < 1 {
+		return Analysis{}, fmt.Errorf("model: the context to decode in must be positive, it is %d", S)
+	}
+	a, layout := t.Attention, t.CacheLayout()
+	r := Analysis{Name: name, Attention: a.Name(), Counts: t.Count(), ForwardFLOPs: t.ForwardFLOPs(t.Config.Context)}
+	for _, q := range Queries {
+		r.LongContext = append(r.LongContext, a.Intensity(q))
+	}
+	for _, n := range Devices {
+		part := ShardedPart{Devices: n, CacheBytes: layout.Bytes(n, 2), Duplication: a.Duplication(n)}
+		for _, s := range layout {
+			part.Slots = append(part.Slots, ShardedSlot{s.Name, (s.Heads + n - 1) / n, s.Dim, s.Replicated(n)})
+		}
+		for _, q := range Queries {
+			i := a.DecodeWork(layout, q, S, n).Intensity()
+			part.Decode = append(part.Decode, DecodeLimit{q, i, gpu.Attainable(i), i < gpu.Ridge()})
+		}
+		r.Shards = append(r.Shards, part)
+	}
+	return r, nil
+}
