@@ -17,7 +17,7 @@ import (
 )
 
 func analyzeCommand() *cobra.Command {
-	var gpu string
+	var gpu, picture string
 	var flops, bandwidth float64
 	var context int
 	var sets []string
@@ -29,7 +29,7 @@ func analyzeCommand() *cobra.Command {
 tensor-parallel devices: the bytes a token leaves in the cache of one layer on one device in bf16, how often the same head is held,
 which slots of the cache shard and which are copies, and the operations per byte of decoding 1, 2 and 4 new tokens at once, with what
 the GPU's roofline allows. "long" is the intensity of the whole as the context grows, without rope, query and output traffic: 2·q·g/m.`,
-		Example: `  headroom analyze 876m-gqa-4 876m-gta-4 876m-mla 876m-gla-2
+		Example: `  headroom analyze 876m-gqa-4 876m-gta-4 876m-mla 876m-gla-2 --plot roofline.svg
   headroom analyze run.yaml --gpu B200 --json
   headroom analyze 1471m-mla 1471m-gla-2 --set attention.heads=128 --flops 989e12 --bandwidth 3.35e12`,
 		Args: cobra.MinimumNArgs(1),
@@ -46,6 +46,11 @@ the GPU's roofline allows. "long" is the intensity of the whole as the context g
 				}
 				all = append(all, a)
 			}
+			if picture != "" {
+				if err := plotRoofline(picture, g, all); err != nil {
+					return err
+				}
+			}
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), map[string]any{"gpu": g, "context": context, "results": all})
 			}
@@ -58,6 +63,7 @@ the GPU's roofline allows. "long" is the intensity of the whole as the context g
 	f.Float64Var(&bandwidth, "bandwidth", 0, "bytes of memory a second, instead of the GPU's")
 	f.IntVar(&context, "context", 8192, "tokens in the cache")
 	f.StringArrayVar(&sets, "set", nil, "override one key of every run, as in --set attention.heads=128; may be given many times")
+	f.StringVar(&picture, "plot", "", "draw the roofline into this file, .png or .svg")
 	f.BoolVar(&asJSON, "json", false, `print {"gpu": …, "context": …, "results": [...]}`)
 	return cmd
 }

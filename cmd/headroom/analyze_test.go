@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -73,5 +75,20 @@ func TestAnalyze(t *testing.T) {
 		if code, out, logs := headroom(strings.Fields(args)...); code != 2 || out != "" || !strings.HasPrefix(logs, want) {
 			t.Errorf("%s: code %d, %q, %q", args, code, out, logs)
 		}
+	}
+}
+
+func TestAnalyzePlot(t *testing.T) {
+	for name, magic := range map[string]string{"r.png": "\x89PNG", "r.svg": "<?xml"} {
+		file := filepath.Join(t.TempDir(), name)
+		if code, _, logs := headroom("analyze", "183m-mla", "183m-gqa-4", "--plot", file); code != 0 {
+			t.Fatal(logs)
+		}
+		if picture, err := os.ReadFile(file); err != nil || !strings.HasPrefix(string(picture), magic) {
+			t.Errorf("%s begins with %.8q (%v)", name, picture, err)
+		}
+	}
+	if code, _, logs := headroom("analyze", "183m-mla", "--plot", "r.pdf"); code != 2 || logs != "headroom: analyze: a picture is .png or .svg, not r.pdf\n" {
+		t.Errorf("code %d, %q", code, logs)
 	}
 }
