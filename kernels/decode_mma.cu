@@ -2,6 +2,10 @@
 // because tokens lie on the M side of the products (16 a warp) and query rows on the N side, in steps of 8. A tile of
 // tokens is loaded once for several kv heads (which share the rope columns and lie side by side in the cache), and each
 // warp takes 16 tokens of one head and 8·NT rows. Scores: S [16 tokens, rows] = K · Qᵀ; output: Oᵀ [Dv, rows] += Vᵀ · P.
+//
+// What brings the tokens decides the speed; GTA with 8 heads, 128 requests of 8192 tokens on an H200, µs: all warps copying
+// between their products 829; one thread a row by cp.async.bulk 1005 (28 ns a copy, however short); a warpgroup that
+// copies one row a warp instruction, each with an address of its own, 1067; the same with 8 lanes a row, as below, 590.
 #include "decode_plan.cuh"
 
 namespace {
