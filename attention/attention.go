@@ -169,7 +169,16 @@ func (c Config) groupWord() string {
 	return "key/value heads"
 }
 
-// weights declares the parameters of one layer under its name, with the standard deviation they start with.
+// A Place is what a layer takes from the model that it stands in.
+type Place struct {
+	Name    string  // its parameters are Name.Wq and so on
+	Width   int     // C
+	NormEps float64 // of the norms of latents
+	Std     float64 // weights start normal with this standard deviation,
+	OutStd  float64 // and the output projection with this one
+}
+
+// weights declares the parameters of one layer.
 type weights struct {
 	name string
 	std  float64
@@ -209,21 +218,20 @@ func (w weights) norm(name string, shape ...int) graph.Param {
 	return graph.Param{Name: w.name + "." + name, Shape: shape, Init: graph.Init{Mean: 1}}
 }
 
-// New makes a layer of width C whose parameters are named name.Wq and so on. They start normal with standard deviation
-// std, and the output projection with outStd.
-func New(c Config, C int, name string, std, outStd float64) (Layer, error) {
+// New makes a layer for its place.
+func New(c Config, p Place) (Layer, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	c = c.Resolve()
-	w := weights{name, std}
-	out := weights{name, outStd}.matrix("Wo", c.Heads*c.HeadDim, C)
+	w := weights{p.Name, p.Std}
+	out := weights{p.Name, p.OutStd}.matrix("Wo", c.Heads*c.HeadDim, p.Width)
 	switch c.Kind {
 	case GTA:
-		return newGTA(c, C, w, out), nil
+		return newGTA(c, p.Width, w, out), nil
 	case MLA, GLA, GLAQ:
-		return newLatent(c, C, w, out), nil
+		return newLatent(c, p.Width, p.NormEps, w, out), nil
 	default:
-		return newGQA(c, C, w, out), nil
+		return newGQA(c, p.Width, w, out), nil
 	}
 }

@@ -18,7 +18,7 @@ func paper(t *testing.T, name string, H, D int) (attention.Config, attention.Lay
 		t.Fatal(err)
 	}
 	c.Heads, c.HeadDim = H, D
-	layer, err := attention.New(c, H*D, "a", 1, 1)
+	layer, err := attention.New(c, attention.Place{Name: "a", Width: H * D, NormEps: 1e-5, Std: 1, OutStd: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestValidate(t *testing.T) {
 	} {
 		c := attention.Default()
 		change(&c)
-		if _, err := attention.New(c, 128, "a", 1, 1); fmt.Sprint(err) != "attention: "+want {
+		if _, err := attention.New(c, attention.Place{Name: "a", Width: 128, NormEps: 1e-5, Std: 1, OutStd: 1}); fmt.Sprint(err) != "attention: "+want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}

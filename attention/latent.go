@@ -34,12 +34,10 @@ type latent struct {
 
 	H, n, D, R, L, Q int
 	splitQuery       bool
-	theta            float64
+	theta, eps       float64
 }
 
-const normEps = 1e-5
-
-func newLatent(c Config, C int, w weights, out graph.Param) *latent {
+func newLatent(c Config, C int, eps float64, w weights, out graph.Param) *latent {
 	H, n, D, R, L, Q := c.Heads, c.Groups, c.HeadDim, c.RopeDim, c.LatentDim, c.QueryLatentDim
 	a := &latent{
 		Wdq:    w.matrix("Wdq", C, Q),
@@ -55,7 +53,7 @@ func newLatent(c Config, C int, w weights, out graph.Param) *latent {
 		Wukv:   w.matrix("Wukv", n, L, H/n*2*D),
 		bukv:   w.bias(c, "bukv", n, H/n*2*D),
 		Wo:     out,
-		H:      H, n: n, D: D, R: R, L: L, Q: Q, splitQuery: c.Kind == GLAQ, theta: c.RopeTheta,
+		H:      H, n: n, D: D, R: R, L: L, Q: Q, splitQuery: c.Kind == GLAQ, theta: c.RopeTheta, eps: eps,
 	}
 	if a.splitQuery {
 		a.Wuq = w.matrix("Wuq", n, Q/n, H/n*(D+R))
@@ -70,7 +68,7 @@ func (a *latent) Params() []graph.Param {
 
 func (a *latent) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	cq := b.Linear(x, b.Param(a.Wdq), optional(b, a.bdq)) // [B, T, Q]
-	cq = b.RMSNorm(cq, b.Param(a.normq), normEps)
+	cq = b.RMSNorm(cq, b.Param(a.normq), a.eps)
 	if a.splitQuery {
 		cq = b.Reshape(cq, b.B, b.T, a.n, a.Q/a.n) // [B, T, n, Q/n]
 	}
@@ -80,7 +78,7 @@ func (a *latent) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 
 	c := b.Linear(x, b.Param(a.Wdkv), optional(b, a.bdkv)) // [B, T, n·L]
 	c = b.Reshape(c, b.B, b.T, a.n, a.L)                   // [B, T, n, L]
-	c = b.RMSNorm(c, b.Param(a.normkv), normEps)
+	c = b.RMSNorm(c, b.Param(a.normkv), a.eps)
 	kv := b.Linear(c, b.Param(a.Wukv), optional(b, a.bukv)) // [B, T, n, (H/n)·2D]
 	kv = b.Reshape(kv, b.B, b.T, a.H, 2*a.D)                // [B, T, H, 2D]
 
@@ -102,13 +100,13 @@ func (a *latent) CacheLayout() Layout {
 // since the weights of a query sum to 1.
 func (a *latent) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	cq := s.Linear(x, a.Wdq, a.bdq) // [N, Q]
-	cq = s.RMSNorm(cq, a.normq, normEps)
+	cq = s.RMSNorm(cq, a.normq, a.eps)
 	q := s.Linear(cq, a.Wuq, a.buq) // [N, H·(D+R)]
 	q = s.Rope(q, a.H, a.R, a.theta)
 	q = s.Absorb(q, a.Wukv, a.H, a.D, a.R) // [N, H·(L+R)]
 
 	c := s.Linear(x, a.Wdkv, a.bdkv) // [N, n·L]
-	c = s.RMSNorm(c, a.normkv, normEps)
+	c = s.RMSNorm(c, a.normkv, a.eps)
 	kr := s.Linear(x, a.Wkr, a.bkr) // [N, R]
 	kr = s.Rope(kr, 1, a.R, a.theta)
 	s.Append(layer, 0, c)

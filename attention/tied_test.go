@@ -16,7 +16,7 @@ const C = 32
 // attend runs a layer with the given weights over the one-hot vectors of tokens. Wo is the identity.
 func attend(t *testing.T, a attention.Config, weights map[string][]float32, tokens []int32) []float32 {
 	t.Helper()
-	layer, err := attention.New(a, C, "a", 1, 1)
+	layer, err := attention.New(a, attention.Place{Name: "a", Width: C, NormEps: 1e-5, Std: 1, OutStd: 1})
 	must(t, err)
 	table := graph.Param{Name: "embed", Shape: []int{C, C}}
 	s, err := graph.NewStore(graph.NewCPU(), append(layer.Params(), table))
@@ -50,7 +50,7 @@ func identity() []float32 {
 // random draws a layer's weights, biases too; Wo is left to attend.
 func random(t *testing.T, a attention.Config, seed uint64) map[string][]float32 {
 	t.Helper()
-	layer, err := attention.New(a, C, "a", 1, 1)
+	layer, err := attention.New(a, attention.Place{Name: "a", Width: C, NormEps: 1e-5, Std: 1, OutStd: 1})
 	must(t, err)
 	r := rand.New(rand.NewPCG(seed, 0))
 	w := map[string][]float32{}

@@ -64,7 +64,7 @@ func newModel(t *model.Transformer, tokenizer string, fill func(*graph.Store) er
 	}
 	for i := range t.Config.Layers {
 		name := fmt.Sprintf("blocks.%d.", i)
-		attn, err := attention.New(t.Attention, t.Config.Width, name+"attn", t.Config.InitStd, t.Config.InitStd)
+		attn, err := attention.New(t.Attention, attention.Place{Name: name + "attn", Width: t.Config.Width, NormEps: t.Config.NormEps})
 		if err != nil {
 			return nil, err
 		}

@@ -15,7 +15,7 @@ type block struct {
 }
 
 func newBlock(c Config, a attention.Config, name string) (block, error) {
-	attn, err := attention.New(a, c.Width, name+".attn", c.InitStd, c.outStd())
+	attn, err := attention.New(a, attention.Place{Name: name + ".attn", Width: c.Width, NormEps: c.NormEps, Std: c.InitStd, OutStd: c.outStd()})
 	norm := func(n string) graph.Param {
 		return graph.Param{Name: name + "." + n, Shape: []int{c.Width}, Init: graph.Init{Mean: 1}}
 	}

@@ -21,7 +21,7 @@ func (t *Transformer) Count() Counts {
 
 // TrainFLOPs is the usual estimate of the operations of training on one token: 6 for each of N parameters, and
 // 6·L·C·T for causal attention of L layers of width C over T tokens. It is a yardstick for speed, the same for every
-// kind; Attention.FLOPs counts what a kind really does.
+// kind; ForwardFLOPs counts what a kind really does.
 func TrainFLOPs(N int64, L, C, T int) float64 {
 	return 6*float64(N) + 6*float64(L)*float64(C)*float64(T)
 }
