@@ -1,6 +1,7 @@
 package decode
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -59,5 +60,16 @@ func TestAttendIsTheReference(t *testing.T) {
 				near(t, c.name, got, k.O)
 			}
 		}
+	}
+}
+
+func TestExp(t *testing.T) {
+	for x := float32(0); x > -87; x -= 0.0037 {
+		if want := math.Exp(float64(x)); math.Abs(float64(exp(x))/want-1) > 2e-7 {
+			t.Fatalf("exp(%g) = %g, not %g", x, exp(x), want)
+		}
+	}
+	if exp(0) != 1 || exp(-88) != 0 || exp(float32(math.Inf(-1))) != 0 {
+		t.Error(exp(0), exp(-88), exp(float32(math.Inf(-1))))
 	}
 }
