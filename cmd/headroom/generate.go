@@ -170,7 +170,12 @@ func (g *generation) drafter(m *decode.Model, pages int) (decode.Drafter, error)
 	if err != nil {
 		return nil, err
 	}
-	return decode.NewDraftModel(draft, decode.NewCPU(draft, pages), g.guesses, m)
+	d, err := decode.NewDraftModel(draft, decode.NewCPU(draft, pages), g.guesses, m)
+	if err != nil {
+		return nil, err
+	}
+	slog.Info("draft "+decode.Fit(draft.Transformer, decode.BytesFor(draft.Transformer, pages*decode.PageTokens, 4), 4).String(), "model", g.draft)
+	return d, nil
 }
 
 // stream steps an engine until its one sequence ends. An interrupt ends it where it is.
