@@ -1,4 +1,4 @@
-//go:build cuda || gpu
+//go:build gpu
 
 package kernels
 

@@ -5,7 +5,7 @@ set -euo pipefail
 
 out=$1
 rm -rf "$out"
-packages=$(git ls-files --cached --others --exclude-standard '*_test.go' | xargs grep -lE '^//go:build .*\bcuda\b' | xargs -n1 dirname | sort -u)
+packages=$(git ls-files --cached --others --exclude-standard '*_test.go' | xargs grep -lE '^//go:build .*\bgpu\b' | xargs -n1 dirname | sort -u)
 for package in $packages; do
 	mkdir -p "$out/$package"
 	"${GO:-go}" test -c -ldflags="-s -w" -tags "$TAGS" -o "$out/$package/gpu.test" "./$package"

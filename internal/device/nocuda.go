@@ -1,9 +1,12 @@
-//go:build !cuda && !gpu
+//go:build !gpu
 
 package device
 
 // A Device is one GPU. This build has none.
-type Device struct{}
+type Device struct{ Name string }
 
 // Open fails: this build has no CUDA.
 func Open(ordinal int) (*Device, error) { return nil, ErrBuild }
+
+// Close has nothing to close.
+func (*Device) Close() error { return nil }
