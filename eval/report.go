@@ -159,6 +159,29 @@ func (r *Report) lossCharts() []chart {
 	return []chart{tokens, flops}
 }
 
+// part moves marks of the same cache apart, so that none hides another. The one on the front stays where it is.
+func (c *chart) part() {
+	widest, seen := 0.0, map[float64]int{}
+	for _, s := range c.Series {
+		widest = max(widest, s.Points[0].x)
+		if s.Front {
+			seen[s.Points[0].x]++
+		}
+	}
+	for i, s := range c.Series {
+		if s.Front {
+			continue
+		}
+		n := seen[s.Points[0].x]
+		seen[s.Points[0].x]++
+		side := 1.0
+		if n%2 == 0 {
+			side = -1
+		}
+		c.Series[i].Shift = 0.03 * widest * side * float64((n+1)/2) // 0, right, left, further right
+	}
+}
+
 // tradeoffCharts are the perplexity over the cache, one for each set.
 func (r *Report) tradeoffCharts() (all []chart) {
 	for _, set := range r.Sets {
@@ -172,6 +195,7 @@ func (r *Report) tradeoffCharts() (all []chart) {
 			}
 		}
 		if len(c.Series) > 0 {
+			c.part()
 			all = append(all, c)
 		}
 	}

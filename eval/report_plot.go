@@ -63,6 +63,9 @@ func (c *chart) plot() (*plot.Plot, error) {
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = c.Title, c.X, c.Y
 	p.X.Tick.Marker, p.Y.Tick.Marker = rounds(horizontalTicks), rounds(verticalTicks)
 	p.Legend.Top = true
+	for _, style := range []*draw.TextStyle{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
+		style.Font.Variant = "Sans"
+	}
 	grid := plotter.NewGrid()
 	grid.Vertical.Color, grid.Horizontal.Color = ink.Gray{225}, ink.Gray{225}
 	p.Add(grid)
@@ -72,11 +75,11 @@ func (c *chart) plot() (*plot.Plot, error) {
 		}
 	}
 	for _, s := range c.Series {
-		draw := s.plotMark
+		add := s.plotMark
 		if c.lines() {
-			draw = s.plotLine
+			add = s.plotLine
 		}
-		if err := draw(p); err != nil {
+		if err := add(p); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.Name, err)
 		}
 	}
@@ -132,6 +135,7 @@ func (s *series) plotLine(p *plot.Plot) error {
 
 func (s *series) plotMark(p *plot.Plot) error {
 	at := s.Points[0]
+	at.x += s.Shift
 	whisker, err := plotter.NewLine(plotter.XYs{{X: at.x, Y: at.low}, {X: at.x, Y: at.high}})
 	if err != nil {
 		return err

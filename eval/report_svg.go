@@ -24,6 +24,7 @@ type series struct {
 	Index  int // of the arm, which gives it its colour
 	Points []spread
 	Front  bool
+	Shift  float64 // of a mark along x, to where it is seen
 }
 
 // palette has a colour for each arm, in light; the page has their twins for dark.
@@ -162,13 +163,14 @@ func (c *chart) drawMarks(s *strings.Builder, x, y func(float64) float64) {
 	var labels []label
 	for _, one := range c.Series {
 		p := one.Points[0]
+		at := x(p.x + one.Shift)
 		state := "behind"
 		if one.Front {
 			state = "ahead"
 		}
-		fmt.Fprintf(s, `<path class="line %s" d="M%.1f %.1fV%.1f"/>`, color(one.Index), x(p.x), y(p.low), y(p.high))
-		fmt.Fprintf(s, `<circle class="mark %s %s" cx="%.1f" cy="%.1f" r="%g"/>`, state, color(one.Index), x(p.x), y(p.mean), markRadius)
-		labels = append(labels, label{x(p.x) + markRadius + 5, y(p.mean) + 4, one})
+		fmt.Fprintf(s, `<path class="line %s" d="M%.1f %.1fV%.1f"/>`, color(one.Index), at, y(p.low), y(p.high))
+		fmt.Fprintf(s, `<circle class="mark %s %s" cx="%.1f" cy="%.1f" r="%g"/>`, state, color(one.Index), at, y(p.mean), markRadius)
+		labels = append(labels, label{at + markRadius + 5, y(p.mean) + 4, one})
 	}
 	slices.SortStableFunc(labels, func(a, b label) int { return cmp.Compare(a.y, b.y) })
 	for i := range labels { // each below those above it that it would touch

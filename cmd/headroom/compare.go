@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,7 @@ validation set as mean ± 95% interval over the seeds, the difference to the bas
 
 Run it again after an interruption: finished runs are kept, others resumed. An arm may change only the keys that vary
 names (attention.* and model.mlp unless the file says otherwise). A failed arm does not stop the others; the exit code is 1 then.
-The table is also written as comparison.md and comparison.json beside the runs.
+The table is also written as comparison.md and comparison.json beside the runs, and with charts as report.html.
 
   name: kinds
   base: {preset: quickstart, data: {train: shards/train, val: {books: shards/val}}}   # or a file, or a preset's name
@@ -39,7 +40,7 @@ The table is also written as comparison.md and comparison.json beside the runs.
 				return err
 			}
 			table, err := c.Do(cmd.Context())
-			return report(cmd, table, asJSON, err)
+			return report(cmd, c.Dir, table, asJSON, err)
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "where the runs go (default runs/NAME)")
@@ -48,14 +49,17 @@ The table is also written as comparison.md and comparison.json beside the runs.
 	return cmd
 }
 
-// report prints a comparison, also one with failures.
-func report(cmd *cobra.Command, table *eval.Comparison, asJSON bool, failure error) (err error) {
+// report prints a comparison, also one with failures, and writes its page beside it.
+func report(cmd *cobra.Command, dir string, table *eval.Comparison, asJSON bool, failure error) (err error) {
 	switch {
 	case table == nil:
 	case asJSON:
 		err = writeJSON(cmd.OutOrStdout(), table)
 	default:
 		_, err = fmt.Fprint(cmd.OutOrStdout(), table.Text())
+	}
+	if table != nil {
+		err = errors.Join(err, writeReport(dir))
 	}
 	if failure != nil {
 		return failure

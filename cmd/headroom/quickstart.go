@@ -24,7 +24,7 @@ It validates on packages and on the language specification, which are held out a
 				return err
 			}
 			table, err := c.Do(cmd.Context())
-			return report(cmd, table, asJSON, err)
+			return report(cmd, c.Dir, table, asJSON, err)
 		},
 	}
 	cmd.Flags().StringVar(&q.Dir, "out", "runs/quickstart", "where data and runs go")
