@@ -174,11 +174,7 @@ func (c *chart) part() {
 		}
 		n := seen[s.Points[0].x]
 		seen[s.Points[0].x]++
-		side := 1.0
-		if n%2 == 0 {
-			side = -1
-		}
-		c.Series[i].Shift = 0.03 * widest * side * float64((n+1)/2) // 0, right, left, further right
+		c.Series[i].Shift = 0.03 * widest * float64(n) // to the right: none may seem to lie before the front
 	}
 }
 

@@ -202,7 +202,7 @@ func TestMarksOfOneCacheStandApart(t *testing.T) {
 		c.Series = append(c.Series, series{Front: i == 2, Points: []spread{{100, 7, 7, 7}}})
 	}
 	c.part()
-	for i, want := range []float64{3, -3, 0, 6} {
+	for i, want := range []float64{3, 6, 0, 9} {
 		if got := c.Series[i].Shift; math.Abs(got-want) > 1e-9 {
 			t.Errorf("mark %d is shifted by %g, not %g", i, got, want)
 		}
