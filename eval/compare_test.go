@@ -71,7 +71,7 @@ gla-2 (1 failed)  gla-2       1,234,567                1,024   23.000 ± 13.182 
 Difference in perplexity to gqa-4, paired by seed (95% interval; p after Holm's correction over the arms):
 
 arm    books
-gta-4  no difference found: -0.033 ± 0.379, p 0.74; 3 seeds resolve 0.5
+gta-4  no difference found: -0.033 ± 0.379, p 0.74; 3 seeds resolve 0.50
 gla-2  -1.000 ± 0.050, p 0.00027
 
 gla-2, seed 4, failed: train: step 7 has loss NaN

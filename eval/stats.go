@@ -59,8 +59,12 @@ func Paired(x, y []float64) Difference {
 	return d
 }
 
-// Found says whether the interval leaves zero out.
-func (d Difference) Found() bool { return d.N > 1 && math.Abs(d.Mean) > d.Half }
+// significant is the p below which a difference counts as found. Without correction that is where the 95% interval leaves
+// zero out.
+const significant = 0.05
+
+// Found says whether the difference is one, by its p, which after Holm is that of all arms together.
+func (d Difference) Found() bool { return d.N > 1 && d.P < significant }
 
 func pValue(mean, sd float64, n int) float64 {
 	if mean == 0 {

@@ -2,6 +2,7 @@ package eval
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -81,28 +82,43 @@ func (c *Comparison) differences() (rows [][]string, seeds int) {
 	return rows, seeds
 }
 
+// decimals are the places that a figure of this size is worth.
+func decimals(x float64) int {
+	switch x = math.Abs(x); {
+	case x < 100:
+		return 3
+	case x < 1000:
+		return 1
+	}
+	return 0
+}
+
 // String is the mean with its interval, or the mean alone where there is one value.
 func (e Estimate) String() string {
 	switch e.N {
 	case 0:
 		return "-"
 	case 1:
-		return fmt.Sprintf("%.3f", e.Mean)
+		return fmt.Sprintf("%.*f", decimals(e.Mean), e.Mean)
 	}
-	return fmt.Sprintf("%.3f ± %.3f", e.Mean, e.Half)
+	return fmt.Sprintf("%.*f ± %.*f", decimals(e.Mean), e.Mean, decimals(e.Mean), e.Half)
 }
 
 // String says what the pairs show, and no more than that.
 func (d Difference) String() string {
-	switch {
-	case d.N == 0:
+	if d.N == 0 {
 		return "-"
-	case d.N == 1:
-		return fmt.Sprintf("%+.3f (one seed: no interval)", d.Mean)
-	case !d.Found():
-		return fmt.Sprintf("no difference found: %+.3f ± %.3f, p %.2g; %d seeds resolve %.2g", d.Mean, d.Half, d.P, d.N, d.Smallest)
 	}
-	return fmt.Sprintf("%+.3f ± %.3f, p %.2g", d.Mean, d.Half, d.P)
+	places := decimals(max(math.Abs(d.Mean), d.Half))
+	mean := fmt.Sprintf("%+.*f", places, d.Mean)
+	if d.N == 1 {
+		return mean + " (one seed: no interval)"
+	}
+	text := fmt.Sprintf("%s ± %.*f, p %.2g", mean, places, d.Half, d.P)
+	if d.Found() {
+		return text
+	}
+	return fmt.Sprintf("no difference found: %s; %d seeds resolve %.*f", text, d.N, max(0, decimals(d.Smallest)-1), d.Smallest)
 }
 
 // plain aligns columns: words to the left, the first row included, numbers to the right.
