@@ -9,7 +9,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export GOEXPERIMENT := simd
 export CGO_LDFLAGS := -lopenblas
 TAGS := openblas
-GOBUILD := $(GO) build -tags $(TAGS)
+GOBUILD := $(GO) build -buildvcs=auto -tags $(TAGS)
 
 .DEFAULT_GOAL := build
 .PHONY: help setup build quickstart quickstart-short test lint bench clean

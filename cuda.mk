@@ -14,7 +14,7 @@ STATIC_BLAS := -l:libopenblas.a -lm -lpthread
 
 cuda: setup $(NVCC) ## bin/headroom with CUDA kernels (installs nvcc into .tools; STATIC=1 for a machine without OpenBLAS)
 	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a
-	CGO_CFLAGS="$(CUDA_CFLAGS)" CGO_LDFLAGS="$(CUDA_LDFLAGS) $(if $(STATIC),$(STATIC_BLAS),$(CGO_LDFLAGS))" $(GO) build -tags "$(CUDA_TAGS)" -o bin/headroom ./cmd/headroom
+	CGO_CFLAGS="$(CUDA_CFLAGS)" CGO_LDFLAGS="$(CUDA_LDFLAGS) $(if $(STATIC),$(STATIC_BLAS),$(CGO_LDFLAGS))" $(GO) build -buildvcs=auto -tags "$(CUDA_TAGS)" -o bin/headroom ./cmd/headroom
 
 cuda-lint: $(NVCC) ## vet the files that only a CUDA build has
 	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a

@@ -163,7 +163,10 @@ func (g *gathering) environment(dir string) error {
 	s := starts[0]
 	e := eval.Environment{
 		Runs: 1, Command: quote(s.Command), Revision: s.Revision,
-		Hardware: fmt.Sprintf("%s, %s, %s, %d cores, backend %s, products by %s", s.Go, s.OS, s.CPU, s.Cores, s.Backend, s.Products),
+		Hardware: fmt.Sprintf("%s, %s, %s, %d cores, backend %s", s.Go, s.OS, s.CPU, s.Cores, s.Backend),
+	}
+	if s.Products != "" {
+		e.Hardware += ", products by " + s.Products
 	}
 	for i := range g.report.Environments {
 		if was := &g.report.Environments[i]; was.Command == e.Command && was.Revision == e.Revision && was.Hardware == e.Hardware {
