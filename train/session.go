@@ -41,6 +41,9 @@ func (r Run) open() (*session, error) {
 // start compiles the training step and brings weights, moments and data to where the newest checkpoint left them, or
 // to the beginning.
 func (s *session) start() (err error) {
+	if _, was, err := Latest(s.Dir); err == nil && s.Resume {
+		s.Store.Backend.Choose(was.Choices)
+	}
 	B, T, accumulate := s.Config.Batch, s.Config.Context, s.Config.Accumulate
 	s.trainer, err = graph.NewTrainer(s.Store, B, T, accumulate, func(b *graph.Builder) *graph.Node {
 		b.Recompute = s.Config.Recompute
@@ -172,7 +175,7 @@ func (s *session) save() (err error) {
 			err = fmt.Errorf("train: checkpoint of step %d: %w; %s", s.state.Step, err, before)
 		}
 	}()
-	s.state.Data = s.Data.State()
+	s.state.Data, s.state.Choices = s.Data.State(), s.Store.Backend.Choices()
 	if err := s.journal.sync(); err != nil {
 		return err
 	}

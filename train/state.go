@@ -21,8 +21,9 @@ type State struct {
 	Training float64           `json:"training_s"` // in steps alone
 	Data     data.State        `json:"data"`       // position of the loader
 	Best     *Best             `json:"best,omitempty"`
-	Settings map[string]string `json:"settings"` // what must be the same at resume
-	Files    map[string]int64  `json:"files"`    // bytes of the checkpoint's other files
+	Settings map[string]string `json:"settings"`          // what must be the same at resume
+	Choices  map[string]int    `json:"choices,omitempty"` // the device's algorithms by shape, which must be the same too
+	Files    map[string]int64  `json:"files"`             // bytes of the checkpoint's other files
 }
 
 // Best is the best evaluation so far.

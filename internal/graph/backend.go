@@ -93,6 +93,12 @@ type Backend interface {
 	Sync() error                      // waits until everything so far is done
 	Used() (int, error)               // bytes of the device's memory that this process has taken
 	ProductCeiling() (float64, error) // operations a second of one large product, measured now
+
+	// Choices are the algorithms that Compile found fastest, by shape; Choose has later Compiles take them instead of
+	// timing again. Another algorithm rounds otherwise: whoever goes on bit for bit chooses what was chosen before.
+	Choices() map[string]int
+	Choose(map[string]int)
+
 	Close() error
 }
 

@@ -23,6 +23,10 @@ func (*CPU) Close() error      { return nil }
 
 func (c *CPU) Used() (int, error) { return c.used, nil }
 
+// Choices is nil: products on a CPU have one algorithm.
+func (*CPU) Choices() map[string]int { return nil }
+func (*CPU) Choose(map[string]int)   {}
+
 func (*CPU) ProductCeiling() (float64, error) {
 	const n = 1024
 	x := make([]float32, 3*n*n)

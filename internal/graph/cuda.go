@@ -136,6 +136,9 @@ func (c *CUDA) Capture(ks []Kernel) (Kernel, error) {
 
 func (c *CUDA) Sync() error { return c.stream.Sync() }
 
+func (c *CUDA) Choices() map[string]int       { return c.dev.Choices() }
+func (c *CUDA) Choose(choices map[string]int) { c.dev.Choose(choices) }
+
 func (c *CUDA) Used() (int, error) {
 	free, err := c.dev.FreeMemory()
 	return c.free - free, err
