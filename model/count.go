@@ -32,7 +32,7 @@ func (t *Transformer) ForwardFLOPs(T int) float64 {
 	a := t.Attention.Resolve()
 	n := int64(t.Config.Vocab * t.Config.Width) // the head; the embedding is a look-up
 	for _, p := range t.Params() {
-		if len(p.Shape) > 1 && p.Name != "embed" && p.Name != "head" {
+		if p.Decay && p.Name != "embed" && p.Name != "head" { // a matrix: norms and biases do not decay
 			n += int64(p.Size())
 		}
 	}
