@@ -1,0 +1,128 @@
+package model_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"headroom/internal/safetensors"
+	"headroom/model"
+)
+
+// TestCheckpoint: a directory gives back the model, what was said of it, and every bit of its weights.
+func TestCheckpoint(t *testing.T) {
+	for _, name := range everyKind {
+		m := newTiny(t, config(t, name), 8)
+		dir := t.TempDir()
+		must(t, m.Save(dir, m.store(t), map[string]string{"tokenizer": "bytes"}))
+		loaded, extra, err := model.Load(dir)
+		must(t, err)
+		if loaded.Config != m.Config || loaded.Attention != m.Attention || extra["tokenizer"] != "bytes" {
+			t.Errorf("%s: loaded %+v %+v %v", name, loaded.Config, loaded.Attention, extra)
+		}
+		s := newTiny(t, loaded.Attention, 9).store(t)
+		must(t, loaded.LoadValues(dir, s))
+		for _, p := range loaded.Params() {
+			x, err := s.Value(p.Name)
+			must(t, err)
+			if !slices.Equal(x, m.weights[p.Name]) {
+				t.Errorf("%s: %s changed on its way through the file", name, p.Name)
+			}
+		}
+	}
+}
+
+// TestOtherCheckpoint: a checkpoint of another shape is refused with the tensor and both shapes, and the values that were
+// there stay.
+func TestOtherCheckpoint(t *testing.T) {
+	gqa := newTiny(t, config(t, "gqa-2"), 10)
+	for name, want := range map[string]string{
+		"mha":   "tensor blocks.0.attn.Wk is [16 32], this model's is [16 16]",
+		"gta-2": "has no tensor blocks.0.attn.Wk",
+	} {
+		dir, other := t.TempDir(), newTiny(t, config(t, name), 11)
+		must(t, other.Save(dir, other.store(t), nil))
+		s := gqa.store(t)
+		if err := gqa.LoadValues(dir, s); err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: error %v, not %s", name, err, want)
+		}
+		if x, err := s.Value("embed"); err != nil || !slices.Equal(x, gqa.weights["embed"]) {
+			t.Errorf("%s: the refused checkpoint changed the embedding (%v)", name, err)
+		}
+	}
+
+	c := gqa.Config
+	c.Tie = true
+	tied, err := model.New(c, gqa.Attention)
+	must(t, err)
+	dir, s := t.TempDir(), gqa.store(t)
+	must(t, gqa.Save(dir, s, nil))
+	if err := tied.LoadValues(dir, s); err == nil || !strings.HasSuffix(err.Error(), "has a tensor head that this model does not have") {
+		t.Errorf("a head too many: error %v", err)
+	}
+}
+
+// TestForeignFiles: what this program did not write, or not wholly, is an error of one line.
+func TestForeignFiles(t *testing.T) {
+	one := safetensors.Tensor{Name: "a", DType: safetensors.F32, Shape: []int{1}, Values: func() ([]float32, error) { return []float32{1}, nil }}
+	for want, write := range map[string]func(path string) error{
+		"no such file":                   func(string) error { return nil },
+		"too few for a header":           func(path string) error { return os.WriteFile(path, []byte("abc"), 0o644) },
+		"says nothing of its":            func(path string) error { return safetensors.Write(path, nil, []safetensors.Tensor{one}) },
+		"layers must be positive":        func(path string) error { return safetensors.Write(path, map[string]string{"headroom": "{}"}, nil) },
+		"was it written by another prog": func(path string) error { return safetensors.Write(path, map[string]string{"headroom": "[]"}, nil) },
+	} {
+		dir := t.TempDir()
+		must(t, write(filepath.Join(dir, model.WeightsFile)))
+		if _, _, err := model.Load(dir); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("error %v, not %q", err, want)
+		}
+	}
+}
+
+// TestValidate breaks one rule at a time.
+func TestValidate(t *testing.T) {
+	if err := model.Default().Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for want, spoil := range map[string]func(c *model.Config){
+		"model: layers must be positive, it is 0":              func(c *model.Config) { c.Layers = 0 },
+		"model: vocab must be positive, it is -1":              func(c *model.Config) { c.Vocab = -1 },
+		"model: norm_eps must be between 0 and 1, it is 1":     func(c *model.Config) { c.NormEps = 1 },
+		"model: init_std must be between 0 and 10, it is -0.5": func(c *model.Config) { c.InitStd = -0.5 },
+	} {
+		c := model.Default()
+		spoil(&c)
+		if err := c.Validate(); err == nil || err.Error() != want {
+			t.Errorf("error %v, not %s", err, want)
+		}
+	}
+	if _, _, err := model.Preset("1471m", "mqa"); err == nil || !strings.HasPrefix(err.Error(), "model: the paper has no 1471m-mqa; there are 1471m-gla-2, ") {
+		t.Errorf("a preset that the paper does not have: %v", err)
+	}
+}
+
+// TestFLOPs counts the products of a tiny model by hand: C 16, F 24, V 11, two layers of H·D = 32. Norms and biases do
+// not count, whatever their shape.
+func TestFLOPs(t *testing.T) {
+	const T, mlp, head = 9, 3 * 16 * 24, 11 * 16
+	for name, want := range map[string]struct{ weights, query, value int }{
+		"gqa-2":   {16*32 + 2*16*16 + 32*16, 8, 8},
+		"gta-2":   {16*32 + 16*16 + 16*4 + 32*16, 8, 8},
+		"mla":     {16*64 + 64*48 + 16*32 + 16*4 + 32*64 + 32*16, 12, 8},
+		"gla-2":   {16*64 + 64*48 + 16*32 + 16*4 + 32*32 + 32*16, 12, 8},
+		"gla_q-2": {16*64 + 32*48 + 16*32 + 16*4 + 32*32 + 32*16, 12, 8},
+	} {
+		m := newTiny(t, config(t, name), 12)
+		// A token sees (T+1)/2 others on average, each for a product with the query and one with the weight.
+		sum := 2*(2*(want.weights+mlp)+head) + 2*4*(want.query+want.value)*(T+1)
+		if got := m.ForwardFLOPs(T); got != float64(sum) {
+			t.Errorf("%s: %v operations a token, by hand %d", name, got, sum)
+		}
+	}
+	if got := model.TrainFLOPs(1000, 2, 16, 10); got != 6*1000+6*2*16*10 {
+		t.Errorf("training takes %v operations a token", got)
+	}
+}
