@@ -21,7 +21,7 @@ const lattice = `
 `
 
 // forTests may be imported by the tests of every package, and by nothing else.
-var forTests = []string{"internal/corpus", "internal/golden"}
+var forTests = []string{"internal/corpus"}
 
 // fences name the only packages that may import what matches, in any file of theirs.
 var fences = []struct {

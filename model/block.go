@@ -15,11 +15,8 @@ type block struct {
 }
 
 func newBlock(c Config, a attention.Config, name string) (block, error) {
-	attn, err := attention.New(a, attention.Place{Name: name + ".attn", Width: c.Width, NormEps: c.NormEps, Std: c.InitStd, OutStd: c.outStd()})
-	norm := func(n string) graph.Param {
-		return graph.Param{Name: name + "." + n, Shape: []int{c.Width}, Init: graph.Init{Mean: 1}}
-	}
-	return block{norm("norm1"), attn, norm("norm2"), newMLP(c, name+".mlp"), c.NormEps}, err
+	attn, err := attention.New(a, c.place(name+".attn"))
+	return block{ones(name+".norm1", c.Width), attn, ones(name+".norm2", c.Width), newMLP(c, name+".mlp"), c.NormEps}, err
 }
 
 func (k block) params() []graph.Param {

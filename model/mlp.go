@@ -10,13 +10,10 @@ type mlp struct {
 }
 
 func newMLP(c Config, name string) mlp {
-	w := func(n string, in, out int, std float64) graph.Param {
-		return graph.Param{Name: name + "." + n, Shape: []int{in, out}, Init: graph.Init{Std: std}, Decay: true}
-	}
 	return mlp{
-		Wgate: w("Wgate", c.Width, c.MLP, c.InitStd),
-		Wup:   w("Wup", c.Width, c.MLP, c.InitStd),
-		Wdown: w("Wdown", c.MLP, c.Width, c.outStd()),
+		Wgate: matrix(name+".Wgate", c.Width, c.MLP, c.InitStd),
+		Wup:   matrix(name+".Wup", c.Width, c.MLP, c.InitStd),
+		Wdown: matrix(name+".Wdown", c.MLP, c.Width, c.outStd()),
 	}
 }
 

@@ -4,7 +4,6 @@ package model
 
 import (
 	"fmt"
-	"math"
 
 	"headroom/attention"
 	"headroom/internal/graph"
@@ -64,8 +63,8 @@ func New(c Config, a attention.Config) (*Transformer, error) {
 	}
 	t := &Transformer{
 		Config: c, Attention: a,
-		embed: graph.Param{Name: "embed", Shape: []int{c.Vocab, c.Width}, Init: graph.Init{Std: c.InitStd}, Decay: true},
-		norm:  graph.Param{Name: "norm", Shape: []int{c.Width}, Init: graph.Init{Mean: 1}},
+		embed: matrix("embed", c.Vocab, c.Width, c.InitStd),
+		norm:  ones("norm", c.Width),
 	}
 	t.head = t.embed
 	if !c.Tie {
@@ -80,10 +79,6 @@ func New(c Config, a attention.Config) (*Transformer, error) {
 	}
 	return t, nil
 }
-
-// outStd is the start of the projections that write into the residual stream. There are two a block, and their sum
-// over the depth should not grow with it: as in GPT-2, they start smaller by its square root.
-func (c Config) outStd() float64 { return c.InitStd / math.Sqrt(2*float64(c.Layers)) }
 
 // Params lists all parameters in checkpoint order.
 func (t *Transformer) Params() []graph.Param {

@@ -28,6 +28,9 @@ func TestRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if text, err := os.ReadFile(path); err != nil || bytes.Contains(text, []byte("null")) {
+		t.Errorf("a scalar's shape is null (%v)", err)
+	}
 	f, err := Open(path)
 	if err != nil {
 		t.Fatal(err)

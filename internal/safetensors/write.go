@@ -62,7 +62,7 @@ func header(metadata map[string]string, tensors []Tensor) ([]byte, error) {
 		if _, dup := entries[t.Name]; dup || t.Name == "__metadata__" {
 			return nil, fmt.Errorf("two tensors are named %s", t.Name)
 		}
-		info := Info{DType: t.DType, Shape: t.Shape}
+		info := Info{DType: t.DType, Shape: append([]int{}, t.Shape...)} // a scalar's shape is [], not null
 		n, err := info.bytes()
 		if err != nil {
 			return nil, fmt.Errorf("tensor %s: %w", t.Name, err)
