@@ -9,9 +9,9 @@ packages=$(git ls-files --cached --others --exclude-standard '*_test.go' | xargs
 for package in $packages; do
 	mkdir -p "$out/$package"
 	"${GO:-go}" test -c -ldflags="-s -w" -tags "$TAGS" -o "$out/$package/gpu.test" "./$package"
-	[ ! -d "$package/testdata" ] || cp -r "$package/testdata" "$out/$package/"
 	echo "gpu-tests: $package" >&2
 done
+git ls-files -z '*/testdata/*' | xargs -0 cp --parents -t "$out" # a test may read its neighbour's
 
 cat >"$out/run.sh" <<'RUN'
 #!/usr/bin/env bash
