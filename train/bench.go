@@ -154,7 +154,8 @@ func (c BenchCase) random() []graph.Batch {
 	return []graph.Batch{{"tokens": draw(), "targets": draw()}}
 }
 
-// timeSteps returns the sorted times of steps. A step ends when its loss has been read, so that the device is done.
+// timeSteps returns the sorted times of steps, made as Train makes them: the next batch on its way while a step runs. A
+// step ends when its loss has been read, so that the device is done.
 func timeSteps(ctx context.Context, tr *graph.Trainer, batch []graph.Batch, steps int) ([]time.Duration, error) {
 	const warmUp = 2
 	if steps < 1 {
@@ -162,12 +163,21 @@ func timeSteps(ctx context.Context, tr *graph.Trainer, batch []graph.Batch, step
 	}
 	c := Default()
 	var times []time.Duration
+	if err := tr.Stage(batch); err != nil {
+		return nil, err
+	}
 	for i := range warmUp + steps {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		began := time.Now()
-		if _, err := tr.Step(batch, c.hyper(i+1)); err != nil {
+		if err := tr.Begin(c.hyper(i + 1)); err != nil {
+			return nil, err
+		}
+		if err := tr.Stage(batch); err != nil {
+			return nil, err
+		}
+		if _, err := tr.End(); err != nil {
 			return nil, err
 		}
 		if i >= warmUp {

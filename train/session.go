@@ -27,6 +27,7 @@ type session struct {
 	before     float64       // seconds of earlier starts
 	micro      []*data.Batch // the micro-batches of a step
 	batches    []graph.Batch // the same by input name
+	staged     int           // the step that they are of
 }
 
 // open locks the run directory.
@@ -98,7 +99,7 @@ func (s *session) restore() error {
 	if was.Step > s.Config.Steps {
 		return fmt.Errorf("train: %s is at step %d, beyond the %d of this run", path, was.Step, s.Config.Steps)
 	}
-	s.state, s.checkpoint, s.before = was, path, was.Elapsed
+	s.state, s.checkpoint, s.before, s.staged = was, path, was.Elapsed, was.Step
 	if err := loadWeights(path, s.Model, s.Store); err != nil {
 		return err
 	}
@@ -119,14 +120,19 @@ func (s *session) restore() error {
 	return nil
 }
 
-// next reads the micro-batches of a step.
-func (s *session) next() ([]graph.Batch, error) {
+// stage reads the micro-batches of the step after those that have begun and sends them to the device. After the last
+// step there is none.
+func (s *session) stage() error {
+	s.staged++
+	if s.staged > s.Config.Steps {
+		return nil
+	}
 	for _, m := range s.micro {
 		if err := s.Data.Next(m); err != nil {
-			return nil, fmt.Errorf("train: step %d: %w", s.state.Step+1, err)
+			return fmt.Errorf("train: step %d: %w", s.staged, err)
 		}
 	}
-	return s.batches, nil
+	return s.trainer.Stage(s.batches)
 }
 
 // advance counts a step that is done.
@@ -175,7 +181,7 @@ func (s *session) save() (err error) {
 			err = fmt.Errorf("train: checkpoint of step %d: %w; %s", s.state.Step, err, before)
 		}
 	}()
-	s.state.Data, s.state.Choices = s.Data.State(), s.Store.Backend.Choices()
+	s.state.Choices = s.Store.Backend.Choices()
 	if err := s.journal.sync(); err != nil {
 		return err
 	}

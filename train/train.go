@@ -54,14 +54,19 @@ func (r Run) Train(ctx context.Context) (sum Summary, err error) {
 		return sum, err
 	}
 
+	ahead := s.stage() // Accumulate times [B, T] inputs and targets
 	for s.state.Step < r.Config.Steps && ctx.Err() == nil {
+		if ahead != nil {
+			return sum, ahead
+		}
 		began := time.Now()
-		batches, err := s.next() // Accumulate times [B, T] inputs and targets
-		if err != nil {
+		hyper := r.Config.hyper(s.state.Step + 1)
+		if err := s.trainer.Begin(hyper); err != nil {
 			return sum, err
 		}
-		hyper := r.Config.hyper(s.state.Step + 1)
-		stats, err := s.trainer.Step(batches, hyper)
+		s.state.Data = s.Data.State()
+		ahead = s.stage() // while the device works
+		stats, err := s.trainer.End()
 		if err != nil {
 			return sum, err
 		}

@@ -78,6 +78,15 @@ type OptimizerBufs struct {
 	Decayed, Accum               int
 }
 
+// A Feed carries the tokens of one step after another to the device. Put brings the next step's, n tokens in all, beside
+// the step that runs, of which there may be one; the slice may change when it returns. Take moves those from index at on
+// to an input, in order with the kernels.
+type Feed interface {
+	Put(tokens []int32) error
+	Take(dst Buf, at int) error
+	Close() error
+}
+
 // A Backend runs instructions on one device. Everything else in this package is the same on all of them.
 type Backend interface {
 	Name() string
@@ -90,6 +99,7 @@ type Backend interface {
 	Compile(in *Instr) (Kernel, error)
 	Capture(ks []Kernel) (Kernel, error) // one kernel that runs all of them in order
 	Optimizer(b OptimizerBufs) (Optimizer, error)
+	Feed(n int) (Feed, error)
 	Sync() error                      // waits until everything so far is done
 	Used() (int, error)               // bytes of the device's memory that this process has taken
 	ProductCeiling() (float64, error) // operations a second of one large product, measured now

@@ -3,6 +3,7 @@ package graph
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -16,13 +17,16 @@ type Stats struct {
 }
 
 // A Trainer is one optimizer step as a unit: forward and backward over its micro-batches, clipping by the global norm
-// and AdamW. Nothing in it waits for the device until Step reads the loss.
+// and AdamW. Nothing in it waits for the device until End reads the loss.
 type Trainer struct {
 	executable
 	accum     int
 	first     Kernel // forward and backward of the first micro-batch, over the old gradients
-	next      Kernel // of the others, added to them
+	others    Kernel // of the others, added to them
 	optimizer Optimizer
+	feed      Feed
+	names     []string // of the inputs, in the order of the feed
+	next      []int32  // the tokens of a step: micro-batch by micro-batch, input by input
 	loss      Buf
 	read      []float32 // where the loss is copied to
 }
@@ -138,7 +142,7 @@ func (t *Trainer) compileStep() (err error) {
 		return err
 	}
 	if t.accum > 1 {
-		if t.next, err = t.compile(t.accumulating()); err != nil {
+		if t.others, err = t.compile(t.accumulating()); err != nil {
 			return err
 		}
 	}
@@ -146,6 +150,15 @@ func (t *Trainer) compileStep() (err error) {
 	t.optimizer, err = s.Backend.Optimizer(OptimizerBufs{
 		Values: s.values, Compute: s.compute, Grads: s.grads, M: s.m, V: s.v, Decayed: s.decayed, Accum: t.accum,
 	})
+	if err != nil {
+		return err
+	}
+	size := 0
+	for _, buf := range t.inputs {
+		size += buf.Len
+	}
+	t.names, t.next = slices.Sorted(maps.Keys(t.inputs)), make([]int32, t.accum*size)
+	t.feed, err = s.Backend.Feed(len(t.next))
 	return err
 }
 
@@ -169,15 +182,53 @@ func (t *Trainer) accumulating() []*Instr {
 
 // Step trains on the micro-batches, as many as the trainer was made for.
 func (t *Trainer) Step(batches []Batch, h Hyper) (Stats, error) {
-	if err := t.Gradients(batches); err != nil {
+	if err := t.Stage(batches); err != nil {
 		return Stats{}, err
 	}
+	if err := t.Begin(h); err != nil {
+		return Stats{}, err
+	}
+	return t.End()
+}
+
+// Stage brings the micro-batches of the next step to the device, beside a step that has begun. They may change when it
+// returns.
+func (t *Trainer) Stage(batches []Batch) error {
+	if len(batches) != t.accum {
+		return fmt.Errorf("graph: a step takes %d micro-batches, not %d", t.accum, len(batches))
+	}
+	next := t.next
+	for _, batch := range batches {
+		for name := range batch {
+			if _, ok := t.inputs[name]; !ok {
+				return fmt.Errorf("graph: no input is named %s", name)
+			}
+		}
+		for _, name := range t.names {
+			n := t.inputs[name].Len
+			if len(batch[name]) != n {
+				return fmt.Errorf("graph: input %s takes %d tokens, not %d", name, n, len(batch[name]))
+			}
+			copy(next, batch[name])
+			next = next[n:]
+		}
+	}
+	return t.feed.Put(t.next)
+}
+
+// Begin starts a step on what was staged. On a GPU it returns before the step is done.
+func (t *Trainer) Begin(h Hyper) error {
 	if err := t.optimizer.Set(h); err != nil {
-		return Stats{}, err
+		return err
 	}
-	if err := t.optimizer.Run(); err != nil {
-		return Stats{}, err
+	if err := t.forwardBackward(); err != nil {
+		return err
 	}
+	return t.optimizer.Run()
+}
+
+// End waits for the step.
+func (t *Trainer) End() (Stats, error) {
 	loss, err := t.Loss()
 	if err != nil {
 		return Stats{}, err
@@ -188,16 +239,25 @@ func (t *Trainer) Step(batches []Batch, h Hyper) (Stats, error) {
 
 // Gradients runs forward and backward only; the gradients are sums over the micro-batches.
 func (t *Trainer) Gradients(batches []Batch) error {
-	if len(batches) != t.accum {
-		return fmt.Errorf("graph: a step takes %d micro-batches, not %d", t.accum, len(batches))
+	if err := t.Stage(batches); err != nil {
+		return err
 	}
-	for i, batch := range batches {
-		for name, tokens := range batch {
-			if err := t.SetTokens(name, tokens); err != nil {
+	if err := t.forwardBackward(); err != nil {
+		return err
+	}
+	return t.store.Backend.Sync()
+}
+
+func (t *Trainer) forwardBackward() error {
+	at := 0
+	for i := range t.accum {
+		for _, name := range t.names {
+			if err := t.feed.Take(t.inputs[name], at); err != nil {
 				return err
 			}
+			at += t.inputs[name].Len
 		}
-		run := t.next
+		run := t.others
 		if i == 0 {
 			run = t.first
 		}
@@ -252,6 +312,7 @@ func (t *Trainer) Profile() (map[string]time.Duration, error) {
 
 // Close frees the trainer's memory, not the store's.
 func (t *Trainer) Close() error {
+	err := t.feed.Close()
 	t.free()
-	return nil
+	return err
 }
