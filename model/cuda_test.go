@@ -3,7 +3,6 @@
 package model
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -143,83 +142,4 @@ func TestTrainingCUDA(t *testing.T) {
 			})
 		}
 	}
-}
-
-// BenchmarkTrainCUDA times whole training steps in bf16 at the shapes of README's table.
-func BenchmarkTrainCUDA(b *testing.B) {
-	for _, c := range []struct {
-		kind                         string
-		layers, width, heads, mlp, B int
-	}{
-		{"gqa-4", 12, 768, 12, 2048, 16}, {"gta-4", 12, 768, 12, 2048, 16}, {"mla", 12, 768, 12, 2048, 16}, {"gla-2", 12, 768, 12, 2048, 16},
-		{"gqa-4", 24, 1536, 24, 4096, 8}, {"gla-2", 24, 1536, 24, 4096, 8},
-	} {
-		b.Run(fmt.Sprintf("%s/%dx%d", c.kind, c.layers, c.width), func(b *testing.B) { benchCUDA(b, c.kind, c.layers, c.width, c.heads, c.mlp, c.B) })
-	}
-}
-
-func benchCUDA(b *testing.B, kind string, layers, width, heads, mlp, B int) {
-	const T = 2048
-	k, groups, err := attention.Parse(kind)
-	if err != nil {
-		b.Fatal(err)
-	}
-	a := attention.Default()
-	a.Kind, a.Groups, a.Heads, a.HeadDim = k, groups, heads, 64
-	cfg := Default()
-	cfg.Layers, cfg.Width, cfg.MLP, cfg.Vocab, cfg.Context = layers, width, mlp, 128256, T
-	m, err := New(cfg, a)
-	if err != nil {
-		b.Fatal(err)
-	}
-	backend, err := graph.NewCUDA(0, graph.BF16)
-	if err != nil {
-		b.Skip(err)
-	}
-	defer backend.Close()
-	store, err := graph.NewStore(backend, m.Params())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer store.Close()
-	// Drawing the weights on the host takes longer than the benchmark; the embedding's cost does not depend on them.
-	for _, p := range m.Params() {
-		x := make([]float32, p.Size())
-		for i := range x {
-			x[i] = float32(p.Init.Mean) + 0.02*float32((i*2654435761)%2001-1000)/1000
-		}
-		if err := store.Set(p.Name, x); err != nil {
-			b.Fatal(err)
-		}
-	}
-	tr, err := graph.NewTrainer(store, B, T, 1, func(b *graph.Builder) *graph.Node {
-		return m.Loss(b, b.Tokens("tokens"), b.Tokens("targets"), 0)
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer tr.Close()
-	r := rand.New(rand.NewPCG(5, 6))
-	batch := graph.Batch{"tokens": make([]int32, B*T), "targets": make([]int32, B*T)}
-	for i := range B * T {
-		batch["tokens"][i], batch["targets"][i] = r.Int32N(128256), r.Int32N(128256)
-	}
-	step := 0
-	run := func() {
-		step++
-		if _, err := tr.Step([]graph.Batch{batch}, graph.Hyper{LR: 1e-4, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Decay: 0.1, Clip: 1, Step: step}); err != nil {
-			b.Fatal(err)
-		}
-	}
-	run()
-	run()
-	b.ResetTimer()
-	for range b.N {
-		run()
-	}
-	seconds := b.Elapsed().Seconds() / float64(b.N)
-	flops := TrainFLOPs(m.Count().Parameters, layers, width, T) * float64(B*T)
-	b.ReportMetric(float64(B*T)/seconds, "tokens/s")
-	b.ReportMetric(flops/seconds/1e12, "TFLOP/s")
-	b.ReportMetric(float64(tr.Arena().Planned)/(1<<30), "arena-GiB")
 }
