@@ -4,10 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -17,6 +14,8 @@ type BenchResult struct {
 	Layers          int     `json:"layers"`
 	Width           int     `json:"width"`
 	Parameters      int64   `json:"parameters"`
+	Device          string  `json:"device"`
+	ElementBytes    int     `json:"element_bytes"` // of a weight and of an element of the cache
 	Batch           int     `json:"batch"`
 	Context         int     `json:"context"`
 	FirstMillis     float64 `json:"first_token_ms"` // of one request: its whole prompt, and a token
@@ -37,57 +36,79 @@ func (r BenchResult) String() string {
 		100*r.CeilingShare, r.CeilingBytes/1e9, r.LargestBatch)
 }
 
-// Bench times steps of a batch of requests, each with S tokens in a cache of random content.
-func Bench(ctx context.Context, m *Model, batch, S, steps int, ceiling float64) (BenchResult, error) {
-	r := BenchResult{
-		Attention: m.Attention.Name(), Layers: m.Config.Layers, Width: m.Config.Width, Parameters: m.Count().Parameters,
-		Batch: batch, Context: S, WeightBytes: m.WeightBytes(4), CacheBytes: int64(batch) * int64(S) * int64(m.CacheBytes(1, 4)),
-		CeilingBytes: ceiling, AvailableBytes: Available(),
+// Bench times steps of a batch of requests on a backend, each with S tokens in a cache of random content. ceiling is the
+// backend's Bandwidth.
+func Bench(ctx context.Context, m *Model, on Backend, batch, S, steps int, ceiling float64) (r BenchResult, err error) {
+	size := on.ElementBytes()
+	r = BenchResult{
+		Attention: m.Attention.Name(), Layers: m.Config.Layers, Width: m.Config.Width, Parameters: m.Count().Parameters, Device: on.Name(),
+		ElementBytes: size, Batch: batch, Context: S, WeightBytes: m.WeightBytes(size), CeilingBytes: ceiling,
+		CacheBytes: int64(batch) * int64(S) * int64(m.CacheBytes(1, size)),
 	}
-	most := S + warm + steps + 1
-	r.LargestBatch = Fit(m.Transformer, r.AvailableBytes, 4).Batch(S)
-	if batch > r.LargestBatch && r.AvailableBytes > 0 {
-		return r, fmt.Errorf("decode: %d requests of %d tokens need %d MiB of cache, %d MiB are available: the largest batch is %d",
-			batch, S, r.CacheBytes>>20, r.AvailableBytes>>20, r.LargestBatch)
-	}
-	longer := *m
-	tr := *m.Transformer
-	tr.Config.Context = most + 1
+	most := S + warm + steps + 2
+	longer, tr := *m, *m.Transformer
+	tr.Config.Context = most
 	longer.Transformer = &tr
-	pages := batch * pagesFor(most)
-	d := NewCPU(m, pages)
-	random := rand.New(rand.NewPCG(1, 1))
-	d.fill(random)
-	e, err := NewEngine(&longer, d, Options{Pages: pages, Rows: batch, EndOfText: -1})
+	o := Options{Pages: batch * pagesFor(most), Rows: batch, Chunk: min(S, on.Chunk()), EndOfText: -1}
+	limits, err := o.Limits(&longer)
 	if err != nil {
 		return r, err
 	}
+	if r.AvailableBytes, err = on.Available(&longer, limits); err != nil {
+		return r, err
+	}
+	fit := Fit(m.Transformer, r.AvailableBytes, size)
+	r.LargestBatch = fit.Batch(S)
+	if o.Pages > fit.Pages && r.AvailableBytes > 0 {
+		return r, fmt.Errorf("decode: %d requests of %d tokens need %d MiB of cache, %d MiB are available: the largest batch is %d",
+			batch, S, r.CacheBytes>>20, r.AvailableBytes>>20, r.LargestBatch)
+	}
+	e, err := Open(&longer, on, o)
+	if err != nil {
+		return r, err
+	}
+	defer func() {
+		if closing := e.Close(); err == nil {
+			err = closing
+		}
+	}()
+	if err := e.device.Noise(1); err != nil {
+		return r, err
+	}
+	return r, r.time(ctx, e, steps)
+}
+
+// time fills in what the clock says.
+func (r *BenchResult) time(ctx context.Context, e *Engine, steps int) (err error) {
+	random := rand.New(rand.NewPCG(1, 1))
 	prompt := func() []int32 {
-		x := make([]int32, S)
+		x := make([]int32, r.Context)
 		for i := range x {
-			x[i] = int32(random.IntN(m.Config.Vocab))
+			x[i] = int32(random.IntN(e.model.Config.Vocab))
 		}
 		return x
 	}
-	if r.FirstMillis, err = timeFirst(ctx, e, prompt()); err != nil {
-		return r, err
+	for range 2 { // the first one also loads kernels
+		if r.FirstMillis, err = timeFirst(ctx, e, prompt()); err != nil {
+			return err
+		}
 	}
-	for range batch {
-		if _, err := e.Submit(Request{Prompt: prompt(), MaxTokens: warm + steps + 1}); err != nil {
-			return r, err
+	for range r.Batch {
+		if _, err := e.Submit(Request{Prompt: prompt(), MaxTokens: warm + steps + 2}); err != nil {
+			return err
 		}
 	}
 	e.admit()
 	for _, s := range e.running {
-		s.cached = S - 1 // the cache is full of random numbers already
+		s.cached = r.Context - 1 // the cache is full of random numbers already
 	}
 	if r.TokenMillis, err = timeSteps(ctx, e, steps); err != nil {
-		return r, err
+		return err
 	}
-	r.TokensPerSecond = float64(batch) / r.TokenMillis * 1e3
+	r.TokensPerSecond = float64(r.Batch) / r.TokenMillis * 1e3
 	r.StepBytes = r.WeightBytes + r.CacheBytes
-	r.CeilingShare = float64(r.StepBytes) / (r.TokenMillis / 1e3) / ceiling
-	return r, nil
+	r.CeilingShare = float64(r.StepBytes) / (r.TokenMillis / 1e3) / r.CeilingBytes
+	return nil
 }
 
 const warm = 2 // steps before the timed ones
@@ -120,50 +141,4 @@ func timeSteps(ctx context.Context, e *Engine, steps int) (float64, error) {
 	}
 	slices.Sort(times)
 	return times[len(times)/2], nil
-}
-
-// fill gives the whole cache random content.
-func (c *CPU) fill(r *rand.Rand) {
-	var block [4096]float32
-	for i := range block {
-		block[i] = float32(r.NormFloat64())
-	}
-	for _, slots := range c.cache {
-		for _, s := range slots {
-			for at := 0; at < len(s.data); at += len(block) {
-				copy(s.data[at:], block[:])
-			}
-		}
-	}
-}
-
-// Bandwidth is the bytes a second, read and written, of a large copy by all cores.
-func Bandwidth() float64 {
-	const words = 32 << 20
-	from, to := make([]float32, words), make([]float32, words)
-	for i := range from {
-		from[i] = float32(i)
-	}
-	var best float64
-	for range 4 {
-		start := time.Now()
-		parallel(words, func(lo, hi int) { copy(to[lo:hi], from[lo:hi]) })
-		best = max(best, 8*words/time.Since(start).Seconds())
-	}
-	return best
-}
-
-// Available is the bytes of memory that the system can give without swapping, 0 where it does not say.
-func Available() int64 {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "MemAvailable:" {
-			kib, _ := strconv.ParseInt(f[1], 10, 64)
-			return kib << 10
-		}
-	}
-	return 0
 }

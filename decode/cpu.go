@@ -3,6 +3,7 @@ package decode
 import (
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 
 	"headroom/attention"
@@ -19,12 +20,16 @@ func floats(b graph.Buf) []float32 { return b.Mem.(host)[b.Off/4:][:b.Len] }
 
 // CPU runs passes by the reference kernels, each as it comes.
 type CPU struct {
-	weights map[string][]float32
-	cache   [][]slot // [layer][slot]
+	model *Model
+	cache [][]slot // [layer][slot]
 
 	batch   Batch
-	x       host // of Embed
-	arena   host // of all other values
+	logits  []float32 // [scored, V] of the last pass
+	drawn   [][]int32 // by passes whose tokens were not asked for yet
+	last    []int32   // what the last pass drew
+	ahead   bool      // for tests: it gains nothing, since passes run when they are started
+	x       host      // of Embed
+	arena   host      // of all other values
 	used    int
 	turns   map[int]*turns // by R
 	scratch scratch
@@ -38,7 +43,7 @@ type slot struct {
 
 // NewCPU holds a model, and a cache of pages that starts as NaN: what nobody wrote must not be read.
 func NewCPU(m *Model, pages int) *CPU {
-	c := &CPU{weights: m.Weights, turns: map[int]*turns{}}
+	c := &CPU{model: m, turns: map[int]*turns{}}
 	for range m.Config.Layers {
 		var slots []slot
 		for _, s := range m.CacheLayout() {
@@ -67,9 +72,41 @@ func (c *CPU) CacheBytes() (n int64) {
 }
 
 // Pass runs a pass over a batch.
-func (c *CPU) Pass(b Batch, pass func(Device) graph.Buf) ([]float32, error) {
+func (c *CPU) Pass(b Batch) error {
+	b.Tokens = slices.Clone(b.Tokens)
+	for i, t := range b.Tokens {
+		if t < 0 {
+			b.Tokens[i] = c.last[-1-t]
+		}
+	}
 	c.batch, c.used = b, 0
-	return floats(pass(c)), nil
+	c.logits = floats(c.model.Decode(c))
+	c.last = make([]int32, len(b.Score))
+	for i, d := range b.Draws {
+		l, err := c.Scores(i)
+		if err != nil {
+			return err
+		}
+		c.last[i] = d.next(d.U, l, d.History)
+	}
+	c.drawn = append(c.drawn, c.last)
+	return nil
+}
+
+// Tokens are those of the oldest pass.
+func (c *CPU) Tokens() ([]int32, error) {
+	t := c.drawn[0]
+	c.drawn = c.drawn[1:]
+	return t, nil
+}
+
+// Ahead is false but in tests.
+func (c *CPU) Ahead() bool { return c.ahead }
+
+// Scores are the logits of a scored token.
+func (c *CPU) Scores(i int) ([]float32, error) {
+	V := c.model.Config.Vocab
+	return c.logits[i*V : (i+1)*V], nil
 }
 
 // Release frees all values but that of Embed.
@@ -93,7 +130,7 @@ func (c *CPU) Embed(table graph.Param) graph.Buf {
 	if len(c.x) < n {
 		c.x = make(host, n)
 	}
-	(&ref.Embed{Tokens: c.batch.Tokens, Table: c.weights[table.Name], Y: c.x[:n], C: table.Shape[1]}).Run()
+	(&ref.Embed{Tokens: c.batch.Tokens, Table: c.model.Weights[table.Name], Y: c.x[:n], C: table.Shape[1]}).Run()
 	return graph.Buf{Mem: c.x, Len: n}
 }
 
@@ -106,11 +143,11 @@ func (c *CPU) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf {
 	rows := x.Len / (n * in)
 	y := c.value(rows * n * out)
 	g := ref.Gemm{
-		M: rows, N: out, K: in, A: floats(x), B: c.weights[w.Name], C: floats(y), Lda: n * in, Ldb: out, Ldc: n * out,
+		M: rows, N: out, K: in, A: floats(x), B: c.model.Weights[w.Name], C: floats(y), Lda: n * in, Ldb: out, Ldc: n * out,
 		Batch: n, StrideA: in, StrideB: in * out, StrideC: out,
 	}
 	if bias != nil {
-		g.Bias = c.weights[bias.Name]
+		g.Bias = c.model.Weights[bias.Name]
 	}
 	g.Run()
 	return y
@@ -120,7 +157,7 @@ func (c *CPU) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf {
 func (c *CPU) Logits(x graph.Buf, w graph.Param) graph.Buf {
 	V, C := w.Shape[0], w.Shape[1]
 	y := c.value(x.Len / C * V)
-	(&ref.Gemm{TransB: true, M: x.Len / C, N: V, K: C, A: floats(x), B: c.weights[w.Name], C: floats(y), Lda: C, Ldb: C, Ldc: V, Batch: 1}).Run()
+	(&ref.Gemm{TransB: true, M: x.Len / C, N: V, K: C, A: floats(x), B: c.model.Weights[w.Name], C: floats(y), Lda: C, Ldb: C, Ldc: V, Batch: 1}).Run()
 	return y
 }
 
@@ -131,7 +168,7 @@ func (c *CPU) RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf {
 		n = w.Shape[0]
 	}
 	y, rstd := c.value(x.Len), c.value(x.Len/dim)
-	(&ref.RMSNorm{X: floats(x), W: c.weights[w.Name], Y: floats(y), Rstd: floats(rstd), Rows: x.Len / (n * dim), Groups: n, C: dim, Eps: float32(eps)}).Run()
+	(&ref.RMSNorm{X: floats(x), W: c.model.Weights[w.Name], Y: floats(y), Rstd: floats(rstd), Rows: x.Len / (n * dim), Groups: n, C: dim, Eps: float32(eps)}).Run()
 	return y
 }
 
@@ -164,7 +201,7 @@ func (c *CPU) Absorb(q graph.Buf, wukv graph.Param, heads, d, r int) graph.Buf {
 	in, out := floats(q), floats(y)
 	for i := range n {
 		(&ref.Gemm{
-			TransB: true, M: N, N: L, K: d, A: in[i*own*(d+r):], B: c.weights[wukv.Name][i*L*own*2*d:], C: out[i*own*(L+r):],
+			TransB: true, M: N, N: L, K: d, A: in[i*own*(d+r):], B: c.model.Weights[wukv.Name][i*L*own*2*d:], C: out[i*own*(L+r):],
 			Lda: heads * (d + r), Ldb: own * 2 * d, Ldc: heads * (L + r),
 			Batch: own, StrideA: d + r, StrideB: 2 * d, StrideC: L + r,
 		}).Run()
@@ -184,12 +221,12 @@ func (c *CPU) Expand(o graph.Buf, wukv graph.Param, bukv *graph.Param, heads, d 
 	for i := range N * heads {
 		clear(out[i*d : (i+1)*d])
 		if bukv != nil { // [n, (H/n)·2D] is [H, 2D]
-			copy(out[i*d:(i+1)*d], c.weights[bukv.Name][i%heads*2*d+d:])
+			copy(out[i*d:(i+1)*d], c.model.Weights[bukv.Name][i%heads*2*d+d:])
 		}
 	}
 	for i := range n {
 		(&ref.Gemm{
-			M: N, N: d, K: L, A: floats(o)[i*own*L:], B: c.weights[wukv.Name][i*L*own*2*d+d:], C: out[i*own*d:],
+			M: N, N: d, K: L, A: floats(o)[i*own*L:], B: c.model.Weights[wukv.Name][i*L*own*2*d+d:], C: out[i*own*d:],
 			Lda: heads * L, Ldb: own * 2 * d, Ldc: heads * d, Accumulate: true,
 			Batch: own, StrideA: L, StrideB: 2 * d, StrideC: d,
 		}).Run()

@@ -1,32 +1,63 @@
 package decode
 
-import (
-	"headroom/attention"
-	"headroom/internal/graph"
-)
+// A Backend is where models run: this machine's processor, or a GPU.
+type Backend interface {
+	Name() string
+	ElementBytes() int // of a weight and of an element of the cache
 
-// A Device holds the weights and the cache pool of a model and runs passes over them. A pass is what a Model does in terms
-// of these operations; a device may run them as they come, or record them once for a size of batch.
+	Chunk() int // prompt tokens that are worth a pass
+
+	// Bandwidth is the bytes a second, read and written, of a large copy, measured now.
+	Bandwidth() (float64, error)
+
+	// Available is the bytes that are left for a model's cache beside its weights and the values of a pass; 0 where nobody
+	// knows.
+	Available(m *Model, l Limits) (int64, error)
+
+	// Open gives a model a device with a cache pool.
+	Open(m *Model, l Limits) (Device, error)
+	Close() error
+}
+
+// Limits are what a device makes room for.
+type Limits struct {
+	Pages   int // of the cache pool
+	Rows    int // most requests in a pass
+	Tokens  int // most tokens in a pass
+	Scores  int // most scored tokens in a pass
+	Context int // most tokens of a request
+}
+
+// A Device holds the weights and the cache pool of a model and runs passes over them.
 type Device interface {
-	attention.Step
-	Embed(table graph.Param) graph.Buf           // [N, C]
-	Add(x, y graph.Buf)                          // x += y
-	SwiGLU(gate, up graph.Buf) graph.Buf         //
-	Select(x graph.Buf) graph.Buf                // the rows that the batch scores
-	Logits(x graph.Buf, w graph.Param) graph.Buf // x·wᵀ, w [V, C]
-	Release()                                    // every value but that of Embed is done with
+	// Pass starts a pass over a batch, and draws a token after each that is scored.
+	Pass(b Batch) error
 
-	// Pass runs a pass over a batch. The logits are valid until the next one.
-	Pass(b Batch, pass func(Device) graph.Buf) ([]float32, error)
+	// Tokens waits for the oldest pass whose tokens were not asked for yet, and returns what it drew; they are valid until
+	// the next call.
+	Tokens() ([]int32, error)
+
+	// Ahead says that a pass may be started before the tokens of the one before have been asked for: it runs meanwhile.
+	Ahead() bool
+
+	// Scores are the logits of scored token i of the last pass, valid until the next.
+	Scores(i int) ([]float32, error)
+
+	// CacheBytes is what the pool really takes.
+	CacheBytes() int64
+
+	// Noise gives the whole pool random content, to measure speed with.
+	Noise(seed uint64) error
 	Close() error
 }
 
 // A Batch is the new tokens of some requests, one request after the other.
 type Batch struct {
-	Tokens    []int32 // [N]
+	Tokens    []int32 // [N]; drawn(i) stands for what the pass before drew for its score i
 	Positions []int32 // [N], of each token in its request
 	Rows      []Row
 	Score     []int32 // the tokens, of the N, whose logits are wanted
+	Draws     []Draw  // for each of Score how its token is drawn
 }
 
 // A Row is the part of a batch that belongs to one request: tokens From to From+T of the batch, at positions Start to
@@ -34,6 +65,16 @@ type Batch struct {
 type Row struct {
 	Pages          []int32
 	Start, From, T int
+}
+
+// drawn is the token that the pass before draws for its score i.
+func drawn(i int) int32 { return int32(-1 - i) }
+
+// A Draw says how a token is drawn from its logits. The zero Draw is greedy.
+type Draw struct {
+	Sampling
+	U       float64 // from 0 to 1: where in the distribution the token lies
+	History []int32 // what the repetition penalty counts; nil where there is none
 }
 
 // add appends a row of tokens that go to position start of a cache; the last scored of them have their logits wanted.
@@ -44,7 +85,7 @@ func (b *Batch) add(pages []int32, start int, tokens []int32, scored int) {
 		b.Tokens = append(b.Tokens, t)
 		b.Positions = append(b.Positions, int32(start+i))
 		if i >= len(tokens)-scored {
-			b.Score = append(b.Score, int32(from+i))
+			b.Score, b.Draws = append(b.Score, int32(from+i)), append(b.Draws, Draw{})
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package decode
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -79,23 +80,68 @@ type Engine struct {
 	options Options
 	waiting []*Sequence
 	running []*Sequence
+	flying  *flight // a pass that was started before the tokens of the one before were known
 }
 
-// NewEngine makes an engine on a device that has room for o.Pages.
+// A flight is a pass that was started.
+type flight struct {
+	Batch
+	rows   []*Sequence
+	scored []int // of each row
+}
+
+// resolve fills in what was left at zero, and checks the rest.
+func (o Options) resolve() (Options, error) {
+	o.Rows, o.Chunk = cmp.Or(o.Rows, 64), cmp.Or(o.Chunk, 256)
+	switch {
+	case o.Pages < 1:
+		return o, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d", PageTokens, o.Pages)
+	case o.Rows < 1 || o.Chunk < 1:
+		return o, fmt.Errorf("decode: rows and chunk must be positive, they are %d and %d", o.Rows, o.Chunk)
+	}
+	return o, nil
+}
+
+// Limits are what an engine with these options asks of its device.
+func (o Options) Limits(m *Model) (Limits, error) {
+	o, err := o.resolve()
+	l := Limits{Pages: o.Pages, Rows: o.Rows, Scores: o.Rows, Context: m.Config.Context}
+	if o.Drafter != nil {
+		l.Scores *= 1 + o.Drafter.longest()
+	}
+	l.Tokens = l.Scores + o.Chunk
+	return l, err
+}
+
+// NewEngine makes an engine on a device that has room for o.Limits.
 func NewEngine(m *Model, d Device, o Options) (*Engine, error) {
-	if o.Pages < 1 {
-		return nil, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d", PageTokens, o.Pages)
-	}
-	if o.Rows == 0 {
-		o.Rows = 64
-	}
-	if o.Chunk == 0 {
-		o.Chunk = 256
-	}
-	if o.Rows < 1 || o.Chunk < 1 {
-		return nil, fmt.Errorf("decode: rows and chunk must be positive, they are %d and %d", o.Rows, o.Chunk)
+	o, err := o.resolve()
+	if err != nil {
+		return nil, err
 	}
 	return &Engine{model: m, device: d, pool: newPool(o.Pages), options: o}, nil
+}
+
+// Open makes an engine on a device of its own on a backend. Close it with the engine's Close.
+func Open(m *Model, on Backend, o Options) (*Engine, error) {
+	l, err := o.Limits(m)
+	if err != nil {
+		return nil, err
+	}
+	d, err := on.Open(m, l)
+	if err != nil {
+		return nil, err
+	}
+	return NewEngine(m, d, o)
+}
+
+// Close frees the engine's device, and its drafter's.
+func (e *Engine) Close() error {
+	err := e.device.Close()
+	if d, ok := e.options.Drafter.(*DraftModel); ok {
+		err = errors.Join(err, d.device.Close())
+	}
+	return err
 }
 
 // FreePages is how many pages nobody has.
@@ -170,17 +216,61 @@ func (e *Engine) admit() {
 }
 
 // Step runs one pass: the next token of every request whose prompt is in the cache, and some more of the prompts of others.
+// On a device that runs on its own, the pass after it is on its way before its tokens are read.
 func (e *Engine) Step() error {
 	e.admit()
-	if len(e.running) == 0 {
-		return nil
+	f := e.flying
+	e.flying = nil
+	if f == nil {
+		if len(e.running) == 0 {
+			return nil
+		}
+		if err := e.propose(); err != nil {
+			return err
+		}
+		f = e.gather()
+		if err := e.start(f); err != nil {
+			return err
+		}
 	}
-	if err := e.propose(); err != nil {
-		return err
+	if e.mayFollow(f) {
+		e.flying = e.follow(f)
+		if err := e.start(e.flying); err != nil {
+			return err
+		}
 	}
-	var b Batch
-	var rows []*Sequence
-	var scored []int
+	tokens, err := e.device.Tokens()
+	if err != nil {
+		return fmt.Errorf("decode: %w", err)
+	}
+	at := 0
+	for i, s := range f.rows {
+		n := f.scored[i]
+		switch {
+		case s.Reason != Running: // it ended while the pass was on its way
+		case n == 0:
+			s.cached += f.Rows[i].T
+		default:
+			if err := e.extend(s, at, tokens[at:at+n]); err != nil {
+				return err
+			}
+		}
+		at += n
+	}
+	return nil
+}
+
+func (e *Engine) start(f *flight) error {
+	e.Counts.Passes++
+	if err := e.device.Pass(f.Batch); err != nil {
+		return fmt.Errorf("decode: %w", err)
+	}
+	return nil
+}
+
+// gather puts together the next pass.
+func (e *Engine) gather() *flight {
+	f := &flight{}
 	chunk := e.options.Chunk
 	for _, s := range e.running {
 		tokens, score := s.Tokens[s.cached:], 1+len(s.guesses)
@@ -191,42 +281,73 @@ func (e *Engine) Step() error {
 				tokens, score = tokens[:n], 0
 			}
 		}
-		if len(tokens) > 0 {
-			tokens = append(slices.Clip(tokens), s.guesses...)
-			b.add(s.pages, s.cached, tokens, score)
-			rows, scored = append(rows, s), append(scored, score)
-		}
-	}
-	logits, err := e.device.Pass(b, e.model.pass)
-	if err != nil {
-		return fmt.Errorf("decode: %w", err)
-	}
-	e.Counts.Passes++
-	for i, s := range rows {
-		n := scored[i] * e.model.Config.Vocab
-		if n == 0 {
-			s.cached += b.Rows[i].T
+		if len(tokens) == 0 {
 			continue
 		}
-		e.extend(s, logits[:n])
-		logits = logits[n:]
+		f.add(s.pages, s.cached, append(slices.Clip(tokens), s.guesses...), score)
+		if score == 1 {
+			f.Draws[len(f.Draws)-1] = s.draw()
+		}
+		f.rows, f.scored = append(f.rows, s), append(f.scored, score)
 	}
-	return nil
+	return f
 }
 
-// extend gives a sequence its next token, and those of its guesses that hold. logits [1+guesses, V].
-func (e *Engine) extend(s *Sequence, logits []float32) {
-	V, guesses, chances := e.model.Config.Vocab, s.guesses, s.chances
+// draw is how the sequence's next token is drawn.
+func (s *Sequence) draw() Draw {
+	d := Draw{Sampling: s.Sampling}
+	if !s.greedy() {
+		d.U = s.random.Float64()
+	}
+	if s.penalizes() {
+		d.History = s.Tokens
+	}
+	return d
+}
+
+// mayFollow says that the pass after f is known but for its tokens, unless one of them ends a text.
+func (e *Engine) mayFollow(f *flight) bool {
+	if !e.device.Ahead() || e.options.Drafter != nil || len(f.rows) != len(e.running) {
+		return false
+	}
+	for i, s := range f.rows {
+		if s.Reason != Running || f.scored[i] != 1 || len(s.Tokens)+1 >= s.most || s.penalizes() {
+			return false
+		}
+	}
+	return true
+}
+
+// follow is the pass after f: each row's token is what f draws for it.
+func (e *Engine) follow(f *flight) *flight {
+	next := &flight{rows: f.rows, scored: f.scored}
+	for i, s := range f.rows {
+		next.add(s.pages, f.Rows[i].Start+f.Rows[i].T, []int32{drawn(i)}, 1)
+		next.Draws[i] = s.draw()
+	}
+	return next
+}
+
+// extend gives a sequence its next token, and those of its guesses that hold. Its scores in the pass are those from at on,
+// and tokens what the device drew for them.
+func (e *Engine) extend(s *Sequence, at int, tokens []int32) error {
+	guesses, chances := s.guesses, s.chances
 	s.guesses, s.chances = nil, nil
 	s.cached = len(s.Tokens)
 	e.Counts.Drafted += len(guesses)
 	for i := 0; s.Reason == Running; i++ {
-		l := logits[i*V : (i+1)*V]
-		if i == len(guesses) {
-			e.emit(s, s.next(s.random, l, s.Tokens))
-			break
+		token, taken := tokens[i], i < len(guesses) && tokens[i] == guesses[i]
+		if len(guesses) > 0 && !s.greedy() {
+			l, err := e.device.Scores(at + i)
+			switch {
+			case err != nil:
+				return fmt.Errorf("decode: %w", err)
+			case i < len(guesses):
+				token, taken = verify(s.random, s.odds(l, s.Tokens), chances[i], guesses[i])
+			default:
+				token = s.next(s.random.Float64(), l, s.Tokens)
+			}
 		}
-		token, taken := verify(s.random, s.odds(l, s.Tokens), chances[i], guesses[i])
 		e.emit(s, token)
 		if !taken {
 			break
@@ -235,6 +356,7 @@ func (e *Engine) extend(s *Sequence, logits []float32) {
 		e.Counts.Accepted++
 	}
 	s.drafted = min(s.drafted, s.cached)
+	return nil
 }
 
 // emit appends a token, and ends the sequence when it is the last.

@@ -5,9 +5,6 @@
 package decode
 
 import (
-	"fmt"
-
-	"headroom/attention"
 	"headroom/internal/graph"
 	"headroom/model"
 )
@@ -17,14 +14,6 @@ type Model struct {
 	*model.Transformer
 	Weights   map[string][]float32
 	Tokenizer string
-
-	embed, norm, head graph.Param
-	blocks            []block
-}
-
-type block struct {
-	norm1, norm2, gate, up, down graph.Param
-	attn                         attention.Layer
 }
 
 // Load reads a checkpoint directory.
@@ -51,27 +40,10 @@ func newModel(t *model.Transformer, tokenizer string, fill func(*graph.Store) er
 		return nil, err
 	}
 	m := &Model{Transformer: t, Weights: map[string][]float32{}, Tokenizer: tokenizer}
-	params := map[string]graph.Param{}
 	for _, p := range t.Params() {
-		params[p.Name] = p
 		if m.Weights[p.Name], err = store.Value(p.Name); err != nil {
 			return nil, err
 		}
-	}
-	m.embed, m.norm, m.head = params["embed"], params["norm"], params["head"]
-	if t.Config.Tie {
-		m.head = m.embed
-	}
-	for i := range t.Config.Layers {
-		name := fmt.Sprintf("blocks.%d.", i)
-		attn, err := attention.New(t.Attention, attention.Place{Name: name + "attn", Width: t.Config.Width, NormEps: t.Config.NormEps})
-		if err != nil {
-			return nil, err
-		}
-		m.blocks = append(m.blocks, block{
-			norm1: params[name+"norm1"], norm2: params[name+"norm2"],
-			gate: params[name+"mlp.Wgate"], up: params[name+"mlp.Wup"], down: params[name+"mlp.Wdown"], attn: attn,
-		})
 	}
 	return m, nil
 }
@@ -84,19 +56,4 @@ func (m *Model) WeightBytes(size int) (n int64) {
 		}
 	}
 	return n
-}
-
-// pass is the model over the new tokens of a batch: the logits of those that the batch asks for.
-func (m *Model) pass(d Device) graph.Buf {
-	eps := m.Config.NormEps
-	x := d.Embed(m.embed) // [N, C]
-	for i, k := range m.blocks {
-		d.Add(x, k.attn.Decode(d, i, d.RMSNorm(x, k.norm1, eps)))
-		h := d.RMSNorm(x, k.norm2, eps)
-		h = d.SwiGLU(d.Linear(h, k.gate, nil), d.Linear(h, k.up, nil)) // [N, F]
-		d.Add(x, d.Linear(h, k.down, nil))                             // [N, C]
-		d.Release()
-	}
-	x = d.Select(x)                                    // [len(Score), C]
-	return d.Logits(d.RMSNorm(x, m.norm, eps), m.head) // [len(Score), V]
 }

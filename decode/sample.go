@@ -37,10 +37,13 @@ func (s Sampling) Validate() error {
 	return nil
 }
 
-// next draws a token.
-func (s Sampling) next(r *rand.Rand, logits []float32, history []int32) int32 {
-	if s.Temperature > 0 || s.penalizes() {
-		return draw(r, s.odds(logits, history))
+// greedy says that the largest logit is taken as it stands.
+func (s Sampling) greedy() bool { return s.Temperature == 0 && !s.penalizes() }
+
+// next draws a token: the one that lies at u, from 0 to 1, of the distribution.
+func (s Sampling) next(u float64, logits []float32, history []int32) int32 {
+	if !s.greedy() {
+		return draw(u, s.odds(logits, history))
 	}
 	best := 0
 	for i, l := range logits {
@@ -138,13 +141,13 @@ func (s Sampling) cut(p []float64) {
 	}
 }
 
-// draw picks a token from weights, which need not sum to 1.
-func draw(r *rand.Rand, p []float64) int32 {
+// draw picks the token at u, from 0 to 1, of weights that need not sum to 1.
+func draw(u float64, p []float64) int32 {
 	var sum float64
 	for _, v := range p {
 		sum += v
 	}
-	at, last := r.Float64()*sum, 0
+	at, last := u*sum, 0
 	for i, v := range p {
 		if v <= 0 {
 			continue
@@ -171,5 +174,5 @@ func verify(r *rand.Rand, p, q []float64, guess int32) (token int32, taken bool)
 	for i := range p {
 		rest[i] = max(0, p[i]-q[i])
 	}
-	return draw(r, rest), false
+	return draw(r.Float64(), rest), false
 }

@@ -71,7 +71,7 @@ func TestVerifyKeepsTheDistribution(t *testing.T) {
 			if name == "certain" || name == "impossible" {
 				given = nil
 			}
-			token, ok := verify(r, p, given, draw(r, q))
+			token, ok := verify(r, p, given, draw(r.Float64(), q))
 			counts[token]++
 			if ok {
 				taken++

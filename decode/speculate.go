@@ -64,8 +64,8 @@ type DraftModel struct {
 	guesses int
 }
 
-// NewDraftModel makes a drafter for a model. The device must hold as many pages as the engine's.
-func NewDraftModel(draft *Model, d Device, guesses int, target *Model) (*DraftModel, error) {
+// NewDraftModel makes a drafter for an engine of a model with these options, on a device of its own.
+func NewDraftModel(draft *Model, on Backend, o Options, guesses int, target *Model) (*DraftModel, error) {
 	if draft.Tokenizer != target.Tokenizer || draft.Config.Vocab != target.Config.Vocab {
 		return nil, fmt.Errorf("decode: the draft model has tokenizer %q with %d tokens, the model %q with %d: they must be the same",
 			draft.Tokenizer, draft.Config.Vocab, target.Tokenizer, target.Config.Vocab)
@@ -73,7 +73,13 @@ func NewDraftModel(draft *Model, d Device, guesses int, target *Model) (*DraftMo
 	if guesses < 1 {
 		return nil, fmt.Errorf("decode: a draft model must guess at least one token, not %d", guesses)
 	}
-	return &DraftModel{draft, d, guesses}, nil
+	l, err := o.Limits(draft)
+	if err != nil {
+		return nil, err
+	}
+	l.Tokens = l.Rows * draftChunk
+	d, err := on.Open(draft, l)
+	return &DraftModel{draft, d, guesses}, err
 }
 
 func (d *DraftModel) longest() int { return d.guesses }
@@ -104,14 +110,24 @@ func (d *DraftModel) propose(rows []*Sequence, most []int) error {
 		if len(b.Rows) == 0 {
 			return nil
 		}
-		logits, err := d.device.Pass(b, d.model.pass)
+		if err := d.device.Pass(b); err != nil {
+			return fmt.Errorf("decode: draft: %w", err)
+		}
+		tokens, err := d.device.Tokens()
 		if err != nil {
 			return fmt.Errorf("decode: draft: %w", err)
 		}
-		V := d.model.Config.Vocab
 		for i, s := range asked {
-			q := s.odds(logits[i*V:(i+1)*V], append(slices.Clip(s.Tokens), s.guesses...))
-			s.guesses, s.chances = append(s.guesses, draw(s.proposer, q)), append(s.chances, q)
+			guess, q := tokens[i], []float64(nil)
+			if !s.greedy() {
+				l, err := d.device.Scores(i)
+				if err != nil {
+					return fmt.Errorf("decode: draft: %w", err)
+				}
+				q = s.odds(l, append(slices.Clip(s.Tokens), s.guesses...))
+				guess = draw(s.proposer.Float64(), q)
+			}
+			s.guesses, s.chances = append(s.guesses, guess), append(s.chances, q)
 		}
 	}
 }

@@ -18,7 +18,7 @@ func drafters(t *testing.T, m *Model, pages int) map[string]Drafter {
 		"itself":  m,
 		"smaller": tiny(t, "mqa", func(c *model.Config, _ *attention.Config) { c.Layers, c.Context = 1, m.Config.Context }),
 	} {
-		d, err := NewDraftModel(other, NewCPU(other, pages), 3, m)
+		d, err := NewDraftModel(other, OnCPU(), Options{Pages: pages}, 3, m)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +58,7 @@ func TestGreedySpeculationIsGreedy(t *testing.T) {
 func TestSampledSpeculationKeepsTheDistribution(t *testing.T) {
 	small := func(c *model.Config, a *attention.Config) { c.Layers, c.Width, c.MLP, c.Vocab = 1, 8, 8, 3 }
 	m := tiny(t, "gta-2", small)
-	draft, err := NewDraftModel(tiny(t, "mqa", small), NewCPU(tiny(t, "mqa", small), 32), 2, m)
+	draft, err := NewDraftModel(tiny(t, "mqa", small), OnCPU(), Options{Pages: 32}, 2, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestSampledSpeculationKeepsTheDistribution(t *testing.T) {
 // guesses before: rejected guesses must leave its cache.
 func TestDraftModelSeesTheText(t *testing.T) {
 	m, other := tiny(t, "gla-2"), tiny(t, "gqa-2", func(c *model.Config, _ *attention.Config) { c.Layers = 1 })
-	d, err := NewDraftModel(other, NewCPU(other, 4), 3, m)
+	d, err := NewDraftModel(other, OnCPU(), Options{Pages: 4}, 3, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,12 +138,12 @@ func TestBadDrafts(t *testing.T) {
 	named.Tokenizer = "gpt2"
 	for want, f := range map[string]func() (*DraftModel, error){
 		`decode: the draft model has tokenizer "" with 40 tokens, the model "" with 37: they must be the same`: func() (*DraftModel, error) {
-			return NewDraftModel(other, nil, 1, m)
+			return NewDraftModel(other, OnCPU(), Options{Pages: 1}, 1, m)
 		},
 		`decode: the draft model has tokenizer "gpt2" with 37 tokens, the model "" with 37: they must be the same`: func() (*DraftModel, error) {
-			return NewDraftModel(&named, nil, 1, m)
+			return NewDraftModel(&named, OnCPU(), Options{Pages: 1}, 1, m)
 		},
-		"decode: a draft model must guess at least one token, not 0": func() (*DraftModel, error) { return NewDraftModel(m, nil, 0, m) },
+		"decode: a draft model must guess at least one token, not 0": func() (*DraftModel, error) { return NewDraftModel(m, OnCPU(), Options{Pages: 1}, 0, m) },
 	} {
 		if _, err := f(); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)

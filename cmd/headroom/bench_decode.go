@@ -18,6 +18,7 @@ import (
 // decodeBench is what bench decode is asked for.
 type decodeBench struct {
 	checkpoint, preset string
+	device, precision  string
 	kinds, sets        []string
 	batches, contexts  []int
 	steps              int
@@ -34,12 +35,14 @@ configuration, with random weights, or a checkpoint. The time to the first token
 steps run over caches of random content. The ceiling is a large copy in the same run; the largest batch is what the cache's layout
 lets into the memory that is available.`,
 		Example: `  headroom bench decode --json
-  headroom bench decode --preset 183m-gqa-4 --attention "" --batch 1,8 --context 1024
+  headroom bench decode --preset 183m-gqa-4 --attention "" --batch 1,8 --context 1024 --device cuda
   headroom bench decode --checkpoint runs/first --context 128`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return d.do(cmd, args) },
 	}
 	f := cmd.Flags()
+	f.StringVar(&d.device, "device", "cpu", "cpu or cuda")
+	f.StringVar(&d.precision, "precision", "", "fp32 or bf16; empty is bf16 on cuda and fp32 on the cpu")
 	f.StringVar(&d.checkpoint, "checkpoint", "", "a run directory or checkpoint, instead of random weights")
 	f.StringVar(&d.preset, "preset", "", "values below those of the file: see headroom config presets")
 	f.StringSliceVar(&d.kinds, "attention", []string{"gqa-4", "gta-4", "mla", "gla-2"}, "the kinds; empty is the configuration's own")
@@ -60,8 +63,16 @@ func (d *decodeBench) do(cmd *cobra.Command, args []string) error {
 			return fmt.Errorf("bench: batch and context must be positive, not %d", n)
 		}
 	}
+	on, err := lab.Decoder(d.device, d.precision)
+	if err != nil {
+		return err
+	}
+	defer on.Close()
 	results := []decode.BenchResult{}
-	ceiling := decode.Bandwidth()
+	ceiling, err := on.Bandwidth()
+	if err != nil {
+		return &lab.Failed{Err: err}
+	}
 	kinds := d.kinds
 	if d.checkpoint != "" || len(kinds) == 0 {
 		kinds = []string{""}
@@ -71,7 +82,7 @@ func (d *decodeBench) do(cmd *cobra.Command, args []string) error {
 		if err != nil {
 			return err
 		}
-		rs, err := d.measure(cmd, m, ceiling)
+		rs, err := d.measure(cmd, m, on, ceiling)
 		if err != nil {
 			return err
 		}
@@ -112,10 +123,10 @@ func (d *decodeBench) model(args []string, kind string) (*decode.Model, error) {
 }
 
 // measure runs the cases of one model. What does not fit is said and left out.
-func (d *decodeBench) measure(cmd *cobra.Command, m *decode.Model, ceiling float64) (results []decode.BenchResult, err error) {
+func (d *decodeBench) measure(cmd *cobra.Command, m *decode.Model, on decode.Backend, ceiling float64) (results []decode.BenchResult, err error) {
 	for _, S := range d.contexts {
 		for _, batch := range d.batches {
-			r, err := d.one(cmd.Context(), m, batch, S, ceiling)
+			r, err := d.one(cmd.Context(), m, on, batch, S, ceiling)
 			switch {
 			case cmd.Context().Err() != nil:
 				return results, &lab.Failed{Err: err}
@@ -134,7 +145,7 @@ func (d *decodeBench) measure(cmd *cobra.Command, m *decode.Model, ceiling float
 	return results, nil
 }
 
-func (d *decodeBench) one(ctx context.Context, m *decode.Model, batch, S int, ceiling float64) (decode.BenchResult, error) {
+func (d *decodeBench) one(ctx context.Context, m *decode.Model, on decode.Backend, batch, S int, ceiling float64) (decode.BenchResult, error) {
 	runtime.GC() // the last case's pool
-	return decode.Bench(ctx, m, batch, S, d.steps, ceiling)
+	return decode.Bench(ctx, m, on, batch, S, d.steps, ceiling)
 }

@@ -19,6 +19,7 @@ import (
 // generation is what generate is asked for.
 type generation struct {
 	prompt, file, tokenizer, draft string
+	device, precision              string
 	maxTokens, lookup, guesses     int
 	cacheMiB                       int
 	stop                           []string
@@ -66,6 +67,8 @@ sampled text has the same distribution.`,
 		},
 	}
 	f := cmd.Flags()
+	f.StringVar(&g.device, "device", "cpu", "cpu or cuda")
+	f.StringVar(&g.precision, "precision", "", "fp32 or bf16; empty is bf16 on cuda and fp32 on the cpu")
 	f.StringVar(&g.prompt, "prompt", "", "the text to go on from")
 	f.StringVar(&g.file, "prompt-file", "", "a file with the text to go on from")
 	f.IntVar(&g.maxTokens, "max-tokens", 128, "most new tokens")
@@ -99,25 +102,39 @@ func (g *generation) do(ctx context.Context, path string, out io.Writer) (*gener
 	if err != nil {
 		return nil, err
 	}
-	r := decode.Request{Prompt: prompt, MaxTokens: g.maxTokens, Stop: g.stop, Sampling: g.sampling}
-	bytes := int64(g.cacheMiB) << 20
-	if bytes == 0 {
-		bytes = decode.BytesFor(m.Transformer, min(m.Config.Context, len(prompt)+max(0, g.maxTokens)), 4)
-	}
-	memory := decode.Fit(m.Transformer, bytes, 4)
-	o := decode.Options{Pages: memory.Pages, EndOfText: t.EndOfText, Vocabulary: t}
-	if o.Drafter, err = g.drafter(m, o.Pages); err != nil {
-		return nil, err
-	}
-	e, err := decode.NewEngine(m, decode.NewCPU(m, o.Pages), o)
+	on, err := lab.Decoder(g.device, g.precision)
 	if err != nil {
 		return nil, err
 	}
+	defer on.Close()
+	r := decode.Request{Prompt: prompt, MaxTokens: g.maxTokens, Stop: g.stop, Sampling: g.sampling}
+	bytes := int64(g.cacheMiB) << 20
+	if bytes == 0 {
+		bytes = decode.BytesFor(m.Transformer, min(m.Config.Context, len(prompt)+max(0, g.maxTokens)), on.ElementBytes())
+	}
+	memory := decode.Fit(m.Transformer, bytes, on.ElementBytes())
+	o := decode.Options{Pages: memory.Pages, Rows: 1, Chunk: on.Chunk(), EndOfText: t.EndOfText, Vocabulary: t}
+	if o.Drafter, err = g.drafter(m, on, o); err != nil {
+		return nil, err
+	}
+	limits, err := o.Limits(m)
+	if err != nil {
+		return nil, err
+	}
+	available, err := on.Available(m, limits)
+	if err != nil {
+		return nil, err
+	}
+	e, err := decode.Open(m, on, o)
+	if err != nil {
+		return nil, err
+	}
+	defer e.Close()
 	s, err := e.Submit(r)
 	if err != nil {
 		return nil, err
 	}
-	slog.Info(memory.String(), "largest_batch_in_memory", decode.Fit(m.Transformer, decode.Available(), 4).Batch(m.Config.Context), "context", m.Config.Context)
+	slog.Info(memory.String(), "largest_batch_in_memory", decode.Fit(m.Transformer, available, on.ElementBytes()).Batch(m.Config.Context), "context", m.Config.Context)
 	return stream(ctx, e, s, out, memory)
 }
 
@@ -155,7 +172,7 @@ func (g *generation) tokens(t *data.Tokenizer) ([]int32, error) {
 	return t.Append([]int32{t.EndOfText}, text), nil
 }
 
-func (g *generation) drafter(m *decode.Model, pages int) (decode.Drafter, error) {
+func (g *generation) drafter(m *decode.Model, on decode.Backend, o decode.Options) (decode.Drafter, error) {
 	switch {
 	case g.draft != "" && g.lookup != 0:
 		return nil, errors.New("generate: give one of --draft and --lookup")
@@ -170,11 +187,11 @@ func (g *generation) drafter(m *decode.Model, pages int) (decode.Drafter, error)
 	if err != nil {
 		return nil, err
 	}
-	d, err := decode.NewDraftModel(draft, decode.NewCPU(draft, pages), g.guesses, m)
+	d, err := decode.NewDraftModel(draft, on, o, g.guesses, m)
 	if err != nil {
 		return nil, err
 	}
-	slog.Info("draft "+decode.Fit(draft.Transformer, decode.BytesFor(draft.Transformer, pages*decode.PageTokens, 4), 4).String(), "model", g.draft)
+	slog.Info("draft "+decode.Fit(draft.Transformer, decode.BytesFor(draft.Transformer, o.Pages*decode.PageTokens, on.ElementBytes()), on.ElementBytes()).String(), "model", g.draft)
 	return d, nil
 }
 

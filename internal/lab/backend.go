@@ -1,9 +1,11 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
+	"headroom/decode"
 	"headroom/internal/graph"
 	"headroom/kernels/ref"
 )
@@ -27,4 +29,21 @@ func Backend(device, precision string) (graph.Backend, error) {
 		return nil, fmt.Errorf("lab: train.precision must be fp32 or bf16, not %s", precision)
 	}
 	return nil, fmt.Errorf("lab: train.device must be cpu or cuda, not %s", device)
+}
+
+// Decoder opens the device that a model decodes on. An empty precision is bf16 on cuda and fp32 on the cpu.
+func Decoder(device, precision string) (decode.Backend, error) {
+	types := map[string]graph.DType{"": graph.BF16, "bf16": graph.BF16, "fp32": graph.F32}
+	t, known := types[precision]
+	switch {
+	case !known:
+		return nil, fmt.Errorf("lab: precision must be fp32 or bf16, not %s", precision)
+	case device == "cpu" && precision == "bf16":
+		return nil, errors.New("lab: precision on the cpu must be fp32, not bf16")
+	case device == "cpu":
+		return decode.OnCPU(), nil
+	case device == "cuda":
+		return decode.OnCUDA(0, t)
+	}
+	return nil, fmt.Errorf("lab: device must be cpu or cuda, not %s", device)
 }

@@ -1,0 +1,40 @@
+package model
+
+import (
+	"headroom/attention"
+	"headroom/internal/graph"
+)
+
+// A Step runs the operations of decoding on one device, over the N new tokens of a batch of requests: those of attention,
+// and what stands round it. It is to Decode what graph.Builder is to Hidden and Logits.
+type Step interface {
+	attention.Step
+	Embed(table graph.Param) graph.Buf           // [N, C]
+	Add(x, y graph.Buf)                          // x += y
+	SwiGLU(gate, up graph.Buf) graph.Buf         // [N, F]
+	Select(x graph.Buf) graph.Buf                // the rows that the batch scores
+	Logits(x graph.Buf, w graph.Param) graph.Buf // x·wᵀ, w [V, C]
+	Release()                                    // every value but that of Embed is done with
+}
+
+// Decode is the pass of a batch's new tokens against what is in its caches: the logits of the tokens that it scores.
+func (t *Transformer) Decode(s Step) graph.Buf {
+	x := s.Embed(t.embed) // [N, C]
+	for i, block := range t.blocks {
+		block.decode(s, i, x)
+		s.Release()
+	}
+	x = s.Select(x)                                                 // [scored, C]
+	return s.Logits(s.RMSNorm(x, t.norm, t.Config.NormEps), t.head) // [scored, V]
+}
+
+func (k block) decode(s Step, layer int, x graph.Buf) {
+	s.Add(x, k.attn.Decode(s, layer, s.RMSNorm(x, k.norm1, k.eps)))
+	s.Add(x, k.mlp.decode(s, s.RMSNorm(x, k.norm2, k.eps)))
+}
+
+func (m mlp) decode(s Step, x graph.Buf) graph.Buf {
+	gate := s.Linear(x, m.Wgate, nil)                 // [N, F]
+	up := s.Linear(x, m.Wup, nil)                     // [N, F]
+	return s.Linear(s.SwiGLU(gate, up), m.Wdown, nil) // [N, C]
+}
