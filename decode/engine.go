@@ -1,52 +1,25 @@
 package decode
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 )
 
-// Options are what an engine serves with.
-type Options struct {
-	Pages      int        // of the cache pool
-	Rows       int        // most requests in a pass; 0 is 64
-	Chunk      int        // most prompt tokens in a pass; 0 is 256
-	EndOfText  int32      // the token that ends a text; negative for none
-	Vocabulary Vocabulary // may be nil: no text, and no stop strings
-	Drafter    Drafter    // may be nil: no speculation
-}
-
-// A Request is a prompt and how to go on from it.
-type Request struct {
-	Prompt    []int32
-	MaxTokens int // new ones; the model's context ends them too
-	Stop      []string
-	Sampling
-}
-
-// A Reason says why a sequence ended.
-type Reason string
-
-// The reasons.
-const (
-	Running   Reason = ""
-	Ended     Reason = "end"    // the model ended the text
-	Stopped   Reason = "stop"   // a stop string came
-	Full      Reason = "length" // MaxTokens, or the context
-	Cancelled Reason = "cancelled"
-)
-
 // A Sequence is a request in work.
 type Sequence struct {
 	Request
 	Tokens []int32 // the prompt, and what came
+	Scores []Score // of what came, behind those of the prompt's tokens but the first where they are wanted
+	Shared int     // tokens of the prompt whose cache was there already
 	Reason Reason
 
 	pages  []int32 // none while it waits
-	most   int     // tokens in all
-	cached int     // Tokens[:cached] are in the cache
+	named  int     // so many of them are known, up to the content of this name
+	name   uint64
+	most   int // tokens in all
+	cached int // Tokens[:cached] are in the cache
 	random *rand.Rand
 	stream stream
 
@@ -65,6 +38,8 @@ func (s *Sequence) Take() string { return s.stream.take() }
 // Counts are what an engine has done.
 type Counts struct {
 	Passes   int `json:"passes"`
+	Prompt   int `json:"prompt"`   // tokens of prompts that were taken in
+	Shared   int `json:"shared"`   // those whose cache was there already
 	Tokens   int `json:"tokens"`   // that came
 	Drafted  int `json:"drafted"`  // guesses
 	Accepted int `json:"accepted"` // of them
@@ -81,36 +56,6 @@ type Engine struct {
 	waiting []*Sequence
 	running []*Sequence
 	flying  *flight // a pass that was started before the tokens of the one before were known
-}
-
-// A flight is a pass that was started.
-type flight struct {
-	Batch
-	rows   []*Sequence
-	scored []int // of each row
-}
-
-// resolve fills in what was left at zero, and checks the rest.
-func (o Options) resolve() (Options, error) {
-	o.Rows, o.Chunk = cmp.Or(o.Rows, 64), cmp.Or(o.Chunk, 256)
-	switch {
-	case o.Pages < 1:
-		return o, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d", PageTokens, o.Pages)
-	case o.Rows < 1 || o.Chunk < 1:
-		return o, fmt.Errorf("decode: rows and chunk must be positive, they are %d and %d", o.Rows, o.Chunk)
-	}
-	return o, nil
-}
-
-// Limits are what an engine with these options asks of its device.
-func (o Options) Limits(m *Model) (Limits, error) {
-	o, err := o.resolve()
-	l := Limits{Pages: o.Pages, Rows: o.Rows, Scores: o.Rows, Context: m.Config.Context}
-	if o.Drafter != nil {
-		l.Scores *= 1 + o.Drafter.longest()
-	}
-	l.Tokens = l.Scores + o.Chunk
-	return l, err
 }
 
 // NewEngine makes an engine on a device that has room for o.Limits.
@@ -145,38 +90,31 @@ func (e *Engine) Close() error {
 }
 
 // FreePages is how many pages nobody has.
-func (e *Engine) FreePages() int { return len(e.pool.free) }
+func (e *Engine) FreePages() int { return e.pool.left() }
+
+// A Usage is what an engine is busy with.
+type Usage struct {
+	Running int `json:"running"` // requests that have their pages
+	Waiting int `json:"waiting"`
+	Pages   int `json:"pages"`      // of the pool
+	Used    int `json:"pages_used"` // by requests
+	Kept    int `json:"pages_kept"` // by nobody, for requests that begin with the same tokens
+}
+
+// Usage is what the engine is busy with now.
+func (e *Engine) Usage() Usage {
+	return Usage{len(e.running), len(e.waiting), e.pool.total, e.pool.total - e.pool.left(), e.pool.kept.Len()}
+}
 
 // Busy says that there are requests in work.
 func (e *Engine) Busy() bool { return len(e.waiting)+len(e.running) > 0 }
 
 // Submit takes a request, or says what is wrong with it. It gets its first token in one of the next steps.
 func (e *Engine) Submit(r Request) (*Sequence, error) {
-	c := e.model.Config
-	switch {
-	case len(r.Prompt) == 0:
-		return nil, errors.New("decode: the prompt is empty")
-	case len(r.Prompt) >= c.Context:
-		return nil, fmt.Errorf("decode: a prompt of %d tokens leaves no room in the model's context of %d", len(r.Prompt), c.Context)
-	case r.MaxTokens < 1:
-		return nil, fmt.Errorf("decode: at least one new token must be asked for, not %d", r.MaxTokens)
-	case len(r.Stop) > 0 && e.options.Vocabulary == nil:
-		return nil, errors.New("decode: stop strings need a vocabulary")
-	case slices.Contains(r.Stop, ""):
-		return nil, errors.New("decode: a stop string is empty")
-	}
-	for i, t := range r.Prompt {
-		if t < 0 || int(t) >= c.Vocab {
-			return nil, fmt.Errorf("decode: token %d at position %d is none of the model's %d", t, i, c.Vocab)
-		}
-	}
-	if err := r.Sampling.Validate(); err != nil {
+	if err := e.Check(r); err != nil {
 		return nil, err
 	}
-	most := min(c.Context, len(r.Prompt)+r.MaxTokens)
-	if need := pagesFor(most); need > e.pool.total {
-		return nil, fmt.Errorf("decode: %d tokens need %d pages of the cache, the pool has %d", most, need, e.pool.total)
-	}
+	most := e.most(r)
 	s := &Sequence{
 		Request: r, Tokens: slices.Clone(r.Prompt), most: most, stream: stream{stops: r.Stop},
 		random: rand.New(rand.NewPCG(r.Seed, 0)), proposer: rand.New(rand.NewPCG(r.Seed, 1)),
@@ -205,13 +143,41 @@ func (e *Engine) end(s *Sequence, why Reason) {
 // admit starts requests, in their order, while there are rows and pages for all the tokens that each may come to.
 func (e *Engine) admit() {
 	for len(e.waiting) > 0 && len(e.running) < e.options.Rows {
-		pages, ok := e.pool.take(pagesFor(e.waiting[0].most))
+		s := e.waiting[0]
+		shared := e.shareable(s)
+		e.pool.share(shared)
+		own, ok := e.pool.take(pagesFor(s.most) - len(shared))
 		if !ok {
+			e.pool.give(shared)
 			return
 		}
-		e.waiting[0].pages = pages
-		e.running = append(e.running, e.waiting[0])
-		e.waiting = e.waiting[1:]
+		s.pages, s.named = append(shared, own...), len(shared)
+		if s.named > 0 {
+			s.name = e.pool.pages[shared[s.named-1]].name
+		}
+		s.Shared = s.named * PageTokens
+		s.cached = s.Shared
+		e.Counts.Prompt, e.Counts.Shared = e.Counts.Prompt+len(s.Prompt), e.Counts.Shared+s.Shared
+		e.running, e.waiting = append(e.running, s), e.waiting[1:]
+		if s.pending() == 0 { // a prompt of one token, to be scored: there is nothing to compute
+			e.end(s, Full)
+		}
+	}
+}
+
+// shareable is the known pages that a prompt begins with; its last token is computed anyway. The cache of a draft model is
+// not known, and the tokens of a prompt that is scored are computed all.
+func (e *Engine) shareable(s *Sequence) []int32 {
+	if _, drafts := e.options.Drafter.(*DraftModel); drafts || s.Echo {
+		return nil
+	}
+	return e.pool.find(s.Prompt[:len(s.Prompt)-1])
+}
+
+// remember makes the pages known that are full.
+func (e *Engine) remember(s *Sequence) {
+	for ; (s.named+1)*PageTokens <= s.cached; s.named++ {
+		s.name = e.pool.learn(s.pages[s.named], s.name, s.Tokens[s.named*PageTokens:][:PageTokens])
 	}
 }
 
@@ -222,13 +188,12 @@ func (e *Engine) Step() error {
 	f := e.flying
 	e.flying = nil
 	if f == nil {
-		if len(e.running) == 0 {
-			return nil
-		}
 		if err := e.propose(); err != nil {
 			return err
 		}
-		f = e.gather()
+		if f = e.gather(); len(f.rows) == 0 {
+			return nil
+		}
 		if err := e.start(f); err != nil {
 			return err
 		}
@@ -245,17 +210,31 @@ func (e *Engine) Step() error {
 	}
 	at := 0
 	for i, s := range f.rows {
-		n := f.scored[i]
-		switch {
-		case s.Reason != Running: // it ended while the pass was on its way
-		case n == 0:
-			s.cached += f.Rows[i].T
-		default:
-			if err := e.extend(s, at, tokens[at:at+n]); err != nil {
+		if s.Reason == Running { // or it ended while the pass was on its way
+			if err := e.land(s, f.Rows[i].T, at, f.echoed[i], tokens[at:at+f.scored[i]]); err != nil {
 				return err
 			}
 		}
-		at += n
+		at += f.scored[i]
+	}
+	return nil
+}
+
+// land takes the results of a pass for one sequence: T of its tokens are in the cache now, and scored tokens from at on are
+// its own: echoed of them score the prompt, the others tell what comes.
+func (e *Engine) land(s *Sequence, T, at, echoed int, tokens []int32) error {
+	for i := range echoed {
+		if err := e.judge(s, at+i, s.Tokens[s.cached+i+1]); err != nil {
+			return err
+		}
+	}
+	if len(tokens) > echoed {
+		return e.extend(s, at+echoed, tokens[echoed:])
+	}
+	s.cached += T
+	e.remember(s)
+	if s.pending() == 0 {
+		e.end(s, Full)
 	}
 	return nil
 }
@@ -268,72 +247,13 @@ func (e *Engine) start(f *flight) error {
 	return nil
 }
 
-// gather puts together the next pass.
-func (e *Engine) gather() *flight {
-	f := &flight{}
-	chunk := e.options.Chunk
-	for _, s := range e.running {
-		tokens, score := s.Tokens[s.cached:], 1+len(s.guesses)
-		if len(tokens) > 1 {
-			n := min(chunk, len(tokens))
-			chunk -= n
-			if n < len(tokens) {
-				tokens, score = tokens[:n], 0
-			}
-		}
-		if len(tokens) == 0 {
-			continue
-		}
-		f.add(s.pages, s.cached, append(slices.Clip(tokens), s.guesses...), score)
-		if score == 1 {
-			f.Draws[len(f.Draws)-1] = s.draw()
-		}
-		f.rows, f.scored = append(f.rows, s), append(f.scored, score)
-	}
-	return f
-}
-
-// draw is how the sequence's next token is drawn.
-func (s *Sequence) draw() Draw {
-	d := Draw{Sampling: s.Sampling}
-	if !s.greedy() {
-		d.U = s.random.Float64()
-	}
-	if s.penalizes() {
-		d.History = s.Tokens
-	}
-	return d
-}
-
-// mayFollow says that the pass after f is known but for its tokens, unless one of them ends a text.
-func (e *Engine) mayFollow(f *flight) bool {
-	if !e.device.Ahead() || e.options.Drafter != nil || len(f.rows) != len(e.running) {
-		return false
-	}
-	for i, s := range f.rows {
-		if s.Reason != Running || f.scored[i] != 1 || len(s.Tokens)+1 >= s.most || s.penalizes() {
-			return false
-		}
-	}
-	return true
-}
-
-// follow is the pass after f: each row's token is what f draws for it.
-func (e *Engine) follow(f *flight) *flight {
-	next := &flight{rows: f.rows, scored: f.scored}
-	for i, s := range f.rows {
-		next.add(s.pages, f.Rows[i].Start+f.Rows[i].T, []int32{drawn(i)}, 1)
-		next.Draws[i] = s.draw()
-	}
-	return next
-}
-
 // extend gives a sequence its next token, and those of its guesses that hold. Its scores in the pass are those from at on,
 // and tokens what the device drew for them.
 func (e *Engine) extend(s *Sequence, at int, tokens []int32) error {
 	guesses, chances := s.guesses, s.chances
 	s.guesses, s.chances = nil, nil
 	s.cached = len(s.Tokens)
+	e.remember(s)
 	e.Counts.Drafted += len(guesses)
 	for i := 0; s.Reason == Running; i++ {
 		token, taken := tokens[i], i < len(guesses) && tokens[i] == guesses[i]
@@ -346,6 +266,11 @@ func (e *Engine) extend(s *Sequence, at int, tokens []int32) error {
 				token, taken = verify(s.random, s.odds(l, s.Tokens), chances[i], guesses[i])
 			default:
 				token = s.next(s.random.Float64(), l, s.Tokens)
+			}
+		}
+		if s.Score {
+			if err := e.judge(s, at+i, token); err != nil {
+				return err
 			}
 		}
 		e.emit(s, token)
@@ -363,7 +288,7 @@ func (e *Engine) extend(s *Sequence, at int, tokens []int32) error {
 func (e *Engine) emit(s *Sequence, token int32) {
 	s.Tokens = append(s.Tokens, token)
 	e.Counts.Tokens++
-	if token == e.options.EndOfText {
+	if token == e.options.EndOfText && !s.IgnoreEnd {
 		e.end(s, Ended)
 		return
 	}

@@ -198,6 +198,8 @@ func TestBadRequests(t *testing.T) {
 		{Request{Prompt: []int32{-1}, MaxTokens: 1}, "decode: token -1 at position 0 is none of the model's 37"},
 		{Request{Prompt: make([]int32, 128), MaxTokens: 1}, "decode: 129 tokens need 3 pages of the cache, the pool has 2"},
 		{Request{Prompt: one}, "decode: at least one new token must be asked for, not 0"},
+		{Request{Prompt: one, Echo: true, Score: true}, "decode: this engine scores no prompts"},
+		{Request{Prompt: one, MaxTokens: 1, Top: 2}, "decode: scores of the prompt and the 2 likeliest tokens come only with scores"},
 		{Request{Prompt: one, MaxTokens: 1, Stop: []string{"x"}}, "decode: stop strings need a vocabulary"},
 		{Request{Prompt: one, MaxTokens: 1, Sampling: Sampling{Temperature: -1}}, "decode: temperature must be from 0 to 100, it is -1"},
 		{Request{Prompt: one, MaxTokens: 1, Sampling: Sampling{TopP: 2}}, "decode: top-p must be from 0 to 1, it is 2"},

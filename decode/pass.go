@@ -1,0 +1,120 @@
+package decode
+
+import (
+	"cmp"
+	"slices"
+)
+
+// A flight is a pass that was started.
+type flight struct {
+	Batch
+	rows   []*Sequence
+	scored []int // of each row
+	echoed []int // of them, those that score the prompt; the one behind them tells what comes
+}
+
+// pending is how many tokens are there that have to go into the cache.
+func (s *Sequence) pending() int {
+	n := len(s.Tokens) - s.cached
+	if s.MaxTokens == 0 {
+		n-- // nothing comes after the last
+	}
+	return n
+}
+
+// scoring says that the prompt is to be scored, and is not yet.
+func (s *Sequence) scoring() bool { return s.Echo && s.cached < len(s.Prompt) }
+
+// gather puts together the next pass.
+func (e *Engine) gather() *flight {
+	f := &flight{}
+	portions := e.portions()
+	for _, s := range e.running {
+		n := s.pending()
+		if n > 1 {
+			n = portions[s]
+		}
+		if n == 0 {
+			continue
+		}
+		tokens := s.Tokens[s.cached : s.cached+n]
+		last := s.cached+n == len(s.Tokens)
+		scored, echoed := 0, 0
+		switch {
+		case last && s.scoring():
+			scored, echoed = n, n-1
+		case last:
+			tokens, scored = append(slices.Clip(tokens), s.guesses...), 1+len(s.guesses)
+		case s.scoring():
+			scored, echoed = n, n
+		}
+		f.add(s.pages, s.cached, tokens, scored)
+		if scored == echoed+1 {
+			f.Draws[len(f.Draws)-1] = s.draw()
+		}
+		f.rows, f.scored, f.echoed = append(f.rows, s), append(f.scored, scored), append(f.echoed, echoed)
+	}
+	return f
+}
+
+// portions deals out the chunk to the prompts: half to the oldest, so that none waits for ever, and the rest to those that
+// need least, so that short prompts do not wait for long ones.
+func (e *Engine) portions() map[*Sequence]int {
+	chunk, scored := e.options.Chunk, min(e.options.Scored, e.options.Chunk)
+	portions := map[*Sequence]int{}
+	deal := func(s *Sequence, most int) {
+		n := min(most, chunk, s.pending()-portions[s])
+		if s.scoring() {
+			n = min(n, scored)
+			scored -= n
+		}
+		chunk -= n
+		portions[s] += n
+	}
+	prompts := slices.DeleteFunc(slices.Clone(e.running), func(s *Sequence) bool { return s.pending() < 2 })
+	if len(prompts) == 0 {
+		return nil
+	}
+	oldest := prompts[0]
+	deal(oldest, (chunk+1)/2)
+	slices.SortStableFunc(prompts, func(a, b *Sequence) int { return cmp.Compare(a.pending(), b.pending()) })
+	for _, s := range prompts {
+		deal(s, chunk)
+	}
+	return portions
+}
+
+// draw is how the sequence's next token is drawn.
+func (s *Sequence) draw() Draw {
+	d := Draw{Sampling: s.Sampling}
+	if !s.greedy() {
+		d.U = s.random.Float64()
+	}
+	if s.penalizes() {
+		d.History = s.Tokens
+	}
+	return d
+}
+
+// mayFollow says that the pass after f is known but for its tokens, unless one of them ends a text.
+func (e *Engine) mayFollow(f *flight) bool {
+	if !e.device.Ahead() || e.options.Drafter != nil || len(f.rows) != len(e.running) {
+		return false
+	}
+	for i, s := range f.rows {
+		if s.Reason != Running || f.scored[i] != 1 || len(s.Tokens)+1 >= s.most || s.penalizes() || s.Score {
+			return false
+		}
+	}
+	return true
+}
+
+// follow is the pass after f: each row's token is what f draws for it.
+func (e *Engine) follow(f *flight) *flight {
+	next := &flight{rows: f.rows, scored: f.scored, echoed: f.echoed}
+	for i, s := range f.rows {
+		next.add(s.pages, f.Rows[i].Start+f.Rows[i].T, []int32{drawn(i)}, 1)
+		next.Draws[i] = s.draw()
+	}
+	return next
+}

@@ -1,0 +1,128 @@
+package decode
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// TestPrefixIsShared asks for the same beginning again and again, while it is in work and after.
+func TestPrefixIsShared(t *testing.T) {
+	for _, kind := range kinds {
+		m := tiny(t, kind)
+		r := rand.New(rand.NewPCG(8, 8))
+		e := newEngine(t, m, Options{Pages: 13, Rows: 3, Chunk: 64})
+		begin := randomTokens(r, 130, m.Config.Vocab)
+		var all []*Sequence
+		ask := func(prompt []int32, shared int) {
+			s := submit(t, e, Request{Prompt: prompt, MaxTokens: 5})
+			all = append(all, s)
+			for len(s.Output()) == 0 {
+				if err := e.Step(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if s.Shared != shared {
+				t.Errorf("%s: a prompt of %d tokens shares %d, not %d", kind, len(prompt), s.Shared, shared)
+			}
+		}
+		ask(begin, 0)
+		ask(append(slices.Clone(begin), 1, 2, 3), 128)
+		ask(begin[:128], 64) // its last token is computed anyway
+		ask(begin[:40], 0)
+		finish(t, e)
+		if u := e.Usage(); u.Kept < 2 || u.Used != 0 || u.Pages != 13 || u.Running+u.Waiting != 0 {
+			t.Errorf("%+v", u)
+		}
+		ask(begin, 128)
+		ask(append([]int32{begin[0] ^ 1}, begin[1:]...), 0)
+		finish(t, e)
+		for i, s := range all {
+			if want := plainly(t, m, s.Request); !slices.Equal(s.Output(), want) {
+				t.Errorf("%s: request %d: %v, plainly %v", kind, i, s.Output(), want)
+			}
+		}
+		if want := 128 + 64 + 128; e.Counts.Shared != want || e.Counts.Prompt != 130+133+128+40+130+130 {
+			t.Errorf("%+v", e.Counts)
+		}
+	}
+}
+
+// TestSharedPagesUnderPressure lets requests with few beginnings come, be cancelled and push each other's pages out.
+func TestSharedPagesUnderPressure(t *testing.T) {
+	m := tiny(t, "gta-2")
+	r := rand.New(rand.NewPCG(4, 2))
+	for _, o := range []Options{{Pages: 9, Rows: 4, Chunk: 40}, {Pages: 8, Rows: 4, Chunk: 200, Drafter: Lookup{3}}} {
+		e := newEngine(t, m, o)
+		begins := [][]int32{randomTokens(r, 150, m.Config.Vocab), randomTokens(r, 150, m.Config.Vocab), randomTokens(r, 150, m.Config.Vocab)}
+		var all []*Sequence
+		for len(all) < 60 || e.Busy() {
+			if len(all) < 60 && r.IntN(2) == 0 {
+				prompt := append(slices.Clone(begins[r.IntN(3)][:1+r.IntN(150)]), randomTokens(r, r.IntN(20), m.Config.Vocab)...)
+				all = append(all, submit(t, e, Request{Prompt: prompt, MaxTokens: 1 + r.IntN(40)}))
+			}
+			if r.IntN(8) == 0 && len(all) > 0 {
+				e.Cancel(all[r.IntN(len(all))])
+			}
+			if err := e.Step(); err != nil {
+				t.Fatal(err)
+			}
+			users := make([]int, o.Pages)
+			for _, s := range e.running {
+				for _, p := range s.pages {
+					users[p]++
+				}
+			}
+			for i, p := range e.pool.pages {
+				if p.users != users[i] {
+					t.Fatalf("page %d has %d users and counts %d", i, users[i], p.users)
+				}
+			}
+		}
+		finish(t, e)
+		if e.Counts.Shared == 0 {
+			t.Error("nothing was shared")
+		}
+		if len(e.pool.known) != e.pool.kept.Len() {
+			t.Errorf("%d pages are known and %d kept", len(e.pool.known), e.pool.kept.Len())
+		}
+		for i, s := range all {
+			want := plainly(t, m, s.Request)
+			if s.Reason == Cancelled {
+				want = want[:len(s.Output())]
+			}
+			if !slices.Equal(s.Output(), want) {
+				t.Errorf("request %d (%s): %v, plainly %v", i, s.Reason, s.Output(), want)
+			}
+		}
+	}
+}
+
+// TestShortPromptsPassLongOnes lets a short prompt come behind two long ones: it does not wait for them, nor they for ever.
+func TestShortPromptsPassLongOnes(t *testing.T) {
+	m := tiny(t, "mla")
+	r := rand.New(rand.NewPCG(4, 2))
+	e := newEngine(t, m, Options{Pages: 12, Rows: 3, Chunk: 20})
+	long := []*Sequence{
+		submit(t, e, Request{Prompt: randomTokens(r, 200, m.Config.Vocab), MaxTokens: 1}),
+		submit(t, e, Request{Prompt: randomTokens(r, 200, m.Config.Vocab), MaxTokens: 1}),
+	}
+	short := submit(t, e, Request{Prompt: randomTokens(r, 10, m.Config.Vocab), MaxTokens: 3})
+	var order []*Sequence
+	for e.Busy() {
+		if err := e.Step(); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range append(long, short) {
+			if len(s.Output()) == 1 && !slices.Contains(order, s) {
+				order = append(order, s)
+			}
+		}
+		if len(short.Output()) == 1 && e.Counts.Passes != 1 {
+			t.Errorf("the short prompt had its first token after %d passes", e.Counts.Passes)
+		}
+	}
+	if !slices.Equal(order, []*Sequence{short, long[0], long[1]}) {
+		t.Errorf("first tokens came in the order %v", order)
+	}
+}
