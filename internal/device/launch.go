@@ -18,7 +18,7 @@ type Grid struct {
 	Block   int  // threads
 	Shared  int  // bytes of dynamic shared memory
 	Cluster int  // blocks along X in a cluster, 0 for none
-	Overlap bool // programmatic dependent launch: the kernel waits by griddepcontrol
+	Overlap bool // programmatic dependent launch, where the device has it: the kernel waits by griddepcontrol
 }
 
 type module struct {
@@ -31,6 +31,7 @@ type function struct {
 	asked  bool
 	args   int // bytes of its argument struct, 0 when the driver cannot say
 	shared int // the dynamic shared memory that it may use
+	roomy  bool
 }
 
 // Load adds the kernels of a compiled image (fatbin, cubin or PTX).
@@ -130,6 +131,16 @@ func (d *Device) allow(f *function, shared int) error {
 	return nil
 }
 
+// share lets a function's blocks stand on a multiprocessor beside those of another. Without it the driver cuts L1 and
+// shared memory to the function's own needs, and a kernel whose cut is another one waits until the multiprocessor is empty.
+func (d *Device) share(f *function) error {
+	if f.roomy {
+		return nil
+	}
+	f.roomy = true
+	return check(C.set_room(d.c(), f.c()))
+}
+
 // Launch runs a kernel whose one parameter is a struct of *args's layout (`const __grid_constant__ Args a`): Ptr for
 // each pointer, TensorMaps first. It copies *args, and allocates nothing.
 func Launch[T any](s *Stream, kernel string, g Grid, args *T) {
@@ -157,7 +168,10 @@ func (s *Stream) launch(kernel string, g Grid, args unsafe.Pointer, size int) er
 		grid:  [3]C.uint{C.uint(g.X), C.uint(max(g.Y, 1)), C.uint(max(g.Z, 1))},
 		block: C.uint(g.Block), shared: C.uint(g.Shared), cluster: C.uint(g.Cluster),
 	}
-	if g.Overlap {
+	if g.Overlap && s.dev.Compute >= 90 {
+		if err := s.dev.share(f); err != nil {
+			return err
+		}
 		config.overlap = 1
 	}
 	if s.dev.profile != nil && !s.capturing {

@@ -61,6 +61,11 @@ CUresult set_shared(CUcontext context, CUfunction f, int bytes) {
 	return r != CUDA_SUCCESS ? r : cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes);
 }
 
+CUresult set_room(CUcontext context, CUfunction f) {
+	CUresult r = cuCtxSetCurrent(context);
+	return r != CUDA_SUCCESS ? r : cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, CU_SHAREDMEM_CARVEOUT_MAX_SHARED);
+}
+
 CUresult host_alloc(CUcontext context, size_t bytes, void **p) {
 	CUresult r = cuCtxSetCurrent(context);
 	return r != CUDA_SUCCESS ? r : cuMemHostAlloc(p, bytes, CU_MEMHOSTALLOC_PORTABLE);

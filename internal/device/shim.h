@@ -18,6 +18,7 @@ CUresult module_functions(CUcontext, CUmodule, CUfunction *, unsigned *n); // at
 CUresult function_name(CUfunction, const char **);
 CUresult argument_size(CUcontext, CUfunction, size_t *);  // of that struct; CUDA_ERROR_NOT_FOUND from drivers that cannot say
 CUresult set_shared(CUcontext, CUfunction, int bytes);
+CUresult set_room(CUcontext, CUfunction); // as much shared memory as there is, whatever it uses
 CUresult host_alloc(CUcontext, size_t bytes, void **p);
 CUresult host_free(CUcontext, void *p);
 CUresult capture_begin(CUcontext, CUstream);
