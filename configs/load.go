@@ -15,13 +15,13 @@ import (
 )
 
 // Input is where the values of a run come from. Later ones override earlier ones: the defaults, the preset, the file or
-// the document in its stead, the environment (HEADROOM_TRAIN_LR), Sets and Arm.
+// the document in its stead, the environment (HEADROOM_TRAIN_LR), Sets and Over.
 type Input struct {
-	Preset   string     // overrides the one that the file names
-	File     string     // "-" reads standard input
-	Document *yaml.Node // a run inside a larger document, instead of File
-	Sets     []string   // train.lr=3e-4
-	Arm      *yaml.Node // what an arm of a comparison changes
+	Preset   string       // overrides the one that the file names
+	File     string       // "-" reads standard input
+	Document *yaml.Node   // a run inside a larger document, instead of File
+	Sets     []string     // train.lr=3e-4
+	Over     []*yaml.Node // what a size and an arm of a comparison change, in this order
 }
 
 // Resolved is a run with the origin of each value.
@@ -33,7 +33,7 @@ type Resolved struct {
 // Load resolves a run. Everything is checked but that data are named, which a preset leaves open.
 func Load(in Input) (*Resolved, error) {
 	l := newLoader()
-	for _, layer := range []func(Input) error{l.files, l.env, l.sets, l.arm} {
+	for _, layer := range []func(Input) error{l.files, l.env, l.sets, l.over} {
 		if err := layer(in); err != nil {
 			return nil, err
 		}
@@ -46,9 +46,14 @@ func Load(in Input) (*Resolved, error) {
 }
 
 // Stored reads the configuration that a run directory keeps: the file alone decides.
-func Stored(file string) (Run, error) {
+func Stored(file string) (Run, error) { return stored(Input{File: file}) }
+
+// Restored is Stored for a run inside a larger document.
+func Restored(document *yaml.Node) (Run, error) { return stored(Input{Document: document}) }
+
+func stored(in Input) (Run, error) {
 	l := newLoader()
-	if err := l.files(Input{File: file}); err != nil {
+	if err := l.files(in); err != nil {
 		return Run{}, err
 	}
 	r, err := l.resolve()
@@ -220,17 +225,19 @@ func (l *loader) setting(f field, name, text string) (any, error) {
 	return m.Interface(), nil
 }
 
-func (l *loader) arm(in Input) error {
-	values, preset, err := flatten("the arm", in.Arm)
-	if err != nil {
-		return err
-	}
-	if preset != "" {
-		return fmt.Errorf("configs: the arm: preset %s: an arm sets keys over the base", preset)
-	}
-	for key, value := range values {
-		l.v.Set(key, value)
-		l.from[key] = "arm"
+func (l *loader) over(in Input) error {
+	for _, document := range in.Over {
+		values, preset, err := flatten("the arm", document)
+		if err != nil {
+			return err
+		}
+		if preset != "" {
+			return fmt.Errorf("configs: the arm: preset %s: an arm sets keys over the base", preset)
+		}
+		for key, value := range values {
+			l.v.Set(key, value)
+			l.from[key] = "arm"
+		}
 	}
 	return nil
 }

@@ -57,7 +57,7 @@ func TestPrecedence(t *testing.T) {
 	check(0.25, "env HEADROOM_TRAIN_LR")
 	in.Sets = []string{"train.lr=0.75", "train.lr=3e-4"}
 	check(3e-4, "--set")
-	in.Arm = node(t, "train: {lr: 2}")
+	in.Over = []*yaml.Node{node(t, "train: {lr: 2}")}
 	check(2, "arm")
 }
 

@@ -11,8 +11,23 @@ import (
 	"headroom/model"
 )
 
-//go:embed *.yaml
+//go:embed *.yaml compare/*.yaml
 var presets embed.FS
+
+// comparisons is where the presets of comparisons lie.
+const comparisons = "compare"
+
+// Comparison is the text of a preset of comparisons, nil where there is none of this name.
+func Comparison(name string) []byte {
+	text, err := presets.ReadFile(path.Join(comparisons, name+".yaml"))
+	if err != nil {
+		return nil
+	}
+	return text
+}
+
+// Comparisons lists the presets of comparisons.
+func Comparisons() []string { return embedded(comparisons) }
 
 // presetValues reads a preset by key: one of the embedded files, or a model of the paper.
 func presetValues(name string) (map[string]any, error) {
@@ -68,13 +83,19 @@ func paperValues(name string) (map[string]any, error) {
 }
 
 // Presets lists the names of the presets: the embedded files, then the paper's models.
-func Presets() (names []string) {
-	files, err := presets.ReadDir(".")
+func Presets() []string {
+	return append(embedded("."), model.Presets()...)
+}
+
+func embedded(dir string) (names []string) {
+	files, err := presets.ReadDir(dir)
 	if err != nil {
 		panic(err) // they are part of the program
 	}
 	for _, f := range files {
-		names = append(names, strings.TrimSuffix(f.Name(), path.Ext(f.Name())))
+		if !f.IsDir() {
+			names = append(names, strings.TrimSuffix(f.Name(), path.Ext(f.Name())))
+		}
 	}
-	return append(names, model.Presets()...)
+	return names
 }

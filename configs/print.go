@@ -27,9 +27,12 @@ func (r Run) YAML() string {
 	return b.String()
 }
 
-// Hash tells runs apart: 12 hexadecimal digits of the SHA-256 of their YAML.
-func (r Run) Hash() string {
-	sum := sha256.Sum256([]byte(r.YAML()))
+// Hash tells runs apart: Hash of their YAML.
+func (r Run) Hash() string { return Hash(r.YAML()) }
+
+// Hash is 12 hexadecimal digits of the SHA-256 of a configuration's text.
+func Hash(text string) string {
+	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:6])
 }
 

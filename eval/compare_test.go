@@ -63,10 +63,10 @@ func TestText(t *testing.T) {
 	if err := c.Score(); err != nil {
 		t.Fatal(err)
 	}
-	want := `arm               attention  parameters  cache B/token/layer  perplexity books  tokens/s
-gqa-4             gqa-4       1,234,567                1,024   24.000 ± 13.145     2,000
-gta-4             gta-4       1,234,567                1,024   23.967 ± 12.769     2,000
-gla-2 (1 failed)  gla-2       1,234,567                1,024   23.000 ± 13.182     2,000
+	want := `arm               attention  parameters  cache B/token/layer  perplexity books  training tokens/s
+gqa-4             gqa-4       1,234,567                1,024   24.000 ± 13.145              2,000
+gta-4             gta-4       1,234,567                1,024   23.967 ± 12.769              2,000
+gla-2 (1 failed)  gla-2       1,234,567                1,024   23.000 ± 13.182              2,000
 
 Difference in perplexity to gqa-4, paired by seed (95% interval; p after Holm's correction over the arms):
 
@@ -88,7 +88,7 @@ func TestMarkdownOfOneSeed(t *testing.T) {
 	}
 	want := `# kinds
 
-| arm | attention | parameters | cache B/token/layer | perplexity books | tokens/s |
+| arm | attention | parameters | cache B/token/layer | perplexity books | training tokens/s |
 | --- | --- | ---: | ---: | ---: | ---: |
 | gqa-4 | gqa-4 | 1,234,567 | 1,024 | 20.000 | 1,000 |
 | gta-4 | gta-4 | 1,234,567 | 1,024 | 20.500 | 1,000 |

@@ -83,7 +83,7 @@ func over(x float64, values []float64) spread {
 	return s
 }
 
-// Front marks the arms that no other arm beats on a set: none has both a cache and a mean perplexity as small, and one of
+// Front marks the arms that no other arm of their size beats on a set: none has both a cache and a mean perplexity as small, and one of
 // them smaller. An arm that was not measured is not on it.
 func (c *Comparison) Front(set string) []bool {
 	front := make([]bool, len(c.Arms))
@@ -92,7 +92,7 @@ func (c *Comparison) Front(set string) []bool {
 		front[i] = ok
 		for _, b := range c.Arms {
 			q, ok := b.Perplexity[set]
-			if ok && b.CacheBytes <= a.CacheBytes && q.Mean <= p.Mean && (b.CacheBytes < a.CacheBytes || q.Mean < p.Mean) {
+			if ok && b.Size == a.Size && b.CacheBytes <= a.CacheBytes && q.Mean <= p.Mean && (b.CacheBytes < a.CacheBytes || q.Mean < p.Mean) {
 				front[i] = false
 			}
 		}

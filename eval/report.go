@@ -20,7 +20,6 @@ const comparisonName = "comparison.json"
 type Report struct {
 	Comparison
 	Curves       []Curve
-	FLOPs        map[string]float64 // of training on one token, by arm; none where unknown
 	Settings     []Setting
 	Environments []Environment
 	Notes        []string // what is missing, and why
@@ -66,8 +65,8 @@ func (r *Report) Write(dir string) error {
 	if err := r.HTML(&page); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "report.html"), page.Bytes(), 0o666); err != nil {
-		return fmt.Errorf("eval: %w", err)
+	if err := write(filepath.Join(dir, "report.html"), page.Bytes()); err != nil {
+		return err
 	}
 	return r.plots(dir)
 }
@@ -87,18 +86,18 @@ func (r *Report) HTML(w io.Writer) error {
 	view := struct {
 		*Report
 		Measured, Differences [][]string
+		Remarks, Failed       []string
 		Paired                bool
-		Loss, Tradeoff        []template.HTML
-		Speeds                []speed
-	}{Report: r, Measured: r.measured(), Paired: seeds > 1, Speeds: r.speeds()}
+		Legend                []series
+		Loss, Tradeoff, Rates []template.HTML
+		Training, Decoding    []bars
+	}{
+		Report: r, Measured: r.measured(), Paired: seeds > 1, Remarks: r.remarks(), Failed: r.failed(), Legend: r.legend(),
+		Loss: pictures(r.lossCharts()), Tradeoff: pictures(r.tradeoffCharts()), Rates: pictures(r.rateCharts()),
+		Training: r.trainingBars(), Decoding: r.decodingBars(),
+	}
 	if len(differences) > 1 {
 		view.Differences = differences
-	}
-	for _, c := range r.lossCharts() {
-		view.Loss = append(view.Loss, c.svg())
-	}
-	for _, c := range r.tradeoffCharts() {
-		view.Tradeoff = append(view.Tradeoff, c.svg())
 	}
 	if err := page.Execute(w, view); err != nil {
 		return fmt.Errorf("eval: report: %w", err)
@@ -106,94 +105,9 @@ func (r *Report) HTML(w io.Writer) error {
 	return nil
 }
 
-// A speed is one bar of training speed.
-type speed struct {
-	Name, Text, Class string
-	Percent           float64 // of the fastest
-}
-
-func (r *Report) speeds() (all []speed) {
-	fastest := 0.0
-	for _, a := range r.Arms {
-		fastest = max(fastest, a.TokensPerSecond.Mean)
-	}
-	for i, a := range r.Arms {
-		if a.TokensPerSecond.Mean > 0 {
-			all = append(all, speed{a.Name, thousands(int64(a.TokensPerSecond.Mean)), color(i), 100 * a.TokensPerSecond.Mean / fastest})
-		}
-	}
-	return all
-}
-
-// lossCharts are the loss over tokens, and over FLOPs where they are known for every arm that has a curve.
-func (r *Report) lossCharts() []chart {
-	tokens := chart{Title: "Loss by tokens", X: "training tokens", Y: "training loss"}
-	flops := chart{Title: "Loss by FLOPs", X: "training FLOPs", Y: "training loss"}
-	known := true
-	for i, a := range r.Arms {
-		var own []Curve
-		for _, c := range r.Curves {
-			if c.Arm == a.Name {
-				own = append(own, c)
-			}
-		}
-		band := spreads(own)
-		if len(band) == 0 {
-			continue
-		}
-		tokens.Series = append(tokens.Series, series{Name: a.Name, Index: i, Points: band})
-		scaled := make([]spread, len(band))
-		for j, s := range band {
-			s.x *= r.FLOPs[a.Name]
-			scaled[j] = s
-		}
-		flops.Series = append(flops.Series, series{Name: a.Name, Index: i, Points: scaled})
-		known = known && r.FLOPs[a.Name] > 0
-	}
-	switch {
-	case len(tokens.Series) == 0:
-		return nil
-	case !known:
-		return []chart{tokens}
-	}
-	return []chart{tokens, flops}
-}
-
-// part moves marks of the same cache apart, so that none hides another. The one on the front stays where it is.
-func (c *chart) part() {
-	widest, seen := 0.0, map[float64]int{}
-	for _, s := range c.Series {
-		widest = max(widest, s.Points[0].x)
-		if s.Front {
-			seen[s.Points[0].x]++
-		}
-	}
-	for i, s := range c.Series {
-		if s.Front {
-			continue
-		}
-		n := seen[s.Points[0].x]
-		seen[s.Points[0].x]++
-		c.Series[i].Shift = 0.03 * widest * float64(n) // to the right: none may seem to lie before the front
-	}
-}
-
-// tradeoffCharts are the perplexity over the cache, one for each set.
-func (r *Report) tradeoffCharts() (all []chart) {
-	for _, set := range r.Sets {
-		c := chart{Title: set, X: "cache bytes per token and layer", Y: "perplexity on " + set}
-		front := r.Front(set)
-		for i := range r.Arms {
-			a := &r.Arms[i]
-			if values := a.on(set, nil); len(values) > 0 {
-				point := []spread{over(float64(a.CacheBytes), values)}
-				c.Series = append(c.Series, series{Name: a.Name, Index: i, Points: point, Front: front[i]})
-			}
-		}
-		if len(c.Series) > 0 {
-			c.part()
-			all = append(all, c)
-		}
+func pictures(charts []chart) (all []template.HTML) {
+	for _, c := range charts {
+		all = append(all, c.svg())
 	}
 	return all
 }

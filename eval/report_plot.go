@@ -1,11 +1,14 @@
 package eval
 
 import (
+	"bytes"
 	"fmt"
 	ink "image/color"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -13,59 +16,123 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// plots writes loss and tradeoff as SVG and PNG, the charts of each side by side.
+// plots writes loss, tradeoff, rates and speed as SVG and PNG, the charts of each side by side.
 func (r *Report) plots(dir string) error {
-	for name, charts := range map[string][]chart{"loss": r.lossCharts(), "tradeoff": r.tradeoffCharts()} {
-		for _, format := range []string{"svg", "png"} {
-			if len(charts) == 0 {
-				continue
+	for name, charts := range map[string][]chart{"loss": r.lossCharts(), "tradeoff": r.tradeoffCharts(), "rates": r.rateCharts()} {
+		var plots []*plot.Plot
+		for i := range charts {
+			p, err := charts[i].plot()
+			if err != nil {
+				return fmt.Errorf("eval: %s: %w", name, err)
 			}
-			if err := save(filepath.Join(dir, name+"."+format), format, charts); err != nil {
-				return fmt.Errorf("eval: %s.%s: %w", name, format, err)
+			plots = append(plots, p)
+		}
+		if err := save(dir, name, plots); err != nil {
+			return err
+		}
+	}
+	var plots []*plot.Plot
+	for _, b := range append(r.decodingBars(), r.trainingBars()...) {
+		p, err := b.plot()
+		if err != nil {
+			return fmt.Errorf("eval: speed: %w", err)
+		}
+		plots = append(plots, p)
+	}
+	return save(dir, "speed", plots)
+}
+
+// abreast is the most plots in a row.
+const abreast = 3
+
+// save writes plots into one picture of each format.
+func save(dir, name string, plots []*plot.Plot) error {
+	if len(plots) == 0 {
+		return nil
+	}
+	columns := min(abreast, len(plots))
+	rows := (len(plots) + columns - 1) / columns
+	grid := make([][]*plot.Plot, rows)
+	for i := range grid {
+		grid[i] = make([]*plot.Plot, columns)
+		copy(grid[i], plots[i*columns:])
+	}
+	for _, format := range []string{"svg", "png"} {
+		canvas, err := draw.NewFormattedCanvas(vg.Length(columns)*13*vg.Centimeter, vg.Length(rows)*9.5*vg.Centimeter, format)
+		if err != nil {
+			return fmt.Errorf("eval: %s: %w", name, err)
+		}
+		area := draw.New(canvas)
+		area.SetColor(ink.White)
+		area.Fill(area.Rectangle.Path())
+		tiles := draw.Tiles{Rows: rows, Cols: columns, PadX: 8 * vg.Millimeter, PadY: 8 * vg.Millimeter, PadTop: 2 * vg.Millimeter, PadBottom: 2 * vg.Millimeter, PadLeft: 2 * vg.Millimeter, PadRight: 4 * vg.Millimeter}
+		for i, row := range plot.Align(grid, tiles, area) {
+			for j, inner := range row {
+				if grid[i][j] != nil {
+					grid[i][j].Draw(inner)
+				}
 			}
+		}
+		var picture bytes.Buffer
+		if _, err := canvas.WriteTo(&picture); err != nil {
+			return fmt.Errorf("eval: %s: %w", name, err)
+		}
+		if err := write(filepath.Join(dir, name+"."+format), picture.Bytes()); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func save(path, format string, charts []chart) (err error) {
-	row := make([]*plot.Plot, len(charts))
-	for i := range charts {
-		if row[i], err = charts[i].plot(); err != nil {
-			return err
+// write replaces a file in one move.
+func write(path string, text []byte) error {
+	tmp := path + ".tmp"
+	defer os.Remove(tmp) // nothing is there by then, unless a step failed
+	if err := os.WriteFile(tmp, text, 0o666); err != nil {
+		return fmt.Errorf("eval: %w", err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("eval: %w", err)
+	}
+	return nil
+}
+
+// plot draws the bars with gonum/plot.
+func (b *bars) plot() (*plot.Plot, error) {
+	p := plot.New()
+	title, unit, _ := strings.Cut(b.Title, ": ")
+	p.Title.Text, p.X.Label.Text = title, unit
+	sans(p)
+	p.X.Tick.Marker = plot.TickerFunc((&chart{}).plotTicks)
+	p.X.Min = 0
+	var names []string
+	for i, row := range slices.Backward(b.Rows) { // the first on top
+		one, err := plotter.NewBarChart(plotter.Values{row.Value}, vg.Points(14))
+		if err != nil {
+			return nil, err
 		}
+		one.Horizontal, one.XMin = true, float64(len(b.Rows)-1-i)
+		one.Color, one.LineStyle.Width = rgb(row.Index, 255), 0
+		p.Add(one)
+		names = append(names, row.Name)
 	}
-	canvas, err := draw.NewFormattedCanvas(vg.Length(len(charts))*13*vg.Centimeter, 9.5*vg.Centimeter, format)
-	if err != nil {
-		return err
+	p.NominalY(names...)
+	return p, nil
+}
+
+func sans(p *plot.Plot) {
+	for _, style := range []*draw.TextStyle{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
+		style.Font.Variant = "Sans"
 	}
-	area := draw.New(canvas)
-	area.SetColor(ink.White)
-	area.Fill(area.Rectangle.Path())
-	tiles := draw.Tiles{Rows: 1, Cols: len(row), PadX: 8 * vg.Millimeter, PadTop: 2 * vg.Millimeter, PadBottom: 2 * vg.Millimeter, PadLeft: 2 * vg.Millimeter, PadRight: 4 * vg.Millimeter}
-	for i, inner := range plot.Align([][]*plot.Plot{row}, tiles, area)[0] {
-		row[i].Draw(inner)
-	}
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	if _, err := canvas.WriteTo(f); err != nil {
-		f.Close()
-		return err
-	}
-	return f.Close()
 }
 
 // plot draws the chart with gonum/plot.
 func (c *chart) plot() (*plot.Plot, error) {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = c.Title, c.X, c.Y
-	p.X.Tick.Marker, p.Y.Tick.Marker = rounds(horizontalTicks), rounds(verticalTicks)
+	p.X.Tick.Marker, p.Y.Tick.Marker = plot.TickerFunc(c.plotTicks), rounds(verticalTicks)
 	p.Legend.Top = true
-	for _, style := range []*draw.TextStyle{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
-		style.Font.Variant = "Sans"
-	}
+	sans(p)
 	grid := plotter.NewGrid()
 	grid.Vertical.Color, grid.Horizontal.Color = ink.Gray{225}, ink.Gray{225}
 	p.Add(grid)
@@ -82,6 +149,11 @@ func (c *chart) plot() (*plot.Plot, error) {
 		if err := add(p); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.Name, err)
 		}
+		if len(c.Rates) > 0 {
+			if err := s.plotRates(p); err != nil {
+				return nil, fmt.Errorf("%s: %w", s.Name, err)
+			}
+		}
 	}
 	x, y := c.ranges()
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = x[0], x[1], y[0], y[1]
@@ -95,6 +167,13 @@ type rounds int
 func (n rounds) Ticks(low, high float64) (all []plot.Tick) {
 	for _, t := range ticks(low, high, int(n)) {
 		all = append(all, plot.Tick{Value: t, Label: short(t)})
+	}
+	return all
+}
+
+func (c *chart) plotTicks(low, high float64) (all []plot.Tick) {
+	for _, t := range c.xTicks(low, high) {
+		all = append(all, plot.Tick{Value: t.at, Label: t.text})
 	}
 	return all
 }
@@ -130,6 +209,22 @@ func (s *series) plotLine(p *plot.Plot) error {
 	}
 	p.Add(area, mean)
 	p.Legend.Add(s.Name, mean)
+	return nil
+}
+
+// plotRates puts a ring on every rate and a dot on the best.
+func (s *series) plotRates(p *plot.Plot) error {
+	for i, at := range s.Points {
+		dot, err := plotter.NewScatter(plotter.XYs{{X: at.x, Y: at.mean}})
+		if err != nil {
+			return err
+		}
+		dot.Color, dot.Radius, dot.Shape = rgb(s.Index, 255), vg.Points(4), draw.RingGlyph{}
+		if i == s.Best {
+			dot.Shape = draw.CircleGlyph{}
+		}
+		p.Add(dot)
+	}
 	return nil
 }
 

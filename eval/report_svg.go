@@ -16,6 +16,7 @@ import (
 type chart struct {
 	Title, X, Y string
 	Series      []series
+	Rates       []float64 // learning rates along x, which is logarithmic then: points have log10 of them
 }
 
 // A series is one arm in a chart.
@@ -24,6 +25,7 @@ type series struct {
 	Index  int // of the arm, which gives it its colour
 	Points []spread
 	Front  bool
+	Best   int     // of Rates, the point that was chosen
 	Shift  float64 // of a mark along x, to where it is seen
 }
 
@@ -48,12 +50,15 @@ const (
 
 // lines says that the chart shows curves, not marks.
 func (c *chart) lines() bool {
-	return slices.ContainsFunc(c.Series, func(s series) bool { return len(s.Points) > 1 })
+	return len(c.Rates) > 0 || slices.ContainsFunc(c.Series, func(s series) bool { return len(s.Points) > 1 })
 }
 
 // ranges are what the axes span. Curves fill the frame from after their steep beginning; marks keep away from its edges,
 // and their x begins at 0.
 func (c *chart) ranges() (x, y [2]float64) {
+	if len(c.Rates) > 0 {
+		return c.rateRanges()
+	}
 	x, y = [2]float64{0, 0}, [2]float64{math.Inf(1), math.Inf(-1)}
 	for _, s := range c.Series {
 		last := s.Points[len(s.Points)-1].x
@@ -76,17 +81,53 @@ func (c *chart) ranges() (x, y [2]float64) {
 	return x, [2]float64{y[0] - pad, y[1] + pad}
 }
 
+// rateRanges are those of learning rates: all points, with room round them.
+func (c *chart) rateRanges() (x, y [2]float64) {
+	x, y = [2]float64{math.Inf(1), math.Inf(-1)}, [2]float64{math.Inf(1), math.Inf(-1)}
+	for _, lr := range c.Rates {
+		x[0], x[1] = min(x[0], math.Log10(lr)), max(x[1], math.Log10(lr))
+	}
+	for _, s := range c.Series {
+		for _, p := range s.Points {
+			y[0], y[1] = min(y[0], p.low), max(y[1], p.high)
+		}
+	}
+	xPad, yPad := 0.1*(x[1]-x[0]), max(0.1*(y[1]-y[0]), 1e-9)
+	if xPad == 0 {
+		xPad = 0.1
+	}
+	return [2]float64{x[0] - xPad, x[1] + xPad}, [2]float64{y[0] - yPad, y[1] + yPad}
+}
+
+// A mark is a tick of the x axis.
+type mark struct {
+	at   float64
+	text string
+}
+
+func (c *chart) xTicks(low, high float64) (all []mark) {
+	for _, lr := range c.Rates {
+		all = append(all, mark{math.Log10(lr), strconv.FormatFloat(lr, 'g', -1, 64)})
+	}
+	if all == nil {
+		for _, t := range ticks(low, high, horizontalTicks) {
+			all = append(all, mark{t, short(t)})
+		}
+	}
+	return all
+}
+
 // svg draws the chart. Whatever comes from outside is escaped here.
 func (c *chart) svg() template.HTML {
 	xr, yr := c.ranges()
 	x := func(v float64) float64 { return frameLeft + frameWidth*(v-xr[0])/(xr[1]-xr[0]) }
 	y := func(v float64) float64 { return frameBottom - frameHeight*(v-yr[0])/(yr[1]-yr[0]) }
 	var s strings.Builder
-	clip := "clip-" + strconv.FormatUint(uint64(hash(c.Title+c.X)), 36)
-	fmt.Fprintf(&s, `<svg viewBox="0 0 %g %g" role="img"><title>%s</title>`, chartWidth, chartHeight, html.EscapeString(c.Y+" over "+c.X))
+	clip := "clip-" + strconv.FormatUint(uint64(hash(c.Title+c.X+c.Y)), 36)
+	fmt.Fprintf(&s, `<svg viewBox="0 0 %g %g" role="img"><title>%s</title>`, chartWidth, chartHeight, html.EscapeString(c.Title+": "+c.Y+" over "+c.X))
 	fmt.Fprintf(&s, `<clipPath id="%s"><rect x="%g" y="%g" width="%g" height="%g"/></clipPath>`, clip, frameLeft, frameTop, frameWidth, frameHeight)
-	for _, t := range ticks(xr[0], xr[1], horizontalTicks) {
-		fmt.Fprintf(&s, `<path class="grid" d="M%.1f %gV%g"/><text x="%.1f" y="%g" text-anchor="middle">%s</text>`, x(t), frameTop, frameBottom, x(t), frameBottom+17, short(t))
+	for _, t := range c.xTicks(xr[0], xr[1]) {
+		fmt.Fprintf(&s, `<path class="grid" d="M%.1f %gV%g"/><text x="%.1f" y="%g" text-anchor="middle">%s</text>`, x(t.at), frameTop, frameBottom, x(t.at), frameBottom+17, t.text)
 	}
 	for _, t := range ticks(yr[0], yr[1], verticalTicks) {
 		fmt.Fprintf(&s, `<path class="grid" d="M%g %.1fH%g"/><text x="%g" y="%.1f" text-anchor="end">%s</text>`, frameLeft, y(t), frameRight, frameLeft-6, y(t)+4, short(t))
@@ -101,7 +142,10 @@ func (c *chart) svg() template.HTML {
 		c.drawFront(&s, x, y)
 	}
 	s.WriteString("</g>")
-	if !c.lines() {
+	switch {
+	case len(c.Rates) > 0:
+		c.drawRates(&s, x, y)
+	case !c.lines():
 		c.drawMarks(&s, x, y)
 	}
 	s.WriteString("</svg>")
@@ -119,6 +163,19 @@ func (c *chart) drawLines(s *strings.Builder, x, y func(float64) float64) {
 		}
 		fmt.Fprintf(s, `<polygon class="band %s" points="%s%s"/>`, color(one.Index), upper.String(), strings.TrimSpace(lower.String()))
 		fmt.Fprintf(s, `<polyline class="line %s%s" points="%s"/>`, color(one.Index), dashes(one.Index), strings.TrimSpace(line.String()))
+	}
+}
+
+// drawRates puts a dot on every rate, a filled one on the best.
+func (c *chart) drawRates(s *strings.Builder, x, y func(float64) float64) {
+	for _, one := range c.Series {
+		for i, p := range one.Points {
+			state := "behind"
+			if i == one.Best {
+				state = "ahead"
+			}
+			fmt.Fprintf(s, `<circle class="mark %s %s" cx="%.1f" cy="%.1f" r="4"/>`, state, color(one.Index), x(p.x), y(p.mean))
+		}
 	}
 }
 

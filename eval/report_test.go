@@ -21,13 +21,18 @@ const evil = `<script>alert("x")</script>&co`
 // sample is a report of three arms, one with an evil name, two of the same cache, and no speed for one.
 func sample(t *testing.T) *Report {
 	t.Helper()
-	r := &Report{Comparison: Comparison{Name: evil, Baseline: "gqa-2", Sets: []string{"books", evil}}, FLOPs: map[string]float64{}}
+	r := &Report{Comparison: Comparison{Name: evil, Baseline: "gqa-2", Sets: []string{"books", evil}}}
 	for i, name := range []string{"gqa-2", evil, "mla"} {
 		a := Arm{Name: name, Attention: name, Parameters: 1000, CacheBytes: []int64{512, 288, 288}[i]}
-		r.FLOPs[name] = 1e6 * float64(i+1)
+		a.FLOPs = 1e6 * float64(i+1)
+		for j, lr := range []float64{1e-3, 2e-3, 4e-3} {
+			a.Rates = append(a.Rates, Rate{LR: lr, NLL: []float64{2 + float64(i) + math.Abs(float64(j-i)), 2.1 + float64(i)}})
+		}
+		a.LR = a.Rates[i].LR
+		a.Decode = []Decode{{Batch: 8, Context: 512, Device: evil, CacheBytes: 1, TokensPerSecond: Mean([]float64{100, 110, 120})}}
 		for seed := range uint64(2) {
 			level := 5 + float64(i) + 0.1*float64(seed)
-			a.Trials = append(a.Trials, Trial{seed, map[string]float64{"books": level, evil: 2 * level}, 1000 * float64(i)})
+			a.Trials = append(a.Trials, Trial{Seed: seed, Perplexity: map[string]float64{"books": level, evil: 2 * level}, TokensPerSecond: 1000 * float64(i), More: []Measure{{evil, level, 0.1}}})
 			c := Curve{Arm: name, Seed: seed}
 			for step := 1; step <= 40; step++ {
 				c.Points = append(c.Points, Point{step, int64(64 * step), 1 + level/float64(step)})
@@ -71,7 +76,7 @@ func TestReportIsOnePage(t *testing.T) {
 		}
 	}
 	pictures := picture.FindAllString(text, -1)
-	if len(pictures) != 4 { // loss by tokens and by FLOPs, two sets
+	if len(pictures) != 5 { // loss by tokens and by FLOPs, two sets, learning rates
 		t.Fatalf("%d pictures", len(pictures))
 	}
 	for i, p := range pictures {
@@ -80,7 +85,7 @@ func TestReportIsOnePage(t *testing.T) {
 			t.Errorf("picture %d: %s", i, p)
 		}
 	}
-	for i, n := range []int{3, 3, 0, 0} {
+	for i, n := range []int{3, 3, 0, 0, 3} {
 		if got := strings.Count(pictures[i], "<polyline"); got != n {
 			t.Errorf("picture %d has %d lines, not %d", i, got, n)
 		}
@@ -89,7 +94,7 @@ func TestReportIsOnePage(t *testing.T) {
 		t.Errorf("the front is not gqa-2 and the evil arm: %s", p)
 	}
 	ids := regexp.MustCompile(`id="[^"]*"`).FindAllString(text, -1)
-	if unique := slices.Compact(slices.Sorted(slices.Values(ids))); len(unique) != 4 {
+	if unique := slices.Compact(slices.Sorted(slices.Values(ids))); len(unique) != 5 {
 		t.Errorf("pictures share names: %v", ids)
 	}
 }
@@ -115,7 +120,7 @@ func TestReportWithoutRuns(t *testing.T) {
 		}
 	}
 	r = sample(t)
-	r.FLOPs = nil
+	r.Arms[1].FLOPs = 0
 	if got := len(r.lossCharts()); got != 1 {
 		t.Errorf("%d loss charts where no FLOPs are known", got)
 	}
@@ -130,7 +135,7 @@ func TestReportWrites(t *testing.T) {
 	if err := sample(t).Write(dir); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"report.html", "loss.svg", "tradeoff.svg", "loss.png", "tradeoff.png"} {
+	for _, name := range []string{"report.html", "loss.svg", "tradeoff.svg", "rates.svg", "speed.svg", "loss.png", "tradeoff.png", "rates.png", "speed.png"} {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
@@ -139,7 +144,7 @@ func TestReportWrites(t *testing.T) {
 		case ".svg":
 			wellFormed(t, string(text))
 		case ".png":
-			if p, err := png.Decode(bytes.NewReader(text)); err != nil || p.Bounds().Dx() < 900 {
+			if p, err := png.Decode(bytes.NewReader(text)); err != nil || p.Bounds().Dx() < 450 {
 				t.Errorf("%s: %v", name, err)
 			}
 		}

@@ -3,6 +3,7 @@ package eval
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -26,6 +27,12 @@ func (c *Comparison) Markdown() string {
 // write puts down the measurements, then the differences, then what failed.
 func (c *Comparison) write(s *strings.Builder, table func(*strings.Builder, [][]string)) {
 	table(s, c.measured())
+	for i, line := range c.remarks() {
+		if i == 0 {
+			s.WriteString("\n")
+		}
+		s.WriteString(line + "\n")
+	}
 	if rows, seeds := c.differences(); len(rows) > 1 {
 		fmt.Fprintf(s, "\nDifference in perplexity to %s, paired by seed", c.Baseline)
 		if seeds > 1 {
@@ -34,32 +41,65 @@ func (c *Comparison) write(s *strings.Builder, table func(*strings.Builder, [][]
 		s.WriteString(":\n\n")
 		table(s, rows)
 	}
-	for _, a := range c.Arms {
+	for _, line := range c.failed() {
+		s.WriteString("\n" + line + "\n")
+	}
+}
+
+// failed names what has no result, and why.
+func (c *Comparison) failed() (lines []string) {
+	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	for i := range c.Arms {
+		a := &c.Arms[i]
 		for _, f := range a.Failures {
-			fmt.Fprintf(s, "\n%s, seed %d, failed: %s\n", a.Name, f.Seed, f.Reason)
+			add("%s, seed %d, failed: %s", a.ID(), f.Seed, f.Reason)
+		}
+		for _, r := range a.Rates {
+			for _, f := range r.Failures {
+				add("%s, learning rate %g, seed %d, failed: %s", a.ID(), r.LR, f.Seed, f.Reason)
+			}
+		}
+		for _, d := range a.Decode {
+			if d.Failure != "" {
+				add("%s, decode %s, failed: %s", a.ID(), d.of(), d.Failure)
+			}
 		}
 	}
+	return lines
 }
 
 func (c *Comparison) measured() [][]string {
 	head := []string{"arm", "attention", "parameters", "cache B/token/layer"}
+	swept := slices.ContainsFunc(c.Arms, func(a Arm) bool { return len(a.Rates) > 0 })
+	if swept {
+		head = append(head, "learning rate")
+	}
 	for _, set := range c.Sets {
 		head = append(head, "perplexity "+set)
 	}
-	rows := [][]string{append(head, "tokens/s")}
+	head = append(head, c.columns()...)
+	for _, d := range c.decodeCases() {
+		head = append(head, "decode "+d.of()+" tokens/s")
+	}
+	rows := [][]string{append(head, "training tokens/s")}
 	for _, a := range c.Arms {
-		row := []string{a.Name, a.Attention, thousands(a.Parameters), thousands(a.CacheBytes)}
+		row := []string{a.ID(), a.Attention, thousands(a.Parameters), thousands(a.CacheBytes)}
+		if swept {
+			row = append(row, a.rate())
+		}
 		for _, set := range c.Sets {
 			row = append(row, a.Perplexity[set].String())
 		}
-		speed := "-"
-		if a.TokensPerSecond.N > 0 {
-			speed = thousands(int64(a.TokensPerSecond.Mean))
+		for _, name := range c.columns() {
+			row = append(row, a.More[name].String())
+		}
+		for _, d := range c.decodeCases() {
+			row = append(row, a.decodes(d))
 		}
 		if len(a.Failures) > 0 {
 			row[0] += fmt.Sprintf(" (%d failed)", len(a.Failures))
 		}
-		rows = append(rows, append(row, speed))
+		rows = append(rows, append(row, Estimate{Mean: a.TokensPerSecond.Mean, N: a.TokensPerSecond.N}.rate()))
 	}
 	return rows
 }
@@ -71,7 +111,7 @@ func (c *Comparison) differences() (rows [][]string, seeds int) {
 		if a.Name == c.Baseline {
 			continue
 		}
-		row := []string{a.Name}
+		row := []string{a.ID()}
 		for _, set := range c.Sets {
 			d := a.Difference[set]
 			row = append(row, d.String())
@@ -99,9 +139,22 @@ func (e Estimate) String() string {
 	case 0:
 		return "-"
 	case 1:
-		return fmt.Sprintf("%.*f", decimals(e.Mean), e.Mean)
+		if e.Half == 0 {
+			return fmt.Sprintf("%.*f", decimals(e.Mean), e.Mean)
+		}
 	}
 	return fmt.Sprintf("%.*f ± %.*f", decimals(e.Mean), e.Mean, decimals(e.Mean), e.Half)
+}
+
+// rate is a speed: the mean in whole numbers, with its interval where it is of one machine's repeats.
+func (e Estimate) rate() string {
+	switch {
+	case e.N == 0:
+		return "-"
+	case e.Half == 0:
+		return thousands(int64(math.Round(e.Mean)))
+	}
+	return thousands(int64(math.Round(e.Mean))) + " ± " + thousands(int64(math.Ceil(e.Half)))
 }
 
 // String says what the pairs show, and no more than that.
@@ -164,7 +217,7 @@ func markdown(s *strings.Builder, rows [][]string) {
 // numeric says that a column holds nothing but numbers below its head.
 func numeric(rows [][]string, column int) bool {
 	for _, row := range rows[1:] {
-		if strings.Trim(row[column], "0123456789.,± -") != "" {
+		if strings.Trim(row[column], "0123456789.,±e -") != "" {
 			return false
 		}
 	}

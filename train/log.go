@@ -40,6 +40,9 @@ type journal struct {
 	steps int
 }
 
+// ErrBusy says that a run directory is taken.
+var ErrBusy = errors.New("another process is training")
+
 // openJournal opens metrics.jsonl and takes its lock. A nil log means a progress bar, or the default log where stderr
 // is no terminal.
 func openJournal(run string, c Config, log *slog.Logger) (*journal, error) {
@@ -48,7 +51,7 @@ func openJournal(run string, c Config, log *slog.Logger) (*journal, error) {
 		return nil, fmt.Errorf("train: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("train: another process is training in %s", run), f.Close())
+		return nil, errors.Join(fmt.Errorf("train: %w in %s", ErrBusy, run), f.Close())
 	}
 	j := &journal{file: f, log: log, every: c.LogEvery, steps: c.Steps}
 	if log == nil {

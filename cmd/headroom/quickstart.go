@@ -23,7 +23,7 @@ It validates on packages and on the language specification, which are held out a
 			if err != nil {
 				return err
 			}
-			table, err := c.Do(cmd.Context())
+			table, err := c.Do(cmd.Context(), lab.Jobs{})
 			return report(cmd, c.Dir, table, asJSON, err)
 		},
 	}

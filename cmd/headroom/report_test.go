@@ -98,13 +98,13 @@ func TestReportNamesWhatIsMissing(t *testing.T) {
 	}{
 		{"a hole", "metrics.jsonl", `{"step":1,"loss":5,"tokens":32}` + "\n" + `{"step":3,"loss":4,"tokens":96}` + "\n",
 			"gta-2, seed 2, is not in the curves: RUN/metrics.jsonl: eval: line 2 is step 3: every step must have its line"},
-		{"an end cut off", "metrics.jsonl", `{"step":1,"loss":5,"tokens":32}` + "\n", "gta-2, seed 2, is not in the curves: report: RUN/metrics.jsonl has 1 of 12 steps"},
-		{"no metrics", "metrics.jsonl", "", "gta-2, seed 2, is not in the curves: report: open RUN/metrics.jsonl: no such file or directory"},
+		{"an end cut off", "metrics.jsonl", `{"step":1,"loss":5,"tokens":32}` + "\n", "gta-2, seed 2, is not in the curves: lab: RUN/metrics.jsonl has 1 of 12 steps"},
+		{"no metrics", "metrics.jsonl", "", "gta-2, seed 2, is not in the curves: lab: open RUN/metrics.jsonl: no such file or directory"},
 		{"another version", "config.yaml", "model: {depth: 3}\n", "gta-2, seed 2, is not in the curves: configs: RUN/config.yaml:1: unknown key model.depth"},
-		{"another configuration", "config.yaml", "model: {layers: 3}\n", "gta-2, seed 2, is not in the curves: report: RUN has no result of its configuration"},
-		{"no result", "result.json", "", "gta-2, seed 2, is not in the curves: report: RUN has no result of its configuration"},
-		{"no environment", "env.json", "", "gta-2, seed 2: report: open RUN/env.json: no such file or directory"},
-		{"an empty environment", "env.json", "[]", "gta-2, seed 2: report: RUN/env.json has no start"},
+		{"another configuration", "config.yaml", "model: {layers: 3}\n", "gta-2, seed 2, is not in the curves: lab: RUN has no result of its configuration"},
+		{"no result", "result.json", "", "gta-2, seed 2, is not in the curves: lab: RUN has no result of its configuration"},
+		{"no environment", "env.json", "", "gta-2, seed 2: lab: open RUN/env.json: no such file or directory"},
+		{"an empty environment", "env.json", "[]", "gta-2, seed 2: lab: RUN/env.json has no start"},
 	} {
 		dir := compared(t)
 		run := filepath.Join(dir, "gta-2", "seed-2")
@@ -140,11 +140,5 @@ func TestReportWithoutRunDirectories(t *testing.T) {
 	code, out, logs := headroom("report", filepath.Join(dir, "none"))
 	if code != 2 || out != "" || logs != "headroom: eval: "+dir+"/none holds no comparison: there is no comparison.json\n" {
 		t.Errorf("code %d, out %q, logs %q", code, out, logs)
-	}
-}
-
-func TestQuote(t *testing.T) {
-	if got := quote([]string{"headroom", "--set", "train.lr=3e-4", "it's", ""}); got != `headroom --set train.lr=3e-4 'it'\''s' ''` {
-		t.Errorf("got %s", got)
 	}
 }

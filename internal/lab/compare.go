@@ -5,115 +5,139 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
+	"syscall"
+	"time"
 
-	"headroom/configs"
 	"headroom/eval"
+	"headroom/train"
 )
 
-// A Compare is a comparison that is ready to run: every arm is resolved and differs from the base in nothing but what it
-// may.
-type Compare struct {
-	Name     string
-	Dir      string // runs lie in Dir/ARM/seed-N
-	Baseline string
-	Seeds    []uint64
-	Arms     []Arm
-}
+// errInterrupted says that a run was told to stop and saved.
+var errInterrupted = errors.New("lab: interrupted; it goes on from here")
 
-// An Arm is one variant of the base.
-type Arm struct {
-	Name   string
-	Config configs.Run
-}
-
-// Do trains what is missing, resumes what was interrupted, and tabulates. Failures are named in the table; the error
-// says how many there were. When ctx ends, the comparison is nil and another Do goes on.
-func (c *Compare) Do(ctx context.Context) (*eval.Comparison, error) {
-	table := &eval.Comparison{Name: c.Name, Baseline: c.Baseline, Sets: slices.Sorted(maps.Keys(Sets(c.Arms[0].Config)))}
-	for _, arm := range c.Arms {
-		table.Arms = append(table.Arms, eval.Arm{Name: arm.Name, Attention: arm.Config.Attention.Name()})
-	}
-	failed := 0
-	for s, seed := range c.Seeds {
-		for i, arm := range c.Arms {
-			slog.Info("compare", "run", s*len(c.Arms)+i+1, "of", len(c.Seeds)*len(c.Arms), "arm", arm.Name, "seed", seed)
-			result, err := c.run(ctx, arm, seed)
-			switch {
-			case err == nil && result.Interrupted:
-				slog.Info("compare: interrupted; the same command goes on from here", "dir", c.Dir)
-				return nil, nil
-			case err != nil:
-				failed++
-				slog.Error("compare: run failed", "arm", arm.Name, "seed", seed, "reason", err)
-				table.Arms[i].Failures = append(table.Arms[i].Failures, eval.Failure{Seed: seed, Reason: err.Error()})
-			default:
-				add(&table.Arms[i], seed, result)
-			}
-		}
-	}
-	if err := table.Score(); err != nil {
+// Do trains what is missing, resumes what was interrupted, measures and tabulates. Failures are named in the table; the
+// error says how many there were. When ctx ends, the comparison is nil and another Do goes on.
+func (c *Compare) Do(ctx context.Context, jobs Jobs) (*eval.Comparison, error) {
+	if err := c.store(); err != nil {
 		return nil, err
 	}
-	if err := c.write(table); err != nil {
-		return table, &Failed{err}
+	first, total := 1, 0
+	for _, stage := range c.Stages() {
+		total += len(stage)
 	}
-	if failed > 0 {
-		return table, &Failed{fmt.Errorf("lab: %d of %d runs failed", failed, len(c.Seeds)*len(c.Arms))}
+	for _, stage := range c.Stages() {
+		do := c.inTurn
+		if jobs.N > 1 && !stage[0].Decode { // speed is measured alone
+			do = jobs.atOnce
+		}
+		err := do(ctx, c, stage, first, total)
+		switch {
+		case ctx.Err() != nil:
+			slog.Info("compare: interrupted; the same command goes on from here", "dir", c.Dir)
+			return nil, nil
+		case err != nil:
+			return nil, &Failed{err}
+		}
+		first += len(stage)
 	}
-	return table, nil
+	return c.Collect()
 }
 
-// run brings one arm with one seed to its result.
-func (c *Compare) run(ctx context.Context, arm Arm, seed uint64) (*Result, error) {
-	r := Run{Dir: filepath.Join(c.Dir, arm.Name, fmt.Sprintf("seed-%d", seed)), Config: arm.Config, Resume: true}
-	r.Config.Train.Seed, r.Config.Data.Seed = seed, seed
-	if result, err := Finished(r.Dir, r.Config); result != nil || err != nil {
-		return result, err
-	}
-	return r.Do(ctx)
-}
-
-func add(arm *eval.Arm, seed uint64, r *Result) {
-	t := eval.Trial{Seed: seed, Perplexity: map[string]float64{}, TokensPerSecond: r.TokensPerSecond}
-	for _, m := range r.Sets {
-		t.Perplexity[m.Set] = m.Perplexity
-	}
-	arm.Parameters, arm.CacheBytes = r.Parameters, r.CacheBytes
-	arm.Trials = append(arm.Trials, t)
-}
-
-// write keeps the table beside the runs.
-func (c *Compare) write(table *eval.Comparison) error {
-	if err := os.MkdirAll(c.Dir, 0o777); err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	if err := writeFile(filepath.Join(c.Dir, "comparison.json"), table); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(c.Dir, "comparison.md"), []byte(table.Markdown()), 0o666); err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	return nil
-}
-
-// check refuses arms that differ from the base in more than they may, by name of arm and key.
-func (c *Compare) check(base configs.Run, vary []string) error {
-	var wrong []error
-	for _, arm := range c.Arms {
-		for _, change := range configs.Changes(base, arm.Config) {
-			if !configs.Matches(change.Key, vary) {
-				wrong = append(wrong, fmt.Errorf("arm %s changes %s from %s to %s, which vary (%s) does not allow",
-					arm.Name, change.Key, change.From, change.To, strings.Join(vary, ", ")))
+// inTurn does the tasks of a stage one after the other. What fails is left behind as such; the error is one that keeps all
+// others from being done.
+func (c *Compare) inTurn(ctx context.Context, _ *Compare, stage []Task, first, total int) error {
+	for i, task := range stage {
+		slog.Info("compare", "run", first+i, "of", total, "what", c.what(task))
+		if err := c.do(ctx, task); err != nil {
+			if ctx.Err() != nil {
+				return err
 			}
+			if full := c.full(err); full != nil {
+				return full
+			}
+			slog.Error("compare: run failed", "what", c.what(task), "reason", err)
 		}
 	}
-	if err := errors.Join(wrong...); err != nil {
-		return fmt.Errorf("lab: compare: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	return nil
+}
+
+// full says that there is no room for more.
+func (c *Compare) full(err error) error {
+	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		return nil
+	}
+	return fmt.Errorf("lab: there is no room left in %s: what is finished is kept; make room, and the same command goes on: %w", c.Dir, err)
+}
+
+// what names a task.
+func (c *Compare) what(t Task) string {
+	name := c.Arms[t.Arm].label()
+	switch {
+	case t.Decode:
+		return name + ", decode speed"
+	case t.LR > 0:
+		return fmt.Sprintf("%s, learning rate %g, seed %d", name, t.LR, t.Seed)
+	}
+	return fmt.Sprintf("%s, seed %d", name, t.Seed)
+}
+
+// Do1 does one task of a stored comparison, counted from 1, as an array job or a child process does.
+func (c *Compare) Do1(ctx context.Context, number int) error {
+	i := number
+	for _, stage := range c.Stages() {
+		if i >= 1 && i <= len(stage) {
+			if err := c.do(ctx, stage[i-1]); err != nil {
+				return &Failed{err}
+			}
+			return nil
+		}
+		i -= len(stage)
+	}
+	return fmt.Errorf("lab: %s has no task %d", c.Dir, number)
+}
+
+// do brings one task to its result.
+func (c *Compare) do(ctx context.Context, t Task) (err error) {
+	arm := c.Arms[t.Arm]
+	if t.Decode {
+		return c.decode(ctx, arm)
+	}
+	if len(c.LR) > 0 && t.LR == 0 {
+		if t.LR, err = c.choose(arm); err != nil {
+			return err
+		}
+	}
+	r := c.at(arm, t.Seed, t.LR)
+	if result, err := Finished(r.Dir, r.Config); result != nil || err != nil {
+		return err
+	}
+	result, err := r.patient(ctx)
+	switch {
+	case err == nil && result.Interrupted, ctx.Err() != nil:
+		return errInterrupted
+	case err != nil && c.full(err) != nil:
+		return err // no fault of the run
+	case err != nil:
+		return r.fail(err)
+	}
+	if err := os.Remove(filepath.Join(r.Dir, failureName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("lab: %w", err)
 	}
 	return nil
 }
+
+// patient is Do that waits for another process to leave the directory: one that was told to stop may still be saving.
+func (r Run) patient(ctx context.Context) (*Result, error) {
+	for deadline := time.Now().Add(leaving); ; {
+		result, err := r.Do(ctx)
+		if !errors.Is(err, train.ErrBusy) || time.Now().After(deadline) || ctx.Err() != nil {
+			return result, err
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// leaving is how long a process may take to finish a step and save.
+const leaving = time.Minute

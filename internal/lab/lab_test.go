@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -128,17 +129,17 @@ func comparison(dir, extra string) string {
 
 func TestCompare(t *testing.T) {
 	dir := shards(t)
-	c, err := parse([]byte(comparison(dir, "")), dir, nil)
+	c, err := Order{}.open(context.Background(), []byte(comparison(dir, "")), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.Dir = filepath.Join(dir, "runs")
 	stopped, stop := context.WithCancel(context.Background())
 	stop()
-	if table, err := c.Do(stopped); table != nil || err != nil {
+	if table, err := c.Do(stopped, Jobs{}); table != nil || err != nil {
 		t.Fatalf("interrupted: %v, %v", table, err)
 	}
-	table, err := c.Do(context.Background())
+	table, err := c.Do(context.Background(), Jobs{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +151,7 @@ func TestCompare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := c.Do(context.Background())
+	again, err := c.Do(context.Background(), Jobs{})
 	if err != nil || again.Text() != table.Text() {
 		t.Errorf("done again it is\n%s, %v", again.Text(), err)
 	}
@@ -166,10 +167,34 @@ func TestCompare(t *testing.T) {
 	bad.Name, bad.Config.Attention.Groups = "c", 2
 	bad.Config.Data.Train = dir + "/none"
 	c.Arms = append(c.Arms, bad)
-	table, err = c.Do(context.Background())
+	table, err = c.Do(context.Background(), Jobs{})
 	var failed *Failed
-	if !errors.As(err, &failed) || err.Error() != "lab: 2 of 6 runs failed" || !strings.Contains(table.Text(), "c, seed 1, failed: data: ") {
+	if !errors.As(err, &failed) || err.Error() != "lab: 2 of 6 runs failed or are not finished" || !strings.Contains(table.Text(), "c, seed 1, failed: data: ") {
 		t.Errorf("%v\n%s", err, table.Text())
+	}
+}
+
+func TestPresetsOfComparisons(t *testing.T) {
+	for _, name := range configs.Comparisons() {
+		c, err := Open(context.Background(), Order{Name: name, Sets: []string{"data.train=x"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Name != name || len(c.Arms) != 4 || len(c.Seeds) != 3 || len(c.LR) != 2 || c.Dir != filepath.Join("runs", name) {
+			t.Errorf("got %+v", c)
+		}
+		base, err := parameters(c.Arms[0].Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, arm := range c.Arms {
+			if n, err := parameters(arm.Config); err != nil || math.Abs(n/base-1) > 0.01 {
+				t.Errorf("%s: %s has %g parameters, not %g, %v", name, arm.Name, n, base, err)
+			}
+		}
+	}
+	if _, err := Open(context.Background(), Order{Name: "book"}); err == nil || err.Error() != "lab: book is neither a file nor one of the comparisons books-50m, books-cpu" {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -190,38 +215,58 @@ func TestCompareRefuses(t *testing.T) {
 		{"  b: {", "  a: {", "lab: compare: "},
 		{"name: kinds", "name: kinds\nvary: [model.mpl]", "unknown key model.mpl: the nearest known key is model.mlp"},
 		{"name: kinds", "name: kinds\nsteps: 3", "field steps not found"},
+		{"name: kinds", "name: kinds\nlr: [1e-3, 1e-3]", "lr must be a list of positive learning rates, each once, not [0.001 0.001]"},
+		{"name: kinds", "name: kinds\nlr: [0]", "lr must be a list of positive learning rates"},
+		{"name: kinds", "name: kinds\nlr: [1e-3]\nlr_seeds: 3", "lr_seeds must be from 0 to the 2 seeds, not 3"},
+		{"name: kinds", "name: kinds\nlr_seeds: 1", "lr_seeds needs a list lr"},
+		{"name: kinds", "name: kinds\nmatch: cache", `match must be parameters or flops, not "cache"`},
+		{"name: kinds", "name: kinds\nmatch: flops", "arm b sets model.mlp, which match fits to the flops of a"},
+		{"name: kinds", "name: kinds\ndecode: [8]", `decode must be BATCHxCONTEXT such as 8x1024, not "8"`},
+		{"name: kinds", "name: kinds\ndecode: [0x8]", `decode must be BATCHxCONTEXT`},
+		{"name: kinds", "name: kinds\nsizes: [a]", "sizes must be names with what each changes"},
+		{"name: kinds", "name: kinds\nsizes: {a/b: {}}", "a size's name must be its own"},
+		{"name: kinds", "name: kinds\nsizes: {s: {model: {layer: 1}}}", "size s: configs: the arm:"},
 	} {
-		if _, err := parse([]byte(strings.Replace(good, c.old, c.new, 1)), dir, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := (Order{}).open(context.Background(), []byte(strings.Replace(good, c.old, c.new, 1)), dir); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v\nwant %s", c.new, err, c.want)
 		}
 	}
 	for _, base := range []string{"[]", "nowhere.yaml"} {
 		text := "name: x\nbase: " + base + "\nbaseline: a\nseeds: [1]\narms: {a: {}, b: {}}"
-		if _, err := parse([]byte(text), dir, nil); err == nil {
+		if _, err := (Order{}).open(context.Background(), []byte(text), dir); err == nil {
 			t.Errorf("base %s is taken", base)
 		}
 	}
 }
 
-func TestMatchMLP(t *testing.T) {
-	base := load(t, "preset: quickstart")
-	total, err := parameters(base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, kind := range []string{"gqa-4", "gqa-2", "gta-4", "mla", "gla-2", "gla_q-2"} {
-		sets, err := Short(kind, nil)
+func TestMatch(t *testing.T) {
+	for what, count := range map[string]func(configs.Run) (float64, error){"parameters": parameters, "flops": trainFLOPs} {
+		var arms []Arm
+		for _, kind := range []string{"gqa-4", "gqa-2", "gta-4", "mla", "gla-2", "gla_q-2"} {
+			sets, err := Short(kind, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			arms = append(arms, Arm{Name: kind, Config: load(t, "preset: quickstart", sets...)})
+		}
+		if err := match(arms, "gqa-4", what); err != nil {
+			t.Fatal(err)
+		}
+		total, err := count(arms[0].Config)
 		if err != nil {
 			t.Fatal(err)
 		}
-		arm, err := MatchMLP(load(t, "preset: quickstart", sets...), total, 8)
-		if err != nil {
-			t.Fatal(err)
+		for _, arm := range arms {
+			n, err := count(arm.Config)
+			wider := arm.Config
+			wider.Model.MLP += matchStep
+			more, bad := count(wider)
+			if err != nil || bad != nil || 2*math.Abs(n-total) > more-n {
+				t.Errorf("%s: width %d gives %g %s, not %g", arm.Name, arm.Config.Model.MLP, n, what, total)
+			}
 		}
-		n, err := parameters(arm)
-		step := int64(arm.Model.Layers * 3 * arm.Model.Width * 8)
-		if off := n - total; err != nil || 2*off > step || 2*off < -step {
-			t.Errorf("%s: width %d gives %d parameters, not %d", kind, arm.Model.MLP, n, total)
+		if err := match(arms, "gqa-4", what); err == nil || !strings.Contains(err.Error(), "arm gqa-2 sets model.mlp, which match fits") {
+			t.Errorf("got %v", err)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,7 +13,6 @@ import (
 	"strings"
 
 	"headroom/configs"
-	"headroom/data"
 )
 
 // HeldOut are the packages of the Go distribution that the quickstart never trains on. None has a twin elsewhere in it,
@@ -40,7 +38,7 @@ func (q Quickstart) Compare(ctx context.Context) (*Compare, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Compare{Name: "quickstart", Dir: filepath.Join(dir, "runs"), Baseline: "gqa-4", Seeds: []uint64{1, 2}}
+	c := &Compare{Name: "quickstart", Dir: filepath.Join(dir, "runs"), Baseline: "gqa-4", Seeds: []uint64{1, 2}, Match: "parameters"}
 	in := configs.Input{Preset: "quickstart", Sets: []string{"data.train=" + filepath.Join(dir, "data", "train")}}
 	for _, set := range sets {
 		in.Sets = append(in.Sets, "data.val."+set+"="+filepath.Join(dir, "data", set))
@@ -50,10 +48,6 @@ func (q Quickstart) Compare(ctx context.Context) (*Compare, error) {
 		in.Sets = append(in.Sets, "train.steps=100", "train.warmup=10", "eval.tokens=16384")
 	}
 	base, err := configs.Load(in)
-	if err != nil {
-		return nil, err
-	}
-	total, err := parameters(base.Run)
 	if err != nil {
 		return nil, err
 	}
@@ -69,13 +63,12 @@ func (q Quickstart) Compare(ctx context.Context) (*Compare, error) {
 		if err != nil {
 			return nil, err
 		}
-		matched, err := MatchMLP(resolved.Run, total, 8)
-		if err != nil {
-			return nil, err
-		}
-		c.Arms = append(c.Arms, Arm{kind, matched})
+		c.Arms = append(c.Arms, Arm{Name: kind, Config: resolved.Run})
 	}
-	return c, c.check(base.Run, vary)
+	if err := check(base.Run, c.Arms, vary); err != nil {
+		return nil, err
+	}
+	return c, match(c.Arms, c.Baseline, c.Match)
 }
 
 // prepare makes shards of the distribution's text, unless they are there, and names the validation sets.
@@ -91,12 +84,7 @@ func (q Quickstart) prepare(ctx context.Context, root, dir string) (sets []strin
 		if set != "train" {
 			sets = append(sets, set)
 		}
-		out := filepath.Join(dir, set)
-		if _, err := data.ReadMeta(out); err == nil {
-			continue
-		}
-		slog.Info("quickstart: preparing", "set", set, "files", len(files[set]), "from", root)
-		if _, err := data.Prepare(ctx, data.Options{Tokenizer: "bytes", Out: out, Inputs: files[set], Progress: q.Log}); err != nil {
+		if err := makeShards(ctx, "bytes", filepath.Join(dir, set), files[set], q.Log); err != nil {
 			return nil, err
 		}
 	}

@@ -99,8 +99,16 @@ func Finished(dir string, config configs.Run) (*Result, error) {
 	if err := json.Unmarshal(text, &r); err != nil {
 		return nil, fmt.Errorf("lab: %s: %w", path, err)
 	}
-	if r.Hash != config.Hash() {
-		return nil, nil
+	was, err := os.ReadFile(filepath.Join(dir, configName))
+	if err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	if configs.Hash(string(was)) != r.Hash {
+		return nil, nil // it has begun again since
+	}
+	stored, err := configs.Stored(filepath.Join(dir, configName))
+	if err != nil || len(configs.Changes(stored, config)) > 0 {
+		return nil, err
 	}
 	return &r, nil
 }
@@ -147,20 +155,22 @@ func (r Run) claim() error {
 	if err := os.MkdirAll(r.Dir, 0o777); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	path := filepath.Join(r.Dir, configName)
-	switch was, err := configs.Stored(path); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	if err := r.alien(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
-	default:
-		for _, c := range configs.Changes(was, r.Config) {
-			if !configs.Matches(c.Key, free) {
-				return fmt.Errorf("lab: %s holds another run: %s is %s there, not %s", r.Dir, c.Key, c.From, c.To)
-			}
-		}
 	}
-	if err := os.WriteFile(path, []byte(r.Config.YAML()), 0o666); err != nil {
-		return fmt.Errorf("lab: %w", err)
+	return replace(filepath.Join(r.Dir, configName), []byte(r.Config.YAML()))
+}
+
+// alien says that another run lives in the directory, or one of another version, or with an fs.ErrNotExist that none does.
+func (r Run) alien() error {
+	was, err := configs.Stored(filepath.Join(r.Dir, configName))
+	if err != nil {
+		return err
+	}
+	for _, c := range configs.Changes(was, r.Config) {
+		if !configs.Matches(c.Key, free) {
+			return fmt.Errorf("lab: %s holds another run: %s is %s there, not %s", r.Dir, c.Key, c.From, c.To)
+		}
 	}
 	return nil
 }
@@ -251,10 +261,16 @@ func (b *bench) close() {
 func writeFile(path string, v any) error {
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
-		return err
+		return fmt.Errorf("lab: %w", err)
 	}
+	return replace(path, append(text, '\n'))
+}
+
+// replace writes a file in one move.
+func replace(path string, text []byte) error {
 	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, append(text, '\n'), 0o666); err != nil {
+	defer os.Remove(tmp) // nothing is there by then, unless a step failed
+	if err := os.WriteFile(tmp, text, 0o666); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
 	if err := os.Rename(tmp, path); err != nil {

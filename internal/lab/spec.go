@@ -2,8 +2,11 @@ package lab
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -21,8 +24,13 @@ type spec struct {
 	Base     yaml.Node `yaml:"base"` // a run, or the name of a file or preset
 	Baseline string    `yaml:"baseline"`
 	Seeds    []uint64  `yaml:"seeds"`
-	Arms     yaml.Node `yaml:"arms"` // in the order of the table
+	Sizes    yaml.Node `yaml:"sizes"` // what each changes in the base
+	Arms     yaml.Node `yaml:"arms"`  // in the order of the table
 	Vary     []string  `yaml:"vary"`
+	LR       []float64 `yaml:"lr"`
+	LRSeeds  int       `yaml:"lr_seeds"` // 0 is all
+	Match    string    `yaml:"match"`
+	Decode   []string  `yaml:"decode"`
 }
 
 // vary is what arms may change where the file does not say.
@@ -31,34 +39,53 @@ var vary = []string{"attention.*", "model.mlp"}
 // fit is what names a comparison and its arms: they become folders.
 var fit = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// Open reads a comparison from a file. sets override keys of its base; its runs go to out, or to runs/NAME.
-func Open(file, out string, sets []string) (*Compare, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
+// An Order is what a comparison is opened from.
+type Order struct {
+	Name   string            // a file, or a preset of comparisons
+	Out    string            // where its runs go; empty is runs/NAME
+	Sets   []string          // override keys of the base
+	Texts  map[string]string // by set: text to make shards of, instead of those that the base names; see prepare
+	Decode []string          // instead of the comparison's own cases
+	Log    io.Writer         // where preparing tells how far it is
+}
+
+// Open reads a comparison, prepares texts where there are some, and resolves every arm.
+func Open(ctx context.Context, o Order) (*Compare, error) {
+	text, dir := configs.Comparison(o.Name), "."
+	if text == nil {
+		var err error
+		if text, err = os.ReadFile(o.Name); errors.Is(err, fs.ErrNotExist) && filepath.Ext(o.Name) == "" {
+			return nil, fmt.Errorf("lab: %s is neither a file nor one of the comparisons %s", o.Name, strings.Join(configs.Comparisons(), ", "))
+		} else if err != nil {
+			return nil, fmt.Errorf("lab: %w", err)
+		}
+		dir = filepath.Dir(o.Name)
 	}
-	c, err := parse(text, filepath.Dir(file), sets)
+	c, err := o.open(ctx, text, dir)
 	if err != nil {
-		return nil, fmt.Errorf("%w (%s)", err, file)
-	}
-	if c.Dir = out; out == "" {
-		c.Dir = filepath.Join("runs", c.Name)
+		return nil, fmt.Errorf("%w (%s)", err, o.Name)
 	}
 	return c, nil
 }
 
-// parse resolves a comparison; a base that is a file lies in dir.
-func parse(text []byte, dir string, sets []string) (*Compare, error) {
+// open resolves a comparison; a base that is a file lies in dir.
+func (o Order) open(ctx context.Context, text []byte, dir string) (*Compare, error) {
 	s := spec{Vary: vary}
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	if err := d.Decode(&s); err != nil {
 		return nil, fmt.Errorf("lab: compare: %s", strings.Join(strings.Fields(err.Error()), " "))
 	}
+	if len(o.Decode) > 0 {
+		s.Decode = o.Decode
+	}
 	if err := s.validate(); err != nil {
 		return nil, err
 	}
-	base, err := s.input(dir, sets)
+	if o.Out == "" {
+		o.Out = filepath.Join("runs", s.Name)
+	}
+	base, err := s.input(dir, o.Sets)
 	if err != nil {
 		return nil, err
 	}
@@ -66,44 +93,125 @@ func parse(text []byte, dir string, sets []string) (*Compare, error) {
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}
-	c := &Compare{Name: s.Name, Baseline: s.Baseline, Seeds: s.Seeds}
+	made, err := o.prepare(ctx, plain.Run)
+	if err != nil {
+		return nil, err
+	}
+	base.Sets = append(made, base.Sets...)
+	c := &Compare{Name: s.Name, Dir: o.Out, Baseline: s.Baseline, Seeds: s.Seeds, LR: s.LR, LRSeeds: s.LRSeeds, Match: s.Match}
+	if len(c.LR) > 0 && c.LRSeeds == 0 {
+		c.LRSeeds = len(c.Seeds)
+	}
+	if c.Decode, err = decodeCases(s.Decode); err != nil {
+		return nil, err
+	}
+	if s.Sizes.Kind == 0 {
+		return c, c.add("", base, &s)
+	}
+	for i := 0; i+1 < len(s.Sizes.Content); i += 2 {
+		sized := base
+		sized.Over = []*yaml.Node{s.Sizes.Content[i+1]}
+		if err := c.add(s.Sizes.Content[i].Value, sized, &s); err != nil {
+			return nil, fmt.Errorf("size %s: %w", s.Sizes.Content[i].Value, err)
+		}
+	}
+	return c, nil
+}
+
+// add resolves the arms at one size.
+func (c *Compare) add(size string, base configs.Input, s *spec) error {
+	plain, err := configs.Load(base)
+	if err != nil {
+		return err
+	}
+	var arms []Arm
 	for i := 0; i+1 < len(s.Arms.Content); i += 2 {
-		name := s.Arms.Content[i].Value
-		base.Arm = s.Arms.Content[i+1]
-		arm, err := configs.Load(base)
+		name, in := s.Arms.Content[i].Value, base
+		in.Over = append(slices.Clone(base.Over), s.Arms.Content[i+1])
+		arm, err := configs.Load(in)
 		if err == nil {
 			err = arm.Validate()
 		}
 		if err != nil {
-			return nil, fmt.Errorf("arm %s: %w", name, err)
+			return fmt.Errorf("arm %s: %w", name, err)
 		}
-		c.Arms = append(c.Arms, Arm{name, arm.Run})
+		arms = append(arms, Arm{size, name, arm.Run})
 	}
-	return c, c.check(plain.Run, s.Vary)
+	if err := check(plain.Run, arms, s.Vary); err != nil {
+		return err
+	}
+	if err := match(arms, s.Baseline, s.Match); err != nil {
+		return err
+	}
+	c.Arms = append(c.Arms, arms...)
+	return nil
+}
+
+// check refuses arms that differ from the base in more than they may, by name of arm and key.
+func check(base configs.Run, arms []Arm, vary []string) error {
+	var wrong []string
+	for _, arm := range arms {
+		for _, change := range configs.Changes(base, arm.Config) {
+			if !configs.Matches(change.Key, vary) {
+				wrong = append(wrong, fmt.Sprintf("arm %s changes %s from %s to %s, which vary (%s) does not allow",
+					arm.Name, change.Key, change.From, change.To, strings.Join(vary, ", ")))
+			}
+		}
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("lab: compare: %s", strings.Join(wrong, "; "))
+	}
+	return nil
 }
 
 func (s *spec) validate() error {
 	if !fit.MatchString(s.Name) {
 		return fmt.Errorf("lab: compare: name must be letters, digits, points and dashes, not %q", s.Name)
 	}
-	if s.Arms.Kind != yaml.MappingNode || len(s.Arms.Content) < 4 {
+	arms, err := names("arm", s.Arms)
+	if err != nil {
+		return err
+	}
+	if len(arms) < 2 {
 		return errors.New("lab: compare: arms must name at least two arms with what each changes")
 	}
-	var names []string
-	for i := 0; i < len(s.Arms.Content); i += 2 {
-		name := s.Arms.Content[i].Value
-		if !fit.MatchString(name) || slices.Contains(names, name) {
-			return fmt.Errorf("lab: compare: an arm's name must be its own, of letters, digits, points and dashes, not %q", name)
-		}
-		names = append(names, name)
+	if !slices.Contains(arms, s.Baseline) {
+		return fmt.Errorf("lab: compare: baseline must be one of the arms %s, not %q", strings.Join(arms, ", "), s.Baseline)
 	}
-	if !slices.Contains(names, s.Baseline) {
-		return fmt.Errorf("lab: compare: baseline must be one of the arms %s, not %q", strings.Join(names, ", "), s.Baseline)
+	if _, err := names("size", s.Sizes); err != nil {
+		return err
 	}
 	if sorted := slices.Compact(slices.Sorted(slices.Values(s.Seeds))); len(sorted) != len(s.Seeds) || len(sorted) == 0 {
 		return fmt.Errorf("lab: compare: seeds must be a list of at least one, each once, not %v", s.Seeds)
 	}
+	if sorted := slices.Compact(slices.Sorted(slices.Values(s.LR))); len(sorted) != len(s.LR) || len(sorted) > 0 && !(sorted[0] > 0) {
+		return fmt.Errorf("lab: compare: lr must be a list of positive learning rates, each once, not %v", s.LR)
+	}
+	if s.LRSeeds < 0 || s.LRSeeds > len(s.Seeds) {
+		return fmt.Errorf("lab: compare: lr_seeds must be from 0 to the %d seeds, not %d", len(s.Seeds), s.LRSeeds)
+	}
+	if s.LRSeeds > 0 && len(s.LR) == 0 {
+		return errors.New("lab: compare: lr_seeds needs a list lr of learning rates")
+	}
+	if !slices.Contains([]string{"", "parameters", "flops"}, s.Match) {
+		return fmt.Errorf("lab: compare: match must be parameters or flops, not %q", s.Match)
+	}
 	return configs.CheckPatterns("compare: vary", s.Vary)
+}
+
+// names are the keys of a mapping of arms or sizes, which become folders.
+func names(what string, n yaml.Node) (all []string, err error) {
+	if n.Kind != 0 && n.Kind != yaml.MappingNode {
+		return nil, fmt.Errorf("lab: compare: %ss must be names with what each changes", what)
+	}
+	for i := 0; i < len(n.Content); i += 2 {
+		name := n.Content[i].Value
+		if !fit.MatchString(name) || slices.Contains(all, name) {
+			return nil, fmt.Errorf("lab: compare: %s's name must be its own, of letters, digits, points and dashes, not %q", map[string]string{"arm": "an arm", "size": "a size"}[what], name)
+		}
+		all = append(all, name)
+	}
+	return all, nil
 }
 
 // input is the base as a source of values.

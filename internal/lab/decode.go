@@ -1,0 +1,143 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"headroom/configs"
+	"headroom/decode"
+	"headroom/eval"
+	"headroom/model"
+)
+
+// A DecodeCase is a batch of requests, each with so many tokens in its cache.
+type DecodeCase struct {
+	Batch   int `yaml:"batch"`
+	Context int `yaml:"context"`
+}
+
+// decodeCases reads cases such as 8x1024.
+func decodeCases(texts []string) (cases []DecodeCase, err error) {
+	for _, text := range texts {
+		batch, context, ok := strings.Cut(text, "x")
+		var c DecodeCase
+		if c.Batch, err = strconv.Atoi(batch); ok && err == nil {
+			c.Context, err = strconv.Atoi(context)
+		}
+		if !ok || err != nil || c.Batch < 1 || c.Context < 1 {
+			return nil, fmt.Errorf("lab: decode must be BATCHxCONTEXT such as 8x1024, not %q", text)
+		}
+		cases = append(cases, c)
+	}
+	return cases, nil
+}
+
+const (
+	decodeName    = "decode.json" // of an arm
+	decodeRepeats = 3
+	decodeSteps   = 20 // timed, of each repeat
+)
+
+// decoding is what an arm's decode.json holds.
+type decoding struct {
+	Config  string        `json:"config"` // of the arm
+	Results []eval.Decode `json:"results"`
+}
+
+// Decode times a model's decoding on a device. Every case is opened and timed three times; what cannot be timed says why.
+// Weights do not matter: they are random.
+func Decode(ctx context.Context, t *model.Transformer, device, precision string, cases []DecodeCase) (results []eval.Decode, err error) {
+	on, err := Decoder(device, precision)
+	if err != nil {
+		return nil, err
+	}
+	defer on.Close()
+	m, err := decode.Random(t, 1)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range cases {
+		d := eval.Decode{Batch: c.Batch, Context: c.Context, Device: on.Name()}
+		var speeds []float64
+		for range decodeRepeats {
+			r, err := decode.Bench(ctx, m, on, c.Batch, c.Context, decodeSteps, 1)
+			if ctx.Err() != nil {
+				return nil, errInterrupted
+			}
+			if err != nil {
+				d.Failure = err.Error()
+				break
+			}
+			speeds, d.CacheBytes = append(speeds, r.TokensPerSecond), r.CacheBytes
+		}
+		d.TokensPerSecond = eval.Mean(speeds)
+		results = append(results, d)
+	}
+	return results, nil
+}
+
+// decode times an arm, unless that is done.
+func (c *Compare) decode(ctx context.Context, arm Arm) error {
+	failed := func(d eval.Decode) bool { return d.Failure != "" }
+	if done, err := c.decoded(arm); err != nil || done != nil && !slices.ContainsFunc(done, failed) {
+		return err
+	}
+	t, err := model.New(arm.Config.Model, arm.Config.Attention)
+	if err != nil {
+		return err
+	}
+	results, err := Decode(ctx, t, arm.Config.Train.Device, arm.Config.Train.Precision, c.Decode)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.home(arm), 0o777); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	return writeFile(filepath.Join(c.home(arm), decodeName), decoding{arm.Config.YAML(), results})
+}
+
+// decoded reads the speeds of an arm: of the comparison's cases, if they were all measured with its configuration.
+func (c *Compare) decoded(arm Arm) ([]eval.Decode, error) {
+	path := filepath.Join(c.home(arm), decodeName)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || len(c.Decode) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	var d decoding
+	if err := json.Unmarshal(text, &d); err != nil {
+		return nil, fmt.Errorf("lab: %s: %w", path, err)
+	}
+	document, err := configs.Parse(path, []byte(d.Config))
+	if err != nil {
+		return nil, err
+	}
+	was, err := configs.Restored(document)
+	if err != nil {
+		return nil, fmt.Errorf("%w (%s)", err, path)
+	}
+	for _, change := range configs.Changes(was, arm.Config) {
+		if configs.Matches(change.Key, []string{"model.*", "attention.*", "train.device", "train.precision"}) {
+			return nil, nil
+		}
+	}
+	if len(d.Results) != len(c.Decode) {
+		return nil, nil
+	}
+	for i, r := range d.Results {
+		if r.Batch != c.Decode[i].Batch || r.Context != c.Decode[i].Context {
+			return nil, nil
+		}
+	}
+	return d.Results, nil
+}

@@ -1,0 +1,50 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+
+	"headroom/configs"
+	"headroom/data"
+)
+
+// prepare makes shards of an order's texts below its output, unless they are there, and returns the settings that name
+// them: train is what is trained on, a name in data.val is what training watches, and every other is measured at the end.
+func (o Order) prepare(ctx context.Context, base configs.Run) (sets []string, err error) {
+	for _, name := range slices.Sorted(maps.Keys(o.Texts)) {
+		if !fit.MatchString(name) {
+			return nil, fmt.Errorf("lab: compare: a text's name must be letters, digits, points and dashes, not %q", name)
+		}
+		out := filepath.Join(o.Out, "data", name)
+		if err := makeShards(ctx, base.Data.Tokenizer, out, []string{o.Texts[name]}, o.Log); err != nil {
+			return nil, err
+		}
+		switch _, watched := base.Data.Val[name]; {
+		case name == "train":
+			sets = append(sets, "data.train="+out)
+		case watched:
+			sets = append(sets, "data.val."+name+"="+out)
+		default:
+			sets = append(sets, "eval.sets."+name+"="+out)
+		}
+	}
+	return sets, nil
+}
+
+// makeShards prepares text with a tokenizer, unless that is done.
+func makeShards(ctx context.Context, tokenizer, out string, inputs []string, log io.Writer) error {
+	switch meta, err := data.ReadMeta(out); {
+	case err == nil && meta != nil && meta.Tokenizer == tokenizer:
+		return nil
+	case err == nil && meta != nil:
+		return fmt.Errorf("lab: %s was made with tokenizer %s, not %s: remove it, or choose another --out", out, meta.Tokenizer, tokenizer)
+	}
+	slog.Info("preparing", "shards", out, "from", inputs[0], "inputs", len(inputs))
+	_, err := data.Prepare(ctx, data.Options{Tokenizer: tokenizer, Out: out, Inputs: inputs, Progress: log})
+	return err
+}
