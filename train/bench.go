@@ -89,46 +89,65 @@ func Bench(ctx context.Context, backend graph.Backend, c BenchCase, steps int) (
 	return r, nil
 }
 
-func (c BenchCase) run(ctx context.Context, backend graph.Backend, steps int) (r BenchResult, err error) {
+// StepTime is the median time of steps of a case, after two to warm up.
+func StepTime(ctx context.Context, backend graph.Backend, c BenchCase, steps int) (took time.Duration, err error) {
+	err = c.open(backend, func(_ *model.Transformer, tr *graph.Trainer) error {
+		times, err := timeSteps(ctx, tr, c.random(), steps)
+		if err == nil {
+			took = times[len(times)/2]
+		}
+		return err
+	})
+	return took, err
+}
+
+// open compiles the training step of a case for use.
+func (c BenchCase) open(backend graph.Backend, use func(*model.Transformer, *graph.Trainer) error) error {
 	m, err := model.New(c.Model, c.Attention)
 	if err != nil {
-		return r, err
+		return err
 	}
 	store, err := graph.NewStore(backend, m.Params())
 	if err != nil {
-		return r, err
+		return err
 	}
 	defer store.Close()
 	if err := store.Init(1); err != nil {
-		return r, err
+		return err
 	}
-	B, T := c.Batch, c.Context
-	tr, err := graph.NewTrainer(store, B, T, 1, func(b *graph.Builder) *graph.Node {
+	tr, err := graph.NewTrainer(store, c.Batch, c.Context, 1, func(b *graph.Builder) *graph.Node {
 		return m.Loss(b, b.Tokens("tokens"), b.Tokens("targets"), 0)
 	})
 	if err != nil {
-		return r, err
+		return err
 	}
 	defer tr.Close()
-	times, err := timeSteps(ctx, tr, c.random(), steps)
-	if err != nil {
-		return r, err
-	}
-	median, arena := times[len(times)/2], tr.Arena()
-	count := m.Count()
-	flops := model.TrainFLOPs(count.Parameters, c.Model.Layers, c.Model.Width, T)
-	r = BenchResult{
-		Attention: c.Attention.Name(), Device: backend.Name(), Precision: backend.Activation().String(), Layers: c.Model.Layers, Width: c.Model.Width, Heads: c.Attention.Heads, MLP: c.Model.MLP,
-		Vocab: c.Model.Vocab, Batch: B, Context: T, StepMillis: median.Seconds() * 1e3,
-		TokensPerSecond: float64(B*T) / median.Seconds(), ArenaBytes: arena.Planned, UnplannedBytes: arena.Unplanned,
-	}
-	r.Parameters = count.Parameters
-	r.TFLOPs = flops * r.TokensPerSecond / 1e12
-	if r.MemoryBytes, err = backend.Used(); err != nil {
-		return r, err
-	}
-	r.KernelMillis, err = profile(tr)
-	return r, err
+	return use(m, tr)
+}
+
+func (c BenchCase) run(ctx context.Context, backend graph.Backend, steps int) (r BenchResult, err error) {
+	return r, c.open(backend, func(m *model.Transformer, tr *graph.Trainer) error {
+		times, err := timeSteps(ctx, tr, c.random(), steps)
+		if err != nil {
+			return err
+		}
+		B, T := c.Batch, c.Context
+		median, arena := times[len(times)/2], tr.Arena()
+		count := m.Count()
+		flops := model.TrainFLOPs(count.Parameters, c.Model.Layers, c.Model.Width, T)
+		r = BenchResult{
+			Attention: c.Attention.Name(), Device: backend.Name(), Precision: backend.Activation().String(), Layers: c.Model.Layers, Width: c.Model.Width, Heads: c.Attention.Heads, MLP: c.Model.MLP,
+			Vocab: c.Model.Vocab, Batch: B, Context: T, StepMillis: median.Seconds() * 1e3,
+			TokensPerSecond: float64(B*T) / median.Seconds(), ArenaBytes: arena.Planned, UnplannedBytes: arena.Unplanned,
+		}
+		r.Parameters = count.Parameters
+		r.TFLOPs = flops * r.TokensPerSecond / 1e12
+		if r.MemoryBytes, err = backend.Used(); err != nil {
+			return err
+		}
+		r.KernelMillis, err = profile(tr)
+		return err
+	})
 }
 
 // profile is the time of a step's kernels by kind.

@@ -16,15 +16,7 @@ import (
 	"headroom/internal/lab"
 )
 
-func compareCommand() *cobra.Command {
-	var order lab.Order
-	var jobs lab.Jobs
-	var task int
-	var asJSON, collect, tethered bool
-	cmd := &cobra.Command{
-		Use:   "compare FILE|PRESET|DIR",
-		Short: "train arms that differ in declared keys, over seeds, and tabulate their perplexities",
-		Long: `Compare trains every arm of FILE, or of one of the presets ` + strings.Join(configs.Comparisons(), ", ") + `, with every seed and prints one table: parameters, cache bytes, perplexity on each
+var compareHelp = `Compare trains every arm of FILE, or of one of the presets ` + strings.Join(configs.Comparisons(), ", ") + `, with every seed and prints one table: parameters, cache bytes, perplexity on each
 validation set as mean ± 95% interval over the seeds, the difference to the baseline with a paired test, and tokens/s.
 
 Run it again after an interruption of any kind: finished runs are kept, others resumed. An arm may change only the keys that vary
@@ -42,56 +34,105 @@ The table is also written as comparison.md and comparison.json beside the runs, 
   sizes: {small: {}, wide: {model: {width: 256, mlp: 688}}}   # optional: all of it at each size
   arms:
     gqa-4: {attention: {kind: gqa, groups: 4}}
-    gla-2: {attention: {kind: gla, groups: 2}}`,
+    gla-2: {attention: {kind: gla, groups: 2}}`
+
+// comparison is what compare is asked for.
+type comparison struct {
+	order                             lab.Order
+	jobs                              lab.Jobs
+	launch                            lab.Launch
+	task                              int
+	asJSON, collect, tethered, dryRun bool
+}
+
+func compareCommand() *cobra.Command {
+	var o comparison
+	cmd := &cobra.Command{
+		Use:   "compare FILE|PRESET",
+		Short: "train arms that differ in declared keys, over seeds, and tabulate their perplexities",
+		Long:  compareHelp,
 		Example: `  headroom compare kinds.yaml
   headroom compare kinds.yaml --out runs/kinds --set train.steps=500 --json
   headroom compare books-cpu --text train=books.train.jsonl.zst --text books=books.val.jsonl
-  headroom compare kinds.yaml --jobs 4                     # four runs at once, each with its share of the cores, or a GPU`,
+  headroom compare kinds.yaml --dry-run                    # what would be run, and for how long
+  headroom compare kinds.yaml --jobs 4                     # four runs at once, each with its share of the cores, or a GPU
+  headroom compare kinds.yaml --launch slurm --option=--partition=gpu --option=--time=04:00:00
+  headroom compare --collect runs/kinds                    # table and report of what jobs have left so far`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if task > 0 {
-				return doTask(cmd, args[0], task, tethered)
-			}
-			if collect {
-				c, err := lab.Planned(args[0])
-				if err != nil {
-					return err
-				}
-				table, err := c.Collect()
-				return report(cmd, c.Dir, table, asJSON, err)
-			}
-			order.Name, order.Log = args[0], cmd.ErrOrStderr()
-			c, err := lab.Open(cmd.Context(), order)
-			if err != nil {
-				return err
-			}
-			if jobs.N < 1 {
-				return fmt.Errorf("compare: jobs must be at least 1, not %d", jobs.N)
-			}
-			if jobs.N > 1 {
-				self, err := os.Executable()
-				if err != nil {
-					return fmt.Errorf("compare: %w", err)
-				}
-				jobs.Child = func(dir string, task int) []string {
-					return []string{self, "compare", dir, "--task", strconv.Itoa(task), "--tethered"}
-				}
-			}
-			table, err := c.Do(cmd.Context(), jobs)
-			return report(cmd, c.Dir, table, asJSON, err)
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return o.do(cmd, args[0]) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&order.Out, "out", "", "where the runs go (default runs/NAME)")
-	f.StringArrayVar(&order.Sets, "set", nil, "override one key of the base, as in --set train.lr=3e-4")
-	f.StringToStringVar(&order.Texts, "text", nil, "NAME=PATH of text to make shards of: train, or the name of a set to measure; may be given many times")
-	f.StringSliceVar(&order.Decode, "decode", nil, "BATCHxCONTEXT: time decoding too, instead of what the file says")
-	f.IntVar(&jobs.N, "jobs", 1, "runs at once, each in a process with its share of the cores or with a GPU")
-	f.BoolVar(&asJSON, "json", false, "print the comparison as JSON")
-	f.BoolVar(&collect, "collect", false, "tabulate what jobs have left in DIR, train nothing")
-	f.IntVar(&task, "task", 0, "do one task of the comparison in DIR, as array jobs do")
-	f.BoolVar(&tethered, "tethered", false, "with --task: stop when standard input ends")
+	f.StringVar(&o.order.Out, "out", "", "where the runs go (default runs/NAME)")
+	f.StringArrayVar(&o.order.Sets, "set", nil, "override one key of the base, as in --set train.lr=3e-4")
+	f.StringToStringVar(&o.order.Texts, "text", nil, "NAME=PATH of text to make shards of: train, or the name of a set to measure; may be given many times")
+	f.StringSliceVar(&o.order.Decode, "decode", nil, "BATCHxCONTEXT: time decoding too, instead of what the file says")
+	f.BoolVar(&o.dryRun, "dry-run", false, "show the runs with their parameters, tokens, FLOPs and estimated time; train nothing")
+	f.IntVar(&o.jobs.N, "jobs", 1, "runs at once, each in a process with its share of the cores or with a GPU; with --launch, at most")
+	f.StringVar(&o.launch.On, "launch", "", "slurm or kubernetes: write array jobs into OUT instead of running here")
+	f.StringArrayVar(&o.launch.Options, "option", nil, "with --launch slurm: an option of sbatch, as in --option=--partition=gpu; may be given many times")
+	f.StringVar(&o.launch.Image, "image", "", "with --launch kubernetes: the container image")
+	f.StringVar(&o.launch.Claim, "claim", "", "with --launch kubernetes: the volume claim that holds the working directory")
+	f.BoolVar(&o.collect, "collect", false, "instead of FILE take the directory of runs: tabulate what is there, train nothing")
+	f.IntVar(&o.task, "task", 0, "instead of FILE take the directory of runs: do one task, as array jobs do")
+	f.BoolVar(&o.tethered, "tethered", false, "with --task: stop when standard input ends")
+	f.BoolVar(&o.asJSON, "json", false, "print the comparison as JSON")
+	if err := f.MarkHidden("tethered"); err != nil {
+		panic(err)
+	}
+	cmd.MarkFlagsMutuallyExclusive("dry-run", "launch", "collect", "task")
 	return cmd
+}
+
+func (o *comparison) do(cmd *cobra.Command, of string) error {
+	switch {
+	case o.task > 0:
+		return doTask(cmd, of, o.task, o.tethered)
+	case o.collect:
+		c, err := lab.Planned(of)
+		if err != nil {
+			return err
+		}
+		table, err := c.Collect()
+		return report(cmd, c.Dir, table, o.asJSON, err)
+	case o.jobs.N < 1:
+		return fmt.Errorf("compare: jobs must be at least 1, not %d", o.jobs.N)
+	}
+	var err error
+	if o.jobs.Child, err = child(); err != nil {
+		return err
+	}
+	o.order.Name, o.order.Log, o.order.Dry = of, cmd.ErrOrStderr(), o.dryRun
+	c, err := lab.Open(cmd.Context(), o.order)
+	if err != nil {
+		return err
+	}
+	switch {
+	case o.dryRun:
+		return dryRun(cmd, c, o.asJSON)
+	case o.launch.On != "":
+		o.launch.Self = o.jobs.Child("", 0)[0]
+		if cmd.Flags().Changed("jobs") {
+			o.launch.N = o.jobs.N
+		}
+		submit, err := o.launch.Write(c)
+		if err == nil {
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), submit)
+		}
+		return err
+	}
+	table, err := c.Do(cmd.Context(), o.jobs)
+	return report(cmd, c.Dir, table, o.asJSON, err)
+}
+
+// child is how this program does a task in another process.
+func child() (func(dir string, task int) []string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("compare: %w", err)
+	}
+	return func(dir string, task int) []string {
+		return []string{self, "compare", dir, "--task", strconv.Itoa(task), "--tethered"}
+	}, nil
 }
 
 // doTask does one task of a comparison's directory.

@@ -23,7 +23,11 @@ It validates on packages and on the language specification, which are held out a
 			if err != nil {
 				return err
 			}
-			table, err := c.Do(cmd.Context(), lab.Jobs{})
+			self, err := child()
+			if err != nil {
+				return err
+			}
+			table, err := c.Do(cmd.Context(), lab.Jobs{N: 1, Child: self})
 			return report(cmd, c.Dir, table, asJSON, err)
 		},
 	}

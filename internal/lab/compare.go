@@ -28,11 +28,15 @@ func (c *Compare) Do(ctx context.Context, jobs Jobs) (*eval.Comparison, error) {
 		total += len(stage)
 	}
 	for _, stage := range c.Stages() {
-		do := c.inTurn
-		if jobs.N > 1 && !stage[0].Decode { // speed is measured alone
-			do = jobs.atOnce
+		var err error
+		switch {
+		case jobs.Child == nil:
+			err = c.inTurn(ctx, stage, first, total)
+		case stage[0].Decode: // speed is measured alone
+			err = Jobs{1, jobs.Child}.atOnce(ctx, c, stage, first, total)
+		default:
+			err = jobs.atOnce(ctx, c, stage, first, total)
 		}
-		err := do(ctx, c, stage, first, total)
 		switch {
 		case ctx.Err() != nil:
 			slog.Info("compare: interrupted; the same command goes on from here", "dir", c.Dir)
@@ -45,9 +49,9 @@ func (c *Compare) Do(ctx context.Context, jobs Jobs) (*eval.Comparison, error) {
 	return c.Collect()
 }
 
-// inTurn does the tasks of a stage one after the other. What fails is left behind as such; the error is one that keeps all
+// inTurn does the tasks of a stage one after the other in this process. What fails is left behind as such; the error is one that keeps all
 // others from being done.
-func (c *Compare) inTurn(ctx context.Context, _ *Compare, stage []Task, first, total int) error {
+func (c *Compare) inTurn(ctx context.Context, stage []Task, first, total int) error {
 	for i, task := range stage {
 		slog.Info("compare", "run", first+i, "of", total, "what", c.what(task))
 		if err := c.do(ctx, task); err != nil {

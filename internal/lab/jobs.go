@@ -16,10 +16,11 @@ import (
 	"syscall"
 )
 
-// Jobs says how the runs of a comparison share this machine.
+// Jobs says how the runs of a comparison share this machine. Each has a process of its own, so that one that takes all
+// memory or crashes its GPU's driver does not take the others with it.
 type Jobs struct {
-	N     int                                 // at once, each in a process of its own; up to 1: in turn, in this one
-	Child func(dir string, task int) []string // the command that does one task and stops when its standard input ends
+	N     int                                 // at once
+	Child func(dir string, task int) []string // the command that does one task and stops when its standard input ends; nil: this process does all
 }
 
 // atOnce does the tasks of a stage N at a time, as inTurn does one. The processor's threads are divided, GPUs are dealt
@@ -74,7 +75,10 @@ func (j Jobs) child(ctx context.Context, c *Compare, number, slot int) error {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), j.share(c, slot)...)
 	var last tail
-	cmd.Stdout, cmd.Stderr = io.Discard, io.MultiWriter(&last, lenient{log})
+	cmd.Stderr = io.MultiWriter(&last, lenient{log})
+	if j.N == 1 {
+		cmd.Stderr = io.MultiWriter(&last, lenient{log}, lenient{os.Stderr})
+	}
 	leash, err := cmd.StdinPipe()
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)

@@ -19,7 +19,8 @@ import (
 // but what it may. It lies in its directory as plan.yaml, from which others can take a part of it over.
 type Compare struct {
 	Name     string       `yaml:"name"`
-	Dir      string       `yaml:"-"` // runs lie in Dir/[SIZE/]ARM/[lr-RATE/]seed-N
+	Command  []string     `yaml:"command,flow,omitempty"` // that made the plan
+	Dir      string       `yaml:"-"`                      // runs lie in Dir/[SIZE/]ARM/[lr-RATE/]seed-N
 	Baseline string       `yaml:"baseline"`
 	Seeds    []uint64     `yaml:"seeds"`
 	LR       []float64    `yaml:"lr,omitempty"`       // peak learning rates to try on each arm; none: each arm's own
@@ -66,6 +67,7 @@ func (a *Arm) UnmarshalYAML(n *yaml.Node) (err error) {
 
 // store keeps the plan beside the runs.
 func (c *Compare) store() error {
+	c.Command = os.Args
 	text, err := yaml.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)

@@ -32,7 +32,11 @@ func Report(dir string) error {
 	if err != nil {
 		return err
 	}
-	g := gathering{dir: dir, report: eval.Report{Comparison: *table}, configs: map[string]configs.Run{}}
+	var command []string
+	if c, err := Planned(dir); err == nil {
+		command = c.Command
+	}
+	g := gathering{command: command, dir: dir, report: eval.Report{Comparison: *table}, configs: map[string]configs.Run{}}
 	g.gather()
 	for _, note := range g.report.Notes {
 		slog.Warn("report", "dir", dir, "note", note)
@@ -42,6 +46,7 @@ func Report(dir string) error {
 
 // A gathering collects what lies in the runs of a comparison.
 type gathering struct {
+	command []string // of the plan: the runs themselves may have been started as tasks of it
 	dir     string
 	report  eval.Report
 	configs map[string]configs.Run // by arm
@@ -139,6 +144,9 @@ func (g *gathering) environment(dir string) error {
 		return errors.New("lab: " + path + " has no start")
 	}
 	s := starts[0]
+	if len(g.command) > 0 {
+		s.Command = g.command
+	}
 	e := eval.Environment{
 		Runs: 1, Command: quote(s.Command), Revision: s.Revision,
 		Hardware: fmt.Sprintf("%s, %s, %s, %d cores, backend %s", s.Go, s.OS, s.CPU, s.Cores, s.Backend),
@@ -162,11 +170,16 @@ var plain = regexp.MustCompile(`^[A-Za-z0-9_./:=,@%+-]+$`)
 func quote(args []string) string {
 	words := make([]string, len(args))
 	for i, a := range args {
-		if words[i] = a; !plain.MatchString(a) {
-			words[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
+		words[i] = quoteWord(a)
 	}
 	return strings.Join(words, " ")
+}
+
+func quoteWord(word string) string {
+	if plain.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // settings tabulates the keys in which an arm differs from the baseline.

@@ -46,6 +46,7 @@ type Order struct {
 	Sets   []string          // override keys of the base
 	Texts  map[string]string // by set: text to make shards of, instead of those that the base names; see prepare
 	Decode []string          // instead of the comparison's own cases
+	Dry    bool              // prepare nothing
 	Log    io.Writer         // where preparing tells how far it is
 }
 

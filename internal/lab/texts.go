@@ -21,8 +21,10 @@ func (o Order) prepare(ctx context.Context, base configs.Run) (sets []string, er
 			return nil, fmt.Errorf("lab: compare: a text's name must be letters, digits, points and dashes, not %q", name)
 		}
 		out := filepath.Join(o.Out, "data", name)
-		if err := makeShards(ctx, base.Data.Tokenizer, out, []string{o.Texts[name]}, o.Log); err != nil {
-			return nil, err
+		if !o.Dry {
+			if err := makeShards(ctx, base.Data.Tokenizer, out, []string{o.Texts[name]}, o.Log); err != nil {
+				return nil, err
+			}
 		}
 		switch _, watched := base.Data.Val[name]; {
 		case name == "train":

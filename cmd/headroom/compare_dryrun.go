@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"headroom/internal/lab"
+)
+
+// dryRun prints what a comparison would train.
+func dryRun(cmd *cobra.Command, c *lab.Compare, asJSON bool) error {
+	slog.Info("compare: timing a few steps of each arm", "arms", len(c.Arms))
+	all, err := c.Estimate(cmd.Context())
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return writeJSON(cmd.OutOrStdout(), map[string]any{"arms": all, "seconds": lab.Duration(all).Seconds()})
+	}
+	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', tabwriter.AlignRight)
+	runs, flops := 0, 0.0
+	fmt.Fprintln(w, "arm\tattention\tMLP\tparameters\tcache B/token/layer\truns\ttokens a run\tFLOPs a run\ttokens/s\t")
+	for _, e := range all {
+		speed := "-"
+		if e.Untimed == "" {
+			speed = fmt.Sprintf("%.0f", e.TokensPerSecond)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.3g\t%s\t\n", e.Arm, e.Attention, e.MLP, e.Parameters, e.CacheBytes, e.Runs, e.Tokens, e.FLOPs, speed)
+		runs, flops = runs+e.Runs, flops+float64(e.Runs)*e.FLOPs
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	long := "about " + lab.Duration(all).String() + " in turn, without evaluation"
+	if why := all[0].Untimed; why != "" {
+		long = "not timed (" + why + ")"
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "\n%d runs, %.3g FLOPs, %s; in %s\n", runs, flops, long, c.Dir)
+	return err
+}
