@@ -101,7 +101,7 @@ func (c *CPU) Tokens() ([]int32, error) {
 }
 
 // Ahead is false but in tests.
-func (c *CPU) Ahead() bool { return c.ahead }
+func (c *CPU) Ahead(Sampling) bool { return c.ahead }
 
 // Scores are the logits of a scored token.
 func (c *CPU) Scores(i int) ([]float32, error) {

@@ -49,7 +49,12 @@ func tiny(t *testing.T, kind string, change ...func(*model.Config, *attention.Co
 // forward is the training pass over one sequence: logits [T, V].
 func forward(t *testing.T, m *Model, tokens []int32) []float32 {
 	t.Helper()
-	store, err := graph.NewStore(graph.NewCPU(), m.Params())
+	return forwardOn(t, graph.NewCPU(), m, tokens)
+}
+
+func forwardOn(t *testing.T, b graph.Backend, m *Model, tokens []int32) []float32 {
+	t.Helper()
+	store, err := graph.NewStore(b, m.Params())
 	if err != nil {
 		t.Fatal(err)
 	}

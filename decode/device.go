@@ -37,8 +37,9 @@ type Device interface {
 	// the next call.
 	Tokens() ([]int32, error)
 
-	// Ahead says that a pass may be started before the tokens of the one before have been asked for: it runs meanwhile.
-	Ahead() bool
+	// Ahead says that a pass may be started before the tokens of the one before, drawn so, have been asked for: it runs
+	// meanwhile.
+	Ahead(s Sampling) bool
 
 	// Scores are the logits of scored token i of the last pass, valid until the next.
 	Scores(i int) ([]float32, error)

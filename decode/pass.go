@@ -98,11 +98,11 @@ func (s *Sequence) draw() Draw {
 
 // mayFollow says that the pass after f is known but for its tokens, unless one of them ends a text.
 func (e *Engine) mayFollow(f *flight) bool {
-	if !e.device.Ahead() || e.options.Drafter != nil || len(f.rows) != len(e.running) {
+	if e.options.Drafter != nil || len(f.rows) != len(e.running) {
 		return false
 	}
 	for i, s := range f.rows {
-		if s.Reason != Running || f.scored[i] != 1 || len(s.Tokens)+1 >= s.most || s.penalizes() || s.Score {
+		if s.Reason != Running || f.scored[i] != 1 || len(s.Tokens)+1 >= s.most || s.penalizes() || s.Score || !e.device.Ahead(s.Sampling) {
 			return false
 		}
 	}

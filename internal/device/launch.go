@@ -168,7 +168,7 @@ func (s *Stream) launch(kernel string, g Grid, args unsafe.Pointer, size int) er
 		grid:  [3]C.uint{C.uint(g.X), C.uint(max(g.Y, 1)), C.uint(max(g.Z, 1))},
 		block: C.uint(g.Block), shared: C.uint(g.Shared), cluster: C.uint(g.Cluster),
 	}
-	if g.Overlap && s.dev.Compute >= 90 {
+	if g.Overlap && s.dev.Compute == 90 { // code for other devices has no griddepcontrol
 		if err := s.dev.share(f); err != nil {
 			return err
 		}

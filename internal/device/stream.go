@@ -119,6 +119,18 @@ func (s *Stream) Wait(e *Event) {
 	s.do("wait for event", func() error { return s.stream.Wait(e.event, 0) })
 }
 
+// Sync waits until the event has been reached.
+func (e *Event) Sync() error {
+	if err := e.dev.enter(); err != nil {
+		return fmt.Errorf("device: event: %w", err)
+	}
+	defer e.dev.leave()
+	if err := e.event.Synchronize(); err != nil {
+		return fmt.Errorf("device: event: %w", err)
+	}
+	return nil
+}
+
 // Since waits until both events have been reached and returns the time from start to e.
 func (e *Event) Since(start *Event) (time.Duration, error) {
 	if err := e.dev.enter(); err != nil {

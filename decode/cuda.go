@@ -1,0 +1,254 @@
+//go:build gpu
+
+package decode
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"headroom/internal/device"
+	"headroom/internal/graph"
+	"headroom/kernels"
+	"headroom/model"
+)
+
+// OnCUDA is the backend of an NVIDIA GPU, with weights, cache and values in bf16 or float32.
+func OnCUDA(ordinal int, t graph.DType) (Backend, error) {
+	dev, err := kernels.Open(ordinal)
+	if err != nil {
+		return nil, err
+	}
+	b := &cudaBackend{dev: dev, t: map[graph.DType]device.Type{graph.F32: device.F32, graph.BF16: device.BF16}[t]}
+	if b.stream, err = dev.NewStream(); err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
+	return b, nil
+}
+
+// A cudaBackend keeps the weights of the last models on the GPU: devices of one model share them.
+type cudaBackend struct {
+	dev    *device.Device
+	stream *device.Stream
+	t      device.Type
+	loaded []*cudaWeights
+}
+
+func (b *cudaBackend) Name() string      { return b.dev.Name }
+func (b *cudaBackend) ElementBytes() int { return b.t.Size() }
+func (b *cudaBackend) Chunk() int        { return 16384 }
+
+// Bandwidth is of a copy of 2 GiB.
+func (b *cudaBackend) Bandwidth() (float64, error) {
+	const bytes = 2 << 30
+	pair, err := b.dev.Alloc(device.U8, 2*bytes)
+	if err != nil {
+		return 0, err
+	}
+	defer b.dev.Free(pair)
+	var events [5]*device.Event
+	for i := range events {
+		if events[i], err = b.dev.NewEvent(); err != nil {
+			return 0, err
+		}
+		defer events[i].Close()
+		b.stream.Copy(pair.Slice(0, bytes), pair.Slice(bytes, 2*bytes))
+		b.stream.Record(events[i])
+	}
+	if err := b.stream.Sync(); err != nil {
+		return 0, err
+	}
+	var best float64
+	for i := 1; i < len(events); i++ {
+		took, err := events[i].Since(events[i-1])
+		if err != nil {
+			return 0, err
+		}
+		best = max(best, 2*bytes/took.Seconds())
+	}
+	return best, nil
+}
+
+// reserve is what the driver takes for kernels, graphs and cuBLASLt beside what is allocated here.
+const reserve = 512 << 20
+
+// Available loads the weights, and counts what a pass takes beside them.
+func (b *cudaBackend) Available(m *Model, l Limits) (int64, error) {
+	l.Pages = 1
+	d, err := b.plan(m, l)
+	if err != nil {
+		return 0, err
+	}
+	free, err := b.dev.FreeMemory()
+	return max(0, int64(free-d.passBytes()-reserve)), err
+}
+
+func (b *cudaBackend) Open(m *Model, l Limits) (Device, error) {
+	if l.Pages < 1 {
+		return nil, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d", PageTokens, l.Pages)
+	}
+	d, err := b.plan(m, l)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.allocate(); err != nil {
+		return nil, errors.Join(fmt.Errorf("decode: a pool of %d pages: %w", l.Pages, err), d.Close())
+	}
+	return d, nil
+}
+
+func (b *cudaBackend) Close() error {
+	err := b.stream.Sync()
+	for _, w := range b.loaded {
+		err = errors.Join(err, w.free())
+	}
+	return errors.Join(err, b.stream.Close(), b.dev.Close())
+}
+
+// cudaWeights are a model's weights on the GPU: those that are multiplied with one value side by side, everything else as
+// it is.
+type cudaWeights struct {
+	of      map[string][]float32 // the model's
+	dev     *device.Device
+	put     func(x []float32) (device.Buffer, error)
+	group   map[string]*packed // by the weight's name
+	single  map[string]device.Buffer
+	values  map[string]device.Buffer // of a bias [n, (H/n)·2D] of latents the half that is the values': [H, D]
+	buffers []device.Buffer
+}
+
+// packed are weights [In, ΣOut] whose columns lie side by side, and their biases [ΣOut], zero where a weight has none; or one
+// weight [n, In, Out].
+type packed struct {
+	n, in, out int
+	w, bias    device.Buffer
+	column     map[string]int
+}
+
+// weights uploads a model, once. At most two stay: a model and its draft.
+func (b *cudaBackend) weights(m *Model) (*cudaWeights, error) {
+	for _, w := range b.loaded {
+		if same(w.of, m.Weights) {
+			return w, nil
+		}
+	}
+	if len(b.loaded) == 2 {
+		if err := b.loaded[0].free(); err != nil {
+			return nil, err
+		}
+		b.loaded = b.loaded[1:]
+	}
+	w := &cudaWeights{of: m.Weights, dev: b.dev, group: map[string]*packed{}, single: map[string]device.Buffer{}, values: map[string]device.Buffer{}}
+	w.put = func(x []float32) (device.Buffer, error) { return w.upload(b, x) }
+	if err := w.load(m.Transformer); err != nil {
+		return nil, errors.Join(fmt.Errorf("decode: the weights: %w", err), w.free())
+	}
+	b.loaded = append(b.loaded, w)
+	return w, nil
+}
+
+// same says that two models share their weights: the benchmark changes only a model's context.
+func same(a, b map[string][]float32) bool {
+	return len(a) == len(b) && &a["embed"][0] == &b["embed"][0]
+}
+
+func (w *cudaWeights) load(t *model.Transformer) error {
+	grouped := map[string]bool{}
+	for _, g := range groupsOf(t).all {
+		p, err := w.pack(g)
+		if err != nil {
+			return err
+		}
+		for _, x := range g {
+			w.group[x.w.Name], grouped[x.w.Name] = p, true
+			if x.bias != nil {
+				grouped[x.bias.Name] = true
+			}
+		}
+	}
+	for _, p := range t.Params() {
+		if grouped[p.Name] {
+			continue
+		}
+		x := w.of[p.Name]
+		var err error
+		if w.single[p.Name], err = w.put(x); err != nil {
+			return err
+		}
+		if strings.HasSuffix(p.Name, ".bukv") {
+			D := t.Attention.HeadDim
+			var half []float32
+			for at := 0; at < len(x); at += 2 * D {
+				half = append(half, x[at+D:at+2*D]...)
+			}
+			if w.values[p.Name], err = w.put(half); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// pack lays the weights of a group side by side.
+func (w *cudaWeights) pack(g []weight) (*packed, error) {
+	shape := g[0].w.Shape
+	p := &packed{n: 1, in: shape[len(shape)-2], column: map[string]int{}}
+	if len(shape) == 3 {
+		p.n = shape[0]
+	}
+	biased := false
+	for _, x := range g {
+		p.column[x.w.Name] = p.out
+		p.out += x.w.Shape[len(x.w.Shape)-1]
+		biased = biased || x.bias != nil
+	}
+	values, bias := w.of[g[0].w.Name], make([]float32, p.n*p.out)
+	if len(g) > 1 {
+		values = make([]float32, p.in*p.out)
+	}
+	for _, x := range g {
+		at, out := p.column[x.w.Name], x.w.Shape[len(x.w.Shape)-1]
+		if len(g) > 1 {
+			parallel(p.in, func(lo, hi int) {
+				for i := lo; i < hi; i++ {
+					copy(values[i*p.out+at:][:out], w.of[x.w.Name][i*out:])
+				}
+			})
+		}
+		if x.bias != nil {
+			copy(bias[at:], w.of[x.bias.Name])
+		}
+	}
+	var err error
+	if p.w, err = w.put(values); err == nil && biased {
+		p.bias, err = w.put(bias)
+	}
+	return p, err
+}
+
+func (w *cudaWeights) upload(b *cudaBackend, x []float32) (device.Buffer, error) {
+	buf, err := b.dev.Alloc(b.t, len(x))
+	if err != nil {
+		return buf, err
+	}
+	w.buffers = append(w.buffers, buf)
+	if b.t == device.F32 {
+		device.Upload(b.stream, buf, x)
+		return buf, b.stream.Sync()
+	}
+	half := make([]uint16, len(x))
+	parallel(len(x), func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			half[i] = device.ToBF16(x[i])
+		}
+	})
+	device.Upload(b.stream, buf, half)
+	return buf, b.stream.Sync()
+}
+
+func (w *cudaWeights) free() (err error) {
+	for _, b := range w.buffers {
+		err = errors.Join(err, w.dev.Free(b))
+	}
+	return err
+}

@@ -1,0 +1,306 @@
+//go:build gpu
+
+package decode
+
+import (
+	"slices"
+
+	"headroom/attention"
+	"headroom/internal/device"
+	"headroom/internal/graph"
+	"headroom/kernels"
+)
+
+// An entry is what a token leaves in a slot of a layer's cache.
+type entry struct {
+	slot int
+	v    *value
+}
+
+type pendingAbsorb struct {
+	q           *value
+	wukv        graph.Param
+	heads, d, r int
+}
+
+type pendingAttend struct {
+	layer int
+	read  attention.CacheRead
+	q     *pendingAbsorb
+}
+
+// A segment is some requests of a batch, one after the other, that attend in one launch: rows B from row on, tokens N from
+// token on.
+type segment struct {
+	how      manner
+	row, b   int
+	token, n int
+	t, start int // tokens of each request; of long ones, those that were there before
+}
+
+// A manner is a kernel of attention.
+type manner int
+
+const (
+	few   manner = iota // up to decodeTokens new tokens of each request, by the kernels of decoding
+	plain               // any, by the plain kernel
+	long                // more, by the kernel of training, over the request's tokens side by side
+)
+
+// decodeTokens is how many new tokens of a request the kernels of decoding take.
+const decodeTokens = 8
+
+// segments cuts a batch.
+func (d *CUDA) segments(rows []Row) (all []segment) {
+	for i, r := range rows {
+		s := segment{how: plain, row: i, b: 1, token: r.From, n: r.T, t: r.T, start: r.Start}
+		switch {
+		case r.T > decodeTokens && d.trains:
+			s.how = long
+		case r.T <= decodeTokens && d.decodes && (i%4 == 0 || joins(all, s)): // the kernel wants its arguments on 16 bytes
+			s.how, s.start = few, 0
+		}
+		if n := len(all); n > 0 {
+			last := &all[n-1]
+			if last.how == s.how && (s.how == plain || last.t == s.t && last.start == 0 && s.start == 0) {
+				last.b++
+				last.n += s.n
+				continue
+			}
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// joins says that a request of s goes on from a segment by the kernels of decoding.
+func joins(all []segment, s segment) bool {
+	n := len(all)
+	return n > 0 && all[n-1].how == few && all[n-1].t == s.t
+}
+
+// Rope marks a value to be rotated where it goes.
+func (d *CUDA) Rope(x graph.Buf, heads, r int, theta float64) graph.Buf {
+	of(x).turn = &turn{heads, r, theta}
+	return x
+}
+
+// Append waits for the layer's attention.
+func (d *CUDA) Append(_, slot int, x graph.Buf) { d.entries = append(d.entries, entry{slot, of(x)}) }
+
+// Absorb waits for Expand, which knows how the cache is read.
+func (d *CUDA) Absorb(q graph.Buf, wukv graph.Param, heads, dim, r int) graph.Buf {
+	return give(&value{absorb: &pendingAbsorb{of(q), wukv, heads, dim, r}})
+}
+
+// Attend reads the cache.
+func (d *CUDA) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf {
+	if p := of(q).absorb; p != nil {
+		return give(&value{attend: &pendingAttend{layer, a, p}})
+	}
+	v := d.need(of(q))
+	dense := d.take(d.t, d.n, v.width)
+	d.place(layer, d.queryPart(v, a.H, 0, dense.buf, v.width/a.H, dense.width))
+	o := d.take(d.t, d.n, a.H*a.Dv)
+	for _, s := range d.parts {
+		if s.how == long {
+			d.attendLong(layer, s, a, dense, o)
+		} else {
+			d.attendFew(layer, s, a, dense.rows(s.token, s.token+s.n), o.rows(s.token, s.token+s.n))
+		}
+	}
+	return give(o)
+}
+
+// Expand runs the attention that waited: absorbed where few tokens are new, on latents that are expanded for the pass where
+// many are, since that takes fewer operations then.
+func (d *CUDA) Expand(o graph.Buf, wukv graph.Param, bukv *graph.Param, heads, dim int) graph.Buf {
+	p := of(o).attend
+	q, L, E := d.need(p.q.q), wukv.Shape[1], dim+p.q.r
+	y := d.take(d.t, d.n, heads*dim)
+	var dense, qa, sums *value
+	if d.has(long) {
+		dense = d.take(d.t, d.n, heads*E)
+		d.place(p.layer, d.queryPart(q, heads, 0, dense.buf, E, dense.width))
+	}
+	if d.has(few) || d.has(plain) {
+		qa, sums = d.take(d.t, d.n, heads*(L+p.q.r)), d.take(d.t, d.n, heads*L)
+		// the rotated columns only, behind the L that absorption makes
+		to := device.Buffer{Ptr: qa.buf.Ptr + device.Ptr((L-dim)*d.t.Size()), N: qa.buf.N, Type: d.t}
+		d.place(p.layer, d.queryPart(q, heads, dim, to, L+p.q.r, qa.width))
+	}
+	for _, s := range d.parts {
+		if s.how == long {
+			d.attendExpanded(s, p, wukv, bukv, dense, y)
+			continue
+		}
+		lo, hi := s.token, s.token+s.n
+		d.absorb(p.q, s.n, q.rows(lo, hi), qa.rows(lo, hi), L, q.stride)
+		d.attendFew(p.layer, s, p.read, qa.rows(lo, hi), sums.rows(lo, hi))
+		d.expand(wukv, bukv, s.n, sums.rows(lo, hi), y.rows(lo, hi), heads, dim)
+	}
+	return give(y)
+}
+
+func (d *CUDA) has(m manner) bool {
+	return slices.ContainsFunc(d.parts, func(s segment) bool { return s.how == m })
+}
+
+// absorb is q·Wukᵀ of each head of some tokens.
+func (d *CUDA) absorb(p *pendingAbsorb, tokens int, q, qa device.Buffer, L, stride int) {
+	n, w := p.wukv.Shape[0], d.weights.single[p.wukv.Name]
+	own, E := p.heads/n, p.d+p.r
+	for i := range n {
+		d.run(&kernels.Gemm{
+			TransB: true, M: tokens, N: L, K: p.d, A: q.Slice(i*own*E, q.N), B: w.Slice(i*L*own*2*p.d, w.N), C: qa.Slice(i*own*(L+p.r), qa.N),
+			Lda: stride, Ldb: own * 2 * p.d, Ldc: p.heads * (L + p.r), Batch: own, StrideA: E, StrideB: 2 * p.d, StrideC: L + p.r,
+		})
+	}
+}
+
+// expand is o·Wuv of each head of some tokens, and its bias.
+func (d *CUDA) expand(wukv graph.Param, bukv *graph.Param, tokens int, o, y device.Buffer, heads, dim int) {
+	n, L, w := wukv.Shape[0], wukv.Shape[1], d.weights.single[wukv.Name]
+	own := heads / n
+	for i := range n {
+		g := &kernels.Gemm{
+			M: tokens, N: dim, K: L, A: o.Slice(i*own*L, o.N), B: w.Slice(i*L*own*2*dim+dim, w.N), C: y.Slice(i*own*dim, y.N),
+			Lda: heads * L, Ldb: own * 2 * dim, Ldc: heads * dim, Batch: own, StrideA: L, StrideB: 2 * dim, StrideC: dim,
+		}
+		if bukv != nil {
+			b := d.weights.values[bukv.Name]
+			g.Bias = b.Slice(i*own*dim, b.N)
+		}
+		d.run(g)
+	}
+}
+
+// queryPart brings queries, rotated, into a dense place; columns before first stay behind.
+func (d *CUDA) queryPart(q *value, heads, first int, to device.Buffer, head, row int) kernels.DecodePart {
+	p := kernels.DecodePart{
+		X: q.buf, XRow: q.stride, XHead: q.width / heads, Y: to, YRow: row, YHead: head, Heads: heads, Dim: q.width / heads, First: first,
+	}
+	d.rotate(&p, q.turn)
+	return p
+}
+
+func (d *CUDA) rotate(p *kernels.DecodePart, t *turn) {
+	if t != nil {
+		p.Turn, p.Table = t.r, d.tables[tableKey{t.r, t.theta}]
+	}
+}
+
+// place brings queries and the layer's new cache entries to where attention reads them.
+func (d *CUDA) place(layer int, query kernels.DecodePart) {
+	k := kernels.DecodePlace{
+		Parts: []kernels.DecodePart{query}, Positions: d.meta.positions, Rows: d.meta.rows, Pages: d.pages, N: d.n, Page: PageTokens, MaxPages: d.maxPages,
+	}
+	for _, e := range d.entries {
+		s, v := d.cache[layer][e.slot], e.v
+		p := kernels.DecodePart{Y: s.buf, YRow: s.heads * s.dim, YHead: s.dim, Heads: s.heads, Dim: s.dim, Cache: true}
+		if v.norm != nil && !v.there() && v.turn == nil {
+			p.Norm, k.Eps = d.weights.single[v.norm.w.Name], float32(v.norm.eps)
+			v = v.norm.x
+		}
+		d.need(v)
+		p.X, p.XRow, p.XHead = v.buf, v.stride, s.dim
+		d.rotate(&p, e.v.turn)
+		k.Parts = append(k.Parts, p)
+	}
+	d.entries = d.entries[:0]
+	d.run(&k)
+}
+
+// attendFew is attention of a segment's dense queries to the cache as it lies.
+func (d *CUDA) attendFew(layer int, s segment, a attention.CacheRead, q, o device.Buffer) {
+	c := d.cache[layer]
+	k, v := c[a.K], c[a.V]
+	var kRope, value device.Buffer
+	if a.R > 0 {
+		kRope = c[a.KRope].buf
+	} else {
+		value = v.buf
+	}
+	if s.how == few {
+		d.run(&kernels.Decode{
+			DecodeShape: kernels.DecodeShape{B: s.b, T: s.t, H: a.H, G: k.heads, P: a.P, R: a.R, Dv: a.Dv, Page: PageTokens, MaxPages: d.maxPages},
+			Scale:       float32(a.Scale), Q: q, K: k.buf, V: value, KRope: kRope, O: o, LSE: d.lse,
+			Pages: d.pages.Slice(s.row*d.maxPages, d.pages.N), Lengths: d.meta.lengths.Slice(s.row, d.meta.lengths.N), Work: d.work,
+		})
+		return
+	}
+	d.run(&kernels.DecodePlain{
+		N: s.n, H: a.H, G: k.heads, P: a.P, R: a.R, Dv: a.Dv, KDim: k.dim, VDim: v.dim, Page: PageTokens, MaxPages: d.maxPages, Scale: float32(a.Scale),
+		Q: q, K: k.buf, V: v.buf, KRope: kRope, O: o,
+		Positions: d.meta.positions.Slice(s.token, d.meta.positions.N), Rows: d.meta.rows.Slice(s.token, d.meta.rows.N), Pages: d.pages,
+	})
+}
+
+// together are the tokens of a segment's requests in a slot, side by side: [B, S, heads·dim].
+func (d *CUDA) together(layer, at int, s segment) device.Buffer {
+	slot, S := d.cache[layer][at], s.start+s.t
+	y := d.arena.take(d.t, s.b*S*slot.heads*slot.dim)
+	d.run(&kernels.DecodeGather{
+		X: slot.buf, Y: y, Pages: d.pages.Slice(s.row*d.maxPages, d.pages.N), B: s.b, S: S, Width: slot.heads * slot.dim, Page: PageTokens, MaxPages: d.maxPages,
+	})
+	return y
+}
+
+// attendLong is attention by the kernel of training.
+func (d *CUDA) attendLong(layer int, s segment, a attention.CacheRead, q, o *value) {
+	mark, c := d.arena.used, d.cache[layer]
+	k := &kernels.Attention{H: a.H, G: c[a.K].heads, P: a.P, R: a.R, Dv: a.Dv, Scale: float32(a.Scale), KStride: c[a.K].dim, VStride: c[a.V].dim}
+	k.K = d.together(layer, a.K, s)
+	if k.V = k.K; a.V != a.K {
+		k.V = d.together(layer, a.V, s)
+	}
+	if a.R > 0 {
+		k.KRope = d.together(layer, a.KRope, s)
+	}
+	d.train(k, s, q, o)
+	d.arena.used = mark
+}
+
+// attendExpanded is attention to latents that are expanded for it.
+func (d *CUDA) attendExpanded(s segment, p *pendingAttend, wukv graph.Param, bukv *graph.Param, q, y *value) {
+	n, L, w := wukv.Shape[0], wukv.Shape[1], d.weights.single[wukv.Name]
+	mark, rows, out := d.arena.used, s.b*(s.start+s.t), p.q.heads/n*2*p.q.d
+	c := d.together(p.layer, p.read.K, s)
+	kv := d.arena.take(d.t, rows*n*out)
+	g := &kernels.Gemm{
+		M: rows, N: out, K: L, A: c, B: w, C: kv, Lda: n * L, Ldb: out, Ldc: n * out, Batch: n, StrideA: L, StrideB: L * out, StrideC: out,
+	}
+	if bukv != nil {
+		g.Bias = d.weights.single[bukv.Name]
+	}
+	d.run(g)
+	k := &kernels.Attention{H: p.q.heads, G: p.q.heads, P: p.q.d, R: p.q.r, Dv: p.q.d, Scale: float32(p.read.Scale), KStride: 2 * p.q.d, VStride: 2 * p.q.d}
+	k.K, k.V, k.KRope = kv, kv.Slice(p.q.d, kv.N), d.together(p.layer, p.read.KRope, s)
+	d.train(k, s, q, y)
+	d.arena.used = mark
+}
+
+// train launches the kernel of training, which knows only squares: queries of tokens that were there before are zeros, and
+// what they give is thrown away. A prompt in n chunks so takes n/3 of the operations too many, in attention alone.
+func (d *CUDA) train(k *kernels.Attention, s segment, q, o *value) {
+	k.B, k.T = s.b, s.start+s.t
+	k.Q, k.O = q.rows(s.token, s.token+s.n), o.rows(s.token, s.token+s.n)
+	if s.start > 0 {
+		k.Q, k.O = d.arena.take(d.t, k.T*q.width), d.arena.take(d.t, k.T*o.width)
+		d.run(fill{k.Q.Slice(0, s.start*q.width)})
+		d.run(copying{k.Q.Slice(s.start*q.width, k.Q.N), q.rows(s.token, s.token+s.n)})
+	}
+	k.LSE = d.arena.take(device.F32, k.B*k.T*k.H)
+	d.run(k)
+	if s.start > 0 {
+		d.run(copying{o.rows(s.token, s.token+s.n), k.O.Slice(s.start*o.width, k.O.N)})
+	}
+}
+
+type fill struct{ b device.Buffer }
+
+func (k fill) Launch(s *device.Stream) { s.Fill(k.b, 0) }
+
+type copying struct{ to, from device.Buffer }
+
+func (k copying) Launch(s *device.Stream) { s.Copy(k.to, k.from) }

@@ -1,0 +1,76 @@
+//go:build gpu
+
+package decode
+
+import (
+	"testing"
+
+	"headroom/attention"
+	"headroom/internal/device"
+	"headroom/model"
+)
+
+// fakeBackend lays out memory as on an H200, and has none.
+func fakeBackend(t *testing.T, m *Model, typ device.Type) *cudaBackend {
+	t.Helper()
+	dev := &device.Device{Name: "paper", SMs: 132, Compute: 90, MaxShare: 232448}
+	w := &cudaWeights{of: m.Weights, group: map[string]*packed{}, single: map[string]device.Buffer{}, values: map[string]device.Buffer{}}
+	w.put = func(x []float32) (device.Buffer, error) {
+		return device.Buffer{Ptr: 1 << 41, N: len(x), Type: typ}, nil
+	}
+	if err := w.load(m.Transformer); err != nil {
+		t.Fatal(err)
+	}
+	return &cudaBackend{dev: dev, t: typ, loaded: []*cudaWeights{w}}
+}
+
+// TestPlan lays out every kind, on no GPU: shapes must fit each other, and the memory of a pass be that of its tokens.
+func TestPlan(t *testing.T) {
+	for _, kind := range kinds {
+		for _, typ := range []device.Type{device.F32, device.BF16} {
+			for _, dim := range []int{8, 64} {
+				m := tiny(t, kind, func(c *model.Config, a *attention.Config) { a.HeadDim, a.RopeDim = dim, 0 })
+				b := fakeBackend(t, m, typ)
+				l := Limits{Pages: 10, Rows: 4, Tokens: 104, Scores: 4, Context: 256}
+				d, err := b.plan(m, l)
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.Tokens = 1000
+				more, err := b.plan(m, l)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d.passBytes() <= 0 || more.passBytes() <= d.passBytes() {
+					t.Errorf("%s %v: %d bytes for 104 tokens, %d for 1000", kind, typ, d.passBytes(), more.passBytes())
+				}
+				if fast := dim == 64 && typ == device.BF16; d.decodes != fast {
+					t.Errorf("%s %v of %d columns: the kernels of decoding: %v", kind, typ, dim, d.decodes)
+				}
+			}
+		}
+	}
+}
+
+// TestGroups names the products that become one.
+func TestGroups(t *testing.T) {
+	for kind, want := range map[string][]int{"gqa-2": {3, 1, 2, 1}, "gta-2": {3, 1, 2, 1}, "mla": {3, 1, 1, 2, 1}, "gla_q-2": {3, 1, 1, 2, 1}} {
+		m := tiny(t, kind, func(c *model.Config, _ *attention.Config) { c.Layers = 1 })
+		var got []int
+		for _, g := range groupsOf(m.Transformer).all {
+			got = append(got, len(g))
+		}
+		sum := map[int]int{}
+		for _, n := range got {
+			sum[n]++
+		}
+		for _, n := range want {
+			sum[n]--
+		}
+		for n, left := range sum {
+			if left != 0 {
+				t.Errorf("%s: groups of %v, want %v (%d)", kind, got, want, n)
+			}
+		}
+	}
+}

@@ -1,0 +1,75 @@
+//go:build gpu
+
+package decode
+
+import (
+	"headroom/attention"
+	"headroom/internal/graph"
+	"headroom/model"
+)
+
+// groups finds the weights that a model multiplies with one and the same value, by running its pass on no device at all:
+// they can then lie side by side and be one product.
+type groups struct {
+	model.Step // what is not here no pass calls
+	values     int
+	read       attention.CacheRead
+	d, r       int               // of heads whose queries are absorbed
+	turns      map[tableKey]bool // rotations
+	at         map[int]int       // value -> place in all
+	all        [][]weight
+}
+
+// A weight is a matrix with its bias, which may be nil.
+type weight struct {
+	w    graph.Param
+	bias *graph.Param
+}
+
+func groupsOf(m *model.Transformer) *groups {
+	g := &groups{at: map[int]int{}, turns: map[tableKey]bool{}}
+	m.Decode(g)
+	return g
+}
+
+// value makes a value different from all others: Off is its number.
+func (g *groups) value() graph.Buf {
+	g.values++
+	return graph.Buf{Off: g.values}
+}
+
+func (g *groups) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf {
+	at, ok := g.at[x.Off]
+	if !ok || len(w.Shape) == 3 {
+		at = len(g.all)
+		g.at[x.Off] = at
+		g.all = append(g.all, nil)
+	}
+	g.all[at] = append(g.all[at], weight{w, bias})
+	return g.value()
+}
+
+func (g *groups) Rope(x graph.Buf, _, r int, theta float64) graph.Buf {
+	g.turns[tableKey{r, theta}] = true
+	return x
+}
+
+func (g *groups) Absorb(_ graph.Buf, _ graph.Param, _, d, r int) graph.Buf {
+	g.d, g.r = d, r
+	return g.value()
+}
+
+func (g *groups) Attend(_ int, _ graph.Buf, a attention.CacheRead) graph.Buf {
+	g.read = a
+	return g.value()
+}
+
+func (g *groups) Embed(graph.Param) graph.Buf                                     { return g.value() }
+func (g *groups) RMSNorm(graph.Buf, graph.Param, float64) graph.Buf               { return g.value() }
+func (g *groups) Expand(graph.Buf, graph.Param, *graph.Param, int, int) graph.Buf { return g.value() }
+func (g *groups) SwiGLU(graph.Buf, graph.Buf) graph.Buf                           { return g.value() }
+func (g *groups) Select(x graph.Buf) graph.Buf                                    { return g.value() }
+func (g *groups) Logits(graph.Buf, graph.Param) graph.Buf                         { return g.value() }
+func (g *groups) Append(int, int, graph.Buf)                                      {}
+func (g *groups) Add(graph.Buf, graph.Buf)                                        {}
+func (g *groups) Release()                                                        {}

@@ -1,0 +1,227 @@
+//go:build gpu
+
+package decode
+
+import (
+	"errors"
+	"math/rand/v2"
+
+	"headroom/internal/device"
+	"headroom/kernels"
+)
+
+// A fixed is memory that a device takes once.
+type fixed struct {
+	to *device.Buffer
+	t  device.Type
+	n  int
+}
+
+// plan lays out a device for a model, and counts the memory of its passes, without taking any but the weights'.
+func (b *cudaBackend) plan(m *Model, l Limits) (*CUDA, error) {
+	w, err := b.weights(m)
+	if err != nil {
+		return nil, err
+	}
+	g := groupsOf(m.Transformer)
+	d := &CUDA{
+		model: m, limits: l, dev: b.dev, weights: w, t: b.t, tables: map[tableKey]device.Buffer{}, maxPages: fours(pagesFor(l.Context)),
+		held: make([][]int32, l.Rows), graphs: map[bucket]*device.Graph{}, seen: map[bucket]bool{},
+	}
+	work := 0
+	if work, err = d.dims(g); err != nil {
+		return nil, err
+	}
+	most := padded(l.Tokens)
+	d.fixed = []fixed{
+		{&d.pages, device.I32, l.Rows * d.maxPages}, {&d.meta.all, device.I32, 3*most + fours(l.Rows) + fours(2*l.Scores) + 16},
+		{&d.drawn, device.I32, 2 * l.Scores}, {&d.lse, device.F32, most * g.read.H}, {&d.work, device.U8, work},
+	}
+	for range m.Config.Layers {
+		var slots []cudaSlot
+		for _, s := range m.CacheLayout() {
+			slots = append(slots, cudaSlot{s.Heads, s.Dim, device.Buffer{Ptr: 1 << 40, N: l.Pages * PageTokens * s.Heads * s.Dim, Type: b.t}})
+		}
+		d.cache = append(d.cache, slots)
+	}
+	for k := range g.turns {
+		d.tables[k] = device.Buffer{}
+	}
+	for _, f := range d.fixed {
+		*f.to = device.Buffer{Ptr: 1 << 40, N: f.n, Type: f.t}
+	}
+	d.count()
+	return d, nil
+}
+
+// dims finds out which kernels take the model's dims, and the memory that those of decoding work in.
+func (d *CUDA) dims(g *groups) (work int, err error) {
+	a, G := g.read, d.model.CacheLayout()[g.read.K].Heads
+	P, R, Dv := a.P, a.R, a.Dv
+	if g.d > 0 {
+		P, R, Dv = g.d, g.r, g.d
+	}
+	d.trains = P+R <= 256 && Dv <= 256
+	if d.t == device.BF16 {
+		d.trains = d.trains && (P+R)%16 == 0 && Dv%16 == 0 && P%8 == 0
+		shape := kernels.DecodeShape{B: d.limits.Rows, H: a.H, G: G, P: a.P, R: a.R, Dv: a.Dv, Page: PageTokens, MaxPages: d.maxPages}
+		d.decodes = true
+		for shape.T = 1; shape.T <= decodeTokens && d.decodes; shape.T++ {
+			n, err := shape.WorkBytes(d.dev)
+			d.decodes = err == nil
+			work = max(work, n)
+		}
+	}
+	return max(work, 16), nil
+}
+
+// count runs the largest passes on no memory.
+func (d *CUDA) count() {
+	l := d.limits
+	long := min(l.Tokens, l.Context)
+	d.mode = counting
+	for _, r := range []Row{{Start: l.Context - long, T: long}, {T: long}} {
+		var rows []Row
+		n := 0
+		for n == 0 || n+r.T <= l.Tokens && r.Start == 0 {
+			r.From = n
+			rows = append(rows, r)
+			n += r.T
+		}
+		for range l.Rows { // some of the tokens may be steps of other requests
+			rows = append(rows, Row{From: 0, T: 1})
+		}
+		d.n, d.scores = padded(l.Tokens), 2*l.Scores
+		d.parts = d.segments(rows)
+		d.layMeta(len(rows))
+		d.whole()
+	}
+	d.mode = running
+}
+
+// passBytes is the memory beside weights and cache.
+func (d *CUDA) passBytes() int {
+	n := d.arena.most
+	for _, f := range d.fixed {
+		n += f.n * f.t.Size()
+	}
+	for k := range d.tables {
+		n += d.limits.Context * k.r * 4
+	}
+	return n
+}
+
+// allocate takes the memory. The cache starts as NaN: what nobody wrote must not be read.
+func (d *CUDA) allocate() (err error) {
+	if d.stream, err = d.dev.NewStream(); err != nil {
+		return err
+	}
+	alloc := func(to *device.Buffer, t device.Type, n int) {
+		*to = device.Buffer{}
+		if err == nil {
+			*to, err = d.dev.Alloc(t, n)
+		}
+	}
+	for _, f := range d.fixed {
+		alloc(f.to, f.t, f.n)
+	}
+	alloc(&d.arena.all, device.U8, d.arena.most)
+	for _, slots := range d.cache {
+		for i := range slots {
+			alloc(&slots[i].buf, d.t, slots[i].buf.N)
+		}
+	}
+	for k := range d.tables {
+		host := kernels.RopeTable(d.limits.Context, k.r, k.theta)
+		var table device.Buffer
+		alloc(&table, device.F32, len(host))
+		d.tables[k] = table
+		if err == nil {
+			device.Upload(d.stream, table, host)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	for i := range d.results {
+		r := &d.results[i]
+		if r.done, err = d.dev.NewEvent(); err != nil {
+			return err
+		}
+		if r.tokens, err = device.NewPinned[int32](d.dev, 2*d.limits.Scores); err != nil {
+			return err
+		}
+		if d.meta.host[i], err = device.NewPinned[int32](d.dev, d.meta.all.N); err != nil {
+			return err
+		}
+	}
+	d.stream.Fill(d.work, 0)
+	d.stream.Fill(d.pages, 0)
+	for _, slots := range d.cache {
+		for _, s := range slots {
+			d.stream.Fill(s.buf, 0xff)
+		}
+	}
+	return d.stream.Sync()
+}
+
+// Close waits for what runs, and frees all memory but the weights, which are the backend's.
+func (d *CUDA) Close() error {
+	if d.stream == nil {
+		return nil
+	}
+	err := d.stream.Sync()
+	for _, g := range d.graphs {
+		err = errors.Join(err, g.Close())
+	}
+	free := func(b device.Buffer) {
+		if !b.Nil() {
+			err = errors.Join(err, d.dev.Free(b))
+		}
+	}
+	for _, f := range d.fixed {
+		free(*f.to)
+	}
+	free(d.arena.all)
+	for _, t := range d.tables {
+		free(t)
+	}
+	for _, slots := range d.cache {
+		for _, s := range slots {
+			free(s.buf)
+		}
+	}
+	for i := range d.results {
+		if r := &d.results[i]; r.done != nil {
+			err = errors.Join(err, r.done.Close())
+			if r.tokens != nil {
+				err = errors.Join(err, r.tokens.Close())
+			}
+		}
+		if h := d.meta.host[i]; h != nil {
+			err = errors.Join(err, h.Close())
+		}
+	}
+	return errors.Join(err, d.stream.Close())
+}
+
+// CacheBytes is what the pool takes.
+func (d *CUDA) CacheBytes() (n int64) {
+	for _, slots := range d.cache {
+		for _, s := range slots {
+			n += int64(s.buf.Bytes())
+		}
+	}
+	return n
+}
+
+// Noise gives the whole pool random content.
+func (d *CUDA) Noise(seed uint64) error {
+	r := rand.New(rand.NewPCG(seed, 1))
+	for _, slots := range d.cache {
+		for _, s := range slots {
+			d.run(&kernels.Noise{X: s.buf, Seed: r.Uint64(), Scale: 1})
+		}
+	}
+	return d.stream.Sync()
+}

@@ -1,0 +1,281 @@
+//go:build gpu
+
+package decode
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"os"
+
+	"headroom/internal/device"
+	"headroom/kernels"
+)
+
+// A CUDA runs the passes of one model on a GPU. A batch in which every request has as many new tokens is a step: its kernels
+// are recorded once for a size of batch and launched as a whole; only numbers in device memory change. All other passes are
+// launched kernel by kernel.
+type CUDA struct {
+	model   *Model
+	limits  Limits
+	dev     *device.Device
+	stream  *device.Stream
+	weights *cudaWeights
+	t       device.Type
+
+	cache          [][]cudaSlot // [layer][slot]
+	tables         map[tableKey]device.Buffer
+	pages          device.Buffer // [Rows, maxPages]
+	maxPages       int
+	held           [][]int32 // the rows of pages
+	lse, work      device.Buffer
+	fixed          []fixed
+	logits         device.Buffer // of the last pass: [scores, V]
+	drawn          device.Buffer // what the last pass drew
+	arena          arena
+	meta           meta
+	results        [4]result
+	first, pending int // of results
+	graphs         map[bucket]*device.Graph
+	seen           map[bucket]bool
+
+	decodes, trains bool // the kernels of decoding, and of training, take the model's dims
+
+	mode      mode
+	n, scores int // rows of values now, and after Select
+	parts     []segment
+	entries   []entry
+}
+
+// A cudaSlot is one tensor of a layer's cache: [pages, PageTokens, heads, dim].
+type cudaSlot struct {
+	heads, dim int
+	buf        device.Buffer
+}
+
+type tableKey struct {
+	r     int
+	theta float64
+}
+
+// A bucket is a step that is recorded: of so many requests with t new tokens each.
+type bucket struct{ rows, t int }
+
+// A mode is what becomes of launches.
+type mode int
+
+const (
+	running  mode = iota
+	counting      // nothing: the values' memory is counted
+	tuning        // only products, whose algorithms are timed
+)
+
+// An arena hands out memory for the values of a pass.
+type arena struct {
+	all              device.Buffer
+	used, kept, most int
+}
+
+func (a *arena) take(t device.Type, n int) device.Buffer {
+	at := a.used
+	a.used += (n*t.Size() + 255) / 256 * 256
+	a.most = max(a.most, a.used)
+	base := a.all.Ptr
+	if base == 0 {
+		base = 1 << 40 // counting
+	} else if a.used > a.all.N {
+		panic(fmt.Sprintf("decode: %d bytes of values, %d were counted", a.used, a.all.N))
+	}
+	return device.Buffer{Ptr: base + device.Ptr(at), N: n, Type: t}
+}
+
+func (a *arena) keep()    { a.kept = a.used }
+func (a *arena) release() { a.used = a.kept }
+
+// meta is what a pass says of its tokens: one copy to the device.
+type meta struct {
+	all                                     device.Buffer
+	tokens, positions, rows, lengths, score device.Buffer // of this pass, in all
+	host                                    [4]*device.Pinned[int32]
+}
+
+// A result is what a pass drew, on its way to the host.
+type result struct {
+	tokens *device.Pinned[int32]
+	done   *device.Event
+	scores int
+	draws  []Draw
+}
+
+// Pass starts a pass.
+func (d *CUDA) Pass(b Batch) error {
+	if len(b.Rows) > d.limits.Rows || len(b.Tokens) > d.limits.Tokens || len(b.Score) > d.limits.Scores {
+		return fmt.Errorf("decode: a pass of %d rows, %d tokens and %d scores on a device for %d, %d and %d",
+			len(b.Rows), len(b.Tokens), len(b.Score), d.limits.Rows, d.limits.Tokens, d.limits.Scores)
+	}
+	if d.pending == len(d.results) {
+		return errors.New("decode: too many passes whose tokens nobody asked for")
+	}
+	key, step := d.bucket(b)
+	if err := d.describe(b, key, step); err != nil {
+		return err
+	}
+	g := d.graphs[key]
+	switch {
+	case g != nil && step:
+		g.Launch(d.stream)
+	case step && d.seen[key] && os.Getenv("HEADROOM_CUDA_SYNC") == "":
+		g, err := d.stream.Capture(d.whole)
+		if err != nil {
+			return err
+		}
+		d.graphs[key] = g
+		g.Launch(d.stream)
+	default:
+		// the first step of its size loads kernels and makes plans
+		if step && d.t == device.BF16 && !d.seen[key] {
+			d.mode = tuning
+			d.whole()
+			d.mode = running
+		}
+		if step {
+			d.seen[key] = true
+		}
+		d.whole()
+	}
+	return d.send(b)
+}
+
+// whole is the pass and the drawing.
+func (d *CUDA) whole() {
+	n, scores := d.n, d.scores
+	d.arena.used, d.entries = 0, d.entries[:0]
+	d.logits = of(d.model.Decode(d)).buf
+	d.run(&kernels.DecodeLargest{Logits: d.logits, Tokens: d.drawn, Rows: scores, V: d.model.Config.Vocab})
+	d.n, d.scores = n, scores
+}
+
+// send starts what was drawn on its way to the host.
+func (d *CUDA) send(b Batch) error {
+	r := &d.results[(d.first+d.pending)%len(d.results)]
+	d.pending++
+	r.scores, r.draws = len(b.Score), b.Draws
+	device.Download(d.stream, r.tokens.Data[:r.scores], d.drawn)
+	d.stream.Record(r.done)
+	return d.stream.Err()
+}
+
+// Tokens waits for the oldest pass.
+func (d *CUDA) Tokens() ([]int32, error) {
+	r := &d.results[d.first]
+	d.first, d.pending = (d.first+1)%len(d.results), d.pending-1
+	if err := r.done.Sync(); err != nil {
+		return nil, errors.Join(err, d.stream.Sync())
+	}
+	for i, draw := range r.draws {
+		if draw.greedy() {
+			continue
+		}
+		l, err := d.Scores(i)
+		if err != nil {
+			return nil, err
+		}
+		r.tokens.Data[i] = draw.next(draw.U, l, draw.History)
+	}
+	return r.tokens.Data[:r.scores], nil
+}
+
+// Ahead says that the device runs on its own, and draws greedily.
+func (d *CUDA) Ahead(s Sampling) bool { return s.greedy() }
+
+// Scores copies the logits of a scored token.
+func (d *CUDA) Scores(i int) ([]float32, error) {
+	V := d.model.Config.Vocab
+	x := make([]float32, V)
+	device.Download(d.stream, x, d.logits.Slice(i*V, (i+1)*V))
+	return x, d.stream.Sync()
+}
+
+// bucket is the size of step that a batch falls into, if it is one.
+func (d *CUDA) bucket(b Batch) (bucket, bool) {
+	k := bucket{rows: min(1<<bits.Len(uint(len(b.Rows)-1)), d.limits.Rows), t: b.Rows[0].T}
+	for _, r := range b.Rows {
+		if r.T != k.t {
+			return k, false
+		}
+	}
+	return k, k.t <= decodeTokens && len(b.Score) == len(b.Tokens)
+}
+
+// padded is the number of tokens that a pass runs with: few different ones, for each has its plans of products.
+func padded(n int) int {
+	step := max(64, 1<<max(0, bits.Len(uint(n-1))-3))
+	return (n + step - 1) / step * step
+}
+
+// describe writes down the batch for the device.
+func (d *CUDA) describe(b Batch, key bucket, step bool) error {
+	rows := b.Rows
+	d.n, d.scores = padded(len(b.Tokens)), 1<<bits.Len(uint(max(1, len(b.Score))-1))
+	if step {
+		d.n, d.scores = key.rows*key.t, key.rows*key.t
+		rows = append([]Row(nil), rows...)
+		for i := len(rows); i < key.rows; i++ {
+			rows = append(rows, Row{From: i * key.t, T: key.t})
+		}
+	}
+	d.parts = d.segments(rows)
+	d.layMeta(len(rows))
+	host := d.meta.host[(d.first+d.pending)%len(d.meta.host)].Data
+	at := 0
+	section := func(n int) []int32 {
+		s := host[at : at+n]
+		at += fours(n)
+		clear(s)
+		return s
+	}
+	copy(section(d.n), b.Tokens)
+	copy(section(d.n), b.Positions)
+	of := section(d.n)
+	for i := range of {
+		of[i] = -1
+	}
+	lengths := section(len(rows))
+	for i, r := range b.Rows {
+		lengths[i] = int32(r.Start + r.T)
+		for t := range r.T {
+			of[r.From+t] = int32(i)
+		}
+		if len(r.Pages) > d.maxPages {
+			return fmt.Errorf("decode: a request of %d pages on a device for %d", len(r.Pages), d.maxPages)
+		}
+		d.hold(i, r.Pages)
+	}
+	copy(section(d.scores), b.Score)
+	device.Upload(d.stream, d.meta.all, host[:at])
+	return d.stream.Err()
+}
+
+// fours rounds up to whole 16 bytes, where the kernels of decoding want their arguments.
+func fours(n int) int { return (n + 3) / 4 * 4 }
+
+// layMeta cuts the device's copy as describe cuts the host's.
+func (d *CUDA) layMeta(rows int) {
+	at := 0
+	cut := func(n int) device.Buffer {
+		b := d.meta.all.Slice(at, at+n)
+		at += fours(n)
+		return b
+	}
+	m := &d.meta
+	m.tokens, m.positions, m.rows, m.lengths, m.score = cut(d.n), cut(d.n), cut(d.n), cut(rows), cut(d.scores)
+}
+
+// hold brings a row of the page table up to date. Its pages stay referenced here: a slice at the same address is the same.
+func (d *CUDA) hold(row int, pages []int32) {
+	if old := d.held[row]; len(old) == len(pages) && &old[0] == &pages[0] {
+		return
+	}
+	d.held[row] = pages
+	device.Upload(d.stream, d.pages.Slice(row*d.maxPages, (row+1)*d.maxPages), pages)
+}

@@ -1,0 +1,293 @@
+//go:build gpu
+
+package decode
+
+import (
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+
+	"headroom/attention"
+	"headroom/internal/graph"
+	"headroom/model"
+)
+
+// gpus are the backends, opened once.
+var gpus = map[graph.DType]func() (Backend, error){
+	graph.F32:  sync.OnceValues(func() (Backend, error) { return OnCUDA(0, graph.F32) }),
+	graph.BF16: sync.OnceValues(func() (Backend, error) { return OnCUDA(0, graph.BF16) }),
+}
+
+// onGPU skips the test where there is no GPU, and fails it there when HEADROOM_GPU_TESTS=1.
+func onGPU(t *testing.T, typ graph.DType) Backend {
+	t.Helper()
+	b, err := gpus[typ]()
+	if err != nil && os.Getenv("HEADROOM_GPU_TESTS") == "1" {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Skip(err)
+	}
+	return b
+}
+
+// wide gives a model dims that the fast kernels take.
+func wide(c *model.Config, a *attention.Config) {
+	c.Width, c.MLP, c.Vocab = 128, 192, 320
+	a.HeadDim, a.RopeDim = 64, 0
+	a.Heads = 4
+}
+
+func openCUDA(t *testing.T, m *Model, typ graph.DType, o Options) *CUDA {
+	t.Helper()
+	l, err := o.Limits(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Scores = l.Tokens
+	d, err := onGPU(t, typ).Open(m, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d.(*CUDA)
+}
+
+// pass runs a pass on any device and returns all that it scores.
+func pass(t *testing.T, d Device, b Batch) (y []float32) {
+	t.Helper()
+	if err := d.Pass(b); err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := d.Tokens()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range b.Score {
+		l, err := d.Scores(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		best := 0
+		for j := range l {
+			if l[j] > l[best] {
+				best = j
+			}
+		}
+		if int(tokens[i]) != best {
+			t.Errorf("score %d: drew %d, the largest is %d", i, tokens[i], best)
+		}
+		y = append(y, l...)
+	}
+	return y
+}
+
+// split cuts three sequences at random into chunks and steps, side by side, each at its own pace.
+func split(t *testing.T, d Device, m *Model, seed uint64, texts [][]int32) [][]float32 {
+	t.Helper()
+	r, p, V := rand.New(rand.NewPCG(3, seed)), scattered(rand.New(rand.NewPCG(1, seed)), 20), m.Config.Vocab
+	pages, done, got := make([][]int32, len(texts)), make([]int, len(texts)), make([][]float32, len(texts))
+	for i := range texts {
+		pages[i], _ = p.take(pagesFor(len(texts[i])))
+	}
+	for {
+		var b Batch
+		var rows []int
+		same := r.IntN(2) == 0 // a step of one token each
+		for i, text := range texts {
+			n := min(len(text)-done[i], []int{0, 1, 1, 2, 17, 70}[r.IntN(6)])
+			if same {
+				n = min(len(text)-done[i], 1)
+			}
+			if n > 0 {
+				b.add(pages[i], done[i], text[done[i]:done[i]+n], n)
+				done[i] += n
+				rows = append(rows, i)
+			}
+		}
+		if len(rows) > 0 {
+			y := pass(t, d, b)
+			for j, i := range rows {
+				got[i] = append(got[i], y[b.Rows[j].From*V:(b.Rows[j].From+b.Rows[j].T)*V]...)
+			}
+		}
+		left := 0
+		for i := range texts {
+			left += len(texts[i]) - done[i]
+		}
+		if left == 0 {
+			return got
+		}
+	}
+}
+
+func texts(m *Model) (all [][]int32) {
+	r := rand.New(rand.NewPCG(4, 4))
+	for _, n := range []int{1, 150, 65, 200} {
+		all = append(all, randomTokens(r, n, m.Config.Vocab))
+	}
+	return all
+}
+
+func TestCUDAAnySplitIsTheForwardPass(t *testing.T) {
+	onGPU(t, graph.F32)
+	for _, kind := range kinds {
+		for _, f := range []func(*model.Config, *attention.Config){func(*model.Config, *attention.Config) {}, wide} {
+			m := tiny(t, kind, f)
+			d := openCUDA(t, m, graph.F32, Options{Pages: 20, Rows: 4})
+			for seed := range uint64(3) {
+				all := texts(m)
+				for i, y := range split(t, d, m, seed, all) {
+					near(t, kind, y, forward(t, m, all[i]))
+				}
+			}
+		}
+	}
+}
+
+// off is the root mean square of the difference, over that of what is right.
+func off(got, want []float32) float64 {
+	var d, w float64
+	for i := range want {
+		d += float64(got[i]-want[i]) * float64(got[i]-want[i])
+		w += float64(want[i]) * float64(want[i])
+	}
+	return math.Sqrt(d / w)
+}
+
+// TestCUDABF16 allows decoding twice the error that the forward pass in bf16 has.
+func TestCUDABF16(t *testing.T) {
+	onGPU(t, graph.BF16)
+	b, err := graph.NewCUDA(0, graph.BF16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	for _, kind := range kinds {
+		m := tiny(t, kind, wide)
+		d := openCUDA(t, m, graph.BF16, Options{Pages: 20, Rows: 4})
+		all := texts(m)
+		for seed := range uint64(3) {
+			for i, y := range split(t, d, m, seed, all) {
+				right, half := forward(t, m, all[i]), forwardOn(t, b, m, all[i])
+				if got, allowed := off(y, right), 2*off(half, right); !(got <= allowed) {
+					t.Errorf("%s: off by %.2g, the forward pass by %.2g", kind, got, allowed/2)
+				}
+			}
+		}
+	}
+}
+
+// TestCUDAEngine holds requests that come and go at random on the GPU against the CPU, token by token.
+func TestCUDAEngine(t *testing.T) {
+	for _, kind := range kinds {
+		for _, drafter := range []Drafter{nil, Lookup{3}} {
+			m := tiny(t, kind, wide, func(c *model.Config, _ *attention.Config) { c.Context = 150 })
+			o := Options{Pages: 9, Rows: 4, Chunk: 40, EndOfText: 5, Drafter: drafter}
+			onCPU, err := Open(m, OnCPU(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			onGPU, err := Open(m, onGPU(t, graph.F32), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, got := serve(t, onCPU, m), serve(t, onGPU, m)
+			for i := range want {
+				if !slices.Equal(got[i].Output(), want[i].Output()) || got[i].Reason != want[i].Reason {
+					t.Errorf("%s: request %d: %v (%s), on the CPU %v (%s)", kind, i, got[i].Output(), got[i].Reason, want[i].Output(), want[i].Reason)
+				}
+			}
+			if err := onGPU.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// serve submits requests at random and steps until all are done.
+func serve(t *testing.T, e *Engine, m *Model) (all []*Sequence) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(6, 6))
+	for len(all) < 12 || e.Busy() {
+		if len(all) < 12 && r.IntN(3) == 0 {
+			q := Request{Prompt: randomTokens(r, 1+r.IntN(100), m.Config.Vocab), MaxTokens: 1 + r.IntN(30)}
+			if r.IntN(3) == 0 {
+				q.Sampling = Sampling{Temperature: 1, TopK: 20, TopP: 0.9, MinP: 0.01, Repetition: 1.2, Seed: r.Uint64()}
+			}
+			all = append(all, submit(t, e, q))
+		}
+		if err := e.Step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e.FreePages() != e.options.Pages {
+		t.Fatalf("%d of %d pages came back", e.FreePages(), e.options.Pages)
+	}
+	return all
+}
+
+// TestCUDARowAloneEqualsRowInBatch in bf16, where kernels may differ by the size of the batch: twice as near as the type is.
+func TestCUDARowAloneEqualsRowInBatch(t *testing.T) {
+	for _, kind := range kinds {
+		m := tiny(t, kind, wide)
+		d := openCUDA(t, m, graph.BF16, Options{Pages: 40, Rows: 16})
+		r, p := rand.New(rand.NewPCG(2, 9)), scattered(rand.New(rand.NewPCG(2, 2)), 40)
+		tokens := randomTokens(r, 100, m.Config.Vocab)
+		var first, alone, fill, batch Batch
+		pages, _ := p.take(2)
+		first.add(pages, 0, tokens[:99], 1)
+		pass(t, d, first)
+		alone.add(pages, 99, tokens[99:], 1)
+		y := pass(t, d, alone)
+		for n := range 9 {
+			others, _ := p.take(2)
+			fill.add(others, 0, randomTokens(r, 30+n, m.Config.Vocab), 1)
+			if n == 5 {
+				batch.add(pages, 99, tokens[99:], 1)
+			}
+			batch.add(others, 30+n, []int32{int32(n)}, 1)
+		}
+		pass(t, d, fill)
+		V := m.Config.Vocab
+		for range 3 { // as it comes, recorded, and again
+			z := pass(t, d, batch)
+			if got := off(z[5*V:6*V], y); !(got < 0.01) {
+				t.Errorf("%s: off by %g", kind, got)
+			}
+		}
+	}
+}
+
+// TestCUDAAvailableIsTrue opens a pool of all that is said to be available, and finds no room for twice as much.
+func TestCUDAAvailableIsTrue(t *testing.T) {
+	m := tiny(t, "gqa-2", wide)
+	on := onGPU(t, graph.BF16)
+	l := Limits{Rows: 4, Tokens: 1000, Scores: 4, Context: 256}
+	n, err := on.Available(m, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		share float64
+		ok    bool
+	}{{1, true}, {1.1, false}} {
+		l.Pages = Fit(m.Transformer, int64(float64(n)*c.share), 2).Pages
+		d, err := on.Open(m, l)
+		if (err == nil) != c.ok {
+			t.Errorf("%.1f of %d bytes: %v", c.share, n, err)
+		}
+		if err == nil {
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}

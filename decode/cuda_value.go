@@ -1,0 +1,220 @@
+//go:build gpu
+
+package decode
+
+import (
+	"fmt"
+
+	"headroom/internal/device"
+	"headroom/internal/graph"
+	"headroom/kernels"
+)
+
+// A value stands behind a Buf of a CUDA device: rows in memory, or what will make them. Operations wait until somebody
+// needs their result, because most of them cost less inside of another's kernel: products of one value become one product,
+// a sum goes into the product before it, rotations and norms onto the way to the cache.
+type value struct {
+	buf           device.Buffer // from the first element of the first row
+	width, stride int           // of a row
+
+	norm    *pendingNorm
+	product *pendingProduct
+	absorb  *pendingAbsorb
+	attend  *pendingAttend
+	turn    *turn    // to be rotated on its way
+	uses    []*value // products of this value that nobody needed yet
+}
+
+type pendingNorm struct {
+	x      *value
+	w      graph.Param
+	groups int
+	eps    float64
+}
+
+type pendingProduct struct {
+	x   *value
+	w   graph.Param
+	out int
+}
+
+type turn struct {
+	heads, r int
+	theta    float64
+}
+
+// Bytes makes a value a graph.Memory.
+func (v *value) Bytes() int { return v.buf.Bytes() }
+
+func (v *value) there() bool { return !v.buf.Nil() }
+
+func of(b graph.Buf) *value { return b.Mem.(*value) }
+
+// give hands out a value. A Len of one says no more than that it is not missing: only the device knows its shape.
+func give(v *value) graph.Buf { return graph.Buf{Mem: v, Len: 1} }
+
+// take makes room for n rows.
+func (d *CUDA) take(t device.Type, n, width int) *value {
+	return &value{buf: d.arena.take(t, n*width), width: width, stride: width}
+}
+
+// rows are those from lo to hi of a value.
+func (v *value) rows(lo, hi int) device.Buffer {
+	return v.buf.Slice(lo*v.stride, (hi-1)*v.stride+v.width)
+}
+
+// columns are width columns from the one at on, of n rows.
+func (v *value) columns(n, at, width int) *value {
+	return &value{buf: v.buf.Slice(at, (n-1)*v.stride+at+width), width: width, stride: v.stride}
+}
+
+// launcher is a kernel with its buffers.
+type launcher interface{ Launch(s *device.Stream) }
+
+// run launches a kernel, unless the device only counts memory or tunes its products.
+func (d *CUDA) run(k launcher) {
+	g, product := k.(*kernels.Gemm)
+	switch {
+	case d.mode == counting:
+	case d.mode == tuning && product:
+		if _, err := g.Tune(d.stream); err != nil {
+			d.stream.Fail(err)
+		}
+	case d.mode == tuning:
+	default:
+		k.Launch(d.stream)
+	}
+}
+
+// Embed looks the batch's tokens up.
+func (d *CUDA) Embed(table graph.Param) graph.Buf {
+	C := table.Shape[1]
+	x := d.take(d.t, d.n, C)
+	d.arena.keep()
+	d.run(&kernels.DecodeEmbed{Given: d.meta.tokens, Drawn: d.drawn, Table: d.weights.single[table.Name], Y: x.buf, C: C})
+	return give(x)
+}
+
+// Release frees all values but that of Embed.
+func (d *CUDA) Release() { d.arena.release() }
+
+// RMSNorm waits for its reader.
+func (d *CUDA) RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf {
+	groups := 1
+	if len(w.Shape) == 2 {
+		groups = w.Shape[0]
+	}
+	return give(&value{width: of(x).width, norm: &pendingNorm{of(x), w, groups, eps}})
+}
+
+// Linear waits for its reader, and for other products of x.
+func (d *CUDA) Linear(x graph.Buf, w graph.Param, _ *graph.Param) graph.Buf {
+	p := d.weights.group[w.Name]
+	out := w.Shape[len(w.Shape)-1]
+	v := &value{width: p.n * out, product: &pendingProduct{of(x), w, out}}
+	of(x).uses = append(of(x).uses, v)
+	return give(v)
+}
+
+// need makes sure that a value is in memory.
+func (d *CUDA) need(v *value) *value {
+	switch {
+	case v.there():
+	case v.norm != nil:
+		x, n := d.need(v.norm.x), v.norm
+		y := d.take(d.t, d.n, v.width)
+		C := v.width / n.groups
+		d.run(&kernels.DecodeNorm{
+			X: x.rows(0, d.n), W: d.weights.single[n.w.Name], Y: y.buf, Rows: d.n, Groups: n.groups, C: C, Stride: x.stride, Eps: float32(n.eps),
+		})
+		v.buf, v.stride = y.buf, y.stride
+	case v.product != nil:
+		d.multiply(v.product.x)
+	default:
+		panic("decode: a value that no operation made")
+	}
+	return v
+}
+
+// multiply runs all products of x that wait, as one.
+func (d *CUDA) multiply(x *value) {
+	first := x.uses[0].product
+	p := d.weights.group[first.w.Name]
+	from, width := p.column[first.w.Name], 0
+	for _, v := range x.uses {
+		width += v.product.out
+	}
+	d.need(x)
+	y := d.take(d.t, d.n, p.n*width)
+	g := d.product(p, x, from, width)
+	g.C, g.Ldc, g.StrideC = y.buf, p.n*width, width
+	d.run(g)
+	at := 0
+	for _, v := range x.uses {
+		part := y.columns(d.n, at, v.width)
+		v.buf, v.stride = part.buf, part.stride
+		at += v.width
+	}
+	x.uses = nil
+}
+
+// product is x times the columns from to from+width of a group, without its output.
+func (d *CUDA) product(p *packed, x *value, from, width int) *kernels.Gemm {
+	g := &kernels.Gemm{
+		M: d.n, N: width, K: p.in, A: x.rows(0, d.n), B: p.w.Slice(from, p.w.N), Lda: x.stride, Ldb: p.out,
+		Batch: p.n, StrideA: p.in, StrideB: p.in * p.out,
+	}
+	if !p.bias.Nil() {
+		g.Bias = p.bias.Slice(from, p.bias.N)
+	}
+	return g
+}
+
+// Add is x += y. A product without bias adds into x by itself.
+func (d *CUDA) Add(x, y graph.Buf) {
+	to, v := of(x), of(y)
+	if v.there() || v.product == nil || len(v.product.x.uses) > 1 || !d.weights.group[v.product.w.Name].bias.Nil() {
+		d.need(v)
+		if v.stride != v.width {
+			panic(fmt.Sprintf("decode: a sum with rows of %d, %d apart", v.width, v.stride))
+		}
+		d.run(&kernels.Add{X: to.buf, Y: v.buf, Out: to.buf})
+		return
+	}
+	g := d.product(d.weights.group[v.product.w.Name], d.need(v.product.x), 0, v.width)
+	g.C, g.Ldc, g.Accumulate = to.buf, to.stride, true
+	v.product.x.uses = nil
+	d.run(g)
+}
+
+// SwiGLU is silu(gate)·up of two products side by side.
+func (d *CUDA) SwiGLU(gate, up graph.Buf) graph.Buf {
+	g, u := d.need(of(gate)), d.need(of(up))
+	if g.stride != 2*g.width || u.buf.Ptr != g.buf.Ptr+device.Ptr(g.width*g.buf.Type.Size()) {
+		panic("decode: gate and up do not lie side by side")
+	}
+	y := d.take(d.t, d.n, g.width)
+	both := device.Buffer{Ptr: g.buf.Ptr, N: d.n * g.stride, Type: g.buf.Type}
+	d.run(&kernels.DecodeGate{X: both, Y: y.buf, Rows: d.n, F: g.width})
+	return give(y)
+}
+
+// Select gathers the rows that the batch scores, which are the rows of all values from here on.
+func (d *CUDA) Select(x graph.Buf) graph.Buf {
+	v := of(x)
+	y := d.take(d.t, d.scores, v.width)
+	d.run(&kernels.Embed{Tokens: d.meta.score, Table: v.buf, Y: y.buf, C: v.width})
+	d.n = d.scores
+	return give(y)
+}
+
+// Logits are in float32.
+func (d *CUDA) Logits(x graph.Buf, w graph.Param) graph.Buf {
+	V, C := w.Shape[0], w.Shape[1]
+	in := d.need(of(x))
+	y := d.take(device.F32, d.n, V)
+	d.run(&kernels.Gemm{
+		TransB: true, M: d.n, N: V, K: C, A: in.rows(0, d.n), B: d.weights.single[w.Name], C: y.buf, Lda: in.stride, Ldb: C, Ldc: V, Batch: 1,
+	})
+	return give(y)
+}
