@@ -113,16 +113,23 @@ type cudaWeights struct {
 	put     func(x []float32) (device.Buffer, error)
 	group   map[string]*packed // by the weight's name
 	single  map[string]device.Buffer
-	values  map[string]device.Buffer // of a bias [n, (H/n)·2D] of latents the half that is the values': [H, D]
+	heads   map[string]latentHeads // by the name of Wukv
 	buffers []device.Buffer
 }
 
-// packed are weights [In, ΣOut] whose columns lie side by side, and their biases [ΣOut], zero where a weight has none; or one
-// weight [n, In, Out].
+// latentHeads are the parts of Wukv [n, L, (H/n)·2D] that each head multiplies with when it is absorbed.
+type latentHeads struct {
+	uk   device.Buffer // [H, L, D]
+	uv   device.Buffer // [H, D, L]
+	bias device.Buffer // of values, [H, D], or absent
+}
+
+// packed are weights [ΣOut, In], turned round so that a column of a Param lies in a row, one Param after the other, and their
+// biases [ΣOut], zero where a weight has none; or the n parts of one weight, [n, Out, In].
 type packed struct {
 	n, in, out int
 	w, bias    device.Buffer
-	column     map[string]int
+	column     map[string]int // where a weight's Out begins
 }
 
 // weights uploads a model, once. At most two stay: a model and its draft.
@@ -138,7 +145,7 @@ func (b *cudaBackend) weights(m *Model) (*cudaWeights, error) {
 		}
 		b.loaded = b.loaded[1:]
 	}
-	w := &cudaWeights{of: m.Weights, dev: b.dev, group: map[string]*packed{}, single: map[string]device.Buffer{}, values: map[string]device.Buffer{}}
+	w := &cudaWeights{of: m.Weights, dev: b.dev, group: map[string]*packed{}, single: map[string]device.Buffer{}, heads: map[string]latentHeads{}}
 	w.put = func(x []float32) (device.Buffer, error) { return w.upload(b, x) }
 	if err := w.load(m.Transformer); err != nil {
 		return nil, errors.Join(fmt.Errorf("decode: the weights: %w", err), w.free())
@@ -175,13 +182,9 @@ func (w *cudaWeights) load(t *model.Transformer) error {
 		if w.single[p.Name], err = w.put(x); err != nil {
 			return err
 		}
-		if strings.HasSuffix(p.Name, ".bukv") {
-			D := t.Attention.HeadDim
-			var half []float32
-			for at := 0; at < len(x); at += 2 * D {
-				half = append(half, x[at+D:at+2*D]...)
-			}
-			if w.values[p.Name], err = w.put(half); err != nil {
+		if strings.HasSuffix(p.Name, ".Wukv") {
+			bias := w.of[strings.TrimSuffix(p.Name, "Wukv")+"bukv"]
+			if w.heads[p.Name], err = w.split(p.Shape, t.Attention.HeadDim, x, bias); err != nil {
 				return err
 			}
 		}
@@ -189,7 +192,34 @@ func (w *cudaWeights) load(t *model.Transformer) error {
 	return nil
 }
 
-// pack lays the weights of a group side by side.
+// split takes Wukv [n, L, (H/n)·2D] and its bias [n, (H/n)·2D], or none, apart.
+func (w *cudaWeights) split(shape []int, D int, x, bias []float32) (h latentHeads, err error) {
+	n, L, own := shape[0], shape[1], shape[2]/(2*D)
+	uk, uv := make([]float32, n*own*L*D), make([]float32, n*own*D*L)
+	for head := range n * own {
+		for l := range L {
+			row := x[((head/own*L+l)*own+head%own)*2*D:][:2*D]
+			copy(uk[(head*L+l)*D:], row[:D])
+			for i, v := range row[D:] {
+				uv[(head*D+i)*L+l] = v
+			}
+		}
+	}
+	if h.uk, err = w.put(uk); err != nil {
+		return h, err
+	}
+	if h.uv, err = w.put(uv); err != nil || bias == nil {
+		return h, err
+	}
+	var values []float32
+	for at := D; at < len(bias); at += 2 * D {
+		values = append(values, bias[at:at+D]...)
+	}
+	h.bias, err = w.put(values)
+	return h, err
+}
+
+// pack lays the weights of a group one after the other.
 func (w *cudaWeights) pack(g []weight) (*packed, error) {
 	shape := g[0].w.Shape
 	p := &packed{n: 1, in: shape[len(shape)-2], column: map[string]int{}}
@@ -202,18 +232,11 @@ func (w *cudaWeights) pack(g []weight) (*packed, error) {
 		p.out += x.w.Shape[len(x.w.Shape)-1]
 		biased = biased || x.bias != nil
 	}
-	values, bias := w.of[g[0].w.Name], make([]float32, p.n*p.out)
-	if len(g) > 1 {
-		values = make([]float32, p.in*p.out)
-	}
+	values, bias := make([]float32, p.n*p.in*p.out), make([]float32, p.n*p.out)
 	for _, x := range g {
 		at, out := p.column[x.w.Name], x.w.Shape[len(x.w.Shape)-1]
-		if len(g) > 1 {
-			parallel(p.in, func(lo, hi int) {
-				for i := lo; i < hi; i++ {
-					copy(values[i*p.out+at:][:out], w.of[x.w.Name][i*out:])
-				}
-			})
+		for i := range p.n {
+			transpose(values[(i*p.out+at)*p.in:], w.of[x.w.Name][i*p.in*out:], p.in, out)
 		}
 		if x.bias != nil {
 			copy(bias[at:], w.of[x.bias.Name])
@@ -224,6 +247,22 @@ func (w *cudaWeights) pack(g []weight) (*packed, error) {
 		p.bias, err = w.put(bias)
 	}
 	return p, err
+}
+
+// transpose writes x [rows, columns] as y [columns, rows], in tiles that stay in the caches.
+func transpose(y, x []float32, rows, columns int) {
+	const side = 32
+	parallel((columns+side-1)/side, func(lo, hi int) {
+		for c0 := lo * side; c0 < min(hi*side, columns); c0 += side {
+			for r0 := 0; r0 < rows; r0 += side {
+				for c := c0; c < min(c0+side, columns); c++ {
+					for r := r0; r < min(r0+side, rows); r++ {
+						y[c*rows+r] = x[r*columns+c]
+					}
+				}
+			}
+		}
+	})
 }
 
 func (w *cudaWeights) upload(b *cudaBackend, x []float32) (device.Buffer, error) {

@@ -137,7 +137,7 @@ func (d *CUDA) Expand(o graph.Buf, wukv graph.Param, bukv *graph.Param, heads, d
 		lo, hi := s.token, s.token+s.n
 		d.absorb(p.q, s.n, q.rows(lo, hi), qa.rows(lo, hi), L, q.stride)
 		d.attendFew(p.layer, s, p.read, qa.rows(lo, hi), sums.rows(lo, hi))
-		d.expand(wukv, bukv, s.n, sums.rows(lo, hi), y.rows(lo, hi), heads, dim)
+		d.expand(wukv, s.n, sums.rows(lo, hi), y.rows(lo, hi), heads, dim)
 	}
 	return give(y)
 }
@@ -146,33 +146,30 @@ func (d *CUDA) has(m manner) bool {
 	return slices.ContainsFunc(d.parts, func(s segment) bool { return s.how == m })
 }
 
-// absorb is q·Wukᵀ of each head of some tokens.
+// absorb is q·Wukᵀ of each head of some tokens. Wukv is [n, L, (H/n)·2D].
 func (d *CUDA) absorb(p *pendingAbsorb, tokens int, q, qa device.Buffer, L, stride int) {
-	n, w := p.wukv.Shape[0], d.weights.single[p.wukv.Name]
-	own, E := p.heads/n, p.d+p.r
-	for i := range n {
-		d.run(&kernels.Gemm{
-			TransB: true, M: tokens, N: L, K: p.d, A: q.Slice(i*own*E, q.N), B: w.Slice(i*L*own*2*p.d, w.N), C: qa.Slice(i*own*(L+p.r), qa.N),
-			Lda: stride, Ldb: own * 2 * p.d, Ldc: p.heads * (L + p.r), Batch: own, StrideA: E, StrideB: 2 * p.d, StrideC: L + p.r,
-		})
+	H, E := p.heads, p.d+p.r
+	if w := d.weights.heads[p.wukv.Name].uk; d.small(p.d) && p.r%8 == 0 && L%8 == 0 {
+		d.run(&kernels.StepHeads{Rows: tokens, H: H, In: p.d, Out: L, LdX: stride, StepX: E, LdY: H * (L + p.r), StepY: L + p.r, X: q, W: w, Y: qa})
+		return
 	}
+	d.run(&kernels.Gemm{
+		TransB: true, M: tokens, N: L, K: p.d, A: q, B: d.weights.heads[p.wukv.Name].uk, C: qa,
+		Lda: stride, Ldb: p.d, Ldc: H * (L + p.r), Batch: H, StrideA: E, StrideB: L * p.d, StrideC: L + p.r,
+	})
 }
 
 // expand is o·Wuv of each head of some tokens, and its bias.
-func (d *CUDA) expand(wukv graph.Param, bukv *graph.Param, tokens int, o, y device.Buffer, heads, dim int) {
-	n, L, w := wukv.Shape[0], wukv.Shape[1], d.weights.single[wukv.Name]
-	own := heads / n
-	for i := range n {
-		g := &kernels.Gemm{
-			M: tokens, N: dim, K: L, A: o.Slice(i*own*L, o.N), B: w.Slice(i*L*own*2*dim+dim, w.N), C: y.Slice(i*own*dim, y.N),
-			Lda: heads * L, Ldb: own * 2 * dim, Ldc: heads * dim, Batch: own, StrideA: L, StrideB: 2 * dim, StrideC: dim,
-		}
-		if bukv != nil {
-			b := d.weights.values[bukv.Name]
-			g.Bias = b.Slice(i*own*dim, b.N)
-		}
-		d.run(g)
+func (d *CUDA) expand(wukv graph.Param, tokens int, o, y device.Buffer, H, dim int) {
+	L, w := wukv.Shape[1], d.weights.heads[wukv.Name]
+	if d.small(L) {
+		d.run(&kernels.StepHeads{Rows: tokens, H: H, In: L, Out: dim, LdX: H * L, StepX: L, LdY: H * dim, StepY: dim, X: o, W: w.uv, Bias: w.bias, Y: y})
+		return
 	}
+	d.run(&kernels.Gemm{
+		TransB: true, M: tokens, N: dim, K: L, A: o, B: w.uv, C: y, Bias: w.bias,
+		Lda: H * L, Ldb: L, Ldc: H * dim, Batch: H, StrideA: L, StrideB: dim * L, StrideC: dim,
+	})
 }
 
 // queryPart brings queries, rotated, into a dense place; columns before first stay behind.

@@ -14,7 +14,7 @@ import (
 func fakeBackend(t *testing.T, m *Model, typ device.Type) *cudaBackend {
 	t.Helper()
 	dev := &device.Device{Name: "paper", SMs: 132, Compute: 90, MaxShare: 232448}
-	w := &cudaWeights{of: m.Weights, group: map[string]*packed{}, single: map[string]device.Buffer{}, values: map[string]device.Buffer{}}
+	w := &cudaWeights{of: m.Weights, group: map[string]*packed{}, single: map[string]device.Buffer{}, heads: map[string]latentHeads{}}
 	w.put = func(x []float32) (device.Buffer, error) {
 		return device.Buffer{Ptr: 1 << 41, N: len(x), Type: typ}, nil
 	}

@@ -26,7 +26,7 @@ func (b *cudaBackend) plan(m *Model, l Limits) (*CUDA, error) {
 	g := groupsOf(m.Transformer)
 	d := &CUDA{
 		model: m, limits: l, dev: b.dev, weights: w, t: b.t, tables: map[tableKey]device.Buffer{}, maxPages: fours(pagesFor(l.Context)),
-		held: make([][]int32, l.Rows), graphs: map[bucket]*device.Graph{}, seen: map[bucket]bool{},
+		held: make([][]int32, l.Rows), graphs: map[bucket]recorded{}, seen: map[bucket]bool{},
 	}
 	work := 0
 	if work, err = d.dims(g); err != nil {

@@ -9,7 +9,6 @@ import (
 	"os"
 
 	"headroom/internal/device"
-	"headroom/kernels"
 )
 
 // A CUDA runs the passes of one model on a GPU. A batch in which every request has as many new tokens is a step: its kernels
@@ -31,18 +30,21 @@ type CUDA struct {
 	lse, work      device.Buffer
 	fixed          []fixed
 	logits         device.Buffer // of the last pass: [scores, V]
+	scored         []float32     // and on the host, when somebody asked
+	scoredTokens   int
 	drawn          device.Buffer // what the last pass drew
 	arena          arena
 	meta           meta
 	results        [4]result
 	first, pending int // of results
-	graphs         map[bucket]*device.Graph
+	graphs         map[bucket]recorded
 	seen           map[bucket]bool
 
 	decodes, trains bool // the kernels of decoding, and of training, take the model's dims
 
 	mode      mode
 	n, scores int // rows of values now, and after Select
+	step      bool
 	parts     []segment
 	entries   []entry
 }
@@ -60,6 +62,12 @@ type tableKey struct {
 
 // A bucket is a step that is recorded: of so many requests with t new tokens each.
 type bucket struct{ rows, t int }
+
+// recorded is a step, and where it leaves its logits.
+type recorded struct {
+	*device.Graph
+	logits device.Buffer
+}
 
 // A mode is what becomes of launches.
 type mode int
@@ -120,16 +128,17 @@ func (d *CUDA) Pass(b Batch) error {
 	if err := d.describe(b, key, step); err != nil {
 		return err
 	}
-	g := d.graphs[key]
+	g, known := d.graphs[key]
 	switch {
-	case g != nil && step:
+	case known && step:
 		g.Launch(d.stream)
+		d.logits = g.logits
 	case step && d.seen[key] && os.Getenv("HEADROOM_CUDA_SYNC") == "":
 		g, err := d.stream.Capture(d.whole)
 		if err != nil {
 			return err
 		}
-		d.graphs[key] = g
+		d.graphs[key] = recorded{g, d.logits}
 		g.Launch(d.stream)
 	default:
 		// the first step of its size loads kernels and makes plans
@@ -146,12 +155,11 @@ func (d *CUDA) Pass(b Batch) error {
 	return d.send(b)
 }
 
-// whole is the pass and the drawing.
+// whole is the pass.
 func (d *CUDA) whole() {
 	n, scores := d.n, d.scores
 	d.arena.used, d.entries = 0, d.entries[:0]
 	d.logits = of(d.model.Decode(d)).buf
-	d.run(&kernels.DecodeLargest{Logits: d.logits, Tokens: d.drawn, Rows: scores, V: d.model.Config.Vocab})
 	d.n, d.scores = n, scores
 }
 
@@ -160,6 +168,7 @@ func (d *CUDA) send(b Batch) error {
 	r := &d.results[(d.first+d.pending)%len(d.results)]
 	d.pending++
 	r.scores, r.draws = len(b.Score), b.Draws
+	d.scored, d.scoredTokens = nil, len(b.Score)
 	device.Download(d.stream, r.tokens.Data[:r.scores], d.drawn)
 	d.stream.Record(r.done)
 	return d.stream.Err()
@@ -188,12 +197,17 @@ func (d *CUDA) Tokens() ([]int32, error) {
 // Ahead says that the device runs on its own, and draws greedily.
 func (d *CUDA) Ahead(s Sampling) bool { return s.greedy() }
 
-// Scores copies the logits of a scored token.
+// Scores are in memory of this machine after the first call that follows a pass: one copy of all.
 func (d *CUDA) Scores(i int) ([]float32, error) {
 	V := d.model.Config.Vocab
-	x := make([]float32, V)
-	device.Download(d.stream, x, d.logits.Slice(i*V, (i+1)*V))
-	return x, d.stream.Sync()
+	if n := d.scoredTokens * V; len(d.scored) != n {
+		d.scored = make([]float32, n)
+		device.Download(d.stream, d.scored, d.logits)
+		if err := d.stream.Sync(); err != nil {
+			return nil, err
+		}
+	}
+	return d.scored[i*V : (i+1)*V], nil
 }
 
 // bucket is the size of step that a batch falls into, if it is one.
@@ -224,7 +238,7 @@ func (d *CUDA) describe(b Batch, key bucket, step bool) error {
 			rows = append(rows, Row{From: i * key.t, T: key.t})
 		}
 	}
-	d.parts = d.segments(rows)
+	d.parts, d.step = d.segments(rows), step
 	d.layMeta(len(rows))
 	host := d.meta.host[(d.first+d.pending)%len(d.meta.host)].Data
 	at := 0

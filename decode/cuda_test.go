@@ -238,7 +238,7 @@ func serve(t *testing.T, e *Engine, m *Model) (all []*Sequence) {
 func TestCUDARowAloneEqualsRowInBatch(t *testing.T) {
 	for _, kind := range kinds {
 		m := tiny(t, kind, wide)
-		d := openCUDA(t, m, graph.BF16, Options{Pages: 40, Rows: 16})
+		d := openCUDA(t, m, graph.BF16, Options{Pages: 40, Rows: 16, Chunk: 400})
 		r, p := rand.New(rand.NewPCG(2, 9)), scattered(rand.New(rand.NewPCG(2, 2)), 40)
 		tokens := randomTokens(r, 100, m.Config.Vocab)
 		var first, alone, fill, batch Batch

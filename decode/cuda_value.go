@@ -144,11 +144,29 @@ func (d *CUDA) multiply(x *value) {
 	for _, v := range x.uses {
 		width += v.product.out
 	}
-	d.need(x)
-	y := d.take(d.t, d.n, p.n*width)
-	g := d.product(p, x, from, width)
-	g.C, g.Ldc, g.StrideC = y.buf, p.n*width, width
-	d.run(g)
+	var y *value
+	switch {
+	case d.small(p.in) && p.n == 1:
+		in, norm, eps := d.normed(x)
+		y = d.take(d.t, d.n, width)
+		k := &kernels.StepProduct{Rows: d.n, In: p.in, Out: width, LdX: in.stride, X: in.rows(0, d.n), Norm: norm, Eps: eps, W: p.w.Slice(from*p.in, p.w.N), Y: y.buf}
+		if !p.bias.Nil() {
+			k.Bias = p.bias.Slice(from, p.bias.N)
+		}
+		d.run(k)
+	case d.small(p.in):
+		in := d.need(x)
+		y = d.take(d.t, d.n, p.n*width)
+		d.run(&kernels.StepHeads{
+			Rows: d.n, H: p.n, In: p.in, Out: width, LdX: in.stride, StepX: p.in, LdY: p.n * width, StepY: width, X: in.rows(0, d.n), W: p.w, Bias: p.bias, Y: y.buf,
+		})
+	default:
+		d.need(x)
+		y = d.take(d.t, d.n, p.n*width)
+		g := d.product(p, x, from, width)
+		g.C, g.Ldc, g.StrideC = y.buf, p.n*width, width
+		d.run(g)
+	}
 	at := 0
 	for _, v := range x.uses {
 		part := y.columns(d.n, at, v.width)
@@ -158,10 +176,21 @@ func (d *CUDA) multiply(x *value) {
 	x.uses = nil
 }
 
+// small says that a product of so many columns runs by the kernels of steps, which norm, gate and add by themselves.
+func (d *CUDA) small(in int) bool { return d.t == device.BF16 && d.n <= kernels.StepMaxRows && in%8 == 0 }
+
+// normed is a value before its norm, which the reader does by itself, and the norm's weight; or the value, and no weight.
+func (d *CUDA) normed(x *value) (in *value, w device.Buffer, eps float32) {
+	if x.there() || x.norm == nil || x.norm.groups > 1 {
+		return d.need(x), device.Buffer{}, 0
+	}
+	return d.need(x.norm.x), d.weights.single[x.norm.w.Name], float32(x.norm.eps)
+}
+
 // product is x times the columns from to from+width of a group, without its output.
 func (d *CUDA) product(p *packed, x *value, from, width int) *kernels.Gemm {
 	g := &kernels.Gemm{
-		M: d.n, N: width, K: p.in, A: x.rows(0, d.n), B: p.w.Slice(from, p.w.N), Lda: x.stride, Ldb: p.out,
+		TransB: true, M: d.n, N: width, K: p.in, A: x.rows(0, d.n), B: p.w.Slice(from*p.in, p.w.N), Lda: x.stride, Ldb: p.in,
 		Batch: p.n, StrideA: p.in, StrideB: p.in * p.out,
 	}
 	if !p.bias.Nil() {
@@ -181,14 +210,30 @@ func (d *CUDA) Add(x, y graph.Buf) {
 		d.run(&kernels.Add{X: to.buf, Y: v.buf, Out: to.buf})
 		return
 	}
-	g := d.product(d.weights.group[v.product.w.Name], d.need(v.product.x), 0, v.width)
-	g.C, g.Ldc, g.Accumulate = to.buf, to.stride, true
+	p, in := d.weights.group[v.product.w.Name], d.need(v.product.x)
 	v.product.x.uses = nil
+	if d.small(p.in) && p.n == 1 {
+		d.run(&kernels.StepProduct{Rows: d.n, In: p.in, Out: p.out, LdX: in.stride, LdY: to.stride, X: in.rows(0, d.n), W: p.w, Y: to.buf, Add: true})
+		return
+	}
+	g := d.product(p, in, 0, v.width)
+	g.C, g.Ldc, g.Accumulate = to.buf, to.stride, true
 	d.run(g)
 }
 
 // SwiGLU is silu(gate)·up of two products side by side.
 func (d *CUDA) SwiGLU(gate, up graph.Buf) graph.Buf {
+	if v := of(gate); !v.there() && v.product != nil && len(v.product.x.uses) == 2 {
+		p := d.weights.group[v.product.w.Name]
+		if in, norm, eps := d.normed(v.product.x); d.small(p.in) && !norm.Nil() {
+			y := d.take(d.t, d.n, v.width)
+			d.run(&kernels.StepProduct{
+				Rows: d.n, In: p.in, Out: v.width, LdX: in.stride, X: in.rows(0, d.n), Norm: norm, Eps: eps, W: p.w, Y: y.buf, Gate: true,
+			})
+			v.product.x.uses = nil
+			return give(y)
+		}
+	}
 	g, u := d.need(of(gate)), d.need(of(up))
 	if g.stride != 2*g.width || u.buf.Ptr != g.buf.Ptr+device.Ptr(g.width*g.buf.Type.Size()) {
 		panic("decode: gate and up do not lie side by side")
@@ -202,19 +247,29 @@ func (d *CUDA) SwiGLU(gate, up graph.Buf) graph.Buf {
 // Select gathers the rows that the batch scores, which are the rows of all values from here on.
 func (d *CUDA) Select(x graph.Buf) graph.Buf {
 	v := of(x)
+	if d.step {
+		return x
+	}
 	y := d.take(d.t, d.scores, v.width)
 	d.run(&kernels.Embed{Tokens: d.meta.score, Table: v.buf, Y: y.buf, C: v.width})
 	d.n = d.scores
 	return give(y)
 }
 
-// Logits are in float32.
+// Logits are in float32, and the largest of each row is drawn.
 func (d *CUDA) Logits(x graph.Buf, w graph.Param) graph.Buf {
 	V, C := w.Shape[0], w.Shape[1]
-	in := d.need(of(x))
 	y := d.take(device.F32, d.n, V)
+	if in, norm, eps := d.normed(of(x)); d.small(C) && !norm.Nil() {
+		best := d.take(device.F64, d.n, kernels.StepBests).buf
+		d.run(&kernels.StepLogits{Rows: d.n, C: C, V: V, LdX: in.stride, X: in.rows(0, d.n), Norm: norm, W: d.weights.single[w.Name], Logits: y.buf, Best: best, Eps: eps})
+		d.run(&kernels.StepPick{Rows: d.n, C: C, V: V, Best: best, Tokens: d.drawn})
+		return give(y)
+	}
+	in := d.need(of(x))
 	d.run(&kernels.Gemm{
 		TransB: true, M: d.n, N: V, K: C, A: in.rows(0, d.n), B: d.weights.single[w.Name], C: y.buf, Lda: in.stride, Ldb: C, Ldc: V, Batch: 1,
 	})
+	d.run(&kernels.DecodeLargest{Logits: y.buf, Tokens: d.drawn, Rows: d.n, V: V})
 	return give(y)
 }

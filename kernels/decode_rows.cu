@@ -10,6 +10,10 @@ __device__ __forceinline__ void after() {
 #endif
 }
 
+// fresh reads what the kernel before wrote: L1 may hold older lines, since this kernel was there before it ended.
+__device__ __forceinline__ float fresh(const float *p) { return __ldcg(p); }
+__device__ __forceinline__ float fresh(const bf16 *p) { return float(__ldcg(p)); }
+
 #define ROWS(name, Args, threads) \
 	extern "C" __global__ void __launch_bounds__(threads) name##_f32(const __grid_constant__ Args a) { name<float>(a); } \
 	extern "C" __global__ void __launch_bounds__(threads) name##_bf16(const __grid_constant__ Args a) { name<bf16>(a); }
@@ -44,14 +48,14 @@ template <typename T> __device__ void decode_norm(const Norm &a) {
 	const T *x = (const T *)a.x + row * a.stride + group * a.C, *w = (const T *)a.w + group * a.C;
 	T *y = (T *)a.y + (long)blockIdx.x * a.C;
 	float squares = 0;
-	for (int c = threadIdx.x; c < a.C; c += 256) squares += float(x[c]) * float(x[c]);
+	for (int c = threadIdx.x; c < a.C; c += 256) squares += fresh(x + c) * fresh(x + c);
 	squares = warp_sum(squares);
 	if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = squares;
 	__syncthreads();
 	squares = 0;
 	for (int i = 0; i < 8; i++) squares += part[i];
 	const float rstd = rsqrtf(squares / a.C + a.eps);
-	for (int c = threadIdx.x; c < a.C; c += 256) y[c] = T(float(x[c]) * rstd * float(w[c]));
+	for (int c = threadIdx.x; c < a.C; c += 256) y[c] = T(fresh(x + c) * rstd * float(w[c]));
 }
 ROWS(decode_norm, Norm, 256)
 
@@ -66,7 +70,7 @@ template <typename T> __device__ void decode_gate(const Gate &a) {
 	const long i = (long)blockIdx.x * 256 + threadIdx.x;
 	if (i >= a.n) return;
 	const T *x = (const T *)a.x + i / a.F * 2 * a.F + i % a.F;
-	const float g = x[0], up = x[a.F];
+	const float g = fresh(x), up = fresh(x + a.F);
 	((T *)a.y)[i] = T(g / (1.f + __expf(-g)) * up);
 }
 ROWS(decode_gate, Gate, 256)
@@ -109,15 +113,15 @@ template <typename T> __device__ void decode_place(const Place &a) {
 	if (p.norm) {
 		const T *w = (const T *)p.norm + (long)head * p.dim;
 		float squares = 0;
-		for (int c = lane; c < p.dim; c += 32) squares += float(x[c]) * float(x[c]);
+		for (int c = lane; c < p.dim; c += 32) squares += fresh(x + c) * fresh(x + c);
 		const float rstd = rsqrtf(warp_sum(squares) / p.dim + a.eps);
-		for (int c = lane; c < still; c += 32) y[c] = T(float(x[c]) * rstd * float(w[c]));
+		for (int c = lane; c < still; c += 32) y[c] = T(fresh(x + c) * rstd * float(w[c]));
 	} else {
-		for (int c = p.first + lane; c < still; c += 32) y[c] = x[c];
+		for (int c = p.first + lane; c < still; c += 32) y[c] = T(fresh(x + c));
 	}
 	const float2 *angle = p.table + (long)position * half;
 	for (int i = lane; i < half; i += 32) {
-		const float u = x[still + i], v = x[still + half + i];
+		const float u = fresh(x + still + i), v = fresh(x + still + half + i);
 		const float2 cs = angle[i];
 		y[still + i] = T(u * cs.x - v * cs.y);
 		y[still + half + i] = T(v * cs.x + u * cs.y);
@@ -141,7 +145,7 @@ extern "C" __global__ void __launch_bounds__(1024) decode_largest(const __grid_c
 	auto meet = [&](float x, int i) {
 		if (x > best || (x == best && i < place)) best = x, place = i;
 	};
-	for (int i = threadIdx.x; i < a.V; i += 1024) meet(l[i], i);
+	for (int i = threadIdx.x; i < a.V; i += 1024) meet(__ldcg(l + i), i);
 	for (int o = 16; o; o /= 2) meet(__shfl_xor_sync(~0u, best, o), __shfl_xor_sync(~0u, place, o));
 	if (threadIdx.x % 32 == 0) values[threadIdx.x / 32] = best, places[threadIdx.x / 32] = place;
 	__syncthreads();
