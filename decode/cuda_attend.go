@@ -99,6 +99,13 @@ func (d *CUDA) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf {
 		return give(&value{attend: &pendingAttend{layer, a, p}})
 	}
 	v := d.need(of(q))
+	if d.steps(layer, a) {
+		o := d.take(d.t, d.n, a.H*a.Dv)
+		k := d.stepAttend(layer, a, v, a.H, o)
+		k.Q, k.QRow, k.QHead = v.buf, v.stride, v.width/a.H
+		d.run(k)
+		return give(o)
+	}
 	dense := d.take(d.t, d.n, v.width)
 	d.place(layer, d.queryPart(v, a.H, 0, dense.buf, v.width/a.H, dense.width))
 	o := d.take(d.t, d.n, a.H*a.Dv)
@@ -118,6 +125,15 @@ func (d *CUDA) Expand(o graph.Buf, wukv graph.Param, bukv *graph.Param, heads, d
 	p := of(o).attend
 	q, L, E := d.need(p.q.q), wukv.Shape[1], dim+p.q.r
 	y := d.take(d.t, d.n, heads*dim)
+	if d.steps(p.layer, p.read) {
+		qa, sums := d.take(d.t, d.n, heads*L), d.take(d.t, d.n, heads*L)
+		d.absorb(p.q, d.n, q.rows(0, d.n), qa.buf, L, q.stride, L)
+		k := d.stepAttend(p.layer, p.read, q, heads, sums)
+		k.Q, k.QRow, k.QHead = qa.buf, qa.stride, L
+		d.run(k)
+		d.expand(wukv, d.n, sums.buf, y.buf, heads, dim)
+		return give(y)
+	}
 	var dense, qa, sums *value
 	if d.has(long) {
 		dense = d.take(d.t, d.n, heads*E)
@@ -135,7 +151,7 @@ func (d *CUDA) Expand(o graph.Buf, wukv graph.Param, bukv *graph.Param, heads, d
 			continue
 		}
 		lo, hi := s.token, s.token+s.n
-		d.absorb(p.q, s.n, q.rows(lo, hi), qa.rows(lo, hi), L, q.stride)
+		d.absorb(p.q, s.n, q.rows(lo, hi), qa.rows(lo, hi), L, q.stride, L+p.q.r)
 		d.attendFew(p.layer, s, p.read, qa.rows(lo, hi), sums.rows(lo, hi))
 		d.expand(wukv, s.n, sums.rows(lo, hi), y.rows(lo, hi), heads, dim)
 	}
@@ -146,16 +162,15 @@ func (d *CUDA) has(m manner) bool {
 	return slices.ContainsFunc(d.parts, func(s segment) bool { return s.how == m })
 }
 
-// absorb is q·Wukᵀ of each head of some tokens. Wukv is [n, L, (H/n)·2D].
-func (d *CUDA) absorb(p *pendingAbsorb, tokens int, q, qa device.Buffer, L, stride int) {
-	H, E := p.heads, p.d+p.r
-	if w := d.weights.heads[p.wukv.Name].uk; d.small(p.d) && p.r%8 == 0 && L%8 == 0 {
-		d.run(&kernels.StepHeads{Rows: tokens, H: H, In: p.d, Out: L, LdX: stride, StepX: E, LdY: H * (L + p.r), StepY: L + p.r, X: q, W: w, Y: qa})
+// absorb is q·Wukᵀ of each head of some tokens, from queries of stride elements a token to heads that lie head apart.
+func (d *CUDA) absorb(p *pendingAbsorb, tokens int, q, qa device.Buffer, L, stride, head int) {
+	H, E, w := p.heads, p.d+p.r, d.weights.heads[p.wukv.Name].uk
+	if d.small(p.d) && E%8 == 0 {
+		d.run(&kernels.StepHeads{Rows: tokens, H: H, In: p.d, Out: L, LdX: stride, StepX: E, LdY: H * head, StepY: head, X: q, W: w, Y: qa})
 		return
 	}
 	d.run(&kernels.Gemm{
-		TransB: true, M: tokens, N: L, K: p.d, A: q, B: d.weights.heads[p.wukv.Name].uk, C: qa,
-		Lda: stride, Ldb: p.d, Ldc: H * (L + p.r), Batch: H, StrideA: E, StrideB: L * p.d, StrideC: L + p.r,
+		TransB: true, M: tokens, N: L, K: p.d, A: q, B: w, C: qa, Lda: stride, Ldb: p.d, Ldc: H * head, Batch: H, StrideA: E, StrideB: L * p.d, StrideC: head,
 	})
 }
 
@@ -208,6 +223,46 @@ func (d *CUDA) place(layer int, query kernels.DecodePart) {
 	d.run(&k)
 }
 
+// steps says that a batch of one new token each attends from the projections on, in one launch.
+func (d *CUDA) steps(layer int, a attention.CacheRead) bool {
+	s := d.parts[0]
+	return d.step && s.how == few && s.t == 1 && s.b <= mostStepRows && d.shape(layer, a, s).StepAttends() && d.dev.Compute == 90
+}
+
+// mostStepRows is how many requests attend faster by the kernel of small batches than by that of large ones.
+const mostStepRows = 16
+
+func (d *CUDA) shape(layer int, a attention.CacheRead, s segment) kernels.DecodeShape {
+	return kernels.DecodeShape{B: s.b, T: s.t, H: a.H, G: d.cache[layer][a.K].heads, P: a.P, R: a.R, Dv: a.Dv, Page: PageTokens, MaxPages: d.maxPages}
+}
+
+// stepAttend is such a launch, but for the columns of queries that are not rotated.
+func (d *CUDA) stepAttend(layer int, a attention.CacheRead, q *value, heads int, o *value) *kernels.StepAttend {
+	E := q.width / heads
+	k := &kernels.StepAttend{
+		DecodeShape: d.shape(layer, a, d.parts[0]), Turn: q.turn.r, Scale: float32(a.Scale), Table: d.tables[tableKey{q.turn.r, q.turn.theta}],
+		QTurn: q.buf.Slice(E-q.turn.r, q.buf.N), QTurnRow: q.stride, QTurnHead: E, Pages: d.pages, Lengths: d.meta.lengths, O: o.buf,
+	}
+	for _, e := range d.entries {
+		v, cache := e.v, d.cache[layer][e.slot].buf
+		if v.norm != nil && !v.there() {
+			k.Norm, k.Eps = d.weights.single[v.norm.w.Name], float32(v.norm.eps)
+			v = v.norm.x
+		}
+		d.need(v)
+		switch {
+		case e.slot == a.K:
+			k.K, k.KRow, k.KCache = v.buf, v.stride, cache
+		case a.R > 0:
+			k.KRope, k.KRopeRow, k.RopeCache = v.buf, v.stride, cache
+		default:
+			k.V, k.VRow, k.VCache = v.buf, v.stride, cache
+		}
+	}
+	d.entries = d.entries[:0]
+	return k
+}
+
 // attendFew is attention of a segment's dense queries to the cache as it lies.
 func (d *CUDA) attendFew(layer int, s segment, a attention.CacheRead, q, o device.Buffer) {
 	c := d.cache[layer]
@@ -220,8 +275,7 @@ func (d *CUDA) attendFew(layer int, s segment, a attention.CacheRead, q, o devic
 	}
 	if s.how == few {
 		d.run(&kernels.Decode{
-			DecodeShape: kernels.DecodeShape{B: s.b, T: s.t, H: a.H, G: k.heads, P: a.P, R: a.R, Dv: a.Dv, Page: PageTokens, MaxPages: d.maxPages},
-			Scale:       float32(a.Scale), Q: q, K: k.buf, V: value, KRope: kRope, O: o, LSE: d.lse,
+			DecodeShape: d.shape(layer, a, s), Scale: float32(a.Scale), Q: q, K: k.buf, V: value, KRope: kRope, O: o, LSE: d.lse,
 			Pages: d.pages.Slice(s.row*d.maxPages, d.pages.N), Lengths: d.meta.lengths.Slice(s.row, d.meta.lengths.N), Work: d.work,
 		})
 		return

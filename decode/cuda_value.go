@@ -177,7 +177,9 @@ func (d *CUDA) multiply(x *value) {
 }
 
 // small says that a product of so many columns runs by the kernels of steps, which norm, gate and add by themselves.
-func (d *CUDA) small(in int) bool { return d.t == device.BF16 && d.n <= kernels.StepMaxRows && in%8 == 0 }
+func (d *CUDA) small(in int) bool {
+	return d.t == device.BF16 && d.n <= kernels.StepMaxRows && in%8 == 0
+}
 
 // normed is a value before its norm, which the reader does by itself, and the norm's weight; or the value, and no weight.
 func (d *CUDA) normed(x *value) (in *value, w device.Buffer, eps float32) {

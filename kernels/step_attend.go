@@ -1,0 +1,95 @@
+//go:build gpu
+
+package kernels
+
+import (
+	"fmt"
+	"math"
+	"math/bits"
+
+	"headroom/internal/device"
+)
+
+// A StepAttend is attention of one new token of each of B requests, from the projections on, for small batches: it rotates
+// queries and the new key (or norms the new latent), appends the token to its page and attends, in one launch. Shape is that
+// of Decode with T = 1. A query of E = P+R columns has its last Turn to be rotated: QTurn points at them, at QTurnRow elements
+// from request to request and QTurnHead from head to head, and Q at those before. K [B, G, W], V and KRope [B, R] are the
+// new token's, RowStride elements from request to request; Norm [G, W] is the latents', or absent. Table is
+// RopeTable(positions, Turn, theta). A request of length 0 is nobody's: its output is left as it is.
+type StepAttend struct {
+	DecodeShape
+	Turn                               int
+	Scale, Eps                         float32
+	Q, QTurn, K, V, KRope, Norm, Table device.Buffer
+	QRow, QHead, QTurnRow, QTurnHead   int
+	KRow, VRow, KRopeRow               int
+	KCache, VCache, RopeCache          device.Buffer
+	Pages, Lengths, O                  device.Buffer
+}
+
+// stepAttendArgs is StepAttend in step_attend.cu.
+type stepAttendArgs struct {
+	q, qTurn, k, v, kRope, norm, table, kCache, vCache, ropeCache, pages, lengths, out device.Ptr
+	qRow, qTurnRow, kRow, vRow, kRopeRow                                               int64
+	qHead, qTurnHead, h, g, p, r, turn, w, maxPages, pageShift, rowTiles               int32
+	scale, eps                                                                         float32
+}
+
+// stepAttends are the kernels and how many units each warp has under way, by kind, width of the value and, of latents, R.
+var stepAttends = map[string]int{
+	"kv_64": 3, "kv_96": 4, "kv_128": 3, "tied_64": 4, "tied_96": 4, "tied_128": 4, "latent_128_32": 2, "latent_192_32": 3, "latent_256_32": 2, "latent_256_64": 2,
+}
+
+const stepAttendWarps = 8
+
+func (d DecodeShape) stepAttend() (name string, stages int) {
+	name = fmt.Sprintf("%s_%d", d.Kind(), d.Dv)
+	if d.Kind() == "latent" {
+		name += fmt.Sprintf("_%d", d.R)
+	}
+	return "step_attend_" + name, stepAttends[name]
+}
+
+// StepAttends says whether StepAttend takes a shape.
+func (d DecodeShape) StepAttends() bool {
+	_, stages := d.stepAttend()
+	return stages > 0 && d.T == 1 && d.P%16 == 0 && d.R%16 == 0 && d.Page%16 == 0 && d.Check() == nil
+}
+
+// Launch puts the kernel on the stream.
+func (k *StepAttend) Launch(s *device.Stream) {
+	name, stages := k.stepAttend()
+	if !k.StepAttends() || s.Device().Compute != 90 {
+		s.Fail(fmt.Errorf("kernels: step attend: no kernel for %s of %d columns with %d of the rope key, pages of %d and %d new tokens", k.Kind(), k.Dv, k.R, k.Page, k.T))
+		return
+	}
+	W, E, keys := k.Dv, k.P+k.R, k.KCache.N/(k.G*k.Dv)
+	wants := []want{
+		{"QTurn", k.QTurn, (k.B-1)*k.QTurnRow + (k.H-1)*k.QTurnHead + k.Turn, device.BF16}, {"K", k.K, (k.B-1)*k.KRow + k.G*W, device.BF16},
+		{"O", k.O, k.B * k.H * k.Dv, device.BF16}, {"Pages", k.Pages, k.B * k.MaxPages, device.I32}, {"Lengths", k.Lengths, k.B, device.I32},
+	}
+	width := W + k.R
+	if k.R == 0 {
+		width = 2 * W
+		wants = append(wants, want{"V", k.V, (k.B-1)*k.VRow + k.G*W, device.BF16}, want{"VCache", k.VCache, keys * k.G * W, device.BF16})
+	} else {
+		wants = append(wants, want{"KRope", k.KRope, (k.B-1)*k.KRopeRow + k.R, device.BF16}, want{"RopeCache", k.RopeCache, keys * k.R, device.BF16})
+	}
+	if !fits(s, "step attend", wants...) {
+		return
+	}
+	tiles := ceil(k.H/k.G, 16)
+	cluster := 8
+	for cluster > 1 && k.B*k.G*tiles*cluster > 2*s.Device().SMs {
+		cluster /= 2
+	}
+	ring := stepAttendWarps * stages * 16 * (2*width + 16)
+	partial := 4 * (stepAttendWarps*16*(k.Dv+2) + 32)
+	shared := 16*(2*ceil(E, 16)*16+16) + max(ring, partial)
+	device.Launch(s, name, device.Grid{X: cluster, Y: k.G * tiles, Z: k.B, Block: 32 * stepAttendWarps, Shared: shared, Cluster: cluster, Overlap: true}, &stepAttendArgs{
+		k.Q.Ptr, k.QTurn.Ptr, k.K.Ptr, k.V.Ptr, k.KRope.Ptr, k.Norm.Ptr, k.Table.Ptr, k.KCache.Ptr, k.VCache.Ptr, k.RopeCache.Ptr, k.Pages.Ptr, k.Lengths.Ptr, k.O.Ptr,
+		int64(k.QRow), int64(k.QTurnRow), int64(k.KRow), int64(k.VRow), int64(k.KRopeRow),
+		int32(k.QHead), int32(k.QTurnHead), int32(k.H), int32(k.G), int32(k.P), int32(k.R), int32(k.Turn), int32(W), int32(k.MaxPages),
+		int32(bits.TrailingZeros(uint(k.Page))), int32(tiles), k.Scale * math.Log2E, k.Eps,
+	})
+}
