@@ -28,14 +28,16 @@ func (b *cudaBackend) plan(m *Model, l Limits) (*CUDA, error) {
 		model: m, limits: l, dev: b.dev, weights: w, t: b.t, tables: map[tableKey]device.Buffer{}, maxPages: fours(pagesFor(l.Context)),
 		held: make([][]int32, l.Rows), graphs: map[bucket]recorded{}, seen: map[bucket]bool{},
 	}
+	d.samples = b.dev.Compute == 90 && m.Config.Vocab <= kernels.StepSampleMost(b.dev)
 	work := 0
 	if work, err = d.dims(g); err != nil {
 		return nil, err
 	}
 	most := padded(l.Tokens)
 	d.fixed = []fixed{
-		{&d.pages, device.I32, l.Rows * d.maxPages}, {&d.meta.all, device.I32, 3*most + fours(l.Rows) + fours(2*l.Scores) + 16},
+		{&d.pages, device.I32, l.Rows * d.maxPages}, {&d.meta.all, device.I32, 3*most + fours(l.Rows) + (1+choiceWords)*fours(2*l.Scores) + 16},
 		{&d.drawn, device.I32, 2 * l.Scores}, {&d.lse, device.F32, most * g.read.H}, {&d.work, device.U8, work},
+		{&d.meta.seen, device.I32, 2 * l.Scores * ((m.Config.Vocab + 31) / 32)},
 	}
 	for range m.Config.Layers {
 		var slots []cudaSlot

@@ -5,8 +5,10 @@ package decode
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"os"
+	"slices"
 
 	"headroom/internal/device"
 )
@@ -41,10 +43,12 @@ type CUDA struct {
 	seen           map[bucket]bool
 
 	decodes, trains bool // the kernels of decoding, and of training, take the model's dims
+	samples         bool // and that of sampling its vocabulary
 
 	mode      mode
 	n, scores int // rows of values now, and after Select
 	step      bool
+	sampled   bool // some tokens are drawn by their chances
 	parts     []segment
 	entries   []entry
 }
@@ -60,8 +64,11 @@ type tableKey struct {
 	theta float64
 }
 
-// A bucket is a step that is recorded: of so many requests with t new tokens each.
-type bucket struct{ rows, t int }
+// A bucket is a step that is recorded: of so many requests with t new tokens each, drawn greedily or not.
+type bucket struct {
+	rows, t int
+	sampled bool
+}
 
 // recorded is a step, and where it leaves its logits.
 type recorded struct {
@@ -102,9 +109,10 @@ func (a *arena) release() { a.used = a.kept }
 
 // meta is what a pass says of its tokens: one copy to the device.
 type meta struct {
-	all                                     device.Buffer
-	tokens, positions, rows, lengths, score device.Buffer // of this pass, in all
-	host                                    [4]*device.Pinned[int32]
+	all                                              device.Buffer
+	tokens, positions, rows, lengths, score, choices device.Buffer // of this pass, in all
+	seen                                             device.Buffer // a bit for each token and score: what the repetition penalty counts
+	host                                             [4]*device.Pinned[int32]
 }
 
 // A result is what a pass drew, on its way to the host.
@@ -167,7 +175,10 @@ func (d *CUDA) whole() {
 func (d *CUDA) send(b Batch) error {
 	r := &d.results[(d.first+d.pending)%len(d.results)]
 	d.pending++
-	r.scores, r.draws = len(b.Score), b.Draws
+	r.scores, r.draws = len(b.Score), nil
+	if !d.sampled {
+		r.draws = b.Draws
+	}
 	d.scored, d.scoredTokens = nil, len(b.Score)
 	device.Download(d.stream, r.tokens.Data[:r.scores], d.drawn)
 	d.stream.Record(r.done)
@@ -194,8 +205,8 @@ func (d *CUDA) Tokens() ([]int32, error) {
 	return r.tokens.Data[:r.scores], nil
 }
 
-// Ahead says that the device runs on its own, and draws greedily.
-func (d *CUDA) Ahead(s Sampling) bool { return s.greedy() }
+// Ahead says that the device draws on its own.
+func (d *CUDA) Ahead(s Sampling) bool { return d.samples || s.greedy() }
 
 // Scores are in memory of this machine after the first call that follows a pass: one copy of all.
 func (d *CUDA) Scores(i int) ([]float32, error) {
@@ -213,6 +224,7 @@ func (d *CUDA) Scores(i int) ([]float32, error) {
 // bucket is the size of step that a batch falls into, if it is one.
 func (d *CUDA) bucket(b Batch) (bucket, bool) {
 	k := bucket{rows: min(1<<bits.Len(uint(len(b.Rows)-1)), d.limits.Rows), t: b.Rows[0].T}
+	k.sampled = d.samples && slices.ContainsFunc(b.Draws, func(x Draw) bool { return !x.greedy() })
 	for _, r := range b.Rows {
 		if r.T != k.t {
 			return k, false
@@ -230,6 +242,7 @@ func padded(n int) int {
 // describe writes down the batch for the device.
 func (d *CUDA) describe(b Batch, key bucket, step bool) error {
 	rows := b.Rows
+	d.sampled = key.sampled
 	d.n, d.scores = padded(len(b.Tokens)), 1<<bits.Len(uint(max(1, len(b.Score))-1))
 	if step {
 		d.n, d.scores = key.rows*key.t, key.rows*key.t
@@ -266,8 +279,35 @@ func (d *CUDA) describe(b Batch, key bucket, step bool) error {
 		d.hold(i, r.Pages)
 	}
 	copy(section(d.scores), b.Score)
+	if d.sampled {
+		d.choose(b.Draws, section(choiceWords*d.scores))
+	}
 	device.Upload(d.stream, d.meta.all, host[:at])
 	return d.stream.Err()
+}
+
+// choiceWords is the size of a kernels.StepSampling in words of 4 bytes.
+const choiceWords = 8
+
+// choose writes down how tokens are drawn, and uploads what was there before for those with a penalty.
+func (d *CUDA) choose(draws []Draw, words []int32) {
+	for i, x := range draws {
+		u := math.Float64bits(x.U)
+		c := words[i*choiceWords:][:choiceWords]
+		for j, v := range []float64{x.Temperature, x.TopP, x.MinP, x.Repetition} {
+			c[j] = int32(math.Float32bits(float32(v)))
+		}
+		c[4], c[6], c[7] = int32(x.TopK), int32(uint32(u)), int32(uint32(u>>32))
+		if !x.penalizes() {
+			continue
+		}
+		n := (d.model.Config.Vocab + 31) / 32
+		seen := make([]int32, n)
+		for _, t := range x.History {
+			seen[t/32] |= 1 << (t % 32)
+		}
+		device.Upload(d.stream, d.meta.seen.Slice(i*n, (i+1)*n), seen)
+	}
 }
 
 // fours rounds up to whole 16 bytes, where the kernels of decoding want their arguments.
@@ -283,6 +323,10 @@ func (d *CUDA) layMeta(rows int) {
 	}
 	m := &d.meta
 	m.tokens, m.positions, m.rows, m.lengths, m.score = cut(d.n), cut(d.n), cut(d.n), cut(rows), cut(d.scores)
+	if d.sampled {
+		c := cut(choiceWords * d.scores)
+		m.choices = device.Buffer{Ptr: c.Ptr, N: c.Bytes(), Type: device.U8}
+	}
 }
 
 // hold brings a row of the page table up to date. Its pages stay referenced here: a slice at the same address is the same.

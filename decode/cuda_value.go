@@ -258,20 +258,29 @@ func (d *CUDA) Select(x graph.Buf) graph.Buf {
 	return give(y)
 }
 
-// Logits are in float32, and the largest of each row is drawn.
+// Logits are in float32, and a token is drawn from each row.
 func (d *CUDA) Logits(x graph.Buf, w graph.Param) graph.Buf {
 	V, C := w.Shape[0], w.Shape[1]
 	y := d.take(device.F32, d.n, V)
-	if in, norm, eps := d.normed(of(x)); d.small(C) && !norm.Nil() {
-		best := d.take(device.F64, d.n, kernels.StepBests).buf
+	in, norm, eps := d.normed(of(x))
+	fused := d.small(C) && !norm.Nil()
+	best := device.Buffer{}
+	if fused {
+		best = d.take(device.F64, d.n, kernels.StepBests).buf
 		d.run(&kernels.StepLogits{Rows: d.n, C: C, V: V, LdX: in.stride, X: in.rows(0, d.n), Norm: norm, W: d.weights.single[w.Name], Logits: y.buf, Best: best, Eps: eps})
-		d.run(&kernels.StepPick{Rows: d.n, C: C, V: V, Best: best, Tokens: d.drawn})
-		return give(y)
+	} else {
+		in = d.need(of(x))
+		d.run(&kernels.Gemm{
+			TransB: true, M: d.n, N: V, K: C, A: in.rows(0, d.n), B: d.weights.single[w.Name], C: y.buf, Lda: in.stride, Ldb: C, Ldc: V, Batch: 1,
+		})
 	}
-	in := d.need(of(x))
-	d.run(&kernels.Gemm{
-		TransB: true, M: d.n, N: V, K: C, A: in.rows(0, d.n), B: d.weights.single[w.Name], C: y.buf, Lda: in.stride, Ldb: C, Ldc: V, Batch: 1,
-	})
-	d.run(&kernels.DecodeLargest{Logits: y.buf, Tokens: d.drawn, Rows: d.n, V: V})
+	switch {
+	case d.sampled:
+		d.run(&kernels.StepSample{Rows: d.n, V: V, Logits: y.buf, Choices: d.meta.choices, Seen: d.meta.seen, Tokens: d.drawn})
+	case fused:
+		d.run(&kernels.StepPick{Rows: d.n, C: C, V: V, Best: best, Tokens: d.drawn})
+	default:
+		d.run(&kernels.DecodeLargest{Logits: y.buf, Tokens: d.drawn, Rows: d.n, V: V})
+	}
 	return give(y)
 }

@@ -65,6 +65,9 @@ const (
 	sampleStatic  = 25 << 10 // bytes of shared memory that the kernel has besides the logits
 )
 
+// StepSampleMost is the largest vocabulary that StepSample takes on a device.
+func StepSampleMost(d *device.Device) int { return (d.MaxShare - sampleStatic) / 4 * sampleBlocks }
+
 // Launch puts the kernel on the stream.
 func (k *StepSample) Launch(s *device.Stream) {
 	wants := []want{
