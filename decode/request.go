@@ -61,7 +61,7 @@ func (o Options) Limits(m *Model) (Limits, error) {
 	if o.Drafter != nil {
 		l.Scores *= 1 + o.Drafter.longest()
 	}
-	l.Tokens = l.Scores + o.Chunk
+	l.Tokens = l.Scores + min(o.Chunk, o.Rows*m.Config.Context)
 	l.Scores += min(o.Scored, o.Chunk)
 	return l, err
 }
