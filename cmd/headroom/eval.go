@@ -10,18 +10,28 @@ import (
 	"headroom/internal/lab"
 )
 
+// An evaluation is the report of one checkpoint.
+type evaluation struct {
+	Checkpoint string        `json:"checkpoint"`
+	Sets       []eval.Result `json:"sets"`
+	Decode     []eval.Decode `json:"decode,omitempty"`
+}
+
 func evalCommand() *cobra.Command {
 	var over eval.Config
 	var device string
+	var decode []string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "eval CHECKPOINT",
 		Short: "measure the perplexity of a checkpoint on named sets",
 		Long: `Eval measures negative log-likelihood per token, perplexity, bits per byte (comparable across tokenizers) and word perplexity on any
 number of sets of shards. CHECKPOINT is a run directory (its newest checkpoint) or one of its checkpoints. Every token but a set's
-first is a target exactly once; with --stride below the context each window sees more of what came before.`,
+first is a target exactly once; with --stride below the context each window sees more of what came before. With --decode the speed of
+the decode engine stands beside it: greedy steps of so many requests, each with so many tokens in its cache.`,
 		Example: `  headroom eval runs/first
-  headroom eval runs/first/checkpoints/best --data wiki=shards/wiki --data books=shards/books --stride 128 --json`,
+  headroom eval runs/first/checkpoints/best --data wiki=shards/wiki --data books=shards/books --stride 128 --json
+  headroom eval runs/first --decode 1x1024,8x1024`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			checkpoint, c, err := lab.Checkpoint(args[0])
@@ -42,17 +52,28 @@ first is a target exactly once; with --stride below the context each window sees
 			if device != "" {
 				c.Train.Device = device
 			}
-			if len(lab.Sets(c)) == 0 {
-				return errors.New("eval: no set to measure: name one with --data NAME=PATH")
-			}
-			results, err := lab.Measure(cmd.Context(), checkpoint, c)
-			switch {
-			case err != nil:
+			cases, err := lab.DecodeCases(decode)
+			if err != nil {
 				return err
-			case asJSON:
-				return writeJSON(cmd.OutOrStdout(), map[string]any{"checkpoint": checkpoint, "sets": results})
 			}
-			_, err = fmt.Fprint(cmd.OutOrStdout(), lab.Measurements(results))
+			if len(lab.Sets(c)) == 0 && len(cases) == 0 {
+				return errors.New("eval: nothing to measure: name a set with --data NAME=PATH, or --decode BATCHxCONTEXT")
+			}
+			report := evaluation{Checkpoint: checkpoint, Sets: []eval.Result{}}
+			if len(lab.Sets(c)) > 0 {
+				if report.Sets, err = lab.Measure(cmd.Context(), checkpoint, c); err != nil {
+					return err
+				}
+			}
+			if len(cases) > 0 {
+				if report.Decode, err = lab.DecodeSpeeds(cmd.Context(), c, cases); err != nil {
+					return err
+				}
+			}
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), report)
+			}
+			_, err = fmt.Fprint(cmd.OutOrStdout(), lab.Measurements(report.Sets), lab.Speeds(report.Decode))
 			return err
 		},
 	}
@@ -62,6 +83,7 @@ first is a target exactly once; with --stride below the context each window sees
 	f.Int("context", 0, "tokens a window; 0 is the model's own")
 	f.Int("stride", 0, "tokens from window to window; 0 is the context: no overlap")
 	f.Int("tokens", 0, "targets to measure of each set; 0 is all")
+	f.StringSliceVar(&decode, "decode", nil, "BATCHxCONTEXT: time decoding too; may name many")
 	f.StringVar(&device, "device", "", "cpu or cuda")
 	f.BoolVar(&asJSON, "json", false, "print the results as JSON")
 	return cmd

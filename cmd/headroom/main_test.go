@@ -110,6 +110,10 @@ func TestPath(t *testing.T) {
 	if out := must("eval", "run/checkpoints/latest", "--stride", "4", "--tokens", "64"); !strings.HasPrefix(out, "box: perplexity ") {
 		t.Errorf("eval prints %q", out)
 	}
+	speeds := must("eval", "run", "--tokens", "64", "--decode", "1x8,2x70")
+	if lines := strings.Split(speeds, "\n"); len(lines) != 4 || !strings.HasPrefix(lines[1], "decode 1x8: ") || !strings.Contains(lines[2], " MiB, on cpu") {
+		t.Errorf("eval with decode prints %q", speeds)
+	}
 	if code, _, logs := headroom(tiny...); code != 2 || !strings.Contains(logs, "run holds a run at step 4: resume it") {
 		t.Errorf("a second run in the same place: code %d, %q", code, logs)
 	}

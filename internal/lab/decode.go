@@ -24,8 +24,8 @@ type DecodeCase struct {
 	Context int `yaml:"context"`
 }
 
-// decodeCases reads cases such as 8x1024.
-func decodeCases(texts []string) (cases []DecodeCase, err error) {
+// DecodeCases reads cases such as 8x1024.
+func DecodeCases(texts []string) (cases []DecodeCase, err error) {
 	for _, text := range texts {
 		batch, context, ok := strings.Cut(text, "x")
 		var c DecodeCase
@@ -52,10 +52,14 @@ type decoding struct {
 	Results []eval.Decode `json:"results"`
 }
 
-// Decode times a model's decoding on a device. Every case is opened and timed three times; what cannot be timed says why.
-// Weights do not matter: they are random.
-func Decode(ctx context.Context, t *model.Transformer, device, precision string, cases []DecodeCase) (results []eval.Decode, err error) {
-	on, err := Decoder(device, precision)
+// DecodeSpeeds times how a configuration's model decodes on its device. Every case is opened and timed three times; what
+// cannot be timed says why. Weights do not matter: they are random.
+func DecodeSpeeds(ctx context.Context, r configs.Run, cases []DecodeCase) (results []eval.Decode, err error) {
+	t, err := model.New(r.Model, r.Attention)
+	if err != nil {
+		return nil, err
+	}
+	on, err := Decoder(r.Train.Device, r.Train.Precision)
 	if err != nil {
 		return nil, err
 	}
@@ -84,17 +88,27 @@ func Decode(ctx context.Context, t *model.Transformer, device, precision string,
 	return results, nil
 }
 
+// Speeds is a line for each case.
+func Speeds(cases []eval.Decode) string {
+	var s strings.Builder
+	for _, d := range cases {
+		fmt.Fprintf(&s, "decode %dx%d: ", d.Batch, d.Context)
+		if d.Failure != "" {
+			fmt.Fprintln(&s, d.Failure)
+			continue
+		}
+		fmt.Fprintf(&s, "%.4g tokens/s (+- %.2g), cache %.2f MiB, on %s\n", d.TokensPerSecond.Mean, d.TokensPerSecond.Half, float64(d.CacheBytes)/(1<<20), d.Device)
+	}
+	return s.String()
+}
+
 // decode times an arm, unless that is done.
 func (c *Compare) decode(ctx context.Context, arm Arm) error {
 	failed := func(d eval.Decode) bool { return d.Failure != "" }
 	if done, err := c.decoded(arm); err != nil || done != nil && !slices.ContainsFunc(done, failed) {
 		return err
 	}
-	t, err := model.New(arm.Config.Model, arm.Config.Attention)
-	if err != nil {
-		return err
-	}
-	results, err := Decode(ctx, t, arm.Config.Train.Device, arm.Config.Train.Precision, c.Decode)
+	results, err := DecodeSpeeds(ctx, arm.Config, c.Decode)
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func (o Order) open(ctx context.Context, text []byte, dir string) (*Compare, err
 	if len(c.LR) > 0 && c.LRSeeds == 0 {
 		c.LRSeeds = len(c.Seeds)
 	}
-	if c.Decode, err = decodeCases(s.Decode); err != nil {
+	if c.Decode, err = DecodeCases(s.Decode); err != nil {
 		return nil, err
 	}
 	if s.Sizes.Kind == 0 {
