@@ -24,6 +24,7 @@ type generation struct {
 	cacheMiB                       int
 	stop                           []string
 	sampling                       decode.Sampling
+	speedUp                        bool
 }
 
 // A generated is the report of one generation.
@@ -34,6 +35,7 @@ type generated struct {
 	Tokens      []int32       `json:"tokens"`
 	FirstMillis float64       `json:"first_token_ms"`
 	TokenMillis float64       `json:"token_ms"`
+	SpeedUp     float64       `json:"speed_up,omitempty"` // by guesses
 	decode.Counts
 	decode.Memory
 }
@@ -49,7 +51,8 @@ Temperature 0 is greedy. With --draft or --lookup tokens are guessed and checked
 sampled text has the same distribution.`,
 		Example: `  headroom generate runs/first --prompt "Once upon a time" --max-tokens 100
   headroom generate runs/first/checkpoints/best --prompt-file start.txt --temperature 0 --lookup 4
-  headroom generate runs/large --draft runs/small --prompt "func main" --stop "}" --json`,
+  headroom generate runs/large --draft runs/small --prompt "func main" --stop "}" --json
+  headroom generate runs/large --draft runs/small --prompt "func main" --temperature 0 --speed-up`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("prompt") == cmd.Flags().Changed("prompt-file") {
@@ -82,6 +85,7 @@ sampled text has the same distribution.`,
 	f.StringVar(&g.draft, "draft", "", "a checkpoint with the same tokenizer that guesses tokens")
 	f.IntVar(&g.lookup, "lookup", 0, "guess so many tokens from what followed the same words before")
 	f.IntVar(&g.guesses, "guesses", 4, "tokens that --draft guesses at a time")
+	f.BoolVar(&g.speedUp, "speed-up", false, "generate once more without guesses, and say how much faster they made it")
 	f.StringVar(&g.tokenizer, "tokenizer", "", "of a checkpoint that lies outside its run")
 	f.IntVar(&g.cacheMiB, "cache-mib", 0, "memory of the cache; 0 is what the request needs")
 	f.BoolVar(&asJSON, "json", false, "print the text with tokens and times as JSON")
@@ -125,6 +129,23 @@ func (g *generation) do(ctx context.Context, path string, out io.Writer) (*gener
 	if err != nil {
 		return nil, err
 	}
+	largest := decode.Fit(m.Transformer, available, on.ElementBytes()).Batch(m.Config.Context)
+	slog.Info(memory.String(), "largest_batch_in_memory", largest, "context", m.Config.Context)
+	report, err := generateOnce(ctx, m, on, o, r, out, memory)
+	if err != nil || o.Drafter == nil || !g.speedUp {
+		return report, err
+	}
+	o.Drafter = nil
+	plain, err := generateOnce(ctx, m, on, o, r, io.Discard, memory)
+	if err == nil && report.TokenMillis > 0 {
+		report.SpeedUp = plain.TokenMillis / report.TokenMillis
+		slog.Info("without guesses", "token_ms", fmt.Sprintf("%.2f", plain.TokenMillis), "speed_up", fmt.Sprintf("%.2f", report.SpeedUp))
+	}
+	return report, err
+}
+
+// generateOnce runs one request on an engine of its own.
+func generateOnce(ctx context.Context, m *decode.Model, on decode.Backend, o decode.Options, r decode.Request, out io.Writer, memory decode.Memory) (*generated, error) {
 	e, err := decode.Open(m, on, o)
 	if err != nil {
 		return nil, err
@@ -134,7 +155,6 @@ func (g *generation) do(ctx context.Context, path string, out io.Writer) (*gener
 	if err != nil {
 		return nil, err
 	}
-	slog.Info(memory.String(), "largest_batch_in_memory", decode.Fit(m.Transformer, available, on.ElementBytes()).Batch(m.Config.Context), "context", m.Config.Context)
 	return stream(ctx, e, s, out, memory)
 }
 
@@ -174,6 +194,8 @@ func (g *generation) tokens(t *data.Tokenizer) ([]int32, error) {
 
 func (g *generation) drafter(m *decode.Model, on decode.Backend, o decode.Options) (decode.Drafter, error) {
 	switch {
+	case g.speedUp && g.draft == "" && g.lookup == 0:
+		return nil, errors.New("generate: --speed-up is that of guesses: give --draft or --lookup")
 	case g.draft != "" && g.lookup != 0:
 		return nil, errors.New("generate: give one of --draft and --lookup")
 	case g.lookup < 0:

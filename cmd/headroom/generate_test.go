@@ -44,6 +44,16 @@ func TestGenerate(t *testing.T) {
 	if r.Reason != "length" || len(r.Tokens) != 9 || r.Pages != 1 {
 		t.Errorf("%+v", r)
 	}
+	var faster struct {
+		SpeedUp           float64 `json:"speed_up"`
+		Drafted, Accepted int
+	}
+	if err := json.Unmarshal([]byte(must("generate mla --temperature 0 --max-tokens 40 --draft mla --speed-up --json --prompt", "pack my ")), &faster); err != nil {
+		t.Fatal(err)
+	}
+	if faster.SpeedUp <= 0 || faster.Drafted == 0 || faster.Accepted != faster.Drafted { // the model guesses its own tokens
+		t.Errorf("%+v", faster)
+	}
 	if text := must("generate mla --temperature 0 --prompt pack --stop", string(plain[3])); strings.Contains(text, string(plain[3])) {
 		t.Errorf("%q goes on after %q", text, plain[3])
 	}
@@ -55,6 +65,7 @@ func TestGenerate(t *testing.T) {
 		{"generate mla --prompt a --max-tokens 0", "headroom: decode: at least one new token must be asked for, not 0"},
 		{"generate mla --prompt a --tokenizer gpt2", "headroom: decode: token 50256 at position 0 is none of the model's 257"},
 		{"generate mla --prompt a --draft mla --lookup 2", "headroom: generate: give one of --draft and --lookup"},
+		{"generate mla --prompt a --speed-up", "headroom: generate: --speed-up is that of guesses: give --draft or --lookup"},
 		{"generate mla --prompt a --draft mla --guesses 0", "headroom: decode: a draft model must guess at least one token, not 0"},
 		{"generate none --prompt a", "headroom: lab: "},
 	} {
