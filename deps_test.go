@@ -17,6 +17,7 @@ import (
 const lattice = `
 	kernels/ref, internal/device < kernels < internal/graph < attention < model < decode < eval < train < serve < configs < internal/lab < cmd/headroom;
 	data < eval, train;
+	internal/ranks < internal/lab;
 	internal/safetensors < model, train;
 `
 

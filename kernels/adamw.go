@@ -12,9 +12,15 @@ import (
 // m = β1·m + (1-β1)·g', v = β2·v + (1-β2)·g'², w = w - LR·((m/Correct1)/(√(v/Correct2) + Eps) + Decay·w).
 // Only the first Decayed elements decay. Copy receives w in bf16, where it is there. Hyper holds an AdamWHyper's Words and
 // is read at every launch; Norm [2] receives the norm before clipping, and the factor of the gradients.
+//
+// Where G is the part of Rank, one of Ranks with as many elements each, Gather brings every rank's partial sums of squares
+// [Ranks, n] f64 to all, and the norm is that of the whole.
 type AdamW struct {
 	W, G, M, V, Copy, Hyper, Norm device.Buffer
 	Decayed                       int
+
+	Rank, Ranks int
+	Gather      func(s *device.Stream, sums device.Buffer)
 }
 
 // AdamWHyper is what changes from step to step. Correct1 and Correct2 are 1-β^step; Clip 0 is none; Scale is 1 over the
@@ -55,7 +61,7 @@ var sumSquaresNames, adamwNames = [2]string{"sum_squares", "sum_squares_any"}, [
 func (k *AdamW) normBlocks() int { return min(max(1, ceil(k.G.N, 4096)), 1056) }
 
 // Scratch is the bytes that Launch takes from its stream's scratch memory.
-func (k *AdamW) Scratch() int { return 8 * k.normBlocks() }
+func (k *AdamW) Scratch() int { return 8 * k.normBlocks() * max(k.Ranks, 1) }
 
 // Launch puts the kernels on the stream.
 func (k *AdamW) Launch(s *device.Stream) {
@@ -71,8 +77,14 @@ func (k *AdamW) Launch(s *device.Stream) {
 	if work == nil {
 		return
 	}
-	norm := normArgs{k.G.Ptr, int64(n), work.Take(device.F64, k.normBlocks()).Ptr, k.Hyper.Ptr, k.Norm.Ptr, int32(k.normBlocks())}
-	device.Launch(s, sumSquaresNames[anyForm(device.F32, n, k.G)], device.Grid{X: k.normBlocks(), Block: 256}, &norm)
+	blocks := k.normBlocks()
+	sums := work.Take(device.F64, blocks*max(k.Ranks, 1))
+	norm := normArgs{k.G.Ptr, int64(n), sums.Slice(k.Rank*blocks, (k.Rank+1)*blocks).Ptr, k.Hyper.Ptr, k.Norm.Ptr, int32(blocks)}
+	device.Launch(s, sumSquaresNames[anyForm(device.F32, n, k.G)], device.Grid{X: blocks, Block: 256}, &norm)
+	if k.Gather != nil {
+		k.Gather(s, sums)
+		norm.part, norm.blocks = sums.Ptr, int32(sums.N)
+	}
 	device.Launch(s, "clip_factor", device.Grid{X: 1, Block: 256}, &norm)
 	args := adamwArgs{k.W.Ptr, k.M.Ptr, k.V.Ptr, k.G.Ptr, k.Copy.Ptr, k.Hyper.Ptr, k.Norm.Ptr, int64(n), int64(k.Decayed)}
 	device.Launch(s, adamwNames[max(anyForm(device.F32, n, k.W, k.G, k.M, k.V), anyForm(device.BF16, n, k.Copy))], device.Grid{X: ceil(n, 1024), Block: 256}, &args)

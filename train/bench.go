@@ -27,6 +27,9 @@ type benchSize struct{ layers, width, heads, headDim, mlp, vocab, batch, context
 func (s benchSize) with(name string) (c BenchCase, err error) {
 	a := attention.Default()
 	a.Heads, a.HeadDim = s.heads, s.headDim
+	if s.vocab > 256 { // as published measurements of these shapes have it
+		a.QueryLatentDim, a.Bias = s.width/2, "none"
+	}
 	a.Kind, a.Groups, err = attention.Parse(name)
 	m := model.Default()
 	m.Layers, m.Width, m.MLP, m.Vocab, m.Context = s.layers, s.width, s.mlp, s.vocab, s.context
@@ -190,7 +193,7 @@ func timeSteps(ctx context.Context, tr *graph.Trainer, batch []graph.Batch, step
 			return nil, err
 		}
 		began := time.Now()
-		if err := tr.Begin(c.hyper(i + 1)); err != nil {
+		if err := tr.Begin(c.hyper(i+1), false); err != nil {
 			return nil, err
 		}
 		if err := tr.Stage(batch); err != nil {

@@ -36,6 +36,8 @@ type Config struct {
 	Precision string `mapstructure:"precision" yaml:"precision"`   // fp32 or bf16
 	Recompute bool   `mapstructure:"recompute" yaml:"recompute"`   // run blocks again in the backward pass: less memory, a third more arithmetic
 	Device    string `mapstructure:"device" yaml:"device"`         // cpu or cuda
+
+	Ranks int `mapstructure:"-" yaml:"-"` // processes that train together, each on Batch rows at once; Resolve sets it
 }
 
 // Default is the paper's recipe at a size for one machine: AdamW (0.9, 0.95), decay 0.1, clip 1, cosine to 1%.
@@ -91,11 +93,13 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Resolve fills in what depends on the model: the context, and the steps where tokens are given.
-func (c Config) Resolve(context int) (Config, error) {
+// Resolve fills in what depends on the model and the number of processes: the context, and the steps where tokens are
+// given.
+func (c Config) Resolve(context, ranks int) (Config, error) {
 	if err := c.Validate(); err != nil {
 		return c, err
 	}
+	c.Ranks = ranks
 	if c.Context == 0 {
 		c.Context = context
 	}
@@ -113,4 +117,7 @@ func (c Config) Resolve(context int) (Config, error) {
 }
 
 // TokensPerStep is the number of targets behind one update of a resolved configuration.
-func (c Config) TokensPerStep() int64 { return int64(c.Batch) * int64(c.Context) * int64(c.Accumulate) }
+func (c Config) TokensPerStep() int64 { return int64(c.rows()) * int64(c.Context) }
+
+// rows are those of a step on all ranks.
+func (c Config) rows() int { return c.Batch * c.Accumulate * max(c.Ranks, 1) }

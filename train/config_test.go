@@ -55,16 +55,16 @@ func TestValidateNamesKeyValueAndRule(t *testing.T) {
 func TestResolve(t *testing.T) {
 	c := Default()
 	c.Steps, c.Tokens, c.Batch, c.Accumulate, c.Warmup = 0, 1001, 2, 5, 3
-	got, err := c.Resolve(10)
+	got, err := c.Resolve(10, 1)
 	if err != nil || got.Context != 10 || got.Steps != 11 || got.TokensPerStep() != 100 {
 		t.Errorf("1001 tokens at 100 a step: %+v, %v", got, err)
 	}
 	c.Context = 11
-	if _, err := c.Resolve(10); err == nil || !strings.Contains(err.Error(), "context must be at most the model's 10, not 11") {
+	if _, err := c.Resolve(10, 1); err == nil || !strings.Contains(err.Error(), "context must be at most the model's 10, not 11") {
 		t.Errorf("a longer context than the model's: %v", err)
 	}
 	c.Context, c.Warmup = 10, 12
-	if _, err := c.Resolve(10); err == nil || !strings.Contains(err.Error(), "warmup must be at most the 11 steps, not 12") {
+	if _, err := c.Resolve(10, 1); err == nil || !strings.Contains(err.Error(), "warmup must be at most the 11 steps, not 12") {
 		t.Errorf("more warm-up than steps: %v", err)
 	}
 }

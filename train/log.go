@@ -31,7 +31,8 @@ type Line struct {
 }
 
 // A journal writes the steps of a run to metrics.jsonl, and shows them as a progress bar on a terminal or as plain log
-// lines elsewhere. Holding it open keeps every other process out of the run directory.
+// lines elsewhere. Holding it open keeps every other process out of the run directory. A nil journal, that of all ranks but
+// the first, writes nothing.
 type journal struct {
 	file  *os.File
 	bar   *progressbar.ProgressBar // nil where stderr is no terminal
@@ -67,6 +68,9 @@ func openJournal(run string, c Config, log *slog.Logger) (*journal, error) {
 // rewind goes on after a step: lines of later steps, which a run wrote between its last checkpoint and its end, are
 // cut off.
 func (j *journal) rewind(step int) error {
+	if j == nil {
+		return nil
+	}
 	end, err := endOf(j.file, step)
 	if err == nil {
 		err = j.file.Truncate(end)
@@ -102,6 +106,9 @@ func endOf(r io.Reader, step int) (end int64, err error) {
 }
 
 func (j *journal) write(l Line) error {
+	if j == nil {
+		return nil
+	}
 	text, err := json.Marshal(l)
 	if err != nil {
 		return fmt.Errorf("train: metrics.jsonl: %w", err)
@@ -127,6 +134,9 @@ func (j *journal) show(l Line) {
 
 // note logs a line beside the bar.
 func (j *journal) note(msg string, args ...any) {
+	if j == nil {
+		return
+	}
 	if j.bar != nil {
 		_ = j.bar.Clear()
 	}
@@ -137,6 +147,9 @@ func (j *journal) note(msg string, args ...any) {
 func (j *journal) sync() error { return j.file.Sync() }
 
 func (j *journal) close() error {
+	if j == nil {
+		return nil
+	}
 	if j.bar != nil {
 		_ = j.bar.Exit()
 		fmt.Fprintln(os.Stderr)

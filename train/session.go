@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -35,15 +36,28 @@ func (r Run) open() (*session, error) {
 	if err := os.MkdirAll(filepath.Join(r.Dir, checkpoints), 0o777); err != nil {
 		return nil, fmt.Errorf("train: %w", err)
 	}
-	j, err := openJournal(r.Dir, r.Config, r.Log)
-	return &session{Run: r, journal: j, began: time.Now()}, err
+	s := &session{Run: r, began: time.Now()}
+	if !s.first() {
+		return s, nil
+	}
+	var err error
+	s.journal, err = openJournal(r.Dir, r.Config, r.Log)
+	return s, err
 }
+
+// first says that this process is alone, or rank 0: the one that writes.
+func (s *session) first() bool { return s.Store.Group == nil || s.Store.Group.Rank() == 0 }
 
 // start compiles the training step and brings weights, moments and data to where the newest checkpoint left them, or
 // to the beginning.
 func (s *session) start() (err error) {
 	if _, was, err := Latest(s.Dir); err == nil && s.Resume {
 		s.Store.Backend.Choose(was.Choices)
+	}
+	if !s.first() {
+		if err := s.takeChoices(); err != nil {
+			return err
+		}
 	}
 	B, T, accumulate := s.Config.Batch, s.Config.Context, s.Config.Accumulate
 	s.trainer, err = graph.NewTrainer(s.Store, B, T, accumulate, func(b *graph.Builder) *graph.Node {
@@ -56,6 +70,11 @@ func (s *session) start() (err error) {
 	if err != nil {
 		return err
 	}
+	if s.first() {
+		if err := s.giveChoices(); err != nil {
+			return err
+		}
+	}
 	for range accumulate {
 		m := data.NewBatch(B, T)
 		s.micro = append(s.micro, m)
@@ -67,10 +86,36 @@ func (s *session) start() (err error) {
 	if err := s.journal.rewind(s.state.Step); err != nil {
 		return err
 	}
+	if !s.first() {
+		return nil
+	}
 	arena := s.trainer.Arena()
 	s.journal.note("training", "run", s.Dir, "step", s.state.Step, "of", s.Config.Steps, "tokens_per_step", s.Config.TokensPerStep(),
 		"arena_MiB", arena.Planned>>20, "unplanned_MiB", arena.Unplanned>>20)
 	return appendEnvironment(s.Dir, environment(s.Store.Backend.Name(), s.state.Step))
+}
+
+// giveChoices lets the other ranks compile with the algorithms that rank 0 found fastest, and takeChoices waits for them:
+// equal algorithms on all ranks are what lets one checkpoint repeat them.
+func (s *session) giveChoices() error {
+	text, err := json.Marshal(s.Store.Backend.Choices())
+	if err == nil {
+		_, err = s.Store.Share(text)
+	}
+	return err
+}
+
+func (s *session) takeChoices() error {
+	text, err := s.Store.Share(nil)
+	if err != nil {
+		return err
+	}
+	var choices map[string]int
+	if err := json.Unmarshal(text, &choices); err != nil {
+		return fmt.Errorf("train: the algorithms of rank 0: %w", err)
+	}
+	s.Store.Backend.Choose(choices)
+	return nil
 }
 
 // restore takes up the newest checkpoint, or begins.
@@ -80,8 +125,10 @@ func (s *session) restore() error {
 	settings(now, "model", s.Model.Config)
 	settings(now, "attention", s.Model.Attention.Resolve())
 	maps.Copy(now, s.Settings)
-	if err := sweep(s.Dir); err != nil {
-		return fmt.Errorf("train: %w", err)
+	if s.first() {
+		if err := sweep(s.Dir); err != nil {
+			return fmt.Errorf("train: %w", err)
+		}
 	}
 	path, was, err := Latest(s.Dir)
 	switch {
@@ -93,7 +140,11 @@ func (s *session) restore() error {
 	case !s.Resume:
 		return fmt.Errorf("train: %s holds a run at step %d: resume it, or choose another directory", s.Dir, was.Step)
 	}
-	if diff := differences(was.Settings, now); len(diff) > 0 {
+	before := maps.Clone(was.Settings)
+	if otherRanks(before, now) {
+		s.journal.note("the run goes on with another number of processes: sums round otherwise than they would have")
+	}
+	if diff := differences(before, now); len(diff) > 0 {
 		return fmt.Errorf("train: %s was trained with other settings: %s", path, strings.Join(diff, "; "))
 	}
 	if was.Step > s.Config.Steps {
@@ -105,6 +156,9 @@ func (s *session) restore() error {
 	}
 	if err := s.Data.Restore(was.Data); err != nil {
 		return fmt.Errorf("train: %s: %w", path, err)
+	}
+	if !s.first() {
+		return nil
 	}
 	if was.Best != nil {
 		if err := point(s.Dir, best, was.Best.Step); err != nil {
@@ -154,7 +208,10 @@ func (s *session) advance(stats graph.Stats, lr float64, took time.Duration) Lin
 func (s *session) evaluate(ctx context.Context) (results []eval.Result, improved bool, err error) {
 	results, err = s.Evaluate(ctx)
 	if err != nil && ctx.Err() != nil {
-		return nil, false, nil
+		results, err = nil, nil
+	}
+	if err == nil {
+		results, err = s.agreed(results)
 	}
 	if err != nil || len(results) == 0 {
 		return nil, false, err
@@ -170,6 +227,22 @@ func (s *session) evaluate(ctx context.Context) (results []eval.Result, improved
 	return results, false, nil
 }
 
+// agreed is what rank 0 measured: another rank's last digits may differ, and all must decide alike.
+func (s *session) agreed(results []eval.Result) ([]eval.Result, error) {
+	if s.Store.Group == nil {
+		return results, nil
+	}
+	text, err := json.Marshal(results)
+	if err != nil {
+		return nil, fmt.Errorf("train: %w", err)
+	}
+	if text, err = s.Store.Share(text); err != nil {
+		return nil, err
+	}
+	results = nil
+	return results, json.Unmarshal(text, &results)
+}
+
 // save writes a checkpoint and removes those that are no longer to be kept.
 func (s *session) save() (err error) {
 	defer func() {
@@ -181,6 +254,9 @@ func (s *session) save() (err error) {
 			err = fmt.Errorf("train: checkpoint of step %d: %w; %s", s.state.Step, err, before)
 		}
 	}()
+	if err := s.Store.Assemble(); err != nil || !s.first() {
+		return err
+	}
 	s.state.Choices = s.Store.Backend.Choices()
 	if err := s.journal.sync(); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"headroom/data"
@@ -64,6 +65,9 @@ func settings(to map[string]string, prefix string, config any) {
 	}
 	for i := range v.NumField() {
 		key, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("mapstructure"), ",")
+		if key == "-" {
+			continue
+		}
 		if key == "" {
 			key = strings.ToLower(v.Type().Field(i).Name)
 		}
@@ -81,6 +85,34 @@ func (c Config) settings(to map[string]string) {
 	if c.Schedule == "constant" {
 		delete(to, "train.steps")
 	}
+	if c.Ranks > 1 {
+		to["train.ranks"] = strconv.Itoa(c.Ranks)
+	}
+}
+
+// otherRanks says that a run goes on with another number of processes, which is not bit for bit. The rows of a step must
+// be the same; how they are dealt out is then struck from both.
+func otherRanks(was, now map[string]string) bool {
+	if was["train.ranks"] == now["train.ranks"] {
+		return false
+	}
+	rows := func(s map[string]string) (n int) {
+		n = 1
+		for _, key := range []string{"train.batch", "train.accumulate", "train.ranks"} {
+			if x, err := strconv.Atoi(s[key]); err == nil {
+				n *= x
+			}
+		}
+		return n
+	}
+	if rows(was) != rows(now) {
+		return false
+	}
+	for _, key := range []string{"train.batch", "train.accumulate", "train.ranks"} {
+		delete(was, key)
+		delete(now, key)
+	}
+	return true
 }
 
 // differences lists what was set otherwise, one "key was, now is" each.

@@ -55,13 +55,14 @@ func (r Run) Train(ctx context.Context) (sum Summary, err error) {
 	}
 
 	ahead := s.stage() // Accumulate times [B, T] inputs and targets
-	for s.state.Step < r.Config.Steps && ctx.Err() == nil {
+	stop := r.Store.Group == nil && ctx.Err() != nil
+	for s.state.Step < r.Config.Steps && !stop {
 		if ahead != nil {
 			return sum, ahead
 		}
 		began := time.Now()
 		hyper := r.Config.hyper(s.state.Step + 1)
-		if err := s.trainer.Begin(hyper); err != nil {
+		if err := s.trainer.Begin(hyper, ctx.Err() != nil); err != nil {
 			return sum, err
 		}
 		s.state.Data = s.Data.State()
@@ -85,8 +86,11 @@ func (r Run) Train(ctx context.Context) (sum Summary, err error) {
 		if err := s.journal.write(line); err != nil {
 			return sum, err
 		}
+		if stop = stats.Stop; r.Store.Group == nil { // alone one need not ask around
+			stop = ctx.Err() != nil
+		}
 		every := r.Config.SaveEvery
-		if last || improved || every > 0 && line.Step%every == 0 || ctx.Err() != nil {
+		if last || improved || every > 0 && line.Step%every == 0 || stop {
 			if err := s.save(); err != nil {
 				return sum, err
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"headroom/internal/lab"
+	"headroom/internal/ranks"
 	"headroom/train"
 )
 
@@ -33,6 +34,9 @@ func run(ctx context.Context, args []string, out, logs io.Writer) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
+	}
+	if child := (*ranks.Exit)(nil); errors.As(err, &child) { // it has said why
+		return child.Code
 	}
 	fmt.Fprintln(logs, "headroom:", strings.Join(strings.Fields(err.Error()), " "))
 	var failed *lab.Failed

@@ -2,16 +2,20 @@ package main
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"headroom/configs"
+	"headroom/internal/device"
 	"headroom/internal/lab"
+	"headroom/internal/ranks"
 )
 
 func trainCommand() *cobra.Command {
 	var flags runFlags
 	var r lab.Run
+	var at ranks.Flags
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "train [FILE] --out DIR",
@@ -19,11 +23,16 @@ func trainCommand() *cobra.Command {
 		Long: `Train takes a run from its configuration to a finished run directory: config.yaml and env.json, one line of
 metrics.jsonl a step, checkpoints, and at the end result.json with the perplexity on every validation set.
 
+On several GPUs train.batch is what each of them takes: --gpus N starts N processes on this machine; torchrun, Slurm, Open MPI, PMI,
+Kubeflow's PET_ and JAX_ variables and plain RANK and WORLD_SIZE are understood as they are (docs/ranks.md). The optimizer's state is
+divided among the ranks.
+
 The first SIGINT or SIGTERM finishes the step, saves and exits with 0; a second one leaves at once. --resume continues bit for
 bit where the newest checkpoint stands.`,
 		Example: `  headroom train run.yaml --out runs/first
   headroom train --preset quickstart --attention gla-2 --set data.train=shards/train --set data.val.books=shards/val --out runs/gla
-  headroom train runs/first/config.yaml --out runs/first --resume`,
+  headroom train runs/first/config.yaml --out runs/first --resume
+  headroom train run.yaml --out runs/two --set train.device=cuda --gpus 2`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in, err := flags.input(args)
@@ -35,10 +44,24 @@ bit where the newest checkpoint stands.`,
 				return err
 			}
 			r.Config = resolved.Run
+			place, err := ranks.Detect(at, os.Getenv, device.Count)
+			if err != nil {
+				return err
+			}
+			if place.Spawn > 0 {
+				return ranks.Spawn(cmd.Context(), place, os.Args[1:], os.Stdout, os.Stderr)
+			}
+			if !place.Alone() {
+				if r.Team, err = lab.Meet(cmd.Context(), place, r.Config); err != nil {
+					return err
+				}
+			}
 			result, err := r.Do(cmd.Context())
 			switch {
 			case err != nil:
 				return err
+			case result == nil: // rank 0 has it
+				return nil
 			case asJSON:
 				return writeJSON(cmd.OutOrStdout(), result)
 			}
@@ -50,6 +73,11 @@ bit where the newest checkpoint stands.`,
 	cmd.Flags().StringVar(&r.Dir, "out", "", "the run directory (needed)")
 	cmd.Flags().BoolVar(&r.Resume, "resume", false, "go on from the newest checkpoint, if there is one")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
+	cmd.Flags().IntVar(&at.GPUs, "gpus", 0, "processes to start on this machine, one a GPU")
+	cmd.Flags().IntVar(&at.Rank, "rank", 0, "this process among --world-size")
+	cmd.Flags().IntVar(&at.WorldSize, "world-size", 0, "processes in all; 0 asks the launcher's variables")
+	cmd.Flags().IntVar(&at.LocalRank, "local-rank", 0, "the GPU of this process")
+	cmd.Flags().StringVar(&at.Master, "master", "", "host:port where rank 0 listens")
 	if err := cmd.MarkFlagRequired("out"); err != nil {
 		panic(err)
 	}

@@ -10,3 +10,9 @@ func Open(ordinal int) (*Device, error) { return nil, ErrBuild }
 
 // Close has nothing to close.
 func (*Device) Close() error { return nil }
+
+// NewCommID fails: this build has no CUDA.
+func NewCommID() ([]byte, error) { return nil, ErrBuild }
+
+// Count is the GPUs of this machine, as far as this build can see: none.
+func Count() int { return 0 }

@@ -46,6 +46,18 @@ type Device struct {
 	profile *profile
 }
 
+// Count is the GPUs of this machine, 0 where there is no driver.
+func Count() int {
+	if C.cuda_load() == 0 || C.cuda_init() != C.CUDA_SUCCESS {
+		return 0
+	}
+	n, err := cu.NumDevices()
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // Open returns the device of that ordinal, or one line that says what was found and what is needed.
 func Open(ordinal int) (*Device, error) {
 	if C.cuda_load() == 0 {

@@ -76,6 +76,7 @@ type Optimizer interface {
 type OptimizerBufs struct {
 	Values, Compute, Grads, M, V Buf
 	Decayed, Accum               int
+	Group                        Group // whose other ranks have the rest of the gradient, or nil
 }
 
 // A Feed carries the tokens of one step after another to the device. Put brings the next step's, n tokens in all, beside
@@ -100,9 +101,10 @@ type Backend interface {
 	Capture(ks []Kernel) (Kernel, error) // one kernel that runs all of them in order
 	Optimizer(b OptimizerBufs) (Optimizer, error)
 	Feed(n int) (Feed, error)
-	Sync() error                      // waits until everything so far is done
-	Used() (int, error)               // bytes of the device's memory that this process has taken
-	ProductCeiling() (float64, error) // operations a second of one large product, measured now
+	Join(id []byte, rank, size int) (Group, error) // the group of that id, when all its ranks are there
+	Sync() error                                   // waits until everything so far is done
+	Used() (int, error)                            // bytes of the device's memory that this process has taken
+	ProductCeiling() (float64, error)              // operations a second of one large product, measured now
 
 	// Choices are the algorithms that Compile found fastest, by shape; Choose has later Compiles take them instead of
 	// timing again. Another algorithm rounds otherwise: whoever goes on bit for bit chooses what was chosen before.

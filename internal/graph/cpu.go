@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -127,6 +128,11 @@ func (*CPU) Compile(in *Instr) (Kernel, error) {
 	}, nil
 }
 
+// Join fails: a machine without GPUs trains alone.
+func (*CPU) Join(id []byte, rank, size int) (Group, error) {
+	return nil, errors.New("graph: training on several ranks needs one GPU for each: train.device=cuda")
+}
+
 // cpuOptimizer runs clipping and AdamW over the flat buffers.
 type cpuOptimizer struct {
 	norm  ref.SumSquares
@@ -134,10 +140,16 @@ type cpuOptimizer struct {
 	adamw ref.AdamW
 	accum float64
 	hyper Hyper
+	group Group
+	sums  []float64 // of all ranks
 }
 
 func (*CPU) Optimizer(b OptimizerBufs) (Optimizer, error) {
-	o := &cpuOptimizer{accum: float64(b.Accum)}
+	o := &cpuOptimizer{accum: float64(b.Accum), group: b.Group}
+	if b.Group != nil {
+		o.accum *= float64(b.Group.Size())
+		o.sums = make([]float64, b.Group.Size())
+	}
 	o.norm = ref.SumSquares{X: floats(b.Grads), Out: o.sum[:]}
 	o.adamw = ref.AdamW{W: floats(b.Values), G: floats(b.Grads), M: floats(b.M), V: floats(b.V), Decayed: b.Decayed}
 	return o, nil
@@ -151,6 +163,16 @@ func (o *cpuOptimizer) Set(h Hyper) error {
 func (o *cpuOptimizer) Run() error {
 	h := o.hyper
 	o.norm.Run()
+	if g := o.group; g != nil {
+		o.sums[g.Rank()] = o.sum[0]
+		if err := g.Gather(hostBuf(unsafe.Slice((*int32)(unsafe.Pointer(&o.sums[0])), 2*len(o.sums)))); err != nil {
+			return err
+		}
+		o.sum[0] = 0
+		for _, sum := range o.sums {
+			o.sum[0] += sum
+		}
+	}
 	norm, _ := o.Norm()
 	scale := 1 / o.accum
 	if h.Clip > 0 && norm > h.Clip {

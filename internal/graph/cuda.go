@@ -195,6 +195,10 @@ func (c *CUDA) Optimizer(b OptimizerBufs) (Optimizer, error) {
 	if b.Compute.Type == BF16 {
 		o.adamw.Copy = on(b.Compute)
 	}
+	if g, ok := b.Group.(*cudaGroup); ok {
+		o.accum *= g.Size()
+		o.adamw.Rank, o.adamw.Ranks, o.adamw.Gather = g.Rank(), g.Size(), g.comm.AllGather
+	}
 	if o.adamw.Hyper, err = c.dev.Alloc(device.F32, kernels.HyperWords); err == nil {
 		o.adamw.Norm, err = c.dev.Alloc(device.F32, 2)
 	}

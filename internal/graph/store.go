@@ -13,24 +13,33 @@ import (
 
 // A Store holds the values of a model's parameters on a device, and while training their gradients and AdamW's two
 // moments: one flat float32 buffer each, with every parameter at the same offset in all of them. Parameters with
-// weight decay come first, so that decay is one boundary. Programs and trainers over one store share its values.
+// weight decay come first, so that decay is one boundary. Programs and trainers over one store share its values. In a
+// group each rank holds the moments of its own part only, and where kernels read a copy, the values of that part only.
 type Store struct {
 	Backend Backend
+	Group   Group // nil for a process alone
 
 	params  []Param // in the order given
 	index   map[string]int
 	offset  []int // in elements
 	size    int   // of a flat buffer, padding included
+	lo, hi  int   // what this rank updates
 	decayed int
-	values  Buf
+	whole   map[string]whole // what Assemble left on rank 0
+	values  owned
 	compute Buf // what kernels read: values itself, or a copy in the backend's storage type
 	grads   Buf
-	m, v    Buf
+	m, v    owned
 }
 
 // NewStore allocates the values of params, all zero. Call Init or Set before use.
 func NewStore(backend Backend, params []Param) (*Store, error) {
-	s := &Store{Backend: backend, params: params, index: map[string]int{}, offset: make([]int, len(params))}
+	return NewGroupStore(backend, params, nil)
+}
+
+// NewGroupStore is NewStore for one rank of a group, or for a process alone where the group is nil.
+func NewGroupStore(backend Backend, params []Param, group Group) (*Store, error) {
+	s := &Store{Backend: backend, Group: group, params: params, index: map[string]int{}, offset: make([]int, len(params))}
 	order := make([]int, len(params))
 	for i, p := range params {
 		if _, dup := s.index[p.Name]; dup {
@@ -46,14 +55,22 @@ func NewStore(backend Backend, params []Param) (*Store, error) {
 			s.decayed = s.size
 		}
 	}
+	s.hi = s.size
+	if group != nil {
+		n := group.Size() * 64
+		s.size = (s.size + n - 1) / n * n
+		part := s.size / group.Size()
+		s.lo, s.hi = group.Rank()*part, (group.Rank()+1)*part
+	}
 	var err error
-	if s.values, err = s.flat(F32); err != nil {
-		return nil, err
-	}
-	s.compute = s.values
 	if t := backend.Activation(); t != F32 {
-		s.compute, err = s.flat(t)
+		if s.values, err = s.own(); err == nil {
+			s.compute, err = s.alloc(t, s.size)
+		}
+		return s, err
 	}
+	s.compute, err = s.alloc(F32, s.size)
+	s.values = owned{Buf: s.compute}
 	return s, err
 }
 
@@ -64,35 +81,51 @@ func bit(b bool) int {
 	return 0
 }
 
-func (s *Store) flat(t DType) (Buf, error) {
-	mem, err := s.Backend.Alloc(s.size * t.Size())
-	return Buf{Mem: mem, Len: s.size, Type: t}, err
+func (s *Store) alloc(t DType, n int) (Buf, error) {
+	mem, err := s.Backend.Alloc(n * t.Size())
+	return Buf{Mem: mem, Len: n, Type: t}, err
+}
+
+// own allocates this rank's part of a flat float32 buffer.
+func (s *Store) own() (owned, error) {
+	b, err := s.alloc(F32, s.hi-s.lo)
+	return owned{b, s.lo}, err
 }
 
 // train allocates gradients and moments, once.
 func (s *Store) train() (err error) {
-	for _, b := range []*Buf{&s.grads, &s.m, &s.v} {
-		if b.Mem == nil {
-			if *b, err = s.flat(F32); err != nil {
-				return err
-			}
-		}
+	if s.grads.Mem != nil {
+		return nil
 	}
-	return nil
+	if s.m, err = s.own(); err != nil {
+		return err
+	}
+	if s.v, err = s.own(); err != nil {
+		return err
+	}
+	s.grads, err = s.alloc(F32, s.size)
+	return err
 }
 
 // Params lists the parameters in the order in which the store was made.
 func (s *Store) Params() []Param { return s.params }
 
-// view is the part of a flat buffer that belongs to one parameter.
-func (s *Store) view(b Buf, name string) (Buf, error) {
+// at is where a parameter lies in a flat buffer.
+func (s *Store) at(name string) (lo, hi int, err error) {
 	i, ok := s.index[name]
 	if !ok {
-		return Buf{}, fmt.Errorf("graph: no parameter is named %s", name)
+		return 0, 0, fmt.Errorf("graph: no parameter is named %s", name)
 	}
-	b.Off += s.offset[i] * b.Type.Size()
-	b.Len = s.params[i].Size()
-	return b, nil
+	return s.offset[i], s.offset[i] + s.params[i].Size(), nil
+}
+
+// view is the part of a whole flat buffer that belongs to one parameter.
+func (s *Store) view(b Buf, name string) (Buf, error) {
+	lo, hi, err := s.at(name)
+	if err != nil {
+		return Buf{}, err
+	}
+	return b.part(lo, hi), nil
 }
 
 // Init draws every parameter from its own stream of seed, so that a parameter's start does not depend on which others
@@ -139,14 +172,55 @@ func (p Param) draw(seed uint64) []float32 {
 	return x
 }
 
-// Value copies a parameter's values out.
-func (s *Store) Value(name string) ([]float32, error) { return s.download(s.values, name) }
+// whole is a parameter on the host.
+type whole struct{ values, m, v []float32 }
+
+// Assemble collects values and moments from all ranks of the group, which call it together. Rank 0 keeps them until the
+// next step: its Value and Moments are then those of the whole model, without the others. Alone there is nothing to do.
+func (s *Store) Assemble() error {
+	if s.Group == nil {
+		return nil
+	}
+	s.whole = nil
+	all := map[string]whole{}
+	for _, p := range s.params {
+		values, err := s.Value(p.Name)
+		if err != nil {
+			return err
+		}
+		m, v, err := s.Moments(p.Name)
+		if err != nil {
+			return err
+		}
+		if s.Group.Rank() == 0 {
+			all[p.Name] = whole{values, m, v}
+		}
+	}
+	s.whole = all
+	return nil
+}
+
+// Value copies a parameter's values out. In a group all ranks call it together, as Grad and Moments.
+func (s *Store) Value(name string) ([]float32, error) {
+	if w, ok := s.whole[name]; ok {
+		return w.values, nil
+	}
+	return s.download(s.values, name)
+}
 
 // Grad copies a parameter's gradient of the last step out, before clipping.
-func (s *Store) Grad(name string) ([]float32, error) { return s.download(s.grads, name) }
+func (s *Store) Grad(name string) ([]float32, error) {
+	if s.grads.Mem == nil {
+		return nil, fmt.Errorf("graph: %s has no gradient before the first training step", name)
+	}
+	return s.download(owned{s.grads.part(s.lo, s.hi), s.lo}, name)
+}
 
 // Moments copies AdamW's two moments of a parameter out.
 func (s *Store) Moments(name string) (m, v []float32, err error) {
+	if w, ok := s.whole[name]; ok {
+		return w.m, w.v, nil
+	}
 	if err := s.train(); err != nil {
 		return nil, nil, err
 	}
@@ -161,7 +235,7 @@ func (s *Store) Set(name string, x []float32) error {
 	if err := s.upload(s.values, name, x); err != nil || s.compute.Mem == s.values.Mem {
 		return err
 	}
-	return s.upload(s.compute, name, x)
+	return s.upload(owned{Buf: s.compute}, name, x)
 }
 
 // SetMoments gives a parameter its two moments.
@@ -175,32 +249,52 @@ func (s *Store) SetMoments(name string, m, v []float32) error {
 	return s.upload(s.v, name, v)
 }
 
-func (s *Store) download(from Buf, name string) ([]float32, error) {
-	b, err := s.view(from, name)
+func (s *Store) download(from owned, name string) ([]float32, error) {
+	lo, hi, err := s.at(name)
 	if err != nil {
 		return nil, err
 	}
-	if b.Mem == nil {
-		return nil, fmt.Errorf("graph: %s has no gradient before the first training step", name)
+	x := make([]float32, hi-lo)
+	if from.Len == s.size {
+		return x, s.Backend.Download(x, from.part(lo, hi))
 	}
-	x := make([]float32, b.Len)
-	return x, s.Backend.Download(x, b)
+	if b, skip := from.overlap(lo, hi); b.Len > 0 {
+		if err := s.Backend.Download(x[skip:skip+b.Len], b); err != nil {
+			return nil, err
+		}
+	}
+	all, err := s.alloc(F32, len(x))
+	if err != nil {
+		return nil, err
+	}
+	defer s.Backend.Free(all.Mem)
+	if err := s.Backend.Upload(all, x); err != nil {
+		return nil, err
+	}
+	if err := s.Group.Merge(all); err != nil {
+		return nil, err
+	}
+	return x, s.Backend.Download(x, all)
 }
 
-func (s *Store) upload(to Buf, name string, x []float32) error {
-	b, err := s.view(to, name)
+func (s *Store) upload(to owned, name string, x []float32) error {
+	lo, hi, err := s.at(name)
 	if err != nil {
 		return err
 	}
-	if len(x) != b.Len {
-		return fmt.Errorf("graph: %s has %d elements, not %d", name, b.Len, len(x))
+	if len(x) != hi-lo {
+		return fmt.Errorf("graph: %s has %d elements, not %d", name, hi-lo, len(x))
 	}
-	return s.Backend.Upload(b, x)
+	b, skip := to.overlap(lo, hi)
+	if b.Len == 0 {
+		return nil
+	}
+	return s.Backend.Upload(b, x[skip:skip+b.Len])
 }
 
 // Close frees the store's memory.
 func (s *Store) Close() {
-	for _, b := range []Buf{s.values, s.grads, s.m, s.v} {
+	for _, b := range []Buf{s.values.Buf, s.grads, s.m.Buf, s.v.Buf} {
 		if b.Mem != nil {
 			s.Backend.Free(b.Mem)
 		}

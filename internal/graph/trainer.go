@@ -12,8 +12,9 @@ import (
 
 // Stats is what a training step leaves behind.
 type Stats struct {
-	Loss     float64 // mean over the micro-batches
+	Loss     float64 // mean over the micro-batches, of all ranks
 	GradNorm float64 // global, before clipping
+	Stop     bool    // a rank asked that this step be the last
 }
 
 // A Trainer is one optimizer step as a unit: forward and backward over its micro-batches, clipping by the global norm
@@ -25,10 +26,11 @@ type Trainer struct {
 	others    Kernel // of the others, added to them
 	optimizer Optimizer
 	feed      Feed
-	names     []string // of the inputs, in the order of the feed
-	next      []int32  // the tokens of a step: micro-batch by micro-batch, input by input
-	loss      Buf
-	read      []float32 // where the loss is copied to
+	names     []string  // of the inputs, in the order of the feed
+	next      []int32   // the tokens of a step: micro-batch by micro-batch, input by input
+	loss      Buf       // this rank's
+	report    Buf       // [ranks, 2]: loss, and 1 where a rank wants to stop
+	read      []float32 // where the report is copied to
 }
 
 // A Batch holds the inputs of one micro-batch by name.
@@ -64,7 +66,7 @@ func NewTrainer(store *Store, B, T, accum int, build func(b *Builder) *Node) (*T
 	if err != nil {
 		return nil, err
 	}
-	t := &Trainer{executable: executable{store: store, inputs: map[string]Buf{}}, accum: accum, read: make([]float32, 1)}
+	t := &Trainer{executable: executable{store: store, inputs: map[string]Buf{}}, accum: accum}
 	if err := t.plan(b, loss, names, grads); err != nil {
 		t.free()
 		return nil, err
@@ -97,11 +99,17 @@ func (t *Trainer) plan(b *Builder, loss *Node, names []string, grads gorgonia.No
 	if b.Recompute {
 		pl.recompute(b.boundaries, loss.ID())
 	}
-	result, err := t.alloc(F32.Size())
+	ranks, rank := 1, 0
+	if g := t.store.Group; g != nil {
+		ranks, rank = g.Size(), g.Rank()
+	}
+	t.read = make([]float32, 2*ranks)
+	mem, err := t.alloc(len(t.read) * F32.Size())
 	if err != nil {
 		return err
 	}
-	t.loss = Buf{Mem: result, Len: 1, Type: F32}
+	t.report = Buf{Mem: mem, Len: len(t.read), Type: F32}
+	t.loss = t.report.part(2*rank, 2*rank+1)
 	pl.result(pl.of[loss][0], t.loss, false)
 	readers := map[*value]int{}
 	for _, g := range grads {
@@ -147,8 +155,10 @@ func (t *Trainer) compileStep() (err error) {
 		}
 	}
 	s := t.store
+	values, _ := s.values.overlap(s.lo, s.hi)
 	t.optimizer, err = s.Backend.Optimizer(OptimizerBufs{
-		Values: s.values, Compute: s.compute, Grads: s.grads, M: s.m, V: s.v, Decayed: s.decayed, Accum: t.accum,
+		Values: values, Compute: s.compute.part(s.lo, s.hi), Grads: s.grads.part(s.lo, s.hi), M: s.m.Buf, V: s.v.Buf,
+		Decayed: min(max(s.decayed-s.lo, 0), s.hi-s.lo), Accum: t.accum, Group: s.Group,
 	})
 	if err != nil {
 		return err
@@ -185,7 +195,7 @@ func (t *Trainer) Step(batches []Batch, h Hyper) (Stats, error) {
 	if err := t.Stage(batches); err != nil {
 		return Stats{}, err
 	}
-	if err := t.Begin(h); err != nil {
+	if err := t.Begin(h, false); err != nil {
 		return Stats{}, err
 	}
 	return t.End()
@@ -216,25 +226,49 @@ func (t *Trainer) Stage(batches []Batch) error {
 	return t.feed.Put(t.next)
 }
 
-// Begin starts a step on what was staged. On a GPU it returns before the step is done.
-func (t *Trainer) Begin(h Hyper) error {
+// Begin starts a step on what was staged; stop tells the other ranks that this one wants to end after it. On a GPU it
+// returns before the step is done.
+func (t *Trainer) Begin(h Hyper, stop bool) error {
+	g, s := t.store.Group, t.store
+	if g != nil {
+		s.whole = nil
+		mine := t.report.part(2*g.Rank(), 2*g.Rank()+2)
+		if err := s.Backend.Upload(mine, []float32{0, float32(bit(stop))}); err != nil {
+			return err
+		}
+	}
 	if err := t.optimizer.Set(h); err != nil {
 		return err
 	}
 	if err := t.forwardBackward(); err != nil {
 		return err
 	}
-	return t.optimizer.Run()
+	if g == nil {
+		return t.optimizer.Run()
+	}
+	for _, do := range []func() error{
+		func() error { return g.ReduceScatter(s.grads) },
+		t.optimizer.Run,
+		func() error { return g.Gather(s.compute) },
+		func() error { return g.Gather(t.report) },
+	} {
+		if err := do(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // End waits for the step.
-func (t *Trainer) End() (Stats, error) {
-	loss, err := t.Loss()
-	if err != nil {
-		return Stats{}, err
+func (t *Trainer) End() (stats Stats, err error) {
+	if stats.Loss, err = t.Loss(); err != nil {
+		return stats, err
 	}
-	norm, err := t.optimizer.Norm()
-	return Stats{Loss: loss, GradNorm: norm}, err
+	for i := range len(t.read) / 2 {
+		stats.Stop = stats.Stop || t.read[2*i+1] != 0
+	}
+	stats.GradNorm, err = t.optimizer.Norm()
+	return stats, err
 }
 
 // Gradients runs forward and backward only; the gradients are sums over the micro-batches.
@@ -270,8 +304,12 @@ func (t *Trainer) forwardBackward() error {
 
 // Loss is the mean loss of the last step's micro-batches.
 func (t *Trainer) Loss() (float64, error) {
-	err := t.store.Backend.Download(t.read, t.loss)
-	return float64(t.read[0]) / float64(t.accum), err
+	err := t.store.Backend.Download(t.read, t.report)
+	sum, ranks := 0.0, len(t.read)/2
+	for i := range ranks {
+		sum += float64(t.read[2*i])
+	}
+	return sum / float64(t.accum*ranks), err
 }
 
 // Profile times every kernel of a step on its own, each several times in a row, and sums the times by kind of op. Their

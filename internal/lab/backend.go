@@ -12,7 +12,10 @@ import (
 
 // Backend opens the device that train.device names. A device that this binary lacks is an error, never a quiet
 // substitute.
-func Backend(device, precision string) (graph.Backend, error) {
+func Backend(device, precision string) (graph.Backend, error) { return backend(device, precision, 0) }
+
+// backend opens the GPU of that number, where the device is one.
+func backend(device, precision string, ordinal int) (graph.Backend, error) {
 	switch {
 	case device == "cpu" && precision == "fp32":
 		if ref.BLAS != "openblas" {
@@ -22,9 +25,9 @@ func Backend(device, precision string) (graph.Backend, error) {
 	case device == "cpu":
 		return nil, fmt.Errorf("lab: train.precision on the cpu must be fp32, not %s", precision)
 	case device == "cuda" && precision == "fp32":
-		return graph.NewCUDA(0, graph.F32)
+		return graph.NewCUDA(ordinal, graph.F32)
 	case device == "cuda" && precision == "bf16":
-		return graph.NewCUDA(0, graph.BF16)
+		return graph.NewCUDA(ordinal, graph.BF16)
 	case device == "cuda":
 		return nil, fmt.Errorf("lab: train.precision must be fp32 or bf16, not %s", precision)
 	}

@@ -51,7 +51,7 @@ func (c *Compare) Estimate(ctx context.Context) (all []Estimate, err error) {
 }
 
 func estimate(ctx context.Context, arm Arm) (e Estimate, err error) {
-	config, err := arm.Config.Train.Resolve(arm.Config.Model.Context)
+	config, err := arm.Config.Train.Resolve(arm.Config.Model.Context, 1)
 	if err != nil {
 		return e, err
 	}

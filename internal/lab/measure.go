@@ -49,7 +49,7 @@ func Measure(ctx context.Context, checkpoint string, c configs.Run) ([]eval.Resu
 	if err := c.Eval.Validate(); err != nil {
 		return nil, err
 	}
-	b, err := open(c)
+	b, err := open(c, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"headroom/eval"
 	"headroom/internal/graph"
 	"headroom/model"
+	"headroom/train"
 )
 
 // Failed is the error of a run that began and did not end well, in contrast to one that could not begin.
@@ -31,6 +32,7 @@ type Run struct {
 	Config configs.Run
 	Resume bool         // go on from the newest checkpoint, if there is one
 	Log    *slog.Logger // nil for a progress bar on a terminal and the default log elsewhere
+	Team   *Team        // the processes that train it together, nil for this one alone
 }
 
 // A Result is what a finished run leaves in result.json.
@@ -113,31 +115,37 @@ func Finished(dir string, config configs.Run) (*Result, error) {
 	return &r, nil
 }
 
-// Do trains, measures and writes the result. When ctx ends first, the run is saved and the result says so.
-func (r Run) Do(ctx context.Context) (*Result, error) {
+// Do trains, measures and writes the result. When ctx ends first, the run is saved and the result says so. Of several
+// ranks the first has the result; the others' is nil.
+func (r Run) Do(ctx context.Context) (result *Result, err error) {
 	if err := r.Config.Validate(); err != nil {
 		return nil, err
 	}
-	b, err := open(r.Config)
+	var sum train.Summary
+	var b *bench
+	err = r.Team.guard(r.Dir, func() error {
+		opened, err := open(r.Config, r.Team)
+		if err != nil {
+			return err
+		}
+		b = opened
+		sum, err = b.run(ctx, r)
+		return err
+	})
 	if err != nil {
-		return nil, err
-	}
-	defer b.close()
-	trainer, source, err := b.trainer(r)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.claim(); err != nil {
-		return nil, err
-	}
-	sum, err := trainer.Train(ctx)
-	if err != nil {
-		if source.used {
-			err = &Failed{err}
+		if r.Team == nil && b != nil { // after a lost rank something may still run on the device
+			b.close()
 		}
 		return nil, err
 	}
-	result := b.result(r.Config, sum)
+	defer b.close()
+	if r.Team != nil {
+		r.Team.leave()
+		if r.Team.Rank() > 0 {
+			return nil, nil
+		}
+	}
+	result = b.result(r.Config, sum)
 	if sum.Interrupted {
 		return result, nil
 	}
@@ -148,6 +156,24 @@ func (r Run) Do(ctx context.Context) (*Result, error) {
 		return nil, &Failed{err}
 	}
 	return result, nil
+}
+
+// run trains the model of a run that is open.
+func (b *bench) run(ctx context.Context, r Run) (sum train.Summary, err error) {
+	trainer, source, err := b.trainer(r)
+	if err != nil {
+		return sum, err
+	}
+	if r.Team.Rank() == 0 {
+		if err := r.claim(); err != nil {
+			return sum, err
+		}
+	}
+	sum, err = trainer.Train(ctx)
+	if err != nil && source.used {
+		err = &Failed{err}
+	}
+	return sum, err
 }
 
 // claim makes the directory and keeps the configuration in it, unless another run lives there.
@@ -191,14 +217,14 @@ type bench struct {
 }
 
 // open builds the model, opens its validation sets and compiles their measurement.
-func open(c configs.Run) (b *bench, err error) {
+func open(c configs.Run, t *Team) (b *bench, err error) {
 	b = &bench{sets: map[string]*data.Tokens{}}
 	defer func() {
 		if err != nil {
 			b.close()
 		}
 	}()
-	if b.backend, err = Backend(c.Train.Device, c.Train.Precision); err != nil {
+	if b.backend, err = backend(c.Train.Device, c.Train.Precision, t.device()); err != nil {
 		return b, err
 	}
 	if b.model, err = model.New(c.Model, c.Attention); err != nil {
@@ -209,7 +235,11 @@ func open(c configs.Run) (b *bench, err error) {
 			return b, err
 		}
 	}
-	if b.store, err = graph.NewStore(b.backend, b.model.Params()); err == nil && len(b.sets) > 0 {
+	group, err := t.join(b.backend)
+	if err != nil {
+		return b, err
+	}
+	if b.store, err = graph.NewGroupStore(b.backend, b.model.Params(), group); err == nil && len(b.sets) > 0 {
 		b.ppl, err = eval.NewPerplexity(b.store, b.model, c.Eval)
 	}
 	return b, err

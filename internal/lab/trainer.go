@@ -24,14 +24,14 @@ func (w *watched) Next(batch *data.Batch) error {
 
 // trainer is the training of a run whose model and data are open.
 func (b *bench) trainer(r Run) (train.Run, *watched, error) {
-	config, err := r.Config.Train.Resolve(r.Config.Model.Context)
+	config, err := r.Config.Train.Resolve(r.Config.Model.Context, r.Team.Ranks())
 	if err != nil {
 		return train.Run{}, nil, err
 	}
 	if b.train, err = openTokens(r.Config.Data.Train, r.Config); err != nil {
 		return train.Run{}, nil, err
 	}
-	loader, err := data.NewLoader(b.train, config.Context, r.Config.Data.Seed, 0, 1)
+	loader, err := data.NewLoader(b.train, config.Context, r.Config.Data.Seed, r.Team.Rank(), r.Team.Ranks())
 	if err != nil {
 		return train.Run{}, nil, err
 	}

@@ -1,0 +1,137 @@
+//go:build gpu
+
+package device
+
+// #include "nccl.h"
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"unsafe"
+)
+
+// A Comm is one rank of a communicator of NCCL: one GPU of each process. Its calls go onto a stream, in the same order
+// on every rank.
+type Comm struct {
+	Rank, Size int
+
+	dev  *Device
+	mu   sync.Mutex // of comm against Abort
+	comm C.nccl_comm
+	gone bool
+}
+
+const joinSeconds = 60
+
+func openNCCL() error {
+	if wrong := C.nccl_open(); wrong != nil {
+		return errors.New("device: " + C.GoString(wrong))
+	}
+	return nil
+}
+
+// NewCommID makes what the ranks of one communicator must share.
+func NewCommID() ([]byte, error) {
+	if err := openNCCL(); err != nil {
+		return nil, err
+	}
+	var id C.nccl_id
+	if r := C.nccl_new_id(&id); r != 0 {
+		return nil, fmt.Errorf("device: NCCL makes no id: %s", C.GoString(C.nccl_error(r, nil)))
+	}
+	return C.GoBytes(unsafe.Pointer(&id), C.int(unsafe.Sizeof(id))), nil
+}
+
+// Join waits for all ranks of the communicator of that id.
+func (d *Device) Join(id []byte, rank, size int) (*Comm, error) {
+	if err := openNCCL(); err != nil {
+		return nil, err
+	}
+	var unique C.nccl_id
+	if len(id) != int(unsafe.Sizeof(unique)) {
+		return nil, fmt.Errorf("device: an id of NCCL has %d bytes, not %d", unsafe.Sizeof(unique), len(id))
+	}
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&unique)), len(id)), id)
+	c := &Comm{Rank: rank, Size: size, dev: d}
+	if r := C.nccl_join(d.c(), &c.comm, &unique, C.int(rank), C.int(size), joinSeconds); r != 0 {
+		return nil, fmt.Errorf("device: NCCL: rank %d of %d: %s", rank, size, C.GoString(C.nccl_error(r, c.comm)))
+	}
+	return c, nil
+}
+
+// call makes one of NCCL's calls on a stream.
+func (c *Comm) call(s *Stream, what string, b Buffer, call func(C.CUdeviceptr) C.int) {
+	if s.err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		s.err = fmt.Errorf("device: NCCL: %s: the communicator was aborted", what)
+		return
+	}
+	if r := call(C.CUdeviceptr(b.Ptr)); r != 0 {
+		s.err = fmt.Errorf("device: NCCL: %s of %d of %v: %s", what, b.N, b.Type, C.GoString(C.nccl_error(r, c.comm)))
+	}
+}
+
+// part is what one rank has of a buffer.
+func (c *Comm) part(s *Stream, what string, b Buffer) int {
+	if b.N%c.Size != 0 {
+		s.Fail(fmt.Errorf("device: NCCL: %s of %d elements over %d ranks: they must divide evenly", what, b.N, c.Size))
+	}
+	return b.N / c.Size
+}
+
+// ReduceScatter adds float32 over the ranks; rank r keeps the r-th of Size equal parts, in its place. The other parts are
+// left as they were.
+func (c *Comm) ReduceScatter(s *Stream, b Buffer) {
+	if b.Type != F32 {
+		s.Fail(fmt.Errorf("device: NCCL: reduce-scatter is for f32, not %v", b.Type))
+	}
+	part := c.part(s, "reduce-scatter", b)
+	c.call(s, "reduce-scatter", b, func(p C.CUdeviceptr) C.int {
+		return C.nccl_reduce_scatter(c.dev.c(), c.comm, p, C.size_t(part), C.int(c.Rank), s.c())
+	})
+}
+
+// AllGather gives every rank the r-th part of rank r.
+func (c *Comm) AllGather(s *Stream, b Buffer) {
+	part := c.part(s, "all-gather", b) * b.Bytes() / max(b.N, 1)
+	c.call(s, "all-gather", b, func(p C.CUdeviceptr) C.int {
+		return C.nccl_all_gather(c.dev.c(), c.comm, p, C.size_t(part), C.int(c.Rank), s.c())
+	})
+}
+
+// Merge adds the ranks' words as integers: where all but one hold zeros, everybody gets that one's bits.
+func (c *Comm) Merge(s *Stream, b Buffer) {
+	c.call(s, "sum", b, func(p C.CUdeviceptr) C.int {
+		return C.nccl_sum(c.dev.c(), c.comm, p, C.size_t(b.Bytes()/4), s.c())
+	})
+}
+
+// Abort ends what is under way, on this rank: a lost peer would keep it waiting for ever. It may be called from anywhere.
+func (c *Comm) Abort() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.gone {
+		c.gone = true
+		C.nccl_abort(c.comm)
+	}
+}
+
+// Close leaves the communicator.
+func (c *Comm) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return nil
+	}
+	c.gone = true
+	if r := C.nccl_close(c.comm); r != 0 {
+		return fmt.Errorf("device: NCCL: close: %s", C.GoString(C.nccl_error(r, nil)))
+	}
+	return nil
+}

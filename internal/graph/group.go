@@ -1,0 +1,98 @@
+package graph
+
+import (
+	"fmt"
+	"unsafe"
+)
+
+// A Group is the processes that train one model together, each with a backend of its own. All of them make the same
+// calls in the same order, which take their place among the kernels of their backends.
+//
+// With N ranks a step is ZeRO-1 (arXiv 1910.02054): every rank computes the gradient of its own rows, the gradients are
+// summed so that rank r has the r-th of N equal parts of the flat buffer, it updates the weights of that part with the
+// only moments there are of it, and all weights are gathered.
+type Group interface {
+	Rank() int
+	Size() int
+	ReduceScatter(b Buf) error // sums float32 over the ranks; rank r keeps its part, in place, of Size equal ones
+	Gather(b Buf) error        // everybody gets the r-th part from rank r, in place
+	Merge(b Buf) error         // words of which all ranks but one have zeros: everybody gets that one's
+	Abort()                    // ends what waits for a lost rank; from anywhere
+	Close() error
+}
+
+// An owned buffer is what this process holds of a flat one: elements first to first+Len.
+type owned struct {
+	Buf
+	first int
+}
+
+// overlap is the part of elements lo to hi of the flat buffer that is held here, and how far it lies from lo.
+func (o owned) overlap(lo, hi int) (b Buf, skip int) {
+	from, to := max(lo, o.first), min(hi, o.first+o.Len)
+	b = o.Buf
+	if from >= to {
+		b.Len = 0
+		return b, 0
+	}
+	b.Off += (from - o.first) * b.Type.Size()
+	b.Len = to - from
+	return b, from - lo
+}
+
+// part is elements lo to hi of a buffer.
+func (b Buf) part(lo, hi int) Buf {
+	if lo < 0 || hi < lo || hi > b.Len {
+		panic(fmt.Sprintf("graph: elements %d to %d of a buffer of %d", lo, hi, b.Len))
+	}
+	b.Off += lo * b.Type.Size()
+	b.Len = hi - lo
+	return b
+}
+
+// Share gives every rank of the group the bytes of rank 0.
+func (s *Store) Share(data []byte) ([]byte, error) {
+	g := s.Group
+	if g == nil {
+		return data, nil
+	}
+	if g.Rank() != 0 {
+		data = nil
+	}
+	length, err := s.merge([]int32{int32(len(data))})
+	if err != nil {
+		return nil, err
+	}
+	words := make([]int32, (length[0]+3)/4)
+	for i, b := range data {
+		words[i/4] |= int32(b) << (i % 4 * 8)
+	}
+	if words, err = s.merge(words); err != nil {
+		return nil, err
+	}
+	data = make([]byte, length[0])
+	for i := range data {
+		data[i] = byte(words[i/4] >> (i % 4 * 8))
+	}
+	return data, nil
+}
+
+// merge sends words through the device, the bits as they are.
+func (s *Store) merge(words []int32) ([]int32, error) {
+	if len(words) == 0 {
+		return nil, nil
+	}
+	b, err := s.alloc(F32, len(words))
+	if err != nil {
+		return nil, err
+	}
+	defer s.Backend.Free(b.Mem)
+	bits := unsafe.Slice((*float32)(unsafe.Pointer(&words[0])), len(words))
+	if err := s.Backend.Upload(b, bits); err != nil {
+		return nil, err
+	}
+	if err := s.Group.Merge(b); err != nil {
+		return nil, err
+	}
+	return words, s.Backend.Download(bits, b)
+}

@@ -1,0 +1,219 @@
+package graph
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// loop is a group whose ranks are goroutines with a CPU backend each: they meet at every collective.
+type loop struct {
+	*meeting
+	rank int
+}
+
+type meeting struct {
+	size  int
+	mu    sync.Mutex
+	all   *sync.Cond
+	bufs  []Buf
+	count int
+	round int
+}
+
+func newLoop(size int) []Group {
+	m := &meeting{size: size, bufs: make([]Buf, size)}
+	m.all = sync.NewCond(&m.mu)
+	groups := make([]Group, size)
+	for rank := range groups {
+		groups[rank] = &loop{m, rank}
+	}
+	return groups
+}
+
+// meet has the last who comes do the work over everybody's buffer.
+func (l *loop) meet(b Buf, work func(bufs []Buf)) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bufs[l.rank] = b
+	round := l.round
+	if l.count++; l.count == l.size {
+		work(l.bufs)
+		l.count = 0
+		l.round++
+		l.all.Broadcast()
+	}
+	for l.round == round {
+		l.all.Wait()
+	}
+	return nil
+}
+
+func (l *loop) Rank() int  { return l.rank }
+func (l *loop) Size() int  { return l.size }
+func (l *loop) Abort()     {}
+func (*loop) Close() error { return nil }
+
+func (l *loop) ReduceScatter(b Buf) error {
+	return l.meet(b, func(bufs []Buf) {
+		part := b.Len / l.size
+		for r := range bufs {
+			mine := floats(bufs[r])[r*part : (r+1)*part]
+			for other := range bufs {
+				if other != r {
+					for i, x := range floats(bufs[other])[r*part : (r+1)*part] {
+						mine[i] += x
+					}
+				}
+			}
+		}
+	})
+}
+
+func (l *loop) Gather(b Buf) error {
+	return l.meet(b, func(bufs []Buf) {
+		part := b.Len / l.size
+		for r := range bufs {
+			for other := range bufs {
+				copy(tokens(bufs[other])[r*part:(r+1)*part], tokens(bufs[r])[r*part:(r+1)*part])
+			}
+		}
+	})
+}
+
+func (l *loop) Merge(b Buf) error {
+	return l.meet(b, func(bufs []Buf) {
+		sum := make([]int32, b.Len)
+		for _, x := range bufs {
+			for i, w := range tokens(x) {
+				sum[i] += w
+			}
+		}
+		for _, x := range bufs {
+			copy(tokens(x), sum)
+		}
+	})
+}
+
+// trained is what a few steps leave.
+type trained struct {
+	stats  []Stats
+	values map[string][]float32
+	m, v   map[string][]float32
+	memory int
+}
+
+// trainRanks trains on rows in order, dealt out in blocks to so many ranks.
+func trainRanks(t *testing.T, ranks, B, T, accum, steps int) []trained {
+	out := make([]trained, ranks)
+	groups := newLoop(ranks)
+	if ranks == 1 {
+		groups[0] = nil
+	}
+	var all sync.WaitGroup
+	for rank := range ranks {
+		all.Go(func() {
+			fail := func(err error) {
+				if err != nil {
+					panic(fmt.Sprint("rank ", rank, ": ", err))
+				}
+			}
+			backend := NewCPU()
+			store, err := NewGroupStore(backend, params(t, B, T, true), groups[rank])
+			fail(err)
+			fail(store.Init(7))
+			tr, err := NewTrainer(store, B, T, accum, func(b *Builder) *Node { return small.loss(b, true) })
+			fail(err)
+			r := rand.New(rand.NewPCG(3, 4))
+			for step := range steps {
+				var batches []Batch
+				for range accum {
+					for other := range ranks {
+						if b := randomBatch(r, B*T); other == rank {
+							batches = append(batches, b)
+						}
+					}
+				}
+				fail(tr.Stage(batches))
+				fail(tr.Begin(Hyper{LR: 1e-2, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Decay: 0.1, Clip: 0.5, Step: step + 1}, rank == 1 && step == 2))
+				s, err := tr.End()
+				fail(err)
+				out[rank].stats = append(out[rank].stats, s)
+			}
+			fail(store.Assemble())
+			out[rank].memory, _ = backend.Used()
+			if rank > 0 {
+				return
+			}
+			out[0].values, out[0].m, out[0].v = map[string][]float32{}, map[string][]float32{}, map[string][]float32{}
+			for _, p := range store.Params() {
+				out[0].values[p.Name], err = store.Value(p.Name)
+				fail(err)
+				out[0].m[p.Name], out[0].v[p.Name], err = store.Moments(p.Name)
+				fail(err)
+			}
+		})
+	}
+	all.Wait()
+	return out
+}
+
+// TestGroup: ranks with a part of the rows each end where one process with all of them does, up to rounding, say the
+// same, and hold a part of the moments.
+func TestGroup(t *testing.T) {
+	const T, rows, steps = 5, 6, 4
+	alone := trainRanks(t, 1, rows, T, 1, steps)[0]
+	for _, c := range []struct{ ranks, accum int }{{2, 1}, {3, 1}, {1, 3}, {3, 2}} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			got, again := trainRanks(t, c.ranks, rows/c.ranks/c.accum, T, c.accum, steps), trainRanks(t, c.ranks, rows/c.ranks/c.accum, T, c.accum, steps)
+			for rank := range got {
+				if !slices.Equal(got[rank].stats, got[0].stats) || !slices.Equal(got[rank].stats, again[rank].stats) {
+					t.Errorf("rank %d: %v, rank 0 %v, again %v", rank, got[rank].stats, got[0].stats, again[rank].stats)
+				}
+			}
+			for i, s := range got[0].stats {
+				if d := math.Abs(s.Loss - alone.stats[i].Loss); !(d < 1e-5) {
+					t.Errorf("step %d: loss %v, alone %v", i, s.Loss, alone.stats[i].Loss)
+				}
+				if d := math.Abs(s.GradNorm/alone.stats[i].GradNorm - 1); !(d < 1e-4) {
+					t.Errorf("step %d: norm %v, alone %v", i, s.GradNorm, alone.stats[i].GradNorm)
+				}
+				if s.Stop != (i == 2 && c.ranks > 1) {
+					t.Errorf("step %d: stop %v", i, s.Stop)
+				}
+			}
+			for name := range alone.values {
+				if d := relative(got[0].values[name], alone.values[name]); !(d < 1e-2) { // AdamW divides small by small
+					t.Errorf("%s is off by %.2g", name, d)
+				}
+				for _, x := range [][2]map[string][]float32{{got[0].m, alone.m}, {got[0].v, alone.v}} {
+					if d := relative(x[0][name], x[1][name]); !(d < 2e-3) {
+						t.Errorf("%s: a moment is off by %.2g", name, d)
+					}
+				}
+				if !slices.Equal(got[0].values[name], again[0].values[name]) {
+					t.Errorf("%s: two runs differ", name)
+				}
+			}
+		})
+	}
+}
+
+func TestShare(t *testing.T) {
+	for _, text := range []string{"", "a", "abcd", "seven ünits"} {
+		groups := newLoop(3)
+		var all sync.WaitGroup
+		for rank, g := range groups {
+			all.Go(func() {
+				s := &Store{Backend: NewCPU(), Group: g}
+				if got, err := s.Share([]byte(text + fmt.Sprint(rank))); err != nil || string(got) != text+"0" {
+					t.Errorf("rank %d got %q, %v", rank, got, err)
+				}
+			})
+		}
+		all.Wait()
+	}
+}

@@ -1,0 +1,119 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"headroom/configs"
+	"headroom/internal/device"
+	"headroom/internal/graph"
+	"headroom/internal/ranks"
+	"headroom/train"
+)
+
+// A Team is the processes that train one model together. A nil Team is one process alone.
+type Team struct {
+	*ranks.Team
+	group graph.Group
+}
+
+// Meet joins the other ranks of a job that trains with this configuration.
+func Meet(ctx context.Context, p ranks.Place, c configs.Run) (*Team, error) {
+	slog.Info("ranks", "rank", p.Rank, "of", p.Size, "device", p.Local, "from", p.Source)
+	if c.Train.Device != "cuda" {
+		return nil, fmt.Errorf("lab: several ranks need one GPU each: train.device must be cuda, not %s", c.Train.Device)
+	}
+	t, err := ranks.Meet(ctx, p, ranks.Same{Config: c.Hash(), Build: build()}, device.NewCommID)
+	if err != nil {
+		return nil, err
+	}
+	return &Team{Team: t}, nil
+}
+
+// build tells one build of this program from another.
+func build() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	b := info.GoVersion + " " + info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" || s.Key == "vcs.modified" || s.Key == "-tags" {
+			b += " " + s.Value
+		}
+	}
+	return b
+}
+
+// Rank is this process's.
+func (t *Team) Rank() int {
+	if t == nil {
+		return 0
+	}
+	return t.Team.Rank
+}
+
+// Ranks is how many there are.
+func (t *Team) Ranks() int {
+	if t == nil {
+		return 1
+	}
+	return t.Size
+}
+
+// device is the GPU of this process.
+func (t *Team) device() int {
+	if t == nil {
+		return 0
+	}
+	return t.Local
+}
+
+// join makes the group of all ranks' devices, nil for a process alone.
+func (t *Team) join(b graph.Backend) (g graph.Group, err error) {
+	if t == nil {
+		return nil, nil
+	}
+	t.group, err = b.Join(t.ID, t.Team.Rank, t.Size)
+	return t.group, err
+}
+
+// guard runs what needs all ranks. When one of them is lost it ends the waiting for it, and says who and where to go on.
+func (t *Team) guard(dir string, run func() error) error {
+	if t == nil {
+		return run()
+	}
+	done := make(chan error, 1)
+	go func() { done <- run() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Fail(err)
+		}
+		return err
+	case err := <-t.Lost():
+		if t.group != nil {
+			go t.group.Abort()
+		}
+		select {
+		case <-done: // what was under way has ended, with an error of no interest
+		case <-time.After(5 * time.Second):
+		}
+		where := "no checkpoint was saved"
+		if path, s, bad := train.Latest(dir); bad == nil && path != "" {
+			where = fmt.Sprintf("the last checkpoint is %s, step %d: --resume goes on from there", path, s.Step)
+		}
+		return &Failed{fmt.Errorf("%w; %s", err, where)}
+	}
+}
+
+// leave ends the team in order, when nothing is left to do together.
+func (t *Team) leave() {
+	if err := t.group.Close(); err != nil {
+		slog.Warn("leaving the group", "error", err)
+	}
+	t.Close()
+}
