@@ -20,16 +20,14 @@ func OnCUDA(ordinal int, t graph.DType) (Backend, error) {
 		return nil, err
 	}
 	b := &cudaBackend{dev: dev, t: map[graph.DType]device.Type{graph.F32: device.F32, graph.BF16: device.BF16}[t]}
-	if b.stream, err = dev.NewStream(); err != nil {
-		return nil, errors.Join(err, dev.Close())
-	}
+	b.queue = func() (queue, error) { return newQueue(dev) }
 	return b, nil
 }
 
 // A cudaBackend keeps the weights of the last models on the GPU: devices of one model share them.
 type cudaBackend struct {
 	dev    *device.Device
-	stream *device.Stream
+	queue  func() (queue, error) // a new one
 	t      device.Type
 	loaded []*cudaWeights
 }
@@ -46,16 +44,21 @@ func (b *cudaBackend) Bandwidth() (float64, error) {
 		return 0, err
 	}
 	defer b.dev.Free(pair)
+	stream, err := b.dev.NewStream()
+	if err != nil {
+		return 0, err
+	}
+	defer stream.Close()
 	var events [5]*device.Event
 	for i := range events {
 		if events[i], err = b.dev.NewEvent(); err != nil {
 			return 0, err
 		}
 		defer events[i].Close()
-		b.stream.Copy(pair.Slice(0, bytes), pair.Slice(bytes, 2*bytes))
-		b.stream.Record(events[i])
+		stream.Copy(pair.Slice(0, bytes), pair.Slice(bytes, 2*bytes))
+		stream.Record(events[i])
 	}
-	if err := b.stream.Sync(); err != nil {
+	if err := stream.Sync(); err != nil {
 		return 0, err
 	}
 	var best float64
@@ -91,30 +94,28 @@ func (b *cudaBackend) Open(m *Model, l Limits) (Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.allocate(); err != nil {
+	if err := d.allocate(b.queue); err != nil {
 		return nil, errors.Join(fmt.Errorf("decode: a pool of %d pages: %w", l.Pages, err), d.Close())
 	}
 	return d, nil
 }
 
-func (b *cudaBackend) Close() error {
-	err := b.stream.Sync()
+func (b *cudaBackend) Close() (err error) {
 	for _, w := range b.loaded {
-		err = errors.Join(err, w.free())
+		err = errors.Join(err, w.queue.close())
 	}
-	return errors.Join(err, b.stream.Close(), b.dev.Close())
+	return errors.Join(err, b.dev.Close())
 }
 
 // cudaWeights are a model's weights on the GPU: those that are multiplied with one value side by side, everything else as
 // it is.
 type cudaWeights struct {
-	of      map[string][]float32 // the model's
-	dev     *device.Device
-	put     func(x []float32) (device.Buffer, error)
-	group   map[string]*packed // by the weight's name
-	single  map[string]device.Buffer
-	heads   map[string]latentHeads // by the name of Wukv
-	buffers []device.Buffer
+	of     map[string][]float32 // the model's
+	queue  queue
+	t      device.Type
+	group  map[string]*packed // by the weight's name
+	single map[string]device.Buffer
+	heads  map[string]latentHeads // by the name of Wukv
 }
 
 // latentHeads are the parts of Wukv [n, L, (H/n)·2D] that each head multiplies with when it is absorbed.
@@ -140,15 +141,18 @@ func (b *cudaBackend) weights(m *Model) (*cudaWeights, error) {
 		}
 	}
 	if len(b.loaded) == 2 {
-		if err := b.loaded[0].free(); err != nil {
+		if err := b.loaded[0].queue.close(); err != nil {
 			return nil, err
 		}
 		b.loaded = b.loaded[1:]
 	}
-	w := &cudaWeights{of: m.Weights, dev: b.dev, group: map[string]*packed{}, single: map[string]device.Buffer{}, heads: map[string]latentHeads{}}
-	w.put = func(x []float32) (device.Buffer, error) { return w.upload(b, x) }
+	q, err := b.queue()
+	if err != nil {
+		return nil, err
+	}
+	w := &cudaWeights{of: m.Weights, queue: q, t: b.t, group: map[string]*packed{}, single: map[string]device.Buffer{}, heads: map[string]latentHeads{}}
 	if err := w.load(m.Transformer); err != nil {
-		return nil, errors.Join(fmt.Errorf("decode: the weights: %w", err), w.free())
+		return nil, errors.Join(fmt.Errorf("decode: the weights: %w", err), q.close())
 	}
 	b.loaded = append(b.loaded, w)
 	return w, nil
@@ -265,29 +269,12 @@ func transpose(y, x []float32, rows, columns int) {
 	})
 }
 
-func (w *cudaWeights) upload(b *cudaBackend, x []float32) (device.Buffer, error) {
-	buf, err := b.dev.Alloc(b.t, len(x))
+// put uploads values as the weights' type.
+func (w *cudaWeights) put(x []float32) (device.Buffer, error) {
+	b, err := w.queue.alloc(w.t, len(x))
 	if err != nil {
-		return buf, err
+		return b, err
 	}
-	w.buffers = append(w.buffers, buf)
-	if b.t == device.F32 {
-		device.Upload(b.stream, buf, x)
-		return buf, b.stream.Sync()
-	}
-	half := make([]uint16, len(x))
-	parallel(len(x), func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			half[i] = device.ToBF16(x[i])
-		}
-	})
-	device.Upload(b.stream, buf, half)
-	return buf, b.stream.Sync()
-}
-
-func (w *cudaWeights) free() (err error) {
-	for _, b := range w.buffers {
-		err = errors.Join(err, w.dev.Free(b))
-	}
-	return err
+	w.queue.uploadFloats(b, x)
+	return b, w.queue.sync()
 }

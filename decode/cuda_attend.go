@@ -73,6 +73,14 @@ func (d *CUDA) segments(rows []Row) (all []segment) {
 	return all
 }
 
+// longs is how requests of many new tokens attend.
+func (d *CUDA) longs() manner {
+	if d.trains {
+		return long
+	}
+	return plain
+}
+
 // joins says that a request of s goes on from a segment by the kernels of decoding.
 func joins(all []segment, s segment) bool {
 	n := len(all)
@@ -338,7 +346,7 @@ func (d *CUDA) train(k *kernels.Attention, s segment, q, o *value) {
 	k.Q, k.O = q.rows(s.token, s.token+s.n), o.rows(s.token, s.token+s.n)
 	if s.start > 0 {
 		k.Q, k.O = d.arena.take(d.t, k.T*q.width), d.arena.take(d.t, k.T*o.width)
-		d.run(fill{k.Q.Slice(0, s.start*q.width)})
+		d.run(fill{k.Q.Slice(0, s.start*q.width), 0})
 		d.run(copying{k.Q.Slice(s.start*q.width, k.Q.N), q.rows(s.token, s.token+s.n)})
 	}
 	k.LSE = d.arena.take(device.F32, k.B*k.T*k.H)
@@ -347,11 +355,3 @@ func (d *CUDA) train(k *kernels.Attention, s segment, q, o *value) {
 		d.run(copying{o.rows(s.token, s.token+s.n), k.O.Slice(s.start*o.width, k.O.N)})
 	}
 }
-
-type fill struct{ b device.Buffer }
-
-func (k fill) Launch(s *device.Stream) { s.Fill(k.b, 0) }
-
-type copying struct{ to, from device.Buffer }
-
-func (k copying) Launch(s *device.Stream) { s.Copy(k.to, k.from) }

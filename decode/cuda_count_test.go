@@ -10,27 +10,13 @@ import (
 	"headroom/model"
 )
 
-// fakeBackend lays out memory as on an H200, and has none.
-func fakeBackend(t *testing.T, m *Model, typ device.Type) *cudaBackend {
-	t.Helper()
-	dev := &device.Device{Name: "paper", SMs: 132, Compute: 90, MaxShare: 232448}
-	w := &cudaWeights{of: m.Weights, group: map[string]*packed{}, single: map[string]device.Buffer{}, heads: map[string]latentHeads{}}
-	w.put = func(x []float32) (device.Buffer, error) {
-		return device.Buffer{Ptr: 1 << 41, N: len(x), Type: typ}, nil
-	}
-	if err := w.load(m.Transformer); err != nil {
-		t.Fatal(err)
-	}
-	return &cudaBackend{dev: dev, t: typ, loaded: []*cudaWeights{w}}
-}
-
 // TestPlan lays out every kind, on no GPU: shapes must fit each other, and the memory of a pass be that of its tokens.
 func TestPlan(t *testing.T) {
 	for _, kind := range kinds {
 		for _, typ := range []device.Type{device.F32, device.BF16} {
 			for _, dim := range []int{8, 64} {
 				m := tiny(t, kind, func(c *model.Config, a *attention.Config) { a.HeadDim, a.RopeDim = dim, 0 })
-				b := fakeBackend(t, m, typ)
+				b := onPaper(typ)
 				l := Limits{Pages: 10, Rows: 4, Tokens: 104, Scores: 4, Context: 256}
 				d, err := b.plan(m, l)
 				if err != nil {

@@ -3,7 +3,6 @@
 package decode
 
 import (
-	"errors"
 	"math/rand/v2"
 
 	"headroom/internal/device"
@@ -33,7 +32,7 @@ func (b *cudaBackend) plan(m *Model, l Limits) (*CUDA, error) {
 	if work, err = d.dims(g); err != nil {
 		return nil, err
 	}
-	most := padded(l.Tokens)
+	most := padded(l.Tokens + l.Rows)
 	d.fixed = []fixed{
 		{&d.pages, device.I32, l.Rows * d.maxPages}, {&d.meta.all, device.I32, 3*most + fours(l.Rows) + (1+choiceWords)*fours(2*l.Scores) + 16},
 		{&d.drawn, device.I32, 2 * l.Scores}, {&d.lse, device.F32, most * g.read.H}, {&d.work, device.U8, work},
@@ -77,25 +76,30 @@ func (d *CUDA) dims(g *groups) (work int, err error) {
 	return max(work, 16), nil
 }
 
-// count runs the largest passes on no memory.
+// count runs the largest passes on no memory: of whole prompts side by side, of the last part of the longest, and of steps,
+// whose kernels are others. What is on top of the long requests of a pass is there to be counted.
 func (d *CUDA) count() {
 	l := d.limits
+	most := min(l.Tokens, l.Rows*l.Context)
 	long := min(l.Tokens, l.Context)
+	b := (most + long - 1) / long
+	t := (most + b - 1) / b
+	others := segment{how: few, b: l.Rows, n: l.Rows, t: 1}
+	if !d.decodes {
+		others.how = plain
+	}
 	d.mode = counting
-	for _, r := range []Row{{Start: l.Context - long, T: long}, {T: long}} {
-		var rows []Row
-		n := 0
-		for n == 0 || n+r.T <= l.Tokens && r.Start == 0 {
-			r.From = n
-			rows = append(rows, r)
-			n += r.T
+	for _, parts := range [][]segment{
+		{{how: d.longs(), b: b, n: b * t, t: t}, others},
+		{{how: d.longs(), b: 1, n: long, t: long, start: l.Context - long}, others},
+		{{how: others.how, b: kernels.StepMaxRows, n: kernels.StepMaxRows, t: 1}},
+	} {
+		d.parts, d.step = parts, len(parts) == 1
+		d.n, d.scores = padded(l.Tokens+l.Rows), 2*l.Scores
+		if d.step {
+			d.n, d.scores = kernels.StepMaxRows, kernels.StepMaxRows
 		}
-		for range l.Rows { // some of the tokens may be steps of other requests
-			rows = append(rows, Row{From: 0, T: 1})
-		}
-		d.n, d.scores = padded(l.Tokens), 2*l.Scores
-		d.parts = d.segments(rows)
-		d.layMeta(len(rows))
+		d.layMeta(l.Rows)
 		d.whole()
 	}
 	d.mode = running
@@ -114,14 +118,19 @@ func (d *CUDA) passBytes() int {
 }
 
 // allocate takes the memory. The cache starts as NaN: what nobody wrote must not be read.
-func (d *CUDA) allocate() (err error) {
-	if d.stream, err = d.dev.NewStream(); err != nil {
+func (d *CUDA) allocate(open func() (queue, error)) (err error) {
+	if d.queue, err = open(); err != nil {
 		return err
 	}
 	alloc := func(to *device.Buffer, t device.Type, n int) {
 		*to = device.Buffer{}
 		if err == nil {
-			*to, err = d.dev.Alloc(t, n)
+			*to, err = d.queue.alloc(t, n)
+		}
+	}
+	pinned := func(to *[]int32, n int) {
+		if err == nil {
+			*to, err = d.queue.pinned(n)
 		}
 	}
 	for _, f := range d.fixed {
@@ -139,72 +148,35 @@ func (d *CUDA) allocate() (err error) {
 		alloc(&table, device.F32, len(host))
 		d.tables[k] = table
 		if err == nil {
-			device.Upload(d.stream, table, host)
+			d.queue.uploadFloats(table, host)
+		}
+	}
+	for i := range d.results {
+		pinned(&d.results[i].tokens, 2*d.limits.Scores)
+		pinned(&d.meta.host[i], d.meta.all.N)
+		if err == nil {
+			d.results[i].done, err = d.queue.mark()
 		}
 	}
 	if err != nil {
 		return err
 	}
-	for i := range d.results {
-		r := &d.results[i]
-		if r.done, err = d.dev.NewEvent(); err != nil {
-			return err
-		}
-		if r.tokens, err = device.NewPinned[int32](d.dev, 2*d.limits.Scores); err != nil {
-			return err
-		}
-		if d.meta.host[i], err = device.NewPinned[int32](d.dev, d.meta.all.N); err != nil {
-			return err
-		}
-	}
-	d.stream.Fill(d.work, 0)
-	d.stream.Fill(d.pages, 0)
+	d.queue.launch(fill{d.work, 0})
+	d.queue.launch(fill{d.pages, 0})
 	for _, slots := range d.cache {
 		for _, s := range slots {
-			d.stream.Fill(s.buf, 0xff)
+			d.queue.launch(fill{s.buf, 0xff})
 		}
 	}
-	return d.stream.Sync()
+	return d.queue.sync()
 }
 
 // Close waits for what runs, and frees all memory but the weights, which are the backend's.
 func (d *CUDA) Close() error {
-	if d.stream == nil {
+	if d.queue == nil {
 		return nil
 	}
-	err := d.stream.Sync()
-	for _, g := range d.graphs {
-		err = errors.Join(err, g.Close())
-	}
-	free := func(b device.Buffer) {
-		if !b.Nil() {
-			err = errors.Join(err, d.dev.Free(b))
-		}
-	}
-	for _, f := range d.fixed {
-		free(*f.to)
-	}
-	free(d.arena.all)
-	for _, t := range d.tables {
-		free(t)
-	}
-	for _, slots := range d.cache {
-		for _, s := range slots {
-			free(s.buf)
-		}
-	}
-	for i := range d.results {
-		if r := &d.results[i]; r.done != nil {
-			err = errors.Join(err, r.done.Close())
-			if r.tokens != nil {
-				err = errors.Join(err, r.tokens.Close())
-			}
-		}
-		if h := d.meta.host[i]; h != nil {
-			err = errors.Join(err, h.Close())
-		}
-	}
-	return errors.Join(err, d.stream.Close())
+	return d.queue.close()
 }
 
 // CacheBytes is what the pool takes.
@@ -225,5 +197,5 @@ func (d *CUDA) Noise(seed uint64) error {
 			d.run(&kernels.Noise{X: s.buf, Seed: r.Uint64(), Scale: 1})
 		}
 	}
-	return d.stream.Sync()
+	return d.queue.sync()
 }

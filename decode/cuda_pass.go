@@ -20,7 +20,7 @@ type CUDA struct {
 	model   *Model
 	limits  Limits
 	dev     *device.Device
-	stream  *device.Stream
+	queue   queue
 	weights *cudaWeights
 	t       device.Type
 
@@ -72,7 +72,7 @@ type bucket struct {
 
 // recorded is a step, and where it leaves its logits.
 type recorded struct {
-	*device.Graph
+	recording
 	logits device.Buffer
 }
 
@@ -112,13 +112,13 @@ type meta struct {
 	all                                              device.Buffer
 	tokens, positions, rows, lengths, score, choices device.Buffer // of this pass, in all
 	seen                                             device.Buffer // a bit for each token and score: what the repetition penalty counts
-	host                                             [4]*device.Pinned[int32]
+	host                                             [4][]int32
 }
 
 // A result is what a pass drew, on its way to the host.
 type result struct {
-	tokens *device.Pinned[int32]
-	done   *device.Event
+	tokens []int32 // pinned
+	done   mark
 	scores int
 	draws  []Draw
 }
@@ -139,15 +139,15 @@ func (d *CUDA) Pass(b Batch) error {
 	g, known := d.graphs[key]
 	switch {
 	case known && step:
-		g.Launch(d.stream)
+		g.launch()
 		d.logits = g.logits
 	case step && d.seen[key] && os.Getenv("HEADROOM_CUDA_SYNC") == "":
-		g, err := d.stream.Capture(d.whole)
+		g, err := d.queue.capture(d.whole)
 		if err != nil {
 			return err
 		}
 		d.graphs[key] = recorded{g, d.logits}
-		g.Launch(d.stream)
+		g.launch()
 	default:
 		// the first step of its size loads kernels and makes plans
 		if step && d.t == device.BF16 && !d.seen[key] {
@@ -180,17 +180,17 @@ func (d *CUDA) send(b Batch) error {
 		r.draws = b.Draws
 	}
 	d.scored, d.scoredTokens = nil, len(b.Score)
-	device.Download(d.stream, r.tokens.Data[:r.scores], d.drawn)
-	d.stream.Record(r.done)
-	return d.stream.Err()
+	d.queue.download(r.tokens[:r.scores], d.drawn)
+	r.done.record()
+	return d.queue.err()
 }
 
 // Tokens waits for the oldest pass.
 func (d *CUDA) Tokens() ([]int32, error) {
 	r := &d.results[d.first]
 	d.first, d.pending = (d.first+1)%len(d.results), d.pending-1
-	if err := r.done.Sync(); err != nil {
-		return nil, errors.Join(err, d.stream.Sync())
+	if err := r.done.wait(); err != nil {
+		return nil, errors.Join(err, d.queue.sync())
 	}
 	for i, draw := range r.draws {
 		if draw.greedy() {
@@ -200,9 +200,9 @@ func (d *CUDA) Tokens() ([]int32, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.tokens.Data[i] = draw.next(draw.U, l, draw.History)
+		r.tokens[i] = draw.next(draw.U, l, draw.History)
 	}
-	return r.tokens.Data[:r.scores], nil
+	return r.tokens[:r.scores], nil
 }
 
 // Ahead says that the device draws on its own.
@@ -213,8 +213,8 @@ func (d *CUDA) Scores(i int) ([]float32, error) {
 	V := d.model.Config.Vocab
 	if n := d.scoredTokens * V; len(d.scored) != n {
 		d.scored = make([]float32, n)
-		device.Download(d.stream, d.scored, d.logits)
-		if err := d.stream.Sync(); err != nil {
+		d.queue.downloadFloats(d.scored, d.logits)
+		if err := d.queue.sync(); err != nil {
 			return nil, err
 		}
 	}
@@ -230,7 +230,7 @@ func (d *CUDA) bucket(b Batch) (bucket, bool) {
 			return k, false
 		}
 	}
-	return k, k.t <= decodeTokens && len(b.Score) == len(b.Tokens)
+	return k, k.t <= decodeTokens && len(b.Score) == len(b.Tokens) && k.rows*k.t <= padded(d.limits.Tokens)
 }
 
 // padded is the number of tokens that a pass runs with: few different ones, for each has its plans of products.
@@ -253,7 +253,7 @@ func (d *CUDA) describe(b Batch, key bucket, step bool) error {
 	}
 	d.parts, d.step = d.segments(rows), step
 	d.layMeta(len(rows))
-	host := d.meta.host[(d.first+d.pending)%len(d.meta.host)].Data
+	host := d.meta.host[(d.first+d.pending)%len(d.meta.host)]
 	at := 0
 	section := func(n int) []int32 {
 		s := host[at : at+n]
@@ -282,8 +282,8 @@ func (d *CUDA) describe(b Batch, key bucket, step bool) error {
 	if d.sampled {
 		d.choose(b.Draws, section(choiceWords*d.scores))
 	}
-	device.Upload(d.stream, d.meta.all, host[:at])
-	return d.stream.Err()
+	d.queue.upload(d.meta.all, host[:at])
+	return d.queue.err()
 }
 
 // choiceWords is the size of a kernels.StepSampling in words of 4 bytes.
@@ -306,7 +306,7 @@ func (d *CUDA) choose(draws []Draw, words []int32) {
 		for _, t := range x.History {
 			seen[t/32] |= 1 << (t % 32)
 		}
-		device.Upload(d.stream, d.meta.seen.Slice(i*n, (i+1)*n), seen)
+		d.queue.upload(d.meta.seen.Slice(i*n, (i+1)*n), seen)
 	}
 }
 
@@ -335,5 +335,5 @@ func (d *CUDA) hold(row int, pages []int32) {
 		return
 	}
 	d.held[row] = pages
-	device.Upload(d.stream, d.pages.Slice(row*d.maxPages, (row+1)*d.maxPages), pages)
+	d.queue.upload(d.pages.Slice(row*d.maxPages, (row+1)*d.maxPages), pages)
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"headroom/attention"
+	"headroom/internal/device"
 	"headroom/internal/graph"
 	"headroom/model"
 )
@@ -34,6 +35,17 @@ func onGPU(t *testing.T, typ graph.DType) Backend {
 	return b
 }
 
+// everywhere runs a test on paper, where all arithmetic is exact, and on a GPU.
+func everywhere(t *testing.T, typ graph.DType, test func(t *testing.T, on Backend)) {
+	t.Run("paper", func(t *testing.T) {
+		test(t, onPaper(map[graph.DType]device.Type{graph.F32: device.F32, graph.BF16: device.BF16}[typ]))
+	})
+	t.Run("gpu", func(t *testing.T) { test(t, onGPU(t, typ)) })
+}
+
+// isPaper says that bf16 loses nothing on a backend.
+func isPaper(on Backend) bool { return on.Name() == "paper" }
+
 // wide gives a model dims that the fast kernels take.
 func wide(c *model.Config, a *attention.Config) {
 	c.Width, c.MLP, c.Vocab = 128, 192, 320
@@ -41,14 +53,14 @@ func wide(c *model.Config, a *attention.Config) {
 	a.Heads = 4
 }
 
-func openCUDA(t *testing.T, m *Model, typ graph.DType, o Options) *CUDA {
+func openCUDA(t *testing.T, m *Model, on Backend, o Options) *CUDA {
 	t.Helper()
 	l, err := o.Limits(m)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.Scores = l.Tokens
-	d, err := onGPU(t, typ).Open(m, l)
+	d, err := on.Open(m, l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,19 +149,28 @@ func texts(m *Model) (all [][]int32) {
 }
 
 func TestCUDAAnySplitIsTheForwardPass(t *testing.T) {
-	onGPU(t, graph.F32)
-	for _, kind := range kinds {
-		for _, f := range []func(*model.Config, *attention.Config){func(*model.Config, *attention.Config) {}, wide} {
-			m := tiny(t, kind, f)
-			d := openCUDA(t, m, graph.F32, Options{Pages: 20, Rows: 4})
-			for seed := range uint64(3) {
-				all := texts(m)
-				for i, y := range split(t, d, m, seed, all) {
-					near(t, kind, y, forward(t, m, all[i]))
+	everywhere(t, graph.F32, func(t *testing.T, on Backend) {
+		for _, kind := range kinds {
+			for _, f := range []func(*model.Config, *attention.Config){func(*model.Config, *attention.Config) {}, wide} {
+				m := tiny(t, kind, f)
+				d := openCUDA(t, m, on, Options{Pages: 20, Rows: 4})
+				for seed := range seeds(on) {
+					all := texts(m)
+					for i, y := range split(t, d, m, seed, all) {
+						near(t, kind, y, forward(t, m, all[i]))
+					}
 				}
 			}
 		}
+	})
+}
+
+// seeds are how many times a test at random is worth: on paper it takes longer.
+func seeds(on Backend) uint64 {
+	if isPaper(on) {
+		return 1
 	}
+	return 3
 }
 
 // off is the root mean square of the difference, over that of what is right.
@@ -164,7 +185,21 @@ func off(got, want []float32) float64 {
 
 // TestCUDABF16 allows decoding twice the error that the forward pass in bf16 has.
 func TestCUDABF16(t *testing.T) {
-	onGPU(t, graph.BF16)
+	t.Run("paper", func(t *testing.T) {
+		on := onPaper(device.BF16)
+		for _, kind := range kinds {
+			m := tiny(t, kind, wide)
+			d, all := openCUDA(t, m, on, Options{Pages: 20, Rows: 4}), texts(m)
+			for i, y := range split(t, d, m, 1, all) {
+				near(t, kind, y, forward(t, m, all[i]))
+			}
+		}
+	})
+	t.Run("gpu", testBF16)
+}
+
+func testBF16(t *testing.T) {
+	on := onGPU(t, graph.BF16)
 	b, err := graph.NewCUDA(0, graph.BF16)
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +207,7 @@ func TestCUDABF16(t *testing.T) {
 	defer b.Close()
 	for _, kind := range kinds {
 		m := tiny(t, kind, wide)
-		d := openCUDA(t, m, graph.BF16, Options{Pages: 20, Rows: 4})
+		d := openCUDA(t, m, on, Options{Pages: 20, Rows: 4})
 		all := texts(m)
 		for seed := range uint64(3) {
 			for i, y := range split(t, d, m, seed, all) {
@@ -185,31 +220,36 @@ func TestCUDABF16(t *testing.T) {
 	}
 }
 
-// TestCUDAEngine holds requests that come and go at random on the GPU against the CPU, token by token.
+// TestCUDAEngine holds requests that come and go at random on the GPU against the CPU, token by token; on paper in bf16 too,
+// which has kernels of its own.
 func TestCUDAEngine(t *testing.T) {
-	for _, kind := range kinds {
-		for _, drafter := range []Drafter{nil, Lookup{3}} {
-			m := tiny(t, kind, wide, func(c *model.Config, _ *attention.Config) { c.Context = 150 })
-			o := Options{Pages: 9, Rows: 4, Chunk: 40, EndOfText: 5, Drafter: drafter}
-			onCPU, err := Open(m, OnCPU(), o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			onGPU, err := Open(m, onGPU(t, graph.F32), o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want, got := serve(t, onCPU, m), serve(t, onGPU, m)
-			for i := range want {
-				if !slices.Equal(got[i].Output(), want[i].Output()) || got[i].Reason != want[i].Reason {
-					t.Errorf("%s: request %d: %v (%s), on the CPU %v (%s)", kind, i, got[i].Output(), got[i].Reason, want[i].Output(), want[i].Reason)
+	test := func(t *testing.T, on Backend) {
+		for _, kind := range kinds {
+			for _, drafter := range []Drafter{nil, Lookup{3}} {
+				m := tiny(t, kind, wide, func(c *model.Config, _ *attention.Config) { c.Context = 150 })
+				o := Options{Pages: 9, Rows: 4, Chunk: 40, EndOfText: 5, Drafter: drafter}
+				onCPU, err := Open(m, OnCPU(), o)
+				if err != nil {
+					t.Fatal(err)
 				}
-			}
-			if err := onGPU.Close(); err != nil {
-				t.Error(err)
+				there, err := Open(m, on, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want, got := serve(t, onCPU, m), serve(t, there, m)
+				for i := range want {
+					if !slices.Equal(got[i].Output(), want[i].Output()) || got[i].Reason != want[i].Reason {
+						t.Errorf("%s: request %d: %v (%s), on the CPU %v (%s)", kind, i, got[i].Output(), got[i].Reason, want[i].Output(), want[i].Reason)
+					}
+				}
+				if err := there.Close(); err != nil {
+					t.Error(err)
+				}
 			}
 		}
 	}
+	everywhere(t, graph.F32, test)
+	t.Run("paper in bf16", func(t *testing.T) { test(t, onPaper(device.BF16)) })
 }
 
 // serve submits requests at random and steps until all are done.
@@ -236,9 +276,17 @@ func serve(t *testing.T, e *Engine, m *Model) (all []*Sequence) {
 
 // TestCUDARowAloneEqualsRowInBatch in bf16, where kernels may differ by the size of the batch: twice as near as the type is.
 func TestCUDARowAloneEqualsRowInBatch(t *testing.T) {
+	everywhere(t, graph.BF16, testRowAlone)
+}
+
+func testRowAlone(t *testing.T, on Backend) {
+	allowed := 0.01
+	if isPaper(on) {
+		allowed = 1e-5
+	}
 	for _, kind := range kinds {
 		m := tiny(t, kind, wide)
-		d := openCUDA(t, m, graph.BF16, Options{Pages: 40, Rows: 16, Chunk: 400})
+		d := openCUDA(t, m, on, Options{Pages: 40, Rows: 16, Chunk: 400})
 		r, p := rand.New(rand.NewPCG(2, 9)), scattered(rand.New(rand.NewPCG(2, 2)), 40)
 		tokens := randomTokens(r, 100, m.Config.Vocab)
 		var first, alone, fill, batch Batch
@@ -259,7 +307,7 @@ func TestCUDARowAloneEqualsRowInBatch(t *testing.T) {
 		V := m.Config.Vocab
 		for range 3 { // as it comes, recorded, and again
 			z := pass(t, d, batch)
-			if got := off(z[5*V:6*V], y); !(got < 0.01) {
+			if got := off(z[5*V:6*V], y); !(got < allowed) {
 				t.Errorf("%s: off by %g", kind, got)
 			}
 		}

@@ -68,21 +68,16 @@ func (v *value) columns(n, at, width int) *value {
 	return &value{buf: v.buf.Slice(at, (n-1)*v.stride+at+width), width: width, stride: v.stride}
 }
 
-// launcher is a kernel with its buffers.
-type launcher interface{ Launch(s *device.Stream) }
-
 // run launches a kernel, unless the device only counts memory or tunes its products.
 func (d *CUDA) run(k launcher) {
 	g, product := k.(*kernels.Gemm)
 	switch {
 	case d.mode == counting:
 	case d.mode == tuning && product:
-		if _, err := g.Tune(d.stream); err != nil {
-			d.stream.Fail(err)
-		}
+		d.queue.tune(g)
 	case d.mode == tuning:
 	default:
-		k.Launch(d.stream)
+		d.queue.launch(k)
 	}
 }
 

@@ -108,6 +108,9 @@ func (s *Stream) Scratch(bytes int) *Arena {
 	if s.err != nil {
 		return nil
 	}
+	if s.dry {
+		return &Arena{dev: s.dev, all: Buffer{Ptr: align, N: bytes, Type: U8}}
+	}
 	if s.scratch == nil || s.scratch.Bytes() < bytes {
 		a, err := s.dev.NewArena(bytes)
 		if err != nil {

@@ -72,7 +72,7 @@ type plan struct {
 // Multiply runs a product. The first call of a shape asks cuBLASLt for its algorithms and takes the first; Tune times
 // them.
 func (s *Stream) Multiply(p Product, a, b, c, bias Buffer, scale float32) {
-	if s.err != nil {
+	if s.err != nil || s.dry {
 		return
 	}
 	plan, err := s.plan(p, a, b, c)

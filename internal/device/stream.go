@@ -18,6 +18,7 @@ type Stream struct {
 	stream    cu.Stream
 	err       error
 	capturing bool
+	dry       bool
 	workspace Buffer // cuBLASLt's, made at the first product
 	scratch   *Arena
 	arenas    []*Arena // every scratch so far: captured graphs hold their addresses
@@ -41,6 +42,9 @@ func (d *Device) NewStream() (*Stream, error) {
 	}
 	return &Stream{dev: d, stream: stream}, nil
 }
+
+// Dry is a stream of a device that need not be there: what is put on it is checked as always, and then goes nowhere.
+func Dry(d *Device) *Stream { return &Stream{dev: d, dry: true} }
 
 // Device is the stream's device.
 func (s *Stream) Device() *Device { return s.dev }
@@ -83,7 +87,7 @@ func (s *Stream) Close() error {
 
 // do makes one of cu's calls in the stream's context.
 func (s *Stream) do(what string, call func() error) {
-	if s.err != nil {
+	if s.err != nil || s.dry {
 		return
 	}
 	err := s.dev.enter()

@@ -1,0 +1,285 @@
+//go:build gpu
+
+package decode
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"headroom/internal/device"
+	"headroom/kernels"
+)
+
+// A paper is a queue that needs no GPU. Launches are checked as a GPU's are, and computed here by plain loops, in exact
+// order but as late as can be: when somebody waits. So memory that is changed too early is seen.
+type paper struct {
+	*papers
+	dry    *device.Stream
+	own    []device.Ptr
+	pins   [][]int32
+	todo   []func()
+	record *[]func()
+	first  error
+}
+
+// papers is the memory of all queues of a backend. A cell holds the number that begins at every second byte of address, so
+// that bf16 loses nothing: what is computed must be right but for float32's rounding. Memory starts as NaN; between two
+// pieces of it lie addresses that nobody has.
+type papers struct {
+	dev    *device.Device
+	spaces map[device.Ptr][]uint32
+	bases  []device.Ptr
+	next   device.Ptr
+}
+
+// onPaper is a backend that lays out and computes like an H200, on none.
+func onPaper(typ device.Type) *cudaBackend {
+	p := &papers{
+		dev:    &device.Device{Name: "paper", SMs: 132, Compute: 90, MaxShare: 232448, L2: 50 << 20},
+		spaces: map[device.Ptr][]uint32{}, next: 1 << 30,
+	}
+	return &cudaBackend{dev: p.dev, t: typ, queue: func() (queue, error) { return &paper{papers: p, dry: device.Dry(p.dev)}, nil }}
+}
+
+const nan = 0x7fc00000
+
+func (p *paper) alloc(t device.Type, n int) (device.Buffer, error) {
+	b := device.Buffer{Ptr: p.next, N: n, Type: t}
+	cells := make([]uint32, (b.Bytes()+1)/2)
+	for i := range cells {
+		cells[i] = nan
+	}
+	p.spaces[b.Ptr] = cells
+	p.bases = append(p.bases, b.Ptr)
+	p.own = append(p.own, b.Ptr)
+	p.next += device.Ptr((b.Bytes()+1023)/512*512 + 4096)
+	return b, nil
+}
+
+func (p *paper) pinned(n int) ([]int32, error) {
+	x := make([]int32, n)
+	p.pins = append(p.pins, x)
+	return x, nil
+}
+
+// isPinned says that copies of x are made later.
+func (p *paper) isPinned(x []int32) bool {
+	return slices.ContainsFunc(p.pins, func(pin []int32) bool { return len(x) > 0 && len(pin) > 0 && &pin[0] == &x[0] })
+}
+
+// put puts work on the queue.
+func (p *paper) put(f func()) {
+	switch {
+	case p.first != nil:
+	case p.record != nil:
+		*p.record = append(*p.record, f)
+	default:
+		p.todo = append(p.todo, f)
+	}
+}
+
+func (p *paper) drain() {
+	for len(p.todo) > 0 {
+		f := p.todo[0]
+		p.todo = p.todo[1:]
+		f()
+	}
+}
+
+// only refuses what cannot be captured.
+func (p *paper) only(what string) {
+	if p.record != nil {
+		p.fail(fmt.Errorf("paper: %s while launches are recorded", what))
+	}
+}
+
+func (p *paper) upload(to device.Buffer, from []int32) {
+	p.only("upload")
+	if !p.isPinned(from) {
+		from = slices.Clone(from)
+	}
+	p.put(func() {
+		v := p.view(to)
+		for i, x := range from {
+			v.setInt(i, x)
+		}
+	})
+}
+
+func (p *paper) uploadFloats(to device.Buffer, from []float32) {
+	p.only("upload")
+	from = slices.Clone(from)
+	p.put(func() { p.view(to).setAll(from) })
+}
+
+func (p *paper) download(to []int32, from device.Buffer) {
+	p.only("download")
+	p.put(func() {
+		v := p.view(from)
+		for i := range to {
+			to[i] = v.int(i)
+		}
+	})
+	if !p.isPinned(to) {
+		p.drain()
+	}
+}
+
+func (p *paper) downloadFloats(to []float32, from device.Buffer) {
+	p.only("download")
+	p.put(func() {
+		v := p.view(from)
+		for i := range to {
+			to[i] = v.get(i)
+		}
+	})
+	p.drain()
+}
+
+func (p *paper) launch(k launcher) {
+	k.Launch(p.dry)
+	if err := p.dry.Err(); err != nil {
+		p.fail(err)
+		return
+	}
+	p.put(func() { p.compute(k) })
+}
+
+func (p *paper) tune(k *kernels.Gemm) { p.only("tuning") }
+
+type paperRecording struct {
+	p     *paper
+	steps []func()
+}
+
+func (r *paperRecording) launch() {
+	for _, f := range r.steps {
+		r.p.put(f)
+	}
+}
+
+func (p *paper) capture(record func()) (recording, error) {
+	r := &paperRecording{p: p}
+	p.record = &r.steps
+	record()
+	p.record = nil
+	return r, p.first
+}
+
+type paperMark struct {
+	p    *paper
+	left int // records that have not been reached
+}
+
+func (p *paper) mark() (mark, error) { return &paperMark{p: p}, nil }
+
+func (m *paperMark) record() {
+	m.left++
+	m.p.put(func() { m.left-- })
+}
+
+func (m *paperMark) wait() error {
+	for m.left > 0 && len(m.p.todo) > 0 {
+		f := m.p.todo[0]
+		m.p.todo = m.p.todo[1:]
+		f()
+	}
+	return nil
+}
+
+func (p *paper) fail(err error) {
+	if p.first == nil {
+		p.first = err
+	}
+}
+
+func (p *paper) err() error { return p.first }
+
+func (p *paper) sync() error {
+	p.drain()
+	err := p.first
+	p.first = nil
+	return err
+}
+
+func (p *paper) close() error {
+	err := p.sync()
+	for _, b := range p.own {
+		delete(p.spaces, b)
+		p.bases = slices.DeleteFunc(p.bases, func(x device.Ptr) bool { return x == b })
+	}
+	return err
+}
+
+// A view is the numbers of a buffer.
+type view struct {
+	cells []uint32
+	step  int // cells from one to the next
+}
+
+func (p *papers) view(b device.Buffer) view {
+	at, ok := slices.BinarySearch(p.bases, b.Ptr)
+	if !ok {
+		at--
+	}
+	if at >= 0 {
+		base := p.bases[at]
+		cells, from := p.spaces[base], int(b.Ptr-base)
+		if from%2 == 0 && from+b.Bytes() <= 2*len(cells) {
+			return view{cells[from/2 : (from+b.Bytes()+1)/2], b.Type.Size() / 2}
+		}
+	}
+	panic(fmt.Sprintf("paper: %d bytes at %#x belong to nobody", b.Bytes(), b.Ptr))
+}
+
+func (v view) get(i int) float32     { return math.Float32frombits(v.cells[i*v.step]) }
+func (v view) set(i int, x float32)  { v.cells[i*v.step] = math.Float32bits(x) }
+func (v view) int(i int) int32       { return int32(v.cells[i*v.step]) }
+func (v view) setInt(i int, x int32) { v.cells[i*v.step] = uint32(x) }
+func (v view) setAll(x []float32)    { v.setAt(0, x) }
+func (v view) len() int              { return len(v.cells) / v.step }
+func (v view) row(at, n int) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = v.get(at + i)
+	}
+	return x
+}
+
+func (v view) setAt(at int, x []float32) {
+	for i, f := range x {
+		v.set(at+i, f)
+	}
+}
+
+// all is the whole of a buffer, or nil of an absent one.
+func (p *papers) all(b device.Buffer) []float32 {
+	if b.Nil() {
+		return nil
+	}
+	v := p.view(b)
+	return v.row(0, v.len())
+}
+
+// TestPaperSeesEarlyChanges holds the paper itself: pinned memory that changes before the copy, and memory of nobody.
+func TestPaperSeesEarlyChanges(t *testing.T) {
+	q, _ := onPaper(device.BF16).queue()
+	b, _ := q.alloc(device.I32, 2)
+	pin, _ := q.pinned(2)
+	free, back := []int32{3, 4}, make([]int32, 2)
+	pin[0] = 1
+	q.upload(b.Slice(0, 1), pin[:1])
+	q.upload(b.Slice(1, 2), free[:1])
+	pin[0], free[0] = 7, 8
+	if q.download(back, b); back[0] != 7 || back[1] != 3 {
+		t.Errorf("%v came back, the copies were of 7 and 3", back)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("what lies behind a buffer was read")
+		}
+	}()
+	q.download(back, device.Buffer{Ptr: b.At(1), N: 2, Type: device.I32})
+}

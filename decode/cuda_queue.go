@@ -1,0 +1,166 @@
+//go:build gpu
+
+package decode
+
+import (
+	"errors"
+
+	"headroom/internal/device"
+	"headroom/kernels"
+)
+
+// A queue is memory of a GPU and the work on it, which is done in order. It keeps its first error and starts nothing after
+// it; sync reports it. What was made by a queue is freed when it is closed. That of a GPU is a cudaQueue; tests have one
+// that computes on this machine.
+type queue interface {
+	alloc(t device.Type, n int) (device.Buffer, error)
+	pinned(n int) ([]int32, error) // memory of this machine whose copies nobody waits for: it must stay as it is meanwhile
+
+	upload(to device.Buffer, from []int32)
+	uploadFloats(to device.Buffer, from []float32) // as the type of to
+	download(to []int32, from device.Buffer)
+	downloadFloats(to []float32, from device.Buffer)
+	launch(k launcher)
+	tune(k *kernels.Gemm)
+
+	capture(record func()) (recording, error) // records launches and runs none
+	mark() (mark, error)
+
+	fail(err error)
+	err() error
+	sync() error
+	close() error
+}
+
+// A launcher is a kernel with its buffers.
+type launcher interface{ Launch(s *device.Stream) }
+
+// A recording is launches that were captured.
+type recording interface{ launch() }
+
+// A mark is a point in a queue that may be waited for.
+type mark interface {
+	record()
+	wait() error
+}
+
+// A cudaQueue is a queue of a GPU.
+type cudaQueue struct {
+	dev    *device.Device
+	stream *device.Stream
+	undo   []func() error
+}
+
+func newQueue(dev *device.Device) (queue, error) {
+	s, err := dev.NewStream()
+	if err != nil {
+		return nil, err
+	}
+	return &cudaQueue{dev: dev, stream: s}, nil
+}
+
+func (q *cudaQueue) alloc(t device.Type, n int) (device.Buffer, error) {
+	b, err := q.dev.Alloc(t, n)
+	if err == nil {
+		q.undo = append(q.undo, func() error { return q.dev.Free(b) })
+	}
+	return b, err
+}
+
+func (q *cudaQueue) pinned(n int) ([]int32, error) {
+	p, err := device.NewPinned[int32](q.dev, n)
+	if err != nil {
+		return nil, err
+	}
+	q.undo = append(q.undo, p.Close)
+	return p.Data, nil
+}
+
+func (q *cudaQueue) upload(to device.Buffer, from []int32) { device.Upload(q.stream, to, from) }
+
+func (q *cudaQueue) uploadFloats(to device.Buffer, from []float32) {
+	if to.Type != device.BF16 {
+		device.Upload(q.stream, to, from)
+		return
+	}
+	half := make([]uint16, len(from))
+	parallel(len(from), func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			half[i] = device.ToBF16(from[i])
+		}
+	})
+	device.Upload(q.stream, to, half)
+}
+
+func (q *cudaQueue) download(to []int32, from device.Buffer) { device.Download(q.stream, to, from) }
+func (q *cudaQueue) downloadFloats(to []float32, from device.Buffer) {
+	device.Download(q.stream, to, from)
+}
+
+func (q *cudaQueue) launch(k launcher) { k.Launch(q.stream) }
+
+func (q *cudaQueue) tune(k *kernels.Gemm) {
+	if _, err := k.Tune(q.stream); err != nil {
+		q.stream.Fail(err)
+	}
+}
+
+func (q *cudaQueue) capture(record func()) (recording, error) {
+	g, err := q.stream.Capture(record)
+	if err != nil {
+		return nil, err
+	}
+	q.undo = append(q.undo, g.Close)
+	return cudaRecording{q, g}, nil
+}
+
+func (q *cudaQueue) mark() (mark, error) {
+	e, err := q.dev.NewEvent()
+	if err != nil {
+		return nil, err
+	}
+	q.undo = append(q.undo, e.Close)
+	return cudaMark{q, e}, nil
+}
+
+func (q *cudaQueue) fail(err error) { q.stream.Fail(err) }
+func (q *cudaQueue) err() error     { return q.stream.Err() }
+func (q *cudaQueue) sync() error    { return q.stream.Sync() }
+
+func (q *cudaQueue) close() error {
+	err := q.stream.Sync()
+	for i := len(q.undo) - 1; i >= 0; i-- {
+		err = errors.Join(err, q.undo[i]())
+	}
+	return errors.Join(err, q.stream.Close())
+}
+
+type cudaRecording struct {
+	q *cudaQueue
+	g *device.Graph
+}
+
+func (r cudaRecording) launch() { r.g.Launch(r.q.stream) }
+
+type cudaMark struct {
+	q *cudaQueue
+	e *device.Event
+}
+
+func (m cudaMark) record()     { m.q.stream.Record(m.e) }
+func (m cudaMark) wait() error { return m.e.Sync() }
+
+// fill sets every byte of a buffer.
+type fill struct {
+	b     device.Buffer
+	value byte
+}
+
+// Launch puts it on the stream.
+func (k fill) Launch(s *device.Stream) { s.Fill(k.b, k.value) }
+
+// copying copies one buffer to another.
+type copying struct{ to, from device.Buffer }
+
+// Launch puts it on the stream.
+func (k copying) Launch(s *device.Stream) { s.Copy(k.to, k.from) }
