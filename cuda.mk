@@ -10,7 +10,7 @@ CUDA_CFLAGS := -O2 -g -I$(CUDA_HOME)/include
 CUDA_LDFLAGS := -L$(CURDIR)/bin/cuda
 STATIC_BLAS := -l:libopenblas.a -lm -lpthread
 
-.PHONY: cuda cuda-images cuda-lint gpu-tests
+.PHONY: cuda cuda-images cuda-lint cuda-test gpu-tests
 
 cuda: setup $(NVCC) ## bin/headroom with CUDA kernels (installs nvcc into .tools; STATIC=1 for a machine without OpenBLAS)
 	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a
@@ -19,6 +19,10 @@ cuda: setup $(NVCC) ## bin/headroom with CUDA kernels (installs nvcc into .tools
 cuda-lint: $(NVCC) ## vet the files that only a CUDA build has
 	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a
 	CGO_CFLAGS="$(CUDA_CFLAGS)" CGO_LDFLAGS="$(CUDA_LDFLAGS) $(CGO_LDFLAGS)" $(GO) vet -tags "$(CUDA_TAGS)" ./...
+
+cuda-test: setup $(NVCC) ## tests of the CUDA build that need no GPU: the decode device computes on paper
+	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a
+	CGO_CFLAGS="$(CUDA_CFLAGS)" CGO_LDFLAGS="$(CUDA_LDFLAGS) $(CGO_LDFLAGS)" $(GO) test -tags "$(CUDA_TAGS)" -run 'CUDA|Paper|Plan|Groups' ./decode
 
 gpu-tests: setup $(NVCC) ## gpu-tests/: test binaries and run.sh, to be copied to a GPU machine without Go
 	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a

@@ -57,9 +57,10 @@ func Bench(ctx context.Context, m *Model, on Backend, batch, S, steps int, ceili
 	if r.AvailableBytes, err = on.Available(&longer, limits); err != nil {
 		return r, err
 	}
-	fit := Fit(m.Transformer, r.AvailableBytes, size)
-	r.LargestBatch = fit.Batch(S)
-	if o.Pages > fit.Pages && r.AvailableBytes > 0 {
+	if r.LargestBatch, err = Largest(m, on, o, S); err != nil {
+		return r, err
+	}
+	if o.Pages > Fit(m.Transformer, r.AvailableBytes, size).Pages && r.AvailableBytes > 0 {
 		return r, fmt.Errorf("decode: %d requests of %d tokens need %d MiB of cache, %d MiB are available: the largest batch is %d",
 			batch, S, r.CacheBytes>>20, r.AvailableBytes>>20, r.LargestBatch)
 	}

@@ -81,8 +81,8 @@ func (d *CUDA) dims(g *groups) (work int, err error) {
 func (d *CUDA) count() {
 	l := d.limits
 	most := min(l.Tokens, l.Rows*l.Context)
-	long := min(l.Tokens, l.Context)
-	b := (most + long - 1) / long
+	last := max(1, min(l.Tokens, l.Context-1)) // tokens that come after others of their request
+	b := (most + l.Context - 1) / l.Context
 	t := (most + b - 1) / b
 	others := segment{how: few, b: l.Rows, n: l.Rows, t: 1}
 	if !d.decodes {
@@ -91,7 +91,7 @@ func (d *CUDA) count() {
 	d.mode = counting
 	for _, parts := range [][]segment{
 		{{how: d.longs(), b: b, n: b * t, t: t}, others},
-		{{how: d.longs(), b: 1, n: long, t: long, start: l.Context - long}, others},
+		{{how: d.longs(), b: 1, n: last, t: last, start: l.Context - last}, others},
 		{{how: others.how, b: kernels.StepMaxRows, n: kernels.StepMaxRows, t: 1}},
 	} {
 		d.parts, d.step = parts, len(parts) == 1

@@ -314,12 +314,11 @@ func testRowAlone(t *testing.T, on Backend) {
 	}
 }
 
-// TestCUDAAvailableIsTrue opens a pool of all that is said to be available, and finds no room for twice as much.
+// TestCUDAAvailableIsTrue opens the largest batch that is said to fit, and finds no room for a tenth more of cache.
 func TestCUDAAvailableIsTrue(t *testing.T) {
 	m := tiny(t, "gqa-2", wide)
 	on := onGPU(t, graph.BF16)
-	l := Limits{Rows: 4, Tokens: 1000, Scores: 4, Context: 256}
-	n, err := on.Available(m, l)
+	largest, err := Largest(m, on, Options{}, m.Config.Context)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,15 +326,27 @@ func TestCUDAAvailableIsTrue(t *testing.T) {
 		share float64
 		ok    bool
 	}{{1, true}, {1.1, false}} {
-		l.Pages = Fit(m.Transformer, int64(float64(n)*c.share), 2).Pages
-		d, err := on.Open(m, l)
+		o := Options{Rows: largest, Pages: int(float64(largest*pagesFor(m.Config.Context)) * c.share)}
+		e, err := Open(m, on, o)
 		if (err == nil) != c.ok {
-			t.Errorf("%.1f of %d bytes: %v", c.share, n, err)
+			t.Errorf("%.1f of %d requests: %v", c.share, largest, err)
 		}
-		if err == nil {
-			if err := d.Close(); err != nil {
-				t.Error(err)
+		if err != nil {
+			continue
+		}
+		for range largest {
+			submit(t, e, Request{Prompt: []int32{1}, MaxTokens: m.Config.Context - 1})
+		}
+		for range 3 {
+			if err := e.Step(); err != nil {
+				t.Fatal(err)
 			}
+		}
+		if len(e.running) != largest {
+			t.Errorf("%d requests run, %d are said to fit", len(e.running), largest)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

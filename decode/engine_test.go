@@ -182,6 +182,33 @@ func TestFitIsTrue(t *testing.T) {
 	}
 }
 
+// rationed is a backend with so many bytes, of which each row of a pass takes some.
+type rationed struct {
+	cpuBackend
+	bytes, row int64
+}
+
+func (r rationed) Available(_ *Model, l Limits) (int64, error) {
+	return max(0, r.bytes-r.row*int64(l.Rows)), nil
+}
+
+// TestLargestIsTrue holds the largest batch against trying all.
+func TestLargestIsTrue(t *testing.T) {
+	m := tiny(t, "gqa-2")
+	page := BytesFor(m.Transformer, 1, 4)
+	for _, r := range []rationed{{bytes: 0}, {bytes: page - 1}, {bytes: page}, {bytes: 40*page + 7}, {bytes: 41 * page, row: 3 * page}, {bytes: 1 << 30, row: 12345}} {
+		for _, S := range []int{1, 64, 65, 256} {
+			want := 0
+			for b := int64(1); b*int64(pagesFor(S))*page+b*r.row <= r.bytes; b++ {
+				want++
+			}
+			if got, err := Largest(m, r, Options{}, S); got != want || err != nil {
+				t.Errorf("%+v: %d requests of %d tokens (%v), %d fit", r, got, S, err, want)
+			}
+		}
+	}
+}
+
 // TestBadRequests refuses each in one line, and serves another request as if nothing were.
 func TestBadRequests(t *testing.T) {
 	m := tiny(t, "gqa-2")

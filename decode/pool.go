@@ -2,7 +2,9 @@ package decode
 
 import (
 	"container/list"
+	"errors"
 	"fmt"
+	"sort"
 
 	"headroom/model"
 )
@@ -140,6 +142,35 @@ func Fit(t *model.Transformer, bytes int64, size int) Memory {
 	token := t.CacheBytes(1, size)
 	pages := max(0, int(bytes/int64(token*PageTokens)))
 	return Memory{token, int64(pages) * int64(token*PageTokens), pages}
+}
+
+// Largest is how many requests of S tokens each fit on a backend at once, by the layout of the cache, beside the weights and
+// what a pass over so many takes. o says how they are served, but for rows and pages. It is 0 where not even one fits, or
+// nobody knows what is available.
+func Largest(m *Model, on Backend, o Options, S int) (int, error) {
+	fits := func(batch int) (bool, error) {
+		o.Rows, o.Pages = batch, batch*pagesFor(S)
+		l, err := o.Limits(m)
+		if err != nil {
+			return false, err
+		}
+		bytes, err := on.Available(m, l)
+		return o.Pages <= Fit(m.Transformer, bytes, on.ElementBytes()).Pages, err
+	}
+	most := 1
+	for ok := true; ok; most *= 2 {
+		var err error
+		if ok, err = fits(most); err != nil {
+			return 0, err
+		}
+	}
+	var failed error
+	n := sort.Search(most/2, func(i int) bool {
+		ok, err := fits(i + 1)
+		failed = errors.Join(failed, err)
+		return !ok
+	})
+	return n, failed
 }
 
 // BytesFor is the cache of one request of n tokens, in whole pages.

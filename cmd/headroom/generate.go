@@ -121,15 +121,10 @@ func (g *generation) do(ctx context.Context, path string, out io.Writer) (*gener
 	if o.Drafter, err = g.drafter(m, on, o); err != nil {
 		return nil, err
 	}
-	limits, err := o.Limits(m)
+	largest, err := decode.Largest(m, on, o, m.Config.Context)
 	if err != nil {
 		return nil, err
 	}
-	available, err := on.Available(m, limits)
-	if err != nil {
-		return nil, err
-	}
-	largest := decode.Fit(m.Transformer, available, on.ElementBytes()).Batch(m.Config.Context)
 	slog.Info(memory.String(), "largest_batch_in_memory", largest, "context", m.Config.Context)
 	report, err := generateOnce(ctx, m, on, o, r, out, memory)
 	if err != nil || o.Drafter == nil || !g.speedUp {
