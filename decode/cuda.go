@@ -20,7 +20,7 @@ func OnCUDA(ordinal int, t graph.DType) (Backend, error) {
 		return nil, err
 	}
 	b := &cudaBackend{dev: dev, t: map[graph.DType]device.Type{graph.F32: device.F32, graph.BF16: device.BF16}[t]}
-	b.queue = func() (queue, error) { return newQueue(dev) }
+	b.queue, b.free = func() (queue, error) { return newQueue(dev) }, dev.FreeMemory
 	return b, nil
 }
 
@@ -28,6 +28,7 @@ func OnCUDA(ordinal int, t graph.DType) (Backend, error) {
 type cudaBackend struct {
 	dev    *device.Device
 	queue  func() (queue, error) // a new one
+	free   func() (int, error)   // bytes
 	t      device.Type
 	loaded []*cudaWeights
 }
@@ -82,7 +83,7 @@ func (b *cudaBackend) Available(m *Model, l Limits) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	free, err := b.dev.FreeMemory()
+	free, err := b.free()
 	return max(0, int64(free-d.passBytes()-reserve)), err
 }
 

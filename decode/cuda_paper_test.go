@@ -32,21 +32,33 @@ type papers struct {
 	spaces map[device.Ptr][]uint32
 	bases  []device.Ptr
 	next   device.Ptr
+	left   int // bytes
 }
 
 // onPaper is a backend that lays out and computes like an H200, on none.
-func onPaper(typ device.Type) *cudaBackend {
+func onPaper(typ device.Type) *cudaBackend { return onLittlePaper(typ, 1<<40) }
+
+// onLittlePaper is one with so many bytes of memory, beside what the driver would take.
+func onLittlePaper(typ device.Type, bytes int) *cudaBackend {
 	p := &papers{
+		left:   bytes,
 		dev:    &device.Device{Name: "paper", SMs: 132, Compute: 90, MaxShare: 232448, L2: 50 << 20},
 		spaces: map[device.Ptr][]uint32{}, next: 1 << 30,
 	}
-	return &cudaBackend{dev: p.dev, t: typ, queue: func() (queue, error) { return &paper{papers: p, dry: device.Dry(p.dev)}, nil }}
+	return &cudaBackend{
+		dev: p.dev, t: typ, free: func() (int, error) { return p.left + reserve, nil },
+		queue: func() (queue, error) { return &paper{papers: p, dry: device.Dry(p.dev)}, nil },
+	}
 }
 
 const nan = 0x7fc00000
 
 func (p *paper) alloc(t device.Type, n int) (device.Buffer, error) {
 	b := device.Buffer{Ptr: p.next, N: n, Type: t}
+	if p.left < b.Bytes() {
+		return device.Buffer{}, fmt.Errorf("paper: %d bytes asked for, %d are left", b.Bytes(), p.left)
+	}
+	p.left -= b.Bytes()
 	cells := make([]uint32, (b.Bytes()+1)/2)
 	for i := range cells {
 		cells[i] = nan
@@ -207,6 +219,7 @@ func (p *paper) sync() error {
 func (p *paper) close() error {
 	err := p.sync()
 	for _, b := range p.own {
+		p.left += 2 * len(p.spaces[b])
 		delete(p.spaces, b)
 		p.bases = slices.DeleteFunc(p.bases, func(x device.Ptr) bool { return x == b })
 	}

@@ -138,3 +138,107 @@ func anyRequests(t *testing.T, e *Engine, r *rand.Rand) (all []*Sequence) {
 	}
 	return all
 }
+
+// TestCUDAPagesComeBack lets requests come and go, 10,000 of them on a GPU, with guesses of a draft model and with passes
+// that are started ahead.
+func TestCUDAPagesComeBack(t *testing.T) {
+	everywhere(t, graph.BF16, func(t *testing.T, on Backend) {
+		n := 5000
+		if isPaper(on) {
+			n = 100
+		}
+		m := tiny(t, "gta-2", wide, func(c *model.Config, _ *attention.Config) { c.Layers, c.Vocab, c.Context = 1, 40, 200 })
+		o := Options{Pages: 9, Rows: 6, Chunk: 200, EndOfText: 5, Vocabulary: letters{}}
+		draft, err := NewDraftModel(m, on, o, 2, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, drafter := range map[string]Drafter{"guesses": draft, "ahead": nil} {
+			o.Drafter = drafter
+			e, err := Open(m, on, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			comeAndGo(t, e, name, n)
+			if err := e.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// TestCUDAGreedySpeculationIsGreedy holds guesses on a device against none on the same, in float32, where no batch is large
+// enough to round differently.
+func TestCUDAGreedySpeculationIsGreedy(t *testing.T) {
+	everywhere(t, graph.F32, func(t *testing.T, on Backend) {
+		kinds := kinds
+		if isPaper(on) {
+			kinds = []string{"gta-2", "gla-2"}
+		}
+		for _, kind := range kinds {
+			m := tiny(t, kind, wide)
+			o := Options{Pages: 12, Chunk: 31, EndOfText: -1}
+			itself, err := NewDraftModel(m, on, o, 3, m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want [][]int32
+			for _, d := range []Drafter{nil, Lookup{3}, itself} {
+				o.Drafter = d
+				e, err := Open(m, on, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var all []*Sequence
+				r := rand.New(rand.NewPCG(8, 8))
+				for _, n := range []int{1, 70, 140} {
+					all = append(all, submit(t, e, Request{Prompt: randomTokens(r, n, m.Config.Vocab), MaxTokens: 30}))
+				}
+				finish(t, e)
+				for i, s := range all {
+					if d == nil {
+						want = append(want, s.Output())
+					} else if !slices.Equal(s.Output(), want[i]) {
+						t.Errorf("%s by %T: %v, plainly %v", kind, d, s.Output(), want[i])
+					}
+				}
+				if c := e.Counts; d == Drafter(itself) && c.Accepted < c.Drafted*9/10 {
+					t.Errorf("%s guesses itself badly: %+v", kind, c)
+				}
+				if err := e.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+}
+
+// TestCUDABench runs the benchmark itself, which lengthens the model's context.
+func TestCUDABench(t *testing.T) {
+	everywhere(t, graph.BF16, func(t *testing.T, on Backend) {
+		for _, kind := range []string{"gqa-2", "gla-2"} {
+			m := tiny(t, kind, wide)
+			for _, batch := range []int{1, 20} {
+				r, err := Bench(t.Context(), m, on, batch, 300, 2, 1e9)
+				if err != nil || r.TokenMillis <= 0 || r.LargestBatch < batch || r.ElementBytes != 2 {
+					t.Errorf("%s, batch %d: %+v, %v", kind, batch, r, err)
+				}
+			}
+		}
+	})
+}
+
+// TestCUDACacheBytesAreTheLayouts asks the device what its pool takes.
+func TestCUDACacheBytesAreTheLayouts(t *testing.T) {
+	for typ, size := range map[graph.DType]int{graph.F32: 4, graph.BF16: 2} {
+		everywhere(t, typ, func(t *testing.T, on Backend) {
+			for kind, elements := range map[string]int{"mha": 64, "mqa": 16, "gqa-2": 32, "gta-2": 20, "mla": 36, "gla-2": 36, "gla_q-2": 36} {
+				m := tiny(t, kind)
+				d := openCUDA(t, m, on, Options{Pages: 7, Rows: 2})
+				if got, want := d.CacheBytes(), int64(7*PageTokens*m.Config.Layers*elements*size); got != want {
+					t.Errorf("%s: a pool of %d bytes, the layout says %d", kind, got, want)
+				}
+			}
+		})
+	}
+}

@@ -316,11 +316,18 @@ func testRowAlone(t *testing.T, on Backend) {
 
 // TestCUDAAvailableIsTrue opens the largest batch that is said to fit, and finds no room for a tenth more of cache.
 func TestCUDAAvailableIsTrue(t *testing.T) {
+	t.Run("paper", func(t *testing.T) { testAvailable(t, onLittlePaper(device.BF16, 30<<20)) })
+	t.Run("gpu", func(t *testing.T) { testAvailable(t, onGPU(t, graph.BF16)) })
+}
+
+func testAvailable(t *testing.T, on Backend) {
 	m := tiny(t, "gqa-2", wide)
-	on := onGPU(t, graph.BF16)
 	largest, err := Largest(m, on, Options{}, m.Config.Context)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if largest < 10 {
+		t.Fatalf("%d requests are said to fit", largest)
 	}
 	for _, c := range []struct {
 		share float64
@@ -335,7 +342,7 @@ func TestCUDAAvailableIsTrue(t *testing.T) {
 			continue
 		}
 		for range largest {
-			submit(t, e, Request{Prompt: []int32{1}, MaxTokens: m.Config.Context - 1})
+			submit(t, e, Request{Prompt: []int32{1}, MaxTokens: m.Config.Context})
 		}
 		for range 3 {
 			if err := e.Step(); err != nil {

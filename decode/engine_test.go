@@ -134,34 +134,40 @@ func TestPagesComeBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, drafter := range map[string]Drafter{"guesses": draft, "ahead": nil} {
-		r := rand.New(rand.NewPCG(1, 1))
 		e := newEngine(t, m, Options{Pages: 9, Rows: 6, Chunk: 200, EndOfText: 5, Drafter: drafter, Vocabulary: letters{}})
-		reasons := map[Reason]int{}
-		var open []*Sequence
-		for n := range 5000 {
-			q := Request{Prompt: randomTokens(r, 1+r.IntN(70), m.Config.Vocab), MaxTokens: 1 + r.IntN(70), Stop: []string{"B"}}
-			if r.IntN(3) > 0 {
-				q.Sampling = Sampling{Temperature: 1, Seed: r.Uint64()}
-			}
-			open = append(open, submit(t, e, q))
-			for len(open) > 8 || n == 4999 && len(open) > 0 {
-				if r.IntN(8) == 0 {
-					e.Cancel(open[r.IntN(len(open))])
-				}
-				if err := e.Step(); err != nil {
-					t.Fatal(err)
-				}
-				open = slices.DeleteFunc(open, func(s *Sequence) bool {
-					reasons[s.Reason]++
-					return s.Reason != Running
-				})
-			}
+		comeAndGo(t, e, name, 5000)
+	}
+}
+
+// comeAndGo lets n requests come and be cancelled at random; some must end in each way, and all pages come back.
+func comeAndGo(t *testing.T, e *Engine, name string, n int) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(1, 1))
+	reasons := map[Reason]int{}
+	var open []*Sequence
+	for i := range n {
+		q := Request{Prompt: randomTokens(r, 1+r.IntN(70), e.model.Config.Vocab), MaxTokens: 1 + r.IntN(70), Stop: []string{"B"}}
+		if r.IntN(3) > 0 {
+			q.Sampling = Sampling{Temperature: 1, Seed: r.Uint64()}
 		}
-		finish(t, e)
-		for _, why := range []Reason{Ended, Stopped, Full, Cancelled} {
-			if reasons[why] == 0 {
-				t.Errorf("%s: no request ended by %q: %v", name, why, reasons)
+		open = append(open, submit(t, e, q))
+		for len(open) > 8 || i == n-1 && len(open) > 0 {
+			if r.IntN(8) == 0 {
+				e.Cancel(open[r.IntN(len(open))])
 			}
+			if err := e.Step(); err != nil {
+				t.Fatal(err)
+			}
+			open = slices.DeleteFunc(open, func(s *Sequence) bool {
+				reasons[s.Reason]++
+				return s.Reason != Running
+			})
+		}
+	}
+	finish(t, e)
+	for _, why := range []Reason{Ended, Stopped, Full, Cancelled} {
+		if reasons[why] == 0 {
+			t.Errorf("%s: no request ended by %q: %v", name, why, reasons)
 		}
 	}
 }
