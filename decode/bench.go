@@ -46,25 +46,23 @@ func Bench(ctx context.Context, m *Model, on Backend, batch, S, steps int, ceili
 		CacheBytes: int64(batch) * int64(S) * int64(m.CacheBytes(1, size)),
 	}
 	most := S + warm + steps + 2
-	longer, tr := *m, *m.Transformer
-	tr.Config.Context = most
-	longer.Transformer = &tr
+	longer := m.withContext(most)
 	o := Options{Pages: batch * pagesFor(most), Rows: batch, Chunk: min(S, on.Chunk()), EndOfText: -1}
-	limits, err := o.Limits(&longer)
+	limits, err := o.Limits(longer)
 	if err != nil {
 		return r, err
 	}
-	if r.AvailableBytes, err = on.Available(&longer, limits); err != nil {
+	if r.AvailableBytes, err = on.Available(longer, limits); err != nil {
 		return r, err
 	}
-	if r.LargestBatch, err = Largest(m, on, o, S); err != nil {
+	if r.LargestBatch, err = Largest(longer, on, o, S); err != nil {
 		return r, err
 	}
 	if o.Pages > Fit(m.Transformer, r.AvailableBytes, size).Pages && r.AvailableBytes > 0 {
 		return r, fmt.Errorf("decode: %d requests of %d tokens need %d MiB of cache, %d MiB are available: the largest batch is %d",
 			batch, S, r.CacheBytes>>20, r.AvailableBytes>>20, r.LargestBatch)
 	}
-	e, err := Open(&longer, on, o)
+	e, err := Open(longer, on, o)
 	if err != nil {
 		return r, err
 	}
@@ -77,6 +75,14 @@ func Bench(ctx context.Context, m *Model, on Backend, batch, S, steps int, ceili
 		return r, err
 	}
 	return r, r.time(ctx, e, steps)
+}
+
+// withContext is the same model with another context.
+func (m *Model) withContext(S int) *Model {
+	other, t := *m, *m.Transformer
+	t.Config.Context = S
+	other.Transformer = &t
+	return &other
 }
 
 // time fills in what the clock says.

@@ -6,6 +6,24 @@ import (
 	"testing"
 )
 
+func TestBenchPrefill(t *testing.T) {
+	m := tiny(t, "gla-2")
+	r, err := BenchPrefill(context.Background(), m, OnCPU(), 3, 70, 1e12)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := 2.0 * 37 * 32
+	want := 3 * (70*(m.ForwardFLOPs(70)-head) + head)
+	if got := r.TFLOPs * 1e9 * r.Millis; r.Batch != 3 || got < 0.999*want || got > 1.001*want || r.CeilingShare != r.TFLOPs || r.TokensPerSecond*r.Millis < 209999 {
+		t.Errorf("%+v: %g operations, want %g", r, r.TFLOPs*1e9*r.Millis, want)
+	}
+	stop, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := BenchPrefill(stop, m, OnCPU(), 1, 8, 1); err != context.Canceled {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
 func TestBench(t *testing.T) {
 	m := tiny(t, "gta-2")
 	r, err := Bench(context.Background(), m, OnCPU(), 3, 70, 2, 1e9)

@@ -220,6 +220,9 @@ func TestCUDABench(t *testing.T) {
 			m := tiny(t, kind, wide)
 			for _, batch := range []int{1, 20} {
 				r, err := Bench(t.Context(), m, on, batch, 300, 2, 1e9)
+				if err == nil {
+					_, err = BenchPrefill(t.Context(), m, on, batch, 100, 1)
+				}
 				if err != nil || r.TokenMillis <= 0 || r.LargestBatch < batch || r.ElementBytes != 2 {
 					t.Errorf("%s, batch %d: %+v, %v", kind, batch, r, err)
 				}

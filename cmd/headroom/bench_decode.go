@@ -22,7 +22,9 @@ type decodeBench struct {
 	kinds, sets        []string
 	batches, contexts  []int
 	steps              int
-	asJSON             bool
+	asJSON, prefill    bool
+	bandwidth          float64 // of a copy
+	operations         float64 // a second, of a product: where prompts are timed
 }
 
 func benchDecodeCommand() *cobra.Command {
@@ -33,10 +35,11 @@ func benchDecodeCommand() *cobra.Command {
 		Long: `Bench decode times greedy steps of the decode engine, end to end, for each kind, batch and context. The model is that of a
 configuration, with random weights, or a checkpoint. The time to the first token is that of one request with its whole prompt; the
 steps run over caches of random content. The ceiling is a large copy in the same run; the largest batch is what the cache's layout
-lets into the memory that is available.`,
+lets into the memory that is available. With --prefill whole batches of prompts are timed instead, beside a large product.`,
 		Example: `  headroom bench decode --json
   headroom bench decode --preset 183m-gqa-4 --attention "" --batch 1,8 --context 1024 --device cuda
-  headroom bench decode --checkpoint runs/first --context 128`,
+  headroom bench decode --checkpoint runs/first --context 128
+  headroom bench decode docs/examples/decode-876m.yaml --device cuda --batch 8 --context 2048 --prefill`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return d.do(cmd, args) },
 	}
@@ -49,6 +52,7 @@ lets into the memory that is available.`,
 	f.StringArrayVar(&d.sets, "set", nil, "override one key, as in --set model.layers=6; may be given many times")
 	f.IntSliceVar(&d.batches, "batch", []int{1, 8, 32}, "requests at once")
 	f.IntSliceVar(&d.contexts, "context", []int{1024}, "tokens in each cache")
+	f.BoolVar(&d.prefill, "prefill", false, "time prompts instead of steps")
 	f.IntVar(&d.steps, "steps", 10, "timed steps of each case, after two to warm up")
 	f.BoolVar(&d.asJSON, "json", false, `print {"results": [...]}`)
 	return cmd
@@ -68,8 +72,12 @@ func (d *decodeBench) do(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer on.Close()
-	results := []decode.BenchResult{}
-	ceiling, err := on.Bandwidth()
+	results := []any{}
+	if d.prefill {
+		d.operations, err = lab.ProductCeiling(d.device, d.precision)
+	} else {
+		d.bandwidth, err = on.Bandwidth()
+	}
 	if err != nil {
 		return &lab.Failed{Err: err}
 	}
@@ -82,7 +90,7 @@ func (d *decodeBench) do(cmd *cobra.Command, args []string) error {
 		if err != nil {
 			return err
 		}
-		rs, err := d.measure(cmd, m, on, ceiling)
+		rs, err := d.measure(cmd, m, on)
 		if err != nil {
 			return err
 		}
@@ -123,10 +131,10 @@ func (d *decodeBench) model(args []string, kind string) (*decode.Model, error) {
 }
 
 // measure runs the cases of one model. What does not fit is said and left out.
-func (d *decodeBench) measure(cmd *cobra.Command, m *decode.Model, on decode.Backend, ceiling float64) (results []decode.BenchResult, err error) {
+func (d *decodeBench) measure(cmd *cobra.Command, m *decode.Model, on decode.Backend) (results []any, err error) {
 	for _, S := range d.contexts {
 		for _, batch := range d.batches {
-			r, err := d.one(cmd.Context(), m, on, batch, S, ceiling)
+			r, err := d.one(cmd.Context(), m, on, batch, S)
 			switch {
 			case cmd.Context().Err() != nil:
 				return results, &lab.Failed{Err: err}
@@ -145,7 +153,10 @@ func (d *decodeBench) measure(cmd *cobra.Command, m *decode.Model, on decode.Bac
 	return results, nil
 }
 
-func (d *decodeBench) one(ctx context.Context, m *decode.Model, on decode.Backend, batch, S int, ceiling float64) (decode.BenchResult, error) {
+func (d *decodeBench) one(ctx context.Context, m *decode.Model, on decode.Backend, batch, S int) (any, error) {
 	runtime.GC() // the last case's pool
-	return decode.Bench(ctx, m, on, batch, S, d.steps, ceiling)
+	if d.prefill {
+		return decode.BenchPrefill(ctx, m, on, batch, S, d.operations)
+	}
+	return decode.Bench(ctx, m, on, batch, S, d.steps, d.bandwidth)
 }

@@ -95,6 +95,9 @@ func TestBenchDecode(t *testing.T) {
 	if code, out, _ := headroom(strings.Fields(small + " --attention mqa")...); code != 0 || strings.Count(out, "\n") != 2 || !strings.HasPrefix(out, "mqa ") {
 		t.Errorf("code %d, %q", code, out)
 	}
+	if code, out, _ := headroom(strings.Fields(small + " --attention gta-2 --prefill")...); code != 0 || strings.Count(out, "% of a product's") != 2 {
+		t.Errorf("code %d, %q", code, out)
+	}
 	for line, want := range map[string]string{
 		"bench decode --steps 0":             "headroom: bench: steps must be at least 1, not 0",
 		"bench decode --batch 0":             "headroom: bench: batch and context must be positive, not 0",

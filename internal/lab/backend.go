@@ -50,3 +50,16 @@ func Decoder(device, precision string) (decode.Backend, error) {
 	}
 	return nil, fmt.Errorf("lab: device must be cpu or cuda, not %s", device)
 }
+
+// ProductCeiling is the operations a second of one large product on the device of a Decoder, measured now.
+func ProductCeiling(device, precision string) (float64, error) {
+	if precision == "" {
+		precision = map[bool]string{true: "bf16", false: "fp32"}[device == "cuda"]
+	}
+	b, err := Backend(device, precision)
+	if err != nil {
+		return 0, err
+	}
+	defer b.Close()
+	return b.ProductCeiling()
+}
