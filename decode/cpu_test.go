@@ -33,10 +33,7 @@ func tiny(t *testing.T, kind string, change ...func(*model.Config, *attention.Co
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := Random(tr, 7)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := Random(tr, 7)
 	r := rand.New(rand.NewPCG(1, 2))
 	size := min(0.3, 0.3*math.Sqrt(32/float64(c.Width))) // so that scores do not grow with the width
 	for _, p := range tr.Params() {

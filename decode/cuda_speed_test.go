@@ -68,9 +68,5 @@ func random(b *testing.B, kind string, layers, width, heads, mlp int) *Model {
 	if err != nil {
 		b.Fatal(err)
 	}
-	m, err := Random(t, 1)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return m
+	return Random(t, 1)
 }

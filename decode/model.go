@@ -5,6 +5,8 @@
 package decode
 
 import (
+	"math/rand/v2"
+
 	"headroom/internal/graph"
 	"headroom/model"
 )
@@ -22,30 +24,42 @@ func Load(dir string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newModel(t, extra["tokenizer"], func(s *graph.Store) error { return t.LoadValues(dir, s) })
-}
-
-// Random gives a model the weights that its training would start with, to measure speed by.
-func Random(t *model.Transformer, seed uint64) (*Model, error) {
-	return newModel(t, "", func(s *graph.Store) error { return s.Init(seed) })
-}
-
-func newModel(t *model.Transformer, tokenizer string, fill func(*graph.Store) error) (*Model, error) {
 	store, err := graph.NewStore(graph.NewCPU(), t.Params())
 	if err != nil {
 		return nil, err
 	}
 	defer store.Close()
-	if err := fill(store); err != nil {
+	if err := t.LoadValues(dir, store); err != nil {
 		return nil, err
 	}
-	m := &Model{Transformer: t, Weights: map[string][]float32{}, Tokenizer: tokenizer}
+	m := &Model{Transformer: t, Weights: map[string][]float32{}, Tokenizer: extra["tokenizer"]}
 	for _, p := range t.Params() {
 		if m.Weights[p.Name], err = store.Value(p.Name); err != nil {
 			return nil, err
 		}
 	}
 	return m, nil
+}
+
+// Random gives a model weights that are distributed as those that training starts with, to measure speed by: the same for a
+// seed on any machine, drawn by all cores.
+func Random(t *model.Transformer, seed uint64) *Model {
+	const block = 1 << 16
+	m := &Model{Transformer: t, Weights: map[string][]float32{}}
+	for i, p := range t.Params() {
+		x := make([]float32, p.Size())
+		parallel((len(x)+block-1)/block, func(lo, hi int) {
+			for b := lo; b < hi; b++ {
+				r := rand.New(rand.NewPCG(seed, uint64(i)<<32|uint64(b)))
+				part := x[b*block : min((b+1)*block, len(x))]
+				for j := range part {
+					part[j] = float32(p.Init.Mean + p.Init.Std*r.NormFloat64())
+				}
+			}
+		})
+		m.Weights[p.Name] = x
+	}
+	return m
 }
 
 // WeightBytes is what a pass reads of the weights, at size bytes an element: all but an embedding that is only looked up.

@@ -127,7 +127,7 @@ func (d *decodeBench) model(args []string, kind string) (*decode.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return decode.Random(t, 1)
+	return decode.Random(t, 1), nil
 }
 
 // measure runs the cases of one model. What does not fit is said and left out.
