@@ -105,7 +105,7 @@ func (r *BenchResult) time(ctx context.Context, e *Engine, steps int) (err error
 			return err
 		}
 	}
-	e.admit()
+	e.Admit()
 	for _, s := range e.running {
 		s.cached = r.Context - 1 // the cache is full of random numbers already
 	}

@@ -140,8 +140,8 @@ func (e *Engine) end(s *Sequence, why Reason) {
 	e.running = slices.DeleteFunc(e.running, other)
 }
 
-// admit starts requests, in their order, while there are rows and pages for all the tokens that each may come to.
-func (e *Engine) admit() {
+// Admit starts requests, in their order, while there are rows and pages for all the tokens that each may come to. Step does so, too.
+func (e *Engine) Admit() {
 	for len(e.waiting) > 0 && len(e.running) < e.options.Rows {
 		s := e.waiting[0]
 		shared := e.shareable(s)
@@ -184,7 +184,7 @@ func (e *Engine) remember(s *Sequence) {
 // Step runs one pass: the next token of every request whose prompt is in the cache, and some more of the prompts of others.
 // On a device that runs on its own, the pass after it is on its way before its tokens are read.
 func (e *Engine) Step() error {
-	e.admit()
+	e.Admit()
 	f := e.flying
 	e.flying = nil
 	if f == nil {

@@ -182,7 +182,7 @@ func TestFitIsTrue(t *testing.T) {
 		for range n + 1 {
 			submit(t, e, Request{Prompt: make([]int32, max(1, context-1)), MaxTokens: 1})
 		}
-		if e.admit(); len(e.running) != n || context > 1 && len(e.waiting) != 1 {
+		if e.Admit(); len(e.running) != n || context > 1 && len(e.waiting) != 1 {
 			t.Errorf("context %d: %d run and %d wait, %d are said to fit", context, len(e.running), len(e.waiting), n)
 		}
 	}

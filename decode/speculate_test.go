@@ -108,7 +108,7 @@ func TestDraftModelSeesTheText(t *testing.T) {
 	e := newEngine(t, m, Options{Pages: 4, Drafter: d})
 	s := submit(t, e, Request{Prompt: []int32{3, 1, 4, 1, 5}, MaxTokens: 30, Sampling: Sampling{Temperature: 1, Seed: 3}})
 	for e.Busy() {
-		e.admit()
+		e.Admit()
 		if err := e.propose(); err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,164 @@
+package serve
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"text/template"
+	"unicode/utf8"
+
+	"headroom/decode"
+)
+
+// A message of a chat.
+type message struct {
+	Role    string  `json:"role,omitempty"`
+	Content *string `json:"content"`
+}
+
+// A Template turns a chat into a prompt: a text/template over .Messages, each with .Role and .Content. What the messages say
+// is text to it, never part of it.
+type Template struct {
+	text string
+	t    *template.Template
+}
+
+// NewTemplate reads a template, and tries it on a chat of two messages.
+func NewTemplate(text string) (*Template, error) {
+	t, err := template.New("chat").Option("missingkey=error").Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("serve: the chat template: %w", err)
+	}
+	c := &Template{text, t}
+	hello := "hello"
+	prompt, err := c.prompt([]message{{"user", &hello}, {"assistant", &hello}, {"user", &hello}})
+	if err == nil && strings.Count(prompt, hello) < 2 {
+		err = fmt.Errorf("serve: the chat template leaves messages out: of three hellos it makes %.80q", prompt)
+	}
+	return c, err
+}
+
+func (t *Template) prompt(messages []message) (string, error) {
+	type line struct{ Role, Content string }
+	var lines []line
+	for _, m := range messages {
+		lines = append(lines, line{m.Role, *m.Content})
+	}
+	var b bytes.Buffer
+	if err := t.t.Execute(&b, map[string]any{"Messages": lines}); err != nil {
+		return "", fmt.Errorf("serve: the chat template: %w", err)
+	}
+	return b.String(), nil
+}
+
+// chatRequest is the body of /v1/chat/completions. Contents are text.
+type chatRequest struct {
+	sampling
+	Messages    []message `json:"messages"`
+	NewTokens   *int      `json:"max_completion_tokens"`
+	Logprobs    bool      `json:"logprobs"`
+	TopLogprobs *int      `json:"top_logprobs"`
+	Tools       []any     `json:"tools"`
+}
+
+// chat answers /v1/chat/completions.
+func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
+	o, err := s.read(w, r, s.parseChat)
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	s.complete(w, r, o)
+}
+
+func (s *Server) parseChat(body io.Reader) (*order, error) {
+	if s.config.Chat == nil {
+		return nil, &refusal{http.StatusNotFound, "", "this model has no chat template: use /v1/completions, or start the server with --chat-template"}
+	}
+	var q chatRequest
+	if err := decodeJSON(body, &q); err != nil {
+		return nil, err
+	}
+	o, err := s.common(&q.sampling)
+	if err != nil {
+		return nil, err
+	}
+	o.chat = true
+	switch {
+	case len(q.Messages) == 0:
+		return nil, bad("messages", "messages must be a list of at least one {role, content}")
+	case len(q.Tools) > 0:
+		return nil, bad("tools", "tools are not supported: leave them out")
+	case q.TopLogprobs != nil && !q.Logprobs:
+		return nil, bad("top_logprobs", "top_logprobs come only with logprobs")
+	case q.TopLogprobs != nil && (*q.TopLogprobs < 0 || *q.TopLogprobs > mostTop):
+		return nil, bad("top_logprobs", "top_logprobs must be from 0 to %d, it is %d", mostTop, *q.TopLogprobs)
+	}
+	for i, m := range q.Messages {
+		switch {
+		case m.Role != "system" && m.Role != "user" && m.Role != "assistant":
+			return nil, bad("messages", "message %d has role %.40q, it must be system, user or assistant", i, m.Role)
+		case m.Content == nil:
+			return nil, bad("messages", "message %d has no content", i)
+		}
+		if end := s.words.endText; end != "" { // or a user could end the text in another's name
+			clean := *m.Content
+			for strings.Contains(clean, end) {
+				clean = strings.ReplaceAll(clean, end, "")
+			}
+			q.Messages[i].Content = &clean
+		}
+	}
+	o.logprobs, o.sequence.Score = q.Logprobs, q.Logprobs
+	set(&o.sequence.Top, q.TopLogprobs)
+	text, err := s.config.Chat.prompt(q.Messages)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := s.words.encode(text, false)
+	if err != nil {
+		return nil, bad("messages", "the chat %s", err)
+	}
+	o.prompts = [][]int32{ids}
+	if set(&o.sequence.MaxTokens, q.NewTokens); q.NewTokens == nil && q.MaxTokens == nil {
+		o.sequence.MaxTokens = max(1, s.room(o))
+	}
+	return o, s.check(o)
+}
+
+// chatLogprobs are log probabilities as chat has them.
+type chatLogprobs struct {
+	Content []chatLogprob `json:"content"`
+}
+
+type chatLogprob struct {
+	Token   string        `json:"token"`
+	Logprob float32       `json:"logprob"`
+	Bytes   []int         `json:"bytes"`
+	Top     []chatLogprob `json:"top_logprobs,omitempty"`
+}
+
+func (w *writer) chatLogprobs(tokens []int32, scores []decode.Score) chatLogprobs {
+	l := chatLogprobs{[]chatLogprob{}}
+	for i, id := range tokens {
+		one := w.chatLogprob(id, scores[i].LogProb)
+		for _, g := range scores[i].Top {
+			one.Top = append(one.Top, w.chatLogprob(g.Token, g.LogProb))
+		}
+		l.Content = append(l.Content, one)
+	}
+	return l
+}
+
+func (w *writer) chatLogprob(id int32, p float32) chatLogprob {
+	c := chatLogprob{Token: w.words.shown(id), Logprob: p, Bytes: []int{}}
+	for _, b := range w.words.piece(id) {
+		c.Bytes = append(c.Bytes, int(b))
+	}
+	if !utf8.Valid(w.words.piece(id)) {
+		c.Token = string([]rune(string(w.words.piece(id))))
+	}
+	return c
+}

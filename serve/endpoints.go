@@ -1,0 +1,193 @@
+package serve
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"headroom/decode"
+)
+
+// idName is how a token without a text of its own is called.
+func idName(id int32) string { return "token_id:" + strconv.Itoa(int(id)) }
+
+// guard turns away whoever has no key, and more requests at once than there may be. Without keys, a server on the loopback
+// answers only to names of the loopback: a page from elsewhere whose name was pointed here has its own.
+func (s *Server) guard(next http.HandlerFunc) http.HandlerFunc {
+	var keys [][sha256.Size]byte
+	for _, k := range s.config.Keys {
+		keys = append(keys, sha256.Sum256([]byte(k)))
+	}
+	return func(w http.ResponseWriter, r *http.Request) {
+		if len(keys) > 0 && !knows(keys, bearer(r)) {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			s.refuse(w, &refusal{http.StatusUnauthorized, "", "this server needs an API key: send Authorization: Bearer KEY"})
+			return
+		}
+		if len(keys) == 0 && rebound(r) {
+			s.refuse(w, &refusal{http.StatusForbidden, "", fmt.Sprintf("this server is called localhost or by its address, not %.80q", r.Host)})
+			return
+		}
+		defer s.inFlight.Add(-1)
+		if s.inFlight.Add(1) > int64(s.config.Requests) {
+			s.refuse(w, errBusy)
+			return
+		}
+		next(w, r)
+	}
+}
+
+func bearer(r *http.Request) string {
+	key, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return key
+}
+
+// rebound says that a request to the loopback calls it by another name.
+func rebound(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if !ok || !local.IP.IsLoopback() {
+		return false
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return host != "localhost" && net.ParseIP(strings.Trim(host, "[]")) == nil
+}
+
+// knows compares in a time that does not tell how near a key is.
+func knows(keys [][sha256.Size]byte, key string) bool {
+	sum, found := sha256.Sum256([]byte(key)), 0
+	for _, k := range keys {
+		found |= subtle.ConstantTimeCompare(sum[:], k[:])
+	}
+	return found == 1
+}
+
+// clientOf is for whom a request counts: the key, or the address it comes from.
+func clientOf(r *http.Request) string {
+	if key := bearer(r); key != "" {
+		return "key " + key
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
+	if s.draining.Load() {
+		s.refuse(w, errDraining)
+		return
+	}
+	s.writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// A modelCard is what /v1/models says of the model.
+type modelCard struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int64  `json:"created"`
+	Owner   string `json:"owned_by"`
+	Context int    `json:"max_model_len"`
+}
+
+func (s *Server) card() modelCard {
+	return modelCard{s.config.Name, "model", s.started.Unix(), "headroom", s.context}
+}
+
+func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
+	s.writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": []modelCard{s.card()}})
+}
+
+func (s *Server) oneModel(w http.ResponseWriter, r *http.Request) {
+	if name := r.PathValue("name"); name != s.config.Name {
+		s.refuse(w, &refusal{http.StatusNotFound, "model", fmt.Sprintf("there is no model %.80q here: this is %q", name, s.config.Name)})
+		return
+	}
+	s.writeJSON(w, http.StatusOK, s.card())
+}
+
+// body reads a small request into v.
+func (s *Server) body(w http.ResponseWriter, r *http.Request, v any) error {
+	_, err := s.read(w, r, func(body io.Reader) (*order, error) { return nil, decodeJSON(body, v) })
+	return err
+}
+
+func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
+	var q struct {
+		Prompt *string `json:"prompt"`
+		Begin  bool    `json:"add_special_tokens"`
+	}
+	err := s.body(w, r, &q)
+	if err == nil && q.Prompt == nil {
+		err = bad("prompt", "prompt is missing: give a text")
+	}
+	var ids []int32
+	if err == nil {
+		if ids, err = s.words.encode(*q.Prompt, q.Begin); err != nil {
+			err = bad("prompt", "prompt %s", err)
+		}
+	}
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	if ids == nil {
+		ids = []int32{}
+	}
+	s.writeJSON(w, http.StatusOK, map[string]any{"tokens": ids, "count": len(ids), "max_model_len": s.context})
+}
+
+func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) {
+	var q struct {
+		Tokens []*int32 `json:"tokens"`
+	}
+	err := s.body(w, r, &q)
+	var ids []int32
+	for i, id := range q.Tokens {
+		if err == nil && (id == nil || *id < 0 || int(*id) >= s.vocab) {
+			err = bad("tokens", "token %d is none of the model's %d", i, s.vocab)
+		}
+		if err == nil {
+			ids = append(ids, *id)
+		}
+	}
+	if err == nil && q.Tokens == nil {
+		err = bad("tokens", "tokens are missing: give a list of ids")
+	}
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	s.writeJSON(w, http.StatusOK, map[string]string{"prompt": string(s.words.text(ids))})
+}
+
+// tokenizerInfo says what a client needs to begin documents and to stop.
+func (s *Server) tokenizerInfo(w http.ResponseWriter, _ *http.Request) {
+	info := map[string]any{"vocab_size": s.vocab, "model_max_length": s.context}
+	if s.words.endText != "" {
+		info["eos_token"], info["eos_token_id"] = s.words.endText, s.words.end
+	}
+	if s.config.Chat != nil {
+		info["chat_template"] = s.config.Chat.text
+	}
+	s.writeJSON(w, http.StatusOK, info)
+}
+
+// status says what the engine is busy with, and what its cache takes.
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	s.writeJSON(w, http.StatusOK, struct {
+		Model   string `json:"model"`
+		Context int    `json:"context"`
+		Page    int    `json:"page_tokens"`
+		Bytes   int    `json:"cache_bytes_per_token"`
+		*state
+	}{s.config.Name, s.context, decode.PageTokens, s.memory.TokenBytes, s.scheduler.state.Load()})
+}

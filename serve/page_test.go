@@ -1,0 +1,34 @@
+package serve
+
+import (
+	"context"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestPage loads the page in a headless Chromium, which completes a prompt; without Chromium it is skipped.
+func TestPage(t *testing.T) {
+	chromium, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Skip("no chromium")
+	}
+	s := start(t, tiny(t, "gta-2"), Config{})
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir="+t.TempDir(),
+		"--virtual-time-budget=3000", "--dump-dom", s.url+"/#prompt=hello&max_tokens=5&temperature=0&go").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(out)
+	if n := strings.Count(page, `<button type="button" class="p`); n == 0 || n > 5 {
+		t.Errorf("%d tokens are shown, not 1 to 5", n)
+	}
+	for _, want := range []string{"tiny, context 96", "of 24 pages of 64 tokens in use", "the first came after", `<span class="prompt">hello</span>`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not say %q:\n%s", want, page)
+		}
+	}
+}

@@ -1,0 +1,231 @@
+package serve
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"headroom/decode"
+)
+
+// A Config says how to serve. What is zero gets a default.
+type Config struct {
+	Name      string        // of the model
+	Tokenizer Tokenizer     // nil: token ids stand for text
+	EndOfText int32         // the token that ends a text; negative for none
+	Chat      *Template     // nil: no chat
+	Keys      []string      // who has none of them is turned away; none: nobody is
+	Rows      int           // most sequences in a pass; 64
+	Queue     int           // most that wait; 1024
+	Sequences int           // most of one request: prompts times n; 256
+	Requests  int           // most HTTP requests at once; 1024
+	Body      int64         // most bytes of a request; 4 MiB
+	Timeout   time.Duration // of a request; 10 minutes
+	Stall     time.Duration // most that a client may take to send its request, or not to read; 30 s
+	Drain     time.Duration // most that requests in work get when the server stops; 30 s
+}
+
+func (c Config) resolve() Config {
+	if c.Tokenizer == nil {
+		c.Tokenizer, c.EndOfText = Numbers{}, -1
+	}
+	c.Rows, c.Queue, c.Sequences, c.Requests = cmp.Or(c.Rows, 64), cmp.Or(c.Queue, 1024), cmp.Or(c.Sequences, 256), cmp.Or(c.Requests, 1024)
+	c.Queue = max(c.Queue, c.Sequences) // or the largest request would never be taken
+	c.Body, c.Timeout = cmp.Or(c.Body, 4<<20), cmp.Or(c.Timeout, 10*time.Minute)
+	c.Stall, c.Drain = cmp.Or(c.Stall, 30*time.Second), cmp.Or(c.Drain, 30*time.Second)
+	return c
+}
+
+// A Server serves one model.
+type Server struct {
+	config         Config
+	engine         *decode.Engine // only its Check is ours
+	scheduler      *scheduler
+	metrics        *metrics
+	words          words
+	context, vocab int
+	memory         decode.Memory
+	started        time.Time
+	inFlight       atomic.Int64
+	draining       atomic.Bool
+}
+
+// New makes a server of a model over an engine, which is the server's from now on.
+func New(m *decode.Model, e *decode.Engine, memory decode.Memory, c Config) *Server {
+	c = c.resolve()
+	s := &Server{
+		config: c, engine: e, metrics: newMetrics(), words: newWords(c.Tokenizer, c.EndOfText),
+		context: m.Config.Context, vocab: m.Config.Vocab, memory: memory, started: time.Now(),
+	}
+	s.scheduler = newScheduler(e, c.Rows, c.Queue, s.metrics)
+	s.metrics.watch(s.scheduler)
+	return s
+}
+
+// Serve answers on a listener, which it closes, until ctx is done: then nothing new is taken, and what is in work gets the
+// time to end. With a certificate and a key file it speaks TLS.
+func (s *Server) Serve(ctx context.Context, l net.Listener, certificate, key string) error {
+	h := &http.Server{
+		Handler: s.Handler(), ReadHeaderTimeout: s.config.Stall, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	running, stop := context.WithCancel(context.Background())
+	defer stop()
+	broken := make(chan error, 1)
+	go func() { broken <- s.scheduler.run(running) }()
+	served := make(chan error, 1)
+	go func() {
+		if certificate != "" {
+			served <- h.ServeTLS(l, certificate, key)
+			return
+		}
+		served <- h.Serve(l)
+	}()
+	var err error
+	select {
+	case err = <-served:
+		stop()
+		return errors.Join(fmt.Errorf("serve: %w", err), <-broken)
+	case err = <-broken:
+		h.Close()
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	slog.Info("draining", "in_flight", s.inFlight.Load())
+	s.draining.Store(true)
+	s.scheduler.refuse(errDraining)
+	limit, cancel := context.WithTimeout(context.Background(), s.config.Drain)
+	defer cancel()
+	if err := h.Shutdown(limit); err != nil {
+		slog.Warn("requests are cut off", "in_flight", s.inFlight.Load(), "after", s.config.Drain)
+		h.Close()
+	}
+	stop()
+	return <-broken
+}
+
+// Handler is everything that the server answers.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	open := func(pattern string, f http.HandlerFunc) { mux.Handle(pattern, s.metrics.counted(pattern, f)) }
+	guarded := func(pattern string, f http.HandlerFunc) { open(pattern, s.guard(f)) }
+	guarded("POST /v1/completions", s.completions)
+	guarded("POST /v1/chat/completions", s.chat)
+	guarded("GET /v1/models", s.models)
+	guarded("GET /v1/models/{name}", s.oneModel)
+	guarded("POST /tokenize", s.tokenize)
+	guarded("POST /detokenize", s.detokenize)
+	guarded("GET /tokenizer_info", s.tokenizerInfo)
+	guarded("GET /status", s.status)
+	guarded("GET /metrics", s.metrics.handler().ServeHTTP)
+	open("GET /healthz", s.health)
+	open("GET /{$}", s.page)
+	open("GET /page/{file}", s.page)
+	open("/", func(w http.ResponseWriter, r *http.Request) {
+		s.refuse(w, &refusal{http.StatusNotFound, "", fmt.Sprintf("there is nothing for %s at %.200q", r.Method, r.URL.Path)})
+	})
+	return http.NewCrossOriginProtection().Handler(mux)
+}
+
+// read reads and parses the body of a request, within its time.
+func (s *Server) read(w http.ResponseWriter, r *http.Request, parse func(io.Reader) (*order, error)) (*order, error) {
+	control := http.NewResponseController(w)
+	if err := control.SetReadDeadline(time.Now().Add(s.config.Stall)); err != nil {
+		return nil, err
+	}
+	var body bytes.Buffer // whole before it is parsed: the server sees that a client leaves only behind the body
+	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, s.config.Body)); err != nil {
+		var long *http.MaxBytesError
+		if errors.As(err, &long) {
+			return nil, &refusal{http.StatusRequestEntityTooLarge, "", fmt.Sprintf("the body is longer than %d bytes", long.Limit)}
+		}
+		return nil, bad("", "the body did not come whole within %v", s.config.Stall)
+	}
+	if err := control.SetReadDeadline(time.Time{}); err != nil {
+		return nil, err
+	}
+	return parse(&body)
+}
+
+// refuse answers with an error.
+func (s *Server) refuse(w http.ResponseWriter, err error) {
+	f := failure(err)
+	if f.status == http.StatusTooManyRequests || f.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", strconv.Itoa(s.retryAfter()))
+	}
+	s.writeJSON(w, f.status, f)
+}
+
+// retryAfter is a guess, in seconds, at when the queue will have room.
+func (s *Server) retryAfter() int {
+	state := s.scheduler.state.Load()
+	return min(60, 1+state.Queued/max(1, s.config.Rows))
+}
+
+// A failed request's body.
+type failed struct {
+	Error struct {
+		Message string  `json:"message"`
+		Type    string  `json:"type"`
+		Param   *string `json:"param"`
+		Code    int     `json:"code"`
+	} `json:"error"`
+	status int
+}
+
+// failure is what a client gets to read of an error.
+func failure(err error) (f failed) {
+	var r *refusal
+	f.Error.Message, f.Error.Type = err.Error(), "server_error"
+	switch {
+	case errors.As(err, &r):
+		f.status, f.Error.Type = r.status, "invalid_request_error"
+		if r.param != "" {
+			f.Error.Param = &r.param
+		}
+	case errors.Is(err, errBusy):
+		f.status, f.Error.Type = http.StatusTooManyRequests, "rate_limit_error"
+	case errors.Is(err, errDraining):
+		f.status = http.StatusServiceUnavailable
+	case errors.Is(err, errTime):
+		f.status = http.StatusGatewayTimeout
+	case errors.Is(err, context.Canceled):
+		f.status = 499 // the client has left: this is for the counters alone
+	default:
+		f.status = http.StatusInternalServerError
+	}
+	f.Error.Code = f.status
+	return f
+}
+
+// marshal writes JSON as it is read by people: < stays <.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
+// writeJSON answers with a value.
+func (s *Server) writeJSON(w http.ResponseWriter, status int, v any) {
+	text, err := marshal(v)
+	if err != nil {
+		slog.Error("serve", "err", err)
+		status, text = http.StatusInternalServerError, []byte(`{"error":{"message":"the answer is no JSON","type":"server_error"}}`)
+	}
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.config.Stall)) // where it cannot be set, a test's recorder, nobody stalls
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(append(text, '\n')) // a client that has left has no use for an error
+}

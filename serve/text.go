@@ -1,0 +1,138 @@
+package serve
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A Tokenizer turns text into token ids and back. It is used by several goroutines at once.
+type Tokenizer interface {
+	Append(ids []int32, text []byte) []int32
+	Decode(ids []int32) ([]byte, error)
+}
+
+// Numbers is the tokenizer of a model that has none: the text of a token is its id, and words that are no numbers have no
+// token.
+type Numbers struct{}
+
+// Append appends the numbers of a text.
+func (Numbers) Append(ids []int32, text []byte) []int32 {
+	for word := range strings.FieldsSeq(string(text)) {
+		if id, err := strconv.ParseInt(word, 10, 32); err == nil {
+			ids = append(ids, int32(id))
+		}
+	}
+	return ids
+}
+
+// Decode writes each id with a space before it.
+func (Numbers) Decode(ids []int32) ([]byte, error) {
+	var text []byte
+	for _, id := range ids {
+		text = strconv.AppendInt(append(text, ' '), int64(id), 10)
+	}
+	return text, nil
+}
+
+// words turns text into tokens as clients write it: the text of the end-of-text token is that token.
+type words struct {
+	Tokenizer
+	end     int32
+	endText string // empty: no token ends a text
+}
+
+func newWords(t Tokenizer, end int32) words {
+	w := words{Tokenizer: t, end: end}
+	if end >= 0 {
+		text, _ := t.Decode([]int32{end})
+		w.endText = string(text)
+	}
+	return w
+}
+
+// longestWord is how many bytes of one class (letters, numbers, spaces, others) may follow each other: merging takes the
+// square of that.
+const longestWord = 16 << 10
+
+// encode turns a text into ids, behind an end-of-text where a document is to begin.
+func (w words) encode(text string, begin bool) ([]int32, error) {
+	if n := longestRun(text); n > longestWord {
+		return nil, fmt.Errorf("has %d bytes of one kind in a row, at most %d may follow each other", n, longestWord)
+	}
+	var ids []int32
+	if begin && w.end >= 0 {
+		ids = append(ids, w.end)
+	}
+	if w.endText == "" {
+		return w.Append(ids, []byte(text)), nil
+	}
+	for i, part := range strings.Split(text, w.endText) {
+		if i > 0 {
+			ids = append(ids, w.end)
+		}
+		ids = w.Append(ids, []byte(part))
+	}
+	return ids, nil
+}
+
+// longestRun is the bytes of the longest run of one class.
+func longestRun(text string) (longest int) {
+	class := func(r rune) int {
+		switch {
+		case unicode.IsLetter(r):
+			return 1
+		case unicode.IsNumber(r):
+			return 2
+		case unicode.IsSpace(r):
+			return 3
+		}
+		return 4
+	}
+	now, start := 0, 0
+	for i, r := range text {
+		if unicode.IsMark(r) { // is of the class before it, in some vocabularies
+			continue
+		}
+		if c := class(r); c != now {
+			longest, now, start = max(longest, i-start), c, i
+		}
+	}
+	return max(longest, len(text)-start)
+}
+
+// piece is the bytes of one token; an id beyond the tokenizer's has none.
+func (w words) piece(id int32) []byte {
+	text, err := w.Decode([]int32{id})
+	if err != nil {
+		return nil
+	}
+	return text
+}
+
+// text is that of ids.
+func (w words) text(ids []int32) []byte {
+	var text []byte
+	for _, id := range ids {
+		text = append(text, w.piece(id)...)
+	}
+	return text
+}
+
+// shown is a token's text, or its bytes where they are a part of a rune, or its id where it has no text.
+func (w words) shown(id int32) string {
+	piece := w.piece(id)
+	switch {
+	case len(piece) == 0:
+		return idName(id)
+	case utf8.Valid(piece):
+		return string(piece)
+	}
+	text := "bytes:"
+	for _, b := range piece {
+		text += fmt.Sprintf(`\x%02x`, b)
+	}
+	return text
+}
