@@ -4,7 +4,9 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestOdds(t *testing.T) {
@@ -121,4 +123,35 @@ func TestStream(t *testing.T) {
 	if s.done = true; s.take() != "xy" {
 		t.Error("the end does not release what waited")
 	}
+}
+
+// FuzzStream cuts a text into pieces and takes them one by one: what comes is the text up to the stop string, in whole runes
+// where the text has them.
+func FuzzStream(f *testing.F) {
+	f.Add("one, two, END three", "END", uint64(1))
+	f.Add("aaab", "aab", uint64(2))
+	f.Add("h\u00e9\u20ac\U0001f600", "\u20ac", uint64(3))
+	f.Add("\xf0\x9f\x98", "x", uint64(4))
+	f.Fuzz(func(t *testing.T, text, stop string, seed uint64) {
+		if stop == "" {
+			return
+		}
+		r, s, rest, got := rand.New(rand.NewPCG(seed, 1)), stream{stops: []string{stop}}, text, ""
+		stopped := false
+		for rest != "" && !stopped {
+			n := 1 + r.IntN(min(len(rest), 5))
+			stopped = s.push([]byte(rest[:n]))
+			rest = rest[n:]
+			part := s.take()
+			if got += part; utf8.ValidString(text) && utf8.ValidString(stop) && !utf8.ValidString(part) {
+				t.Fatalf("%q of %q is no text", part, text)
+			}
+		}
+		s.done = true
+		got += s.take()
+		want, _, found := strings.Cut(text, stop)
+		if got != want || stopped != found {
+			t.Fatalf("%q, stopped %v, of %q with %q: want %q", got, stopped, text, stop, want)
+		}
+	})
 }
