@@ -211,6 +211,20 @@ func TestDecodeAttention(t *testing.T) {
 	}
 }
 
+// TestDecodeSmall runs each kind of kernel on a batch with a cut, an empty and a short request, small enough for compute-sanitizer:
+// compute-sanitizer --tool racecheck --kernel-name kernel_substring=decode_ gpu.test -test.run DecodeSmall.
+func TestDecodeSmall(t *testing.T) {
+	for _, d := range []DecodeShape{
+		kindShape("kv", 8, 2, 64, 0, 1, 16), kindShape("tied", 16, 4, 64, 32, 2, 1), kindShape("latent", 8, 1, 128, 32, 2, 1),
+		kindShape("latent", 96, 1, 128, 48, 1, 16), kindShape("latent", 16, 1, 512, 64, 1, 16),
+	} {
+		t.Run(fmt.Sprintf("%s%d/H%d/T%d/page%d", d.Kind(), d.Dv, d.H, d.T, d.Page), func(t *testing.T) {
+			r := newRig(t)
+			newDecode(r, d, []int32{130, 0, 5}, 0, 7).compare(r)
+		})
+	}
+}
+
 // TestDecodeFuzz draws lengths, heads and pages, with and without fixed pieces.
 func TestDecodeFuzz(t *testing.T) {
 	for seed := range uint64(24) {
