@@ -30,12 +30,25 @@ var plainNames = both("decode_plain")
 // Launch puts the kernel on the stream.
 func (k *DecodePlain) Launch(s *device.Stream) {
 	t := k.Q.Type
-	if k.P+k.R > 18*32 || k.Dv > 16*32 {
+	switch {
+	case k.P+k.R > 18*32 || k.Dv > 16*32:
 		s.Fail(fmt.Errorf("kernels: decode plain: keys of %d columns and values of %d, at most %d and %d", k.P+k.R, k.Dv, 18*32, 16*32))
 		return
+	case k.G < 1 || k.H%k.G != 0:
+		s.Fail(fmt.Errorf("kernels: decode plain: %d kv heads do not divide %d query heads", k.G, k.H))
+		return
+	case !powerOfTwo(k.Page):
+		s.Fail(fmt.Errorf("kernels: decode plain: page size: a power of two: %d", k.Page))
+		return
 	}
-	if k.N > 0 && fits(s, "decode plain", want{"Q", k.Q, k.N * k.H * (k.P + k.R), t}, want{"K", k.K, k.G * k.KDim, t}, want{"V", k.V, k.G * k.VDim, t},
-		want{"O", k.O, k.N * k.H * k.Dv, t}, want{"Positions", k.Positions, k.N, device.I32}, want{"Rows", k.Rows, k.N, device.I32}) {
+	wants := []want{
+		{"Q", k.Q, k.N * k.H * (k.P + k.R), t}, {"K", k.K, k.Page * k.G * k.KDim, t}, {"V", k.V, k.Page * k.G * k.VDim, t},
+		{"O", k.O, k.N * k.H * k.Dv, t}, {"Positions", k.Positions, k.N, device.I32}, {"Rows", k.Rows, k.N, device.I32}, {"Pages", k.Pages, k.MaxPages, device.I32},
+	}
+	if k.R > 0 {
+		wants = append(wants, want{"KRope", k.KRope, k.Page * k.R, t})
+	}
+	if k.N > 0 && fits(s, "decode plain", wants...) {
 		device.Launch(s, plainNames[t], device.Grid{X: k.N, Y: k.H, Block: 128}, &plainArgs{
 			k.Q.Ptr, k.K.Ptr, k.V.Ptr, k.KRope.Ptr, k.O.Ptr, k.Positions.Ptr, k.Rows.Ptr, k.Pages.Ptr,
 			int32(k.H), int32(k.G), int32(k.P), int32(k.R), int32(k.Dv), int32(k.KDim), int32(k.VDim), int32(k.MaxPages), int32(bits.TrailingZeros(uint(k.Page))), k.Scale,
@@ -57,8 +70,12 @@ type decodeGatherArgs struct {
 // Launch puts the kernel on the stream.
 func (k *DecodeGather) Launch(s *device.Stream) {
 	words := k.Width * k.X.Type.Size() / 4
-	if k.Width*k.X.Type.Size()%4 != 0 {
+	switch {
+	case k.Width*k.X.Type.Size()%4 != 0:
 		s.Fail(fmt.Errorf("kernels: decode gather: rows of whole words: %d of %v", k.Width, k.X.Type))
+		return
+	case !powerOfTwo(k.Page) || k.S > k.Page*k.MaxPages:
+		s.Fail(fmt.Errorf("kernels: decode gather: pages of a power of two tokens, %d of them for %d tokens: %d", k.MaxPages, k.S, k.Page))
 		return
 	}
 	if k.B*k.S > 0 && fits(s, "decode gather", want{"Y", k.Y, k.B * k.S * k.Width, k.X.Type}, want{"Pages", k.Pages, k.B * k.MaxPages, device.I32}) {

@@ -57,13 +57,16 @@ func TestDecode(t *testing.T) {
 		P, R, Dv int
 		apart    bool
 	}{{"kv", 8, 0, 8, true}, {"tied", 4, 4, 8, false}, {"latent", 16, 4, 16, false}} {
-		for _, heads := range [][2]int{{1, 1}, {3, 3}, {16, 2}, {63, 1}} {
-			for _, T := range []int{1, 2, 8} {
-				for _, page := range []int{1, 16, 64} {
+		for _, heads := range [][2]int{{1, 1}, {3, 3}, {16, 2}, {63, 1}, {64, 8}, {128, 2}} {
+			for _, T := range []int{1, 2, 3, 8} {
+				for _, page := range []int{1, 16, 64, 256} {
 					name := fmt.Sprintf("%s/H%dG%d/T%d/page%d", kind.name, heads[0], heads[1], T, page)
 					t.Run(name, func(t *testing.T) {
 						r := rand.New(rand.NewPCG(uint64(T), uint64(page)))
 						lengths := []int32{0, 1, int32(page) - 1, int32(page), int32(page) + 1, 127}
+						if heads[0] == 3 {
+							lengths = append(lengths, 8192)
+						}
 						pages, maxPages, fill := paged(r, lengths, page)
 						k := &Decode{B: len(lengths), T: T, H: heads[0], G: heads[1], P: kind.P, R: kind.R, Dv: kind.Dv, Page: page, MaxPages: maxPages, Scale: 0.4, Pages: pages, Lengths: lengths}
 						k.Q = normal(r, k.B*T*k.H*(k.P+k.R))
