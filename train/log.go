@@ -26,15 +26,17 @@ type Line struct {
 	GradNorm  float64       `json:"grad_norm"` // before clipping
 	Tokens    int64         `json:"tokens"`    // targets seen so far
 	TokensSec float64       `json:"tokens_per_second"`
+	Memory    int           `json:"memory_bytes"`   // of the device, or what tensors take on a CPU
 	Elapsed   float64       `json:"elapsed_s"`      // over all starts
 	Eval      []eval.Result `json:"eval,omitempty"` // where the step was evaluated
 }
 
-// A journal writes the steps of a run to metrics.jsonl, and shows them as a progress bar on a terminal or as plain log
+// A journal writes the steps of a run to metrics.jsonl and to TensorBoard's event files, and shows them as a progress bar on a terminal or as plain log
 // lines elsewhere. Holding it open keeps every other process out of the run directory. A nil journal, that of all ranks but
 // the first, writes nothing.
 type journal struct {
 	file  *os.File
+	board *events                  // opened when the run begins or goes on
 	bar   *progressbar.ProgressBar // nil where stderr is no terminal
 	log   *slog.Logger
 	every int
@@ -81,6 +83,9 @@ func (j *journal) rewind(step int) error {
 	if err != nil {
 		return fmt.Errorf("train: metrics.jsonl: %w", err)
 	}
+	if j.board, err = openEvents(filepath.Dir(j.file.Name()), step, time.Now()); err != nil {
+		return fmt.Errorf("train: event file: %w", err)
+	}
 	if j.bar != nil {
 		_ = j.bar.Set(step)
 	}
@@ -115,6 +120,9 @@ func (j *journal) write(l Line) error {
 	}
 	if _, err := j.file.Write(append(text, '\n')); err != nil {
 		return fmt.Errorf("train: metrics.jsonl: %w", err)
+	}
+	if err := j.board.write(l.Step, l.scalars(), time.Now()); err != nil {
+		return fmt.Errorf("train: event file: %w", err)
 	}
 	j.show(l)
 	return nil
@@ -154,7 +162,11 @@ func (j *journal) close() error {
 		_ = j.bar.Exit()
 		fmt.Fprintln(os.Stderr)
 	}
-	return j.file.Close()
+	var err error
+	if j.board != nil {
+		err = j.board.close()
+	}
+	return errors.Join(err, j.file.Close())
 }
 
 func round(x float64) string { return fmt.Sprintf("%.4f", x) }

@@ -24,6 +24,7 @@ type session struct {
 	state      State
 	loss       float64
 	checkpoint string // the newest, with its path
+	memory     int     // bytes of the device; a step takes no more than lies ready
 	began      time.Time
 	before     float64       // seconds of earlier starts
 	micro      []*data.Batch // the micro-batches of a step
@@ -81,6 +82,9 @@ func (s *session) start() (err error) {
 		s.batches = append(s.batches, graph.Batch{"tokens": m.Inputs, "targets": m.Targets})
 	}
 	if err := s.restore(); err != nil {
+		return err
+	}
+	if s.memory, err = s.Store.Backend.Used(); err != nil {
 		return err
 	}
 	if err := s.journal.rewind(s.state.Step); err != nil {
@@ -199,7 +203,7 @@ func (s *session) advance(stats graph.Stats, lr float64, took time.Duration) Lin
 	s.loss = stats.Loss
 	return Line{
 		Step: s.state.Step, Loss: stats.Loss, LR: lr, GradNorm: stats.GradNorm, Tokens: s.state.Tokens,
-		TokensSec: float64(tokens) / took.Seconds(), Elapsed: s.state.Elapsed,
+		TokensSec: float64(tokens) / took.Seconds(), Memory: s.memory, Elapsed: s.state.Elapsed,
 	}
 }
 
