@@ -15,7 +15,7 @@ import (
 
 // lattice is who may import whom: "a < b" lets b, and whatever stands above b, import a, and nothing else is allowed.
 const lattice = `
-	kernels/ref, internal/device < kernels < internal/graph < attention < model < decode < eval < train < serve < configs < internal/lab < cmd/headroom;
+	kernels/ref, internal/device < kernels < internal/graph < attention < model < decode < eval < train < serve, watch < configs < internal/lab < cmd/headroom;
 	data < eval, train;
 	internal/ranks < internal/lab;
 	internal/safetensors < model, train;

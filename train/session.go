@@ -24,7 +24,7 @@ type session struct {
 	state      State
 	loss       float64
 	checkpoint string // the newest, with its path
-	memory     int     // bytes of the device; a step takes no more than lies ready
+	memory     int    // bytes of the device; a step takes no more than lies ready
 	began      time.Time
 	before     float64       // seconds of earlier starts
 	micro      []*data.Batch // the micro-batches of a step
