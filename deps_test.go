@@ -18,7 +18,8 @@ const lattice = `
 	kernels/ref, internal/device < kernels < internal/graph < attention < model < decode < eval < train < serve, watch < configs < internal/lab < cmd/headroom;
 	data < eval, train;
 	internal/ranks < internal/lab;
-	internal/safetensors < model, train;
+	internal/safetensors < model, train, export;
+	data, decode < export < cmd/headroom;
 `
 
 // forTests may be imported by the tests of every package, and by nothing else.

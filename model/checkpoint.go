@@ -43,6 +43,11 @@ func decodeMetadata(text string) (m metadata, err error) {
 // Save writes the values of a store to dir, in float32, whole or not at all. Extra says more about them: the
 // tokenizer, say.
 func (t *Transformer) Save(dir string, store *graph.Store, extra map[string]string) error {
+	return t.Write(dir, store.Value, extra)
+}
+
+// Write is Save of values from anywhere, by the names of the parameters.
+func (t *Transformer) Write(dir string, value func(name string) ([]float32, error), extra map[string]string) error {
 	config, err := metadata{t.Config, t.Attention, extra}.encode()
 	if err != nil {
 		return fmt.Errorf("model: %w", err)
@@ -51,7 +56,7 @@ func (t *Transformer) Save(dir string, store *graph.Store, extra map[string]stri
 	for _, p := range t.Params() {
 		tensors = append(tensors, safetensors.Tensor{
 			Name: p.Name, DType: safetensors.F32, Shape: p.Shape,
-			Values: func() ([]float32, error) { return store.Value(p.Name) },
+			Values: func() ([]float32, error) { return value(p.Name) },
 		})
 	}
 	return safetensors.Write(filepath.Join(dir, WeightsFile), map[string]string{"format": "pt", "headroom": config}, tensors)

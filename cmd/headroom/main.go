@@ -74,6 +74,7 @@ Reports go to stdout, logs to stderr. Exit codes: 0 fine, 1 a run failed, 2 bad 
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(quickstartCommand(), prepareCommand(), trainCommand(), evalCommand(), compareCommand(),
-		generateCommand(), serveCommand(), configCommand(), analyzeCommand(), benchCommand(), reportCommand(), watchCommand(), versionCommand())
+		generateCommand(), serveCommand(), exportCommand(), importCommand(), verifyCommand(), configCommand(), analyzeCommand(),
+		benchCommand(), reportCommand(), watchCommand(), versionCommand())
 	return root
 }

@@ -215,7 +215,7 @@ func (f *File) Bytes(name string) ([]byte, Info, error) {
 	return b, info, nil
 }
 
-// Float32 reads a tensor of F32 or BF16.
+// Float32 reads a tensor of F32, F16 or BF16.
 func (f *File) Float32(name string) ([]float32, Info, error) {
 	b, info, err := f.Bytes(name)
 	if err != nil {
@@ -229,10 +229,14 @@ func (f *File) Float32(name string) ([]float32, Info, error) {
 		}
 	case BF16:
 		for i := range x {
-			x[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(b[2*i:])) << 16)
+			x[i] = FromBF16(binary.LittleEndian.Uint16(b[2*i:]))
+		}
+	case F16:
+		for i := range x {
+			x[i] = FromF16(binary.LittleEndian.Uint16(b[2*i:]))
 		}
 	default:
-		return nil, info, fmt.Errorf("safetensors: %s: tensor %s is %s, not F32 or BF16", f.name, name, info.DType)
+		return nil, info, fmt.Errorf("safetensors: %s: tensor %s is %s, not F32, F16 or BF16", f.name, name, info.DType)
 	}
 	return x, info, nil
 }

@@ -16,7 +16,7 @@ import (
 // be in memory twice.
 type Tensor struct {
 	Name   string
-	DType  DType // F32 or BF16
+	DType  DType // F32, F16 or BF16
 	Shape  []int
 	Values func() ([]float32, error)
 }
@@ -94,7 +94,7 @@ func encode(w io.Writer, header []byte, tensors []Tensor) error {
 		if want := (Info{Shape: t.Shape}).Elements(); len(x) != want {
 			return fmt.Errorf("tensor %s has %d values, its shape %v takes %d", t.Name, len(x), t.Shape, want)
 		}
-		if buf, err = appendFloats(buf[:0], t.DType, x); err != nil {
+		if buf, err = AppendFloats(buf[:0], t.DType, x); err != nil {
 			return fmt.Errorf("tensor %s: %w", t.Name, err)
 		}
 		if _, err := w.Write(buf); err != nil {
@@ -104,7 +104,8 @@ func encode(w io.Writer, header []byte, tensors []Tensor) error {
 	return nil
 }
 
-func appendFloats(b []byte, t DType, x []float32) ([]byte, error) {
+// AppendFloats appends values as a type stores them.
+func AppendFloats(b []byte, t DType, x []float32) ([]byte, error) {
 	switch t {
 	case F32:
 		for _, v := range x {
@@ -112,21 +113,16 @@ func appendFloats(b []byte, t DType, x []float32) ([]byte, error) {
 		}
 	case BF16:
 		for _, v := range x {
-			b = binary.LittleEndian.AppendUint16(b, toBF16(v))
+			b = binary.LittleEndian.AppendUint16(b, ToBF16(v))
+		}
+	case F16:
+		for _, v := range x {
+			b = binary.LittleEndian.AppendUint16(b, ToF16(v))
 		}
 	default:
 		return nil, fmt.Errorf("cannot write %s", t)
 	}
 	return b, nil
-}
-
-// toBF16 rounds to nearest, ties to even, and keeps a NaN one.
-func toBF16(x float32) uint16 {
-	u := math.Float32bits(x)
-	if x != x {
-		return uint16(u>>16) | 0x40
-	}
-	return uint16((u + 0x7fff + u>>16&1) >> 16)
 }
 
 // syncDir makes a rename last.

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"headroom/export"
+)
+
+func importCommand() *cobra.Command {
+	var out string
+	var context int
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "import DIR --out CHECKPOINT",
+		Short: "make a checkpoint of a Hugging Face directory",
+		Long: `Import reads a directory of the transformers library and writes a checkpoint that eval, bench, generate and train --from take:
+the Llama family (Llama, and Mistral without a window), dense DeepSeek-V3, and what headroom export wrote. What the models here cannot
+express is refused by its name: rope scaling, sliding windows, mixtures of experts, biases, norms of queries and keys, quantised weights.
+
+Only safetensors are read, and only files inside the directory.`,
+		Example: `  headroom import downloads/llama-160m --out runs/llama
+  headroom eval runs/llama --data books=shards/books
+  headroom train --from runs/llama --set data.train=shards/train --set train.lr=1e-4 --out runs/tuned`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := export.Read(args[0], out, context)
+			switch {
+			case err != nil:
+				return err
+			case asJSON:
+				return writeJSON(cmd.OutOrStdout(), r)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s with %s attention, %d parameters, context %d\n", r.Dir, r.Class, r.Attention, r.Parameters, r.Context)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&out, "out", "", "the checkpoint to write (needed)")
+	f.IntVar(&context, "context", 0, "longest sequence, where the directory's own is more than is wanted")
+	f.BoolVar(&asJSON, "json", false, "print what was read as JSON")
+	if err := cmd.MarkFlagRequired("out"); err != nil {
+		panic(err)
+	}
+	return cmd
+}

@@ -1,0 +1,205 @@
+package export
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"headroom/attention"
+	"headroom/model"
+)
+
+// foreign is a config.json of the transformers library, as far as it decides what a model computes.
+type foreign struct {
+	Architectures []string `json:"architectures"`
+	Vocab         int      `json:"vocab_size"`
+	Width         int      `json:"hidden_size"`
+	MLP           int      `json:"intermediate_size"`
+	Layers        int      `json:"num_hidden_layers"`
+	Heads         int      `json:"num_attention_heads"`
+	Groups        int      `json:"num_key_value_heads"`
+	HeadDim       int      `json:"head_dim"`
+	Context       int      `json:"max_position_embeddings"`
+	Eps           float64  `json:"rms_norm_eps"`
+	Std           float64  `json:"initializer_range"`
+	Tie           bool     `json:"tie_word_embeddings"`
+	Act           string   `json:"hidden_act"`
+
+	Theta   float64        `json:"rope_theta"`
+	Rope    map[string]any `json:"rope_parameters"`
+	Scaling map[string]any `json:"rope_scaling"`
+	Partial float64        `json:"partial_rotary_factor"`
+
+	AttentionBias bool `json:"attention_bias"`
+	MLPBias       bool `json:"mlp_bias"`
+	Window        *int `json:"sliding_window"`
+	Quantised     any  `json:"quantization_config"`
+
+	QueryLatent int      `json:"q_lora_rank"` // DeepSeek, from here
+	Latent      int      `json:"kv_lora_rank"`
+	Plain       int      `json:"qk_nope_head_dim"`
+	Rotary      int      `json:"qk_rope_head_dim"`
+	Value       int      `json:"v_head_dim"`
+	Interleave  *bool    `json:"rope_interleave"`
+	Dense       int      `json:"first_k_dense_replace"`
+	LayerTypes  []string `json:"mlp_layer_types"`
+
+	Kind           string `json:"kind"` // our own class, from here
+	RopeDim        int    `json:"rope_dim"`
+	LatentDim      int    `json:"latent_dim"`
+	QueryLatentDim int    `json:"query_latent_dim"`
+	SplitQuery     bool   `json:"split_query"`
+	Bias           bool   `json:"low_rank_bias"`
+}
+
+// class is the first of the architectures that can be read.
+func (f foreign) class() (Class, error) {
+	for _, a := range f.Architectures {
+		switch a {
+		case string(Llama), "MistralForCausalLM": // the same function, but for a window that some Mistrals have
+			return Llama, nil
+		case string(DeepSeek), string(Own):
+			return Class(a), nil
+		}
+	}
+	return "", fmt.Errorf("architectures %s cannot be read: only %s, MistralForCausalLM, %s and %s", strings.Join(f.Architectures, ", "), Llama, DeepSeek, Own)
+}
+
+// model is the configuration of ours that computes the same, or the first thing that ours cannot express.
+func (f foreign) model() (c Class, m model.Config, a attention.Config, err error) {
+	if c, err = f.class(); err != nil {
+		return c, m, a, err
+	}
+	if err = f.refuse(c); err != nil {
+		return c, m, a, err
+	}
+	m = model.Config{Layers: f.Layers, Width: f.Width, MLP: f.MLP, Vocab: f.Vocab, Context: f.Context, NormEps: f.Eps, Tie: f.Tie, InitStd: f.Std}
+	if !(m.InitStd > 0 && m.InitStd < 10) {
+		m.InitStd = model.Default().InitStd
+	}
+	a = attention.Config{Kind: attention.GQA, Heads: f.Heads, Groups: f.Groups, HeadDim: f.HeadDim, Bias: "none", RopeTheta: f.theta()}
+	switch c {
+	case DeepSeek:
+		a.Kind, a.Groups, a.HeadDim = attention.MLA, 1, f.Plain
+		a.RopeDim, a.LatentDim, a.QueryLatentDim = f.Rotary, f.Latent, f.QueryLatent
+		return c, m, a, nil
+	case Own:
+		f.own(&a)
+	}
+	if a.Groups == 0 {
+		a.Groups = a.Heads
+	}
+	if a.HeadDim == 0 {
+		a.HeadDim = f.Width / f.Heads
+	}
+	if a.Kind == attention.GQA && a.Groups == a.Heads {
+		a.Kind = attention.MHA
+	} else if a.Kind == attention.GQA && a.Groups == 1 {
+		a.Kind = attention.MQA
+	}
+	return c, m, a, nil
+}
+
+// own reads what configuration_headroom.py holds.
+func (f foreign) own(a *attention.Config) {
+	a.RopeDim = f.RopeDim
+	a.LatentDim, a.QueryLatentDim = f.LatentDim, f.QueryLatentDim
+	if f.Bias {
+		a.Bias = "paper"
+	}
+	switch {
+	case f.Kind == "gta":
+		a.Kind = attention.GTA
+	case f.Kind == "latent" && f.Groups == 1:
+		a.Kind = attention.MLA
+	case f.Kind == "latent" && f.SplitQuery:
+		a.Kind = attention.GLAQ
+	case f.Kind == "latent":
+		a.Kind = attention.GLA
+	}
+}
+
+// theta is the base of the rotary frequencies; 10,000 where nothing is said, as in the library.
+func (f foreign) theta() float64 {
+	if v, ok := f.Rope["rope_theta"].(float64); ok {
+		return v
+	}
+	if f.Theta != 0 {
+		return f.Theta
+	}
+	return 10000
+}
+
+// refuse names the first thing that the models here cannot express.
+func (f foreign) refuse(c Class) error {
+	for name, n := range map[string]int{"hidden_size": f.Width, "intermediate_size": f.MLP, "num_hidden_layers": f.Layers,
+		"num_attention_heads": f.Heads, "vocab_size": f.Vocab, "max_position_embeddings": f.Context} {
+		if n < 1 {
+			return fmt.Errorf("%s must be positive, it is %d", name, n)
+		}
+	}
+	for _, n := range []int{f.Width, f.MLP, f.Layers, f.Heads, f.Groups, f.HeadDim, f.QueryLatent, f.Latent, f.Plain, f.Rotary, f.Value,
+		f.RopeDim, f.LatentDim, f.QueryLatentDim, f.Vocab / 64, f.Context / 4096} {
+		if n < 0 || n > 1<<20 {
+			return fmt.Errorf("a dimension of %d is not possible", n)
+		}
+	}
+	ropeType, _ := first(f.Rope, f.Scaling)
+	partial, isPartial := f.Rope["partial_rotary_factor"].(float64)
+	switch {
+	case f.Act != "silu" && f.Act != "" && f.Act != "swish":
+		return fmt.Errorf("hidden_act is %s, the models here have silu", f.Act)
+	case f.Quantised != nil:
+		return fmt.Errorf("the weights are quantised (quantization_config)")
+	case ropeType != "" && ropeType != "default":
+		return fmt.Errorf("rope scaling (%s) is not known here", ropeType)
+	case f.Partial != 0 && f.Partial != 1, isPartial && partial != 1:
+		return fmt.Errorf("a partial rotation of heads (partial_rotary_factor) is not known here")
+	case f.Window != nil:
+		return fmt.Errorf("a sliding window (of %d) is not known here", *f.Window)
+	case f.AttentionBias || f.MLPBias:
+		return fmt.Errorf("biases (attention_bias or mlp_bias) are not those of the models here")
+	case c == Own && f.Kind != "gqa" && f.Kind != "gta" && f.Kind != "latent":
+		return fmt.Errorf("kind is gqa, gta or latent, not %q", f.Kind)
+	case c == DeepSeek:
+		return f.refuseDeepSeek()
+	}
+	return nil
+}
+
+func (f foreign) refuseDeepSeek() error {
+	switch {
+	case f.Dense < f.Layers || slices.Contains(f.LayerTypes, "sparse"):
+		return fmt.Errorf("a mixture of experts (first_k_dense_replace is %d of %d layers) is not known here", f.Dense, f.Layers)
+	case f.QueryLatent == 0:
+		return fmt.Errorf("queries without a latent (q_lora_rank is null) are not known here")
+	case f.Plain != f.Value:
+		return fmt.Errorf("keys and values of unlike width (qk_nope_head_dim %d, v_head_dim %d) are not known here", f.Plain, f.Value)
+	case f.Groups != 0 && f.Groups != f.Heads:
+		return fmt.Errorf("num_key_value_heads must be num_attention_heads in %s, they are %d and %d", DeepSeek, f.Groups, f.Heads)
+	case f.Eps != deepseekEps:
+		return fmt.Errorf("rms_norm_eps is %v, but %s norms latents with %v, and the models here have one epsilon", f.Eps, DeepSeek, deepseekEps)
+	}
+	return nil
+}
+
+// first is the type of rotary positions that either of two maps names. A map of maps, by layer type, has none that is
+// known.
+func first(maps ...map[string]any) (string, bool) {
+	for _, m := range maps {
+		for _, key := range []string{"rope_type", "type"} {
+			if v, ok := m[key].(string); ok {
+				return v, true
+			}
+		}
+		for key, v := range m {
+			if _, nested := v.(map[string]any); nested {
+				return "by layer: " + key, true
+			}
+		}
+		if _, scaled := m["factor"]; scaled {
+			return "factor", true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,219 @@
+package export
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"headroom/data"
+	"headroom/internal/safetensors"
+	"headroom/model"
+)
+
+// GGUF writes an MHA, MQA or GQA checkpoint as a GGUF file (version 3) of the llama architecture, o.Dir being the file. It is
+// there whole or not at all. Norms stay in float32, as readers expect. The format is that of ggml's docs/gguf.md; query and
+// key rows stand in pairs there, as its rotation takes them.
+func GGUF(checkpoint string, o Options) (r Report, err error) {
+	dtype, ok := dtypes[o.DType]
+	if !ok {
+		return r, fmt.Errorf("export: dtype must be fp32 or bf16, not %s", o.DType)
+	}
+	t, _, err := model.Load(checkpoint)
+	if err != nil {
+		return r, err
+	}
+	if class, reason := ClassOf(t); class != Llama {
+		if reason == "" {
+			reason = "it has no architecture for " + t.Attention.Name()
+		}
+		return r, fmt.Errorf("export: GGUF is for MHA, MQA and GQA: %s", reason)
+	}
+	if _, err := os.Stat(o.Dir); err == nil {
+		return r, fmt.Errorf("export: %s is there already", o.Dir)
+	}
+	keys, err := ggufKeys(t, o)
+	if err != nil {
+		return r, err
+	}
+	f, err := safetensors.Open(filepath.Join(checkpoint, model.WeightsFile))
+	if err != nil {
+		return r, fmt.Errorf("export: %w", err)
+	}
+	defer f.Close()
+	tensors := ggufTensors(t)
+	r = Report{Dir: o.Dir, Format: "gguf", Class: Llama, DType: o.DType, Tensors: len(tensors), Tokenizer: o.Tokenizer, Files: []string{filepath.Base(o.Dir)}}
+	return r, prefixed(wholeFile(o.Dir, func(w io.Writer) error {
+		return writeGGUF(w, keys, tensors, source{f}, dtype)
+	}))
+}
+
+// wholeFile writes a file under another name, and gives it its own when it is finished.
+func wholeFile(path string, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // nothing is there by then, unless a step failed
+	w := bufio.NewWriterSize(f, 1<<20)
+	if err := errors.Join(write(w), w.Flush(), f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// ggufTensors names the tensors as llama.cpp does.
+func ggufTensors(t *model.Transformer) []tensor {
+	n, a := namesOf(t), t.Attention.Resolve()
+	n.same("token_embd.weight", "embed")
+	for i := range t.Config.Layers {
+		at, ours := fmt.Sprintf("blk.%d.", i), fmt.Sprintf("blocks.%d.", i)
+		n.same(at+"attn_norm.weight", ours+"norm1")
+		n.join(at+"attn_q.weight", part{n.params[ours+"attn.Wq"], true, paired(a.Heads, 0, a.HeadDim)})
+		n.join(at+"attn_k.weight", part{n.params[ours+"attn.Wk"], true, paired(a.Groups, 0, a.HeadDim)})
+		n.turned(at+"attn_v.weight", ours+"attn.Wv")
+		n.turned(at+"attn_output.weight", ours+"attn.Wo")
+		n.same(at+"ffn_norm.weight", ours+"norm2")
+		n.turned(at+"ffn_gate.weight", ours+"mlp.Wgate")
+		n.turned(at+"ffn_up.weight", ours+"mlp.Wup")
+		n.turned(at+"ffn_down.weight", ours+"mlp.Wdown")
+	}
+	n.same("output_norm.weight", "norm")
+	n.same("output.weight", "head")
+	return n.list
+}
+
+// A key of a GGUF file: a uint32, float32, bool, string, []string or []int32.
+type key struct {
+	name  string
+	value any
+}
+
+// preTokenizers are llama.cpp's names of the patterns that texts are cut by. Bytes have no merges: any will do.
+var preTokenizers = map[string]string{"bytes": "gpt-2", "gpt2": "gpt-2", "cl100k": "dbrx", "o200k": "gpt-4o"}
+
+func ggufKeys(t *model.Transformer, o Options) ([]key, error) {
+	m, a := t.Config, t.Attention.Resolve()
+	fileType := map[string]uint32{"fp32": 0, "bf16": 32}[o.DType]
+	keys := []key{
+		{"general.architecture", "llama"}, {"general.name", "headroom " + t.Attention.Name()}, {"general.file_type", fileType},
+		{"general.alignment", uint32(alignment)}, {"llama.vocab_size", uint32(m.Vocab)}, {"llama.context_length", uint32(m.Context)},
+		{"llama.embedding_length", uint32(m.Width)}, {"llama.block_count", uint32(m.Layers)}, {"llama.feed_forward_length", uint32(m.MLP)},
+		{"llama.attention.head_count", uint32(a.Heads)}, {"llama.attention.head_count_kv", uint32(a.Groups)},
+		{"llama.attention.key_length", uint32(a.HeadDim)}, {"llama.attention.value_length", uint32(a.HeadDim)},
+		{"llama.rope.dimension_count", uint32(a.HeadDim)}, {"llama.rope.freq_base", float32(a.RopeTheta)},
+		{"llama.attention.layer_norm_rms_epsilon", float32(m.NormEps)},
+	}
+	if o.Tokenizer == "" {
+		return append(keys, key{"tokenizer.ggml.model", "none"}), nil
+	}
+	tokenizer, err := data.NewTokenizer(o.Tokenizer)
+	if err != nil {
+		return nil, fmt.Errorf("export: %w", err)
+	}
+	pieces := pieces(tokenizer)
+	tokens, types := make([]string, m.Vocab), make([]int32, m.Vocab)
+	for id := range tokens {
+		switch {
+		case id == int(tokenizer.EndOfText):
+			tokens[id], types[id] = endOfText, 3 // control
+		case id < len(pieces) && pieces[id] != "":
+			tokens[id], types[id] = printable(pieces[id]), 1 // normal
+		default:
+			tokens[id], types[id] = fmt.Sprintf("[unused%d]", id), 5
+		}
+	}
+	var pairs []string
+	for _, p := range merges(pieces) {
+		pairs = append(pairs, p[0]+" "+p[1])
+	}
+	return append(keys,
+		key{"tokenizer.ggml.model", "gpt2"}, key{"tokenizer.ggml.pre", preTokenizers[o.Tokenizer]}, key{"tokenizer.ggml.tokens", tokens},
+		key{"tokenizer.ggml.token_type", types}, key{"tokenizer.ggml.merges", pairs}, key{"tokenizer.ggml.bos_token_id", uint32(tokenizer.EndOfText)},
+		key{"tokenizer.ggml.eos_token_id", uint32(tokenizer.EndOfText)}, key{"tokenizer.ggml.add_bos_token", true}), nil
+}
+
+// alignment is where each tensor's data may begin.
+const alignment = 32
+
+// Numbers of the format: its types of values and of tensors.
+const (
+	ggufUint32, ggufInt32, ggufFloat32, ggufBool, ggufString, ggufArray = 4, 5, 6, 7, 8, 9
+	ggmlF32, ggmlBF16                                                   = 0, 30
+)
+
+// writeGGUF writes the header, the keys, where each tensor is, and the tensors.
+func writeGGUF(w io.Writer, keys []key, tensors []tensor, from source, dtype safetensors.DType) error {
+	b := binary.LittleEndian.AppendUint32([]byte("GGUF"), 3)
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(tensors)))
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(keys)))
+	for _, k := range keys {
+		b = appendValue(appendString(b, k.name), k.value)
+	}
+	types := make([]safetensors.DType, len(tensors))
+	at := 0
+	for i, t := range tensors {
+		types[i] = dtype
+		if len(t.shape) == 1 {
+			types[i] = safetensors.F32
+		}
+		b = binary.LittleEndian.AppendUint32(appendString(b, t.name), uint32(len(t.shape)))
+		for d := range t.shape { // the innermost first
+			b = binary.LittleEndian.AppendUint64(b, uint64(t.shape[len(t.shape)-1-d]))
+		}
+		b = binary.LittleEndian.AppendUint32(b, map[safetensors.DType]uint32{safetensors.F32: ggmlF32, safetensors.BF16: ggmlBF16}[types[i]])
+		b = binary.LittleEndian.AppendUint64(b, uint64(at))
+		at += padded(t.size() * types[i].Size())
+	}
+	b = append(b, make([]byte, padded(len(b))-len(b))...)
+	if _, err := w.Write(b); err != nil {
+		return err
+	}
+	for i, t := range tensors {
+		x, err := from.value(t)
+		if err != nil {
+			return err
+		}
+		if b, err = safetensors.AppendFloats(b[:0], types[i], x); err != nil {
+			return fmt.Errorf("tensor %s: %w", t.name, err)
+		}
+		if _, err := w.Write(append(b, make([]byte, padded(len(b))-len(b))...)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func padded(n int) int { return (n + alignment - 1) / alignment * alignment }
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.LittleEndian.AppendUint64(b, uint64(len(s))), s...)
+}
+
+func appendValue(b []byte, v any) []byte {
+	le := binary.LittleEndian
+	switch v := v.(type) {
+	case uint32:
+		return le.AppendUint32(le.AppendUint32(b, ggufUint32), v)
+	case float32:
+		b, _ = binary.Append(le.AppendUint32(b, ggufFloat32), le, v)
+	case bool:
+		b, _ = binary.Append(le.AppendUint32(b, ggufBool), le, v)
+	case string:
+		return appendString(le.AppendUint32(b, ggufString), v)
+	case []int32:
+		b = le.AppendUint64(le.AppendUint32(le.AppendUint32(b, ggufArray), ggufInt32), uint64(len(v)))
+		b, _ = binary.Append(b, le, v)
+	case []string:
+		b = le.AppendUint64(le.AppendUint32(le.AppendUint32(b, ggufArray), ggufString), uint64(len(v)))
+		for _, s := range v {
+			b = appendString(b, s)
+		}
+	default:
+		panic(fmt.Sprintf("export: no GGUF type for %T", v))
+	}
+	return b
+}

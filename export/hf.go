@@ -1,0 +1,152 @@
+// Package export turns checkpoints into those of other programs and back: Hugging Face directories of safetensors, and GGUF
+// files. Weights are read, and files written, one tensor at a time.
+//
+// A model goes out as the standard class that is exactly the same function, where there is one: LlamaForCausalLM for MHA,
+// MQA and GQA, DeepseekV3ForCausalLM for MLA without biases. The other kinds go out with a small PyTorch module of their
+// own, whose cache holds what the paper says.
+package export
+
+import (
+	"embed"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"headroom/attention"
+	"headroom/model"
+)
+
+// A Class is a class of the transformers library that a model goes out as.
+type Class string
+
+// The classes.
+const (
+	Llama    Class = "LlamaForCausalLM"
+	DeepSeek Class = "DeepseekV3ForCausalLM"
+	Own      Class = "HeadroomForCausalLM" // of modeling_headroom.py, which goes along
+)
+
+// code is what goes along with Own.
+var code = []string{"modeling_headroom.py", "configuration_headroom.py"}
+
+// deepseekEps is what DeepseekV3ForCausalLM norms its latents with, whatever its configuration says.
+const deepseekEps = 1e-6
+
+//go:embed modeling_headroom.py configuration_headroom.py
+var modeling embed.FS
+
+// ClassOf is the class that computes what a model does, and for Own the reason why it is none of the others.
+func ClassOf(t *model.Transformer) (c Class, reason string) {
+	a := t.Attention.Resolve()
+	switch a.Kind {
+	case attention.MHA, attention.MQA, attention.GQA:
+		if a.RopeDim != a.HeadDim {
+			return Own, fmt.Sprintf("%s rotates whole heads of %d, this model %d columns of them", Llama, a.HeadDim, a.RopeDim)
+		}
+		return Llama, ""
+	case attention.MLA:
+		switch {
+		case a.Bias != "none":
+			return Own, fmt.Sprintf("%s has no biases on its up-projections (attention.bias: none)", DeepSeek)
+		case t.Config.NormEps != deepseekEps:
+			return Own, fmt.Sprintf("%s norms latents with an epsilon of %v, this model with %v (model.norm_eps)", DeepSeek, deepseekEps, t.Config.NormEps)
+		}
+		return DeepSeek, ""
+	}
+	return Own, fmt.Sprintf("no class of the library has %s attention", a.Kind)
+}
+
+// tensors names the model's tensors as a class has them.
+func (c Class) tensors(t *model.Transformer) []tensor {
+	switch c {
+	case Llama:
+		return llama(t)
+	case DeepSeek:
+		return deepseek(t)
+	}
+	return own(t)
+}
+
+// config is the config.json of a model. Token ids below zero are left out.
+func (c Class) config(t *model.Transformer, dtype string, end int) map[string]any {
+	m, a := t.Config, t.Attention.Resolve()
+	j := map[string]any{
+		"architectures": []string{string(c)}, "dtype": dtype, "torch_dtype": dtype,
+		"vocab_size": m.Vocab, "hidden_size": m.Width, "intermediate_size": m.MLP, "num_hidden_layers": m.Layers,
+		"num_attention_heads": a.Heads, "max_position_embeddings": m.Context, "rms_norm_eps": decimal(m.NormEps),
+		"tie_word_embeddings": m.Tie, "initializer_range": decimal(m.InitStd), "use_cache": true, "hidden_act": "silu",
+		"rope_theta":     decimal(a.RopeTheta),
+		"bos_token_id":   nil,
+		"eos_token_id":   nil,
+		"pad_token_id":   nil,
+		"head_dim":       a.HeadDim,
+		"attention_bias": false,
+	}
+	if end >= 0 { // a document begins with it, too
+		j["bos_token_id"], j["eos_token_id"] = end, end
+	}
+	switch c {
+	case Llama:
+		j["model_type"], j["num_key_value_heads"], j["mlp_bias"] = "llama", a.Groups, false
+		j["rope_parameters"] = map[string]any{"rope_type": "default", "rope_theta": decimal(a.RopeTheta)}
+	case DeepSeek:
+		j["model_type"], j["num_key_value_heads"] = "deepseek_v3", a.Heads
+		j["q_lora_rank"], j["kv_lora_rank"] = a.QueryLatentDim, a.LatentDim
+		j["qk_nope_head_dim"], j["qk_rope_head_dim"], j["v_head_dim"] = a.HeadDim, a.RopeDim, a.HeadDim
+		j["rope_interleave"], j["first_k_dense_replace"] = true, m.Layers
+		j["rope_parameters"] = map[string]any{"rope_type": "default", "rope_theta": decimal(a.RopeTheta)}
+		delete(j, "head_dim") // the library's is that of the rotary part
+	default:
+		c.own(j, a)
+	}
+	return j
+}
+
+// own adds what configuration_headroom.py reads.
+func (Class) own(j map[string]any, a attention.Config) {
+	j["model_type"], j["num_key_value_heads"], j["rope_dim"] = "headroom", a.Groups, a.RopeDim
+	j["auto_map"] = map[string]string{
+		"AutoConfig":           "configuration_headroom.HeadroomConfig",
+		"AutoModel":            "modeling_headroom.HeadroomModel",
+		"AutoModelForCausalLM": "modeling_headroom.HeadroomForCausalLM",
+	}
+	delete(j, "attention_bias")
+	delete(j, "hidden_act")
+	switch a.Kind {
+	case attention.GTA:
+		j["kind"], j["low_rank_bias"] = "gta", a.Bias == "paper"
+	case attention.MLA, attention.GLA, attention.GLAQ:
+		j["kind"], j["low_rank_bias"] = "latent", a.Bias == "paper"
+		j["latent_dim"], j["query_latent_dim"], j["split_query"] = a.LatentDim, a.QueryLatentDim, a.Kind == attention.GLAQ
+	default:
+		j["kind"] = "gqa"
+	}
+}
+
+// copyCode puts modeling_headroom.py and its configuration beside the weights.
+func copyCode(dir string) error {
+	for _, name := range code {
+		text, err := modeling.ReadFile(name)
+		if err != nil {
+			panic(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o666); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decimal is a number that stays a float for a reader that tells them from integers.
+type decimal float64
+
+// MarshalJSON writes a whole number with its point.
+func (d decimal) MarshalJSON() ([]byte, error) {
+	text := strconv.FormatFloat(float64(d), 'g', -1, 64)
+	if !strings.ContainsAny(text, ".e") {
+		text += ".0"
+	}
+	return []byte(text), nil
+}

@@ -1,0 +1,119 @@
+package export
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"headroom/data"
+	"headroom/model"
+)
+
+// An Import says what was read.
+type Import struct {
+	Dir        string `json:"dir"`
+	Class      Class  `json:"class"`
+	Attention  string `json:"attention"`
+	Parameters int64  `json:"parameters"`
+	Context    int    `json:"context"`
+	Tokenizer  string `json:"tokenizer,omitempty"` // the name of ours, or the file that lies beside the weights
+}
+
+// tokenizerFile is how the library's tokenizers are stored.
+const tokenizerFile = "tokenizer.json"
+
+// Read makes a checkpoint of ours in out from a directory of the transformers library: the Llama family, dense
+// DeepSeek-V3, or what HF wrote. A context of 0 is the directory's own. What the models here cannot express is refused by
+// its name.
+func Read(dir, out string, context int) (r Import, err error) {
+	f, t, list, class, err := openModel(dir, context)
+	if err != nil {
+		return r, err
+	}
+	defer f.Close()
+	r = Import{Dir: out, Class: class, Attention: t.Attention.Name(), Parameters: t.Count().Parameters, Context: t.Config.Context}
+	extra := map[string]string{}
+	if r.Tokenizer = f.tokenizer(); r.Tokenizer != "" && r.Tokenizer != tokenizerFile {
+		extra["tokenizer"] = r.Tokenizer
+	}
+	return r, whole(out, func(to string) error {
+		if r.Tokenizer == tokenizerFile {
+			text, err := f.read(tokenizerFile)
+			if err == nil {
+				err = os.WriteFile(filepath.Join(to, tokenizerFile), text, 0o666)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return t.Write(to, f.values(list), extra)
+	})
+}
+
+// openModel opens a directory, and holds its tensors against its configuration.
+func openModel(dir string, context int) (f *folder, t *model.Transformer, list []tensor, class Class, err error) {
+	opened, err := openFolder(dir)
+	if err != nil {
+		return nil, nil, nil, "", err
+	}
+	f = opened
+	defer func() {
+		if err != nil {
+			opened.Close()
+		}
+	}()
+	var c foreign
+	if err = f.json("config.json", &c); err != nil {
+		return nil, nil, nil, "", err
+	}
+	class, m, a, err := c.model()
+	if err != nil {
+		return nil, nil, nil, "", fmt.Errorf("export: %s: %w", dir, err)
+	}
+	switch {
+	case context < 0 || context > m.Context:
+		return nil, nil, nil, "", fmt.Errorf("export: context must be at most the %d of %s, not %d", m.Context, dir, context)
+	case context > 0:
+		m.Context = context
+	}
+	if err = f.weights(); err != nil {
+		return nil, nil, nil, "", err
+	}
+	if m.Layers > len(f.where) {
+		return nil, nil, nil, "", fmt.Errorf("export: %s has %d tensors, too few for %d layers", dir, len(f.where), m.Layers)
+	}
+	if t, err = model.New(m, a); err != nil {
+		return nil, nil, nil, "", fmt.Errorf("export: %s: %w", dir, err)
+	}
+	list = class.tensors(t)
+	if class == DeepSeek && c.Interleave != nil && !*c.Interleave {
+		list = halves(list)
+	}
+	return f, t, list, class, f.check(list)
+}
+
+// tokenizer is the name of ours that the directory was written with, else its tokenizer.json, else nothing.
+func (f *folder) tokenizer() string {
+	var c struct {
+		Headroom string `json:"headroom"`
+	}
+	if err := f.json("tokenizer_config.json", &c); err == nil && slices.Contains(data.TokenizerNames(), c.Headroom) {
+		return c.Headroom
+	}
+	if _, err := f.root.Stat(tokenizerFile); errors.Is(err, os.ErrNotExist) {
+		return ""
+	}
+	return tokenizerFile
+}
+
+// halves are tensors whose rotary columns stand in halves, as ours do.
+func halves(list []tensor) []tensor {
+	for _, t := range list {
+		for i := range t.parts {
+			t.parts[i].order = nil
+		}
+	}
+	return list
+}

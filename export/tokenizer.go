@@ -1,0 +1,158 @@
+package export
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"headroom/data"
+)
+
+// endOfText begins each document, and ends it.
+const endOfText = "<|endoftext|>"
+
+// The pre-token patterns of the published vocabularies, in the syntax of the tokenizers library.
+const (
+	contractions = `(?i:'s|'t|'re|'ve|'m|'ll|'d)`
+	cl100k       = contractions + `|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+	upper, lower = `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`, `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`
+	o200k        = `[^\r\n\p{L}\p{N}]?` + upper + `*` + lower + `+` + contractions + `?|[^\r\n\p{L}\p{N}]?` + upper + `+` + lower + `*` + contractions +
+		`?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+)
+
+type object = map[string]any
+
+// writeTokenizer writes tokenizer.json and tokenizer_config.json for one of our tokenizers: a byte-level BPE whose text
+// begins with end-of-text, as documents and prompts do here. It differs from ours in one thing, as these files do: where a
+// text holds the words <|endoftext|>, they are that token.
+func writeTokenizer(dir, name string, context int) error {
+	t, err := data.NewTokenizer(name)
+	if err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	pieces := pieces(t)
+	vocab := object{}
+	for id, piece := range pieces {
+		if piece != "" {
+			vocab[printable(piece)] = id
+		}
+	}
+	whole := object{
+		"version": "1.0", "truncation": nil, "padding": nil, "normalizer": nil,
+		"added_tokens": []object{{"id": t.EndOfText, "content": endOfText, "single_word": false, "lstrip": false, "rstrip": false,
+			"normalized": false, "special": true}},
+		"pre_tokenizer": splitter(name),
+		"post_processor": object{
+			"type":   "TemplateProcessing",
+			"single": []object{special, {"Sequence": object{"id": "A", "type_id": 0}}},
+			"pair": []object{special, {"Sequence": object{"id": "A", "type_id": 0}}, {"SpecialToken": object{"id": endOfText, "type_id": 1}},
+				{"Sequence": object{"id": "B", "type_id": 1}}},
+			"special_tokens": object{endOfText: object{"id": endOfText, "ids": []int32{t.EndOfText}, "tokens": []string{endOfText}}},
+		},
+		"decoder": byteLevel(true),
+		"model": object{"type": "BPE", "dropout": nil, "unk_token": nil, "continuing_subword_prefix": nil, "end_of_word_suffix": nil,
+			"fuse_unk": false, "byte_fallback": false, "ignore_merges": true, "vocab": vocab, "merges": merges(pieces)},
+	}
+	if err := writeJSON(filepath.Join(dir, "tokenizer.json"), whole); err != nil {
+		return err
+	}
+	return writeJSON(filepath.Join(dir, "tokenizer_config.json"), object{
+		"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": endOfText, "eos_token": endOfText, "pad_token": endOfText,
+		"padding_side": "left", "model_max_length": context, "headroom": name, "clean_up_tokenization_spaces": false,
+	})
+}
+
+// pieces are the texts of a tokenizer's ids, empty where there is none.
+func pieces(t *data.Tokenizer) []string {
+	all := make([]string, t.Vocab)
+	for id := range all {
+		if int32(id) == t.EndOfText {
+			continue
+		}
+		if text, err := t.Decode([]int32{int32(id)}); err == nil { // special and unused ids have none
+			all[id] = string(text)
+		}
+	}
+	return all
+}
+
+var special = object{"SpecialToken": object{"id": endOfText, "type_id": 0}}
+
+func byteLevel(split bool) object {
+	return object{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": split}
+}
+
+// splitter is what cuts a text into the pieces that merges stay within.
+func splitter(name string) object {
+	pattern := map[string]string{"cl100k": cl100k, "o200k": o200k}[name]
+	if pattern == "" { // the library's own pattern is that of gpt2
+		return byteLevel(name == "gpt2")
+	}
+	return object{"type": "Sequence", "pretokenizers": []object{
+		{"type": "Split", "pattern": object{"Regex": pattern}, "behavior": "Isolated", "invert": false},
+		byteLevel(false),
+	}}
+}
+
+// printable spells bytes in the alphabet of byte-level BPE: those that print stand for themselves, and the others, in
+// order, for the runes from U+0100.
+func printable(piece string) string {
+	out := make([]rune, len(piece))
+	for i := range len(piece) {
+		out[i] = alphabet[piece[i]]
+	}
+	return string(out)
+}
+
+var alphabet = func() (a [256]rune) {
+	next := rune(256)
+	for b := range a {
+		switch {
+		case '!' <= b && b <= '~', 0xa1 <= b && b <= 0xac, 0xae <= b && b <= 0xff:
+			a[b] = rune(b)
+		default:
+			a[b] = next
+			next++
+		}
+	}
+	return a
+}()
+
+// merges are the pairs that the pieces of a vocabulary come from, in the order of their ids, which is the order in which
+// they merge: each piece is merged from its bytes by the pairs before it until two parts are left.
+func merges(pieces []string) (pairs [][2]string) {
+	rank := make(map[string]int, len(pieces))
+	for id, p := range pieces {
+		rank[p] = id
+	}
+	for id, p := range pieces {
+		if len(p) < 2 {
+			continue
+		}
+		if parts := merged(p, rank, id); len(parts) == 2 {
+			pairs = append(pairs, [2]string{printable(parts[0]), printable(parts[1])})
+		}
+	}
+	return pairs
+}
+
+// merged joins the parts of a piece by the pairs of a rank below most.
+func merged(piece string, rank map[string]int, most int) []string {
+	parts := make([]string, len(piece))
+	for i := range parts {
+		parts[i] = piece[i : i+1]
+	}
+	for {
+		at, best := -1, most
+		for i := range len(parts) - 1 {
+			if r, ok := rank[parts[i]+parts[i+1]]; ok && r < best {
+				at, best = i, r
+			}
+		}
+		if at < 0 {
+			return parts
+		}
+		parts[at] += parts[at+1]
+		parts = slices.Delete(parts, at+1, at+2)
+	}
+}
