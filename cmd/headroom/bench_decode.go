@@ -97,9 +97,12 @@ func (d *decodeBench) do(cmd *cobra.Command, args []string) error {
 		results = append(results, rs...)
 	}
 	if d.asJSON {
-		return writeJSON(cmd.OutOrStdout(), map[string]any{"results": results})
+		err = writeJSON(cmd.OutOrStdout(), map[string]any{"results": results})
 	}
-	return nil
+	if err == nil && len(results) == 0 {
+		err = &lab.Failed{Err: errors.New("bench: no case could be timed")}
+	}
+	return err
 }
 
 // model is the checkpoint's, or a configuration's with a kind in it.

@@ -98,6 +98,9 @@ func TestBenchDecode(t *testing.T) {
 	if code, out, _ := headroom(strings.Fields(small + " --attention gta-2 --prefill")...); code != 0 || strings.Count(out, "% of a product's") != 2 {
 		t.Errorf("code %d, %q", code, out)
 	}
+	if code, _, logs := headroom(strings.Fields("bench decode --set model.width=16 --attention mqa --batch 1000000000 --context 70")...); code != 1 || !strings.HasSuffix(logs, "headroom: bench: no case could be timed\n") {
+		t.Errorf("what cannot fit: code %d, %q", code, logs)
+	}
 	for line, want := range map[string]string{
 		"bench decode --steps 0":             "headroom: bench: steps must be at least 1, not 0",
 		"bench decode --batch 0":             "headroom: bench: batch and context must be positive, not 0",
