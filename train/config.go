@@ -9,11 +9,12 @@ import (
 
 // Config says how a model is trained. A step is one update of the weights, by the gradient of Batch·Accumulate rows.
 type Config struct {
-	Steps      int   `mapstructure:"steps" yaml:"steps"`           // updates; or give Tokens
-	Tokens     int64 `mapstructure:"tokens" yaml:"tokens"`         // targets to train on, rounded up to a whole step; or give Steps
-	Batch      int   `mapstructure:"batch" yaml:"batch"`           // rows on the device at once
-	Context    int   `mapstructure:"context" yaml:"context"`       // tokens a row; 0 is the model's own
-	Accumulate int   `mapstructure:"accumulate" yaml:"accumulate"` // micro-batches a step
+	From       string `mapstructure:"from" yaml:"from"`             // a checkpoint whose weights training starts with; empty for random ones
+	Steps      int    `mapstructure:"steps" yaml:"steps"`           // updates; or give Tokens
+	Tokens     int64  `mapstructure:"tokens" yaml:"tokens"`         // targets to train on, rounded up to a whole step; or give Steps
+	Batch      int    `mapstructure:"batch" yaml:"batch"`           // rows on the device at once
+	Context    int    `mapstructure:"context" yaml:"context"`       // tokens a row; 0 is the model's own
+	Accumulate int    `mapstructure:"accumulate" yaml:"accumulate"` // micro-batches a step
 
 	LR       float64 `mapstructure:"lr" yaml:"lr"`             // the peak
 	MinLR    float64 `mapstructure:"min_lr" yaml:"min_lr"`     // where the schedule ends, as a fraction of the peak

@@ -14,6 +14,7 @@ import (
 	"headroom/data"
 	"headroom/eval"
 	"headroom/internal/graph"
+	"headroom/model"
 )
 
 // A session is one start of a run: what the loop holds on to.
@@ -122,6 +123,21 @@ func (s *session) takeChoices() error {
 	return nil
 }
 
+// weights are those that training starts with: random ones, or a checkpoint's.
+func (s *session) weights() error {
+	if s.Config.From == "" {
+		return s.Store.Init(s.Config.Seed)
+	}
+	was, _, err := model.Load(s.Config.From)
+	if err != nil {
+		return err
+	}
+	if was.Config != s.Model.Config || was.Attention.Resolve() != s.Model.Attention.Resolve() {
+		return fmt.Errorf("train: from must be a checkpoint of this model: %s is %+v with %+v", s.Config.From, was.Config, was.Attention.Resolve())
+	}
+	return was.LoadValues(s.Config.From, s.Store)
+}
+
 // restore takes up the newest checkpoint, or begins.
 func (s *session) restore() error {
 	now := map[string]string{}
@@ -140,7 +156,7 @@ func (s *session) restore() error {
 		return err
 	case path == "":
 		s.state.Settings = now
-		return s.Store.Init(s.Config.Seed)
+		return s.weights()
 	case !s.Resume:
 		return fmt.Errorf("train: %s holds a run at step %d: resume it, or choose another directory", s.Dir, was.Step)
 	}

@@ -16,6 +16,7 @@ func trainCommand() *cobra.Command {
 	var flags runFlags
 	var r lab.Run
 	var at ranks.Flags
+	var from string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "train [FILE] --out DIR",
@@ -38,6 +39,13 @@ bit where the newest checkpoint stands.`,
 			in, err := flags.input(args)
 			if err != nil {
 				return err
+			}
+			if from != "" {
+				was, err := lab.From(from)
+				if err != nil {
+					return err
+				}
+				in.Sets = append(was, in.Sets...)
 			}
 			resolved, err := configs.Load(in)
 			if err != nil {
@@ -71,6 +79,7 @@ bit where the newest checkpoint stands.`,
 	}
 	flags.add(cmd)
 	cmd.Flags().StringVar(&r.Dir, "out", "", "the run directory (needed)")
+	cmd.Flags().StringVar(&from, "from", "", "a run or checkpoint to train on from, short for train.from and its model, attention and tokenizer")
 	cmd.Flags().BoolVar(&r.Resume, "resume", false, "go on from the newest checkpoint, if there is one")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
 	cmd.Flags().IntVar(&at.GPUs, "gpus", 0, "processes to start on this machine, one a GPU")
