@@ -274,18 +274,16 @@ func serve(t *testing.T, e *Engine, m *Model) (all []*Sequence) {
 	return all
 }
 
-// TestCUDARowAloneEqualsRowInBatch in bf16, where kernels may differ by the size of the batch: twice as near as the type is.
+// TestCUDARowAloneEqualsRowInBatch in bf16, where kernels may add in another order by the
+// size of the batch: no further apart than the type is from what is right.
 func TestCUDARowAloneEqualsRowInBatch(t *testing.T) {
 	everywhere(t, graph.BF16, testRowAlone)
 }
 
 func testRowAlone(t *testing.T, on Backend) {
-	allowed := 0.01
-	if isPaper(on) {
-		allowed = 1e-5
-	}
 	for _, kind := range kinds {
 		m := tiny(t, kind, wide)
+		V := m.Config.Vocab
 		d := openCUDA(t, m, on, Options{Pages: 40, Rows: 16, Chunk: 400})
 		r, p := rand.New(rand.NewPCG(2, 9)), scattered(rand.New(rand.NewPCG(2, 2)), 40)
 		tokens := randomTokens(r, 100, m.Config.Vocab)
@@ -295,6 +293,10 @@ func testRowAlone(t *testing.T, on Backend) {
 		pass(t, d, first)
 		alone.add(pages, 99, tokens[99:], 1)
 		y := pass(t, d, alone)
+		allowed := 1e-5
+		if !isPaper(on) {
+			allowed = off(y, forward(t, m, tokens)[99*V:])
+		}
 		for n := range 9 {
 			others, _ := p.take(2)
 			fill.add(others, 0, randomTokens(r, 30+n, m.Config.Vocab), 1)
@@ -304,11 +306,10 @@ func testRowAlone(t *testing.T, on Backend) {
 			batch.add(others, 30+n, []int32{int32(n)}, 1)
 		}
 		pass(t, d, fill)
-		V := m.Config.Vocab
 		for range 3 { // as it comes, recorded, and again
 			z := pass(t, d, batch)
 			if got := off(z[5*V:6*V], y); !(got < allowed) {
-				t.Errorf("%s: off by %g", kind, got)
+				t.Errorf("%s: off by %g, at most %g", kind, got, allowed)
 			}
 		}
 	}
@@ -322,6 +323,9 @@ func TestCUDAAvailableIsTrue(t *testing.T) {
 
 func testAvailable(t *testing.T, on Backend) {
 	m := tiny(t, "gqa-2", wide)
+	if !isPaper(on) {
+		m.Config.Context = 1 << 16 // thousands of requests, not more than a launch takes
+	}
 	largest, err := Largest(m, on, Options{}, m.Config.Context)
 	if err != nil {
 		t.Fatal(err)
