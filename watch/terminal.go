@@ -25,8 +25,12 @@ func (w *Watcher) Table(out io.Writer, width int) error {
 		if r.Left > 0 {
 			left = time.Duration(r.Left * float64(time.Second)).Round(time.Second).String()
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%.4f\t%s\t%.3g\t%.3f\t%.0f\t%.0f\t%s\t%s\n", r.ID, r.State, step, r.Loss, w.spark(r.ID),
-			r.LR, r.GradNorm, r.Speed, float64(r.Memory)/(1<<20), left, r.last())
+		memory := "-" // an older version did not count it
+		if r.Memory > 0 {
+			memory = fmt.Sprintf("%.0f", float64(r.Memory)/(1<<20))
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%.4f\t%s\t%.3g\t%.3f\t%.0f\t%s\t%s\t%s\n", r.ID, r.State, step, r.Loss, w.spark(r.ID),
+			r.LR, r.GradNorm, r.Speed, memory, left, r.last())
 	}
 	t.Flush()
 	if len(statuses) == 0 {

@@ -130,7 +130,7 @@ func (w *Watcher) updates(cursors map[string]cursor) (all []update, names []stri
 		status := fmt.Sprint(r.status)
 		if c.status != status {
 			from := max(0, c.known-1) // the last point may have moved
-			all = append(all, update{r.status, from, slices.Clone(s.points[from:]), slices.Clone(s.evals)})
+			all = append(all, update{r.status, from, append([]Point{}, s.points[from:]...), append([]Eval{}, s.evals...)})
 			c.known, c.status = len(s.points), status
 		}
 		cursors[r.status.ID] = c
