@@ -16,6 +16,10 @@ import (
 // A CUDA runs the passes of one model on a GPU. A batch in which every request has as many new tokens is a step: its kernels
 // are recorded once for a size of batch and launched as a whole; only numbers in device memory change. All other passes are
 // launched kernel by kernel.
+//
+// cuda.go has the backend and the weights as they lie on the GPU, cuda_queue.go all that the GPU is asked for, cuda_memory.go
+// the plan of the memory, this file a pass from its batch to its tokens, cuda_value.go the model's operations, which wait
+// until somebody needs their result, and cuda_attend.go attention in its three manners.
 type CUDA struct {
 	model   *Model
 	limits  Limits
