@@ -33,6 +33,7 @@ type CPU struct {
 	used    int
 	turns   map[int]*turns // by R
 	scratch scratch
+	sum     func(x []float32) // over the shards of a model, or nil
 }
 
 // A slot is one tensor of a layer's cache: [pages, PageTokens, heads, dim].
@@ -172,8 +173,11 @@ func (c *CPU) RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf {
 	return y
 }
 
-// Add is x += y.
+// Add is x += y, the sum of all shards' y where there are several.
 func (c *CPU) Add(x, y graph.Buf) {
+	if c.sum != nil {
+		c.sum(floats(y))
+	}
 	(&ref.Add{X: floats(x), Y: floats(y), Out: floats(x)}).Run()
 }
 

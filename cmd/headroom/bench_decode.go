@@ -67,7 +67,7 @@ func (d *decodeBench) do(cmd *cobra.Command, args []string) error {
 			return fmt.Errorf("bench: batch and context must be positive, not %d", n)
 		}
 	}
-	on, err := lab.Decoder(d.device, d.precision)
+	on, err := lab.Decoder(d.device, d.precision, 1)
 	if err != nil {
 		return err
 	}

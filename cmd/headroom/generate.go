@@ -21,7 +21,7 @@ type generation struct {
 	prompt, file, tokenizer, draft string
 	device, precision              string
 	maxTokens, lookup, guesses     int
-	cacheMiB                       int
+	cacheMiB, parts                int
 	stop                           []string
 	sampling                       decode.Sampling
 	speedUp                        bool
@@ -72,6 +72,7 @@ sampled text has the same distribution.`,
 	f := cmd.Flags()
 	f.StringVar(&g.device, "device", "cpu", "cpu or cuda")
 	f.StringVar(&g.precision, "precision", "", "fp32 or bf16; empty is bf16 on cuda and fp32 on the cpu")
+	f.IntVar(&g.parts, "tensor-parallel", 1, "devices that divide the heads among them, so far parts of the cpu: to try what a sharded cache holds")
 	f.StringVar(&g.prompt, "prompt", "", "the text to go on from")
 	f.StringVar(&g.file, "prompt-file", "", "a file with the text to go on from")
 	f.IntVar(&g.maxTokens, "max-tokens", 128, "most new tokens")
@@ -106,7 +107,7 @@ func (g *generation) do(ctx context.Context, path string, out io.Writer) (*gener
 	if err != nil {
 		return nil, err
 	}
-	on, err := lab.Decoder(g.device, g.precision)
+	on, err := lab.Decoder(g.device, g.precision, g.parts)
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +127,9 @@ func (g *generation) do(ctx context.Context, path string, out io.Writer) (*gener
 		return nil, err
 	}
 	slog.Info(memory.String(), "largest_batch_in_memory", largest, "context", m.Config.Context)
+	if g.parts > 1 {
+		slog.Info("cache of each device", "bytes_per_token", m.CacheBytes(g.parts, on.ElementBytes()), "devices", g.parts)
+	}
 	report, err := generateOnce(ctx, m, on, o, r, out, memory)
 	if err != nil || o.Drafter == nil || !g.speedUp {
 		return report, err

@@ -34,8 +34,9 @@ func backend(device, precision string, ordinal int) (graph.Backend, error) {
 	return nil, fmt.Errorf("lab: train.device must be cpu or cuda, not %s", device)
 }
 
-// Decoder opens the device that a model decodes on. An empty precision is bf16 on cuda and fp32 on the cpu.
-func Decoder(device, precision string) (decode.Backend, error) {
+// Decoder opens the device that a model decodes on, or parts of one that each hold a shard of the model. An empty precision
+// is bf16 on cuda and fp32 on the cpu.
+func Decoder(device, precision string, parts int) (decode.Backend, error) {
 	types := map[string]graph.DType{"": graph.BF16, "bf16": graph.BF16, "fp32": graph.F32}
 	t, known := types[precision]
 	switch {
@@ -43,8 +44,12 @@ func Decoder(device, precision string) (decode.Backend, error) {
 		return nil, fmt.Errorf("lab: precision must be fp32 or bf16, not %s", precision)
 	case device == "cpu" && precision == "bf16":
 		return nil, errors.New("lab: precision on the cpu must be fp32, not bf16")
+	case parts < 1:
+		return nil, fmt.Errorf("lab: tensor-parallel must be at least 1, not %d", parts)
 	case device == "cpu":
-		return decode.OnCPU(), nil
+		return decode.OnCPUs(parts), nil
+	case device == "cuda" && parts > 1:
+		return nil, errors.New("lab: tensor parallelism runs on the cpu only so far")
 	case device == "cuda":
 		return decode.OnCUDA(0, t)
 	}

@@ -59,7 +59,7 @@ func DecodeSpeeds(ctx context.Context, r configs.Run, cases []DecodeCase) (resul
 	if err != nil {
 		return nil, err
 	}
-	on, err := Decoder(r.Train.Device, r.Train.Precision)
+	on, err := Decoder(r.Train.Device, r.Train.Precision, 1)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,51 @@
+package model
+
+import (
+	"fmt"
+
+	"headroom/attention"
+)
+
+// Shard is what one device of size computes under tensor parallelism, as a model of its own: its share of the query heads and
+// of the MLP, with the key/value or latent heads that they read. Where there are fewer of those than devices, several devices
+// hold the same. Norms, embeddings, the rope key and the query latent are on all. What attention and MLP of the shards add to
+// the residual sums up to what the whole model's add (Shoeybi et al., arXiv 1909.08053; section 3.3 of arXiv 2505.21487).
+func (t *Transformer) Shard(size int) (*Transformer, error) {
+	c, a := t.Config, t.Attention.Resolve()
+	switch {
+	case size < 1 || a.Heads%size != 0:
+		return nil, fmt.Errorf("model: %d query heads cannot be divided among %d devices", a.Heads, size)
+	case c.MLP%size != 0:
+		return nil, fmt.Errorf("model: an MLP of %d cannot be divided among %d devices", c.MLP, size)
+	case a.Groups%size != 0 && size%a.Groups != 0:
+		return nil, fmt.Errorf("model: %d key/value or latent heads and %d devices do not divide one another", a.Groups, size)
+	case a.Kind == attention.GLAQ && size > 1:
+		return nil, fmt.Errorf("model: %s cannot be divided: its parts of the query latent are normed as one", a.Kind)
+	}
+	a.Heads, a.Groups, c.MLP = a.Heads/size, max(1, a.Groups/size), c.MLP/size
+	return New(c, a)
+}
+
+// Cut is what device rank of size has of a parameter: of each axis on which its shard is shorter, the part of its heads.
+func Cut(x []float32, whole, part []int, rank, size int) []float32 {
+	outer := 1 // of what is cut so far
+	for axis := range whole {
+		units := whole[axis] / part[axis]
+		inner := 1
+		for _, n := range whole[axis+1:] {
+			inner *= n
+		}
+		if units > 1 {
+			at := rank * units / size * part[axis] * inner
+			rank, size = rank%(size/units), size/units
+			var y []float32
+			for o := range outer {
+				row := x[o*whole[axis]*inner:]
+				y = append(y, row[at:at+part[axis]*inner]...)
+			}
+			x = y
+		}
+		outer *= part[axis]
+	}
+	return x
+}
