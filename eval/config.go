@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Config says how perplexity is measured, and on which sets besides those that training watches.
@@ -13,6 +14,9 @@ type Config struct {
 	Context int               `mapstructure:"context" yaml:"context"` // tokens of a window; 0 is the model's own
 	Stride  int               `mapstructure:"stride" yaml:"stride"`   // tokens from window to window; 0 is the context: no overlap
 	Tokens  int               `mapstructure:"tokens" yaml:"tokens"`   // targets to measure of each set; 0 is all
+
+	Tasks     map[string]string `mapstructure:"tasks" yaml:"tasks"`           // zero-shot tasks by name (hellaswag …): JSONL file
+	TaskItems int               `mapstructure:"task_items" yaml:"task_items"` // items of each file, from its start; 0 is all
 }
 
 // Default measures whole sets in windows that do not overlap.
@@ -25,6 +29,11 @@ func (c Config) Validate() error {
 			return fmt.Errorf("eval: sets must give each name a path, not %q: %q", name, c.Sets[name])
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Tasks)) {
+		if !slices.Contains(TaskNames(), name) || c.Tasks[name] == "" {
+			return fmt.Errorf("eval: tasks must give each of %s a path, not %q: %q", strings.Join(TaskNames(), ", "), name, c.Tasks[name])
+		}
+	}
 	for _, r := range []struct {
 		key string
 		ok  bool
@@ -35,6 +44,7 @@ func (c Config) Validate() error {
 		{"context", c.Context >= 0, c.Context, "at least 0"},
 		{"stride", c.Stride >= 0, c.Stride, "at least 0"},
 		{"stride", c.Context == 0 || c.Stride <= c.Context, c.Stride, fmt.Sprintf("at most the context %d", c.Context)},
+		{"task_items", c.TaskItems >= 0, c.TaskItems, "at least 0"},
 		{"tokens", c.Tokens >= 0, c.Tokens, "at least 0"},
 	} {
 		if !r.ok {

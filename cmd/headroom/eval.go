@@ -14,6 +14,7 @@ import (
 type evaluation struct {
 	Checkpoint string        `json:"checkpoint"`
 	Sets       []eval.Result `json:"sets"`
+	Tasks      []eval.Figure `json:"tasks,omitempty"`
 	Decode     []eval.Decode `json:"decode,omitempty"`
 }
 
@@ -24,13 +25,19 @@ func evalCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "eval CHECKPOINT",
-		Short: "measure the perplexity of a checkpoint on named sets",
+		Short: "measure the perplexity of a checkpoint on named sets, and zero-shot tasks",
 		Long: `Eval measures negative log-likelihood per token, perplexity, bits per byte (comparable across tokenizers) and word perplexity on any
 number of sets of shards. CHECKPOINT is a run directory (its newest checkpoint) or one of its checkpoints. Every token but a set's
-first is a target exactly once; with --stride below the context each window sees more of what came before. With --decode the speed of
+first is a target exactly once; with --stride below the context each window sees more of what came before.
+
+With --tasks it answers zero-shot questions, put as lm-evaluation-harness puts them, from local JSONL files with the fields of the data
+sets: arc_easy, hellaswag, openbookqa, piqa, sciq and winogrande by the likeliest choice (acc by its summed log-likelihood, acc_norm by
+that per character), lambada by whether the last word is the likeliest and by its perplexity. Every figure has its standard error and what
+guessing gives. With --decode the speed of
 the decode engine stands beside it: greedy steps of so many requests, each with so many tokens in its cache.`,
 		Example: `  headroom eval runs/first
   headroom eval runs/first/checkpoints/best --data wiki=shards/wiki --data books=shards/books --stride 128 --json
+  headroom eval runs/first --tasks hellaswag=hellaswag_val.jsonl,piqa=valid.jsonl --task-items 500
   headroom eval runs/first --decode 1x1024,8x1024`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -42,7 +49,13 @@ the decode engine stands beside it: greedy steps of so many requests, each with 
 			if flags.Changed("data") {
 				c.Eval.Sets, c.Data.Val = over.Sets, nil
 			}
-			for name, to := range map[string]*int{"batch": &c.Eval.Batch, "context": &c.Eval.Context, "stride": &c.Eval.Stride, "tokens": &c.Eval.Tokens} {
+			if flags.Changed("tasks") {
+				c.Eval.Tasks = over.Tasks
+				if !flags.Changed("data") { // tasks alone
+					c.Eval.Sets, c.Data.Val = nil, nil
+				}
+			}
+			for name, to := range map[string]*int{"task-items": &c.Eval.TaskItems, "batch": &c.Eval.Batch, "context": &c.Eval.Context, "stride": &c.Eval.Stride, "tokens": &c.Eval.Tokens} {
 				if flags.Changed(name) {
 					if *to, err = flags.GetInt(name); err != nil {
 						return err
@@ -56,12 +69,12 @@ the decode engine stands beside it: greedy steps of so many requests, each with 
 			if err != nil {
 				return err
 			}
-			if len(lab.Sets(c)) == 0 && len(cases) == 0 {
-				return errors.New("eval: nothing to measure: name a set with --data NAME=PATH, or --decode BATCHxCONTEXT")
+			if len(lab.Sets(c)) == 0 && len(c.Eval.Tasks) == 0 && len(cases) == 0 {
+				return errors.New("eval: nothing to measure: name a set with --data NAME=PATH, --tasks NAME=PATH, or --decode BATCHxCONTEXT")
 			}
-			report := evaluation{Checkpoint: checkpoint, Sets: []eval.Result{}}
-			if len(lab.Sets(c)) > 0 {
-				if report.Sets, err = lab.Measure(cmd.Context(), checkpoint, c); err != nil {
+			report := evaluation{Checkpoint: checkpoint}
+			if len(lab.Sets(c)) > 0 || len(c.Eval.Tasks) > 0 {
+				if report.Sets, report.Tasks, err = lab.Measure(cmd.Context(), checkpoint, c); err != nil {
 					return err
 				}
 			}
@@ -71,14 +84,17 @@ the decode engine stands beside it: greedy steps of so many requests, each with 
 				}
 			}
 			if asJSON {
+				report.Sets = append([]eval.Result{}, report.Sets...) // a list, even of none
 				return writeJSON(cmd.OutOrStdout(), report)
 			}
-			_, err = fmt.Fprint(cmd.OutOrStdout(), lab.Measurements(report.Sets), lab.Speeds(report.Decode))
+			_, err = fmt.Fprint(cmd.OutOrStdout(), lab.Measurements(report.Sets), lab.Figures(report.Tasks), lab.Speeds(report.Decode))
 			return err
 		},
 	}
 	f := cmd.Flags()
 	f.StringToStringVar(&over.Sets, "data", nil, "NAME=PATH of shards, instead of the run's own sets; may be given many times")
+	f.StringToStringVar(&over.Tasks, "tasks", nil, "NAME=PATH of zero-shot tasks, and of the sets only those of --data; may be given many times")
+	f.Int("task-items", 0, "items of each task's file to measure; 0 is all")
 	f.Int("batch", 0, "windows at once")
 	f.Int("context", 0, "tokens a window; 0 is the model's own")
 	f.Int("stride", 0, "tokens from window to window; 0 is the context: no overlap")

@@ -90,6 +90,9 @@ func trial(seed uint64, r *Result) eval.Trial {
 	for _, m := range r.Sets {
 		t.Perplexity[m.Set] = m.Perplexity
 	}
+	for _, f := range r.Tasks {
+		t.More = append(t.More, f.Measure())
+	}
 	return t
 }
 

@@ -84,7 +84,7 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := Measure(context.Background(), checkpoint, c)
+	again, _, err := Measure(context.Background(), checkpoint, c)
 	if err != nil || again[0].NLL != result.Sets[0].NLL {
 		t.Errorf("measured again %+v, %v", again, err)
 	}

@@ -43,23 +43,25 @@ func Checkpoint(path string) (checkpoint string, c configs.Run, err error) {
 	return checkpoint, c, err
 }
 
-// Measure evaluates a checkpoint on named sets of shards. It measures as c.Eval says, on the run's own sets where it names
-// none.
-func Measure(ctx context.Context, checkpoint string, c configs.Run) ([]eval.Result, error) {
+// Measure evaluates a checkpoint on named sets of shards and on zero-shot tasks. It measures as c.Eval says, on the run's own
+// sets where it names none.
+func Measure(ctx context.Context, checkpoint string, c configs.Run) (sets []eval.Result, tasks []eval.Figure, err error) {
 	if err := c.Eval.Validate(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	b, err := open(c, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer b.close()
 	if err := b.model.LoadValues(checkpoint, b.store); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	results, err := b.evaluate(ctx)
+	if sets, err = b.evaluate(ctx); err == nil {
+		tasks, err = b.tasks(ctx, c)
+	}
 	if err != nil && ctx.Err() != nil {
 		err = &Failed{err}
 	}
-	return results, err
+	return sets, tasks, err
 }

@@ -50,6 +50,7 @@ type Result struct {
 	Checkpoint      string        `json:"checkpoint"`
 	Interrupted     bool          `json:"interrupted,omitempty"`
 	Sets            []eval.Result `json:"sets"`
+	Tasks           []eval.Figure `json:"tasks,omitempty"`
 }
 
 // String is the result for a terminal.
@@ -61,7 +62,7 @@ func (r *Result) String() string {
 	}
 	fmt.Fprintf(&s, "%s: %s after %d steps, %d tokens, %.0f tokens/s; %d parameters, %d cache bytes per token and layer; %s\n",
 		r.Attention, state, r.Steps, r.Tokens, r.TokensPerSecond, r.Parameters, r.CacheBytes, r.Checkpoint)
-	s.WriteString(Measurements(r.Sets))
+	s.WriteString(Measurements(r.Sets) + Figures(r.Tasks))
 	return s.String()
 }
 
@@ -152,6 +153,9 @@ func (r Run) Do(ctx context.Context) (result *Result, err error) {
 	if result.Sets, err = b.final(ctx, r.Config); err != nil {
 		return nil, &Failed{err}
 	}
+	if result.Tasks, err = b.tasks(ctx, r.Config); err != nil {
+		return nil, &Failed{err}
+	}
 	if err := writeFile(filepath.Join(r.Dir, resultName), result); err != nil {
 		return nil, &Failed{err}
 	}
@@ -214,6 +218,8 @@ type bench struct {
 	sets     map[string]*data.Tokens
 	ppl      *eval.Perplexity
 	measured []eval.Result // the last evaluation
+
+	questions map[string][]eval.Item // by task
 }
 
 // open builds the model, opens its validation sets and compiles their measurement.
@@ -224,6 +230,9 @@ func open(c configs.Run, t *Team) (b *bench, err error) {
 			b.close()
 		}
 	}()
+	if b.questions, err = questions(c); err != nil {
+		return b, err
+	}
 	if b.backend, err = backend(c.Train.Device, c.Train.Precision, t.device()); err != nil {
 		return b, err
 	}
