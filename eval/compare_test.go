@@ -68,11 +68,11 @@ gqa-4             gqa-4       1,234,567                1,024   24.000 ± 13.145 
 gta-4             gta-4       1,234,567                1,024   23.967 ± 12.769              2,000
 gla-2 (1 failed)  gla-2       1,234,567                1,024   23.000 ± 13.182              2,000
 
-Difference in perplexity to gqa-4, paired by seed (95% interval; p after Holm's correction over the arms):
+Difference in perplexity to gqa-4, paired by seed (95% intervals by Student's t, then by bootstrap; p after Holm's correction over the arms):
 
 arm    books
-gta-4  no difference found: -0.033 ± 0.379, p 0.74; 3 seeds resolve 0.50
-gla-2  -1.000 ± 0.050, p 0.00027
+gta-4  no difference found: -0.033 ± 0.379, bootstrap -0.200 to +0.100, p 0.74; 3 seeds resolve 0.50
+gla-2  -1.000 ± 0.050, bootstrap -1.020 to -0.980, p 0.00027
 
 gla-2, seed 4, failed: train: step 7 has loss NaN
 `

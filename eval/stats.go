@@ -36,6 +36,8 @@ func Mean(x []float64) Estimate {
 // A Difference is the mean of paired differences, and how often chance alone makes one as large.
 type Difference struct {
 	Estimate
+	Low      float64 `json:"bootstrap_low,omitempty"` // 95% interval from resampling the pairs, which is too narrow for few
+	High     float64 `json:"bootstrap_high,omitempty"`
 	P        float64 `json:"p,omitempty"`        // two-sided; of one pair there is none
 	Smallest float64 `json:"smallest,omitempty"` // the true difference that so many pairs find in 80% of trials
 }
@@ -56,6 +58,7 @@ func Paired(x, y []float64) Difference {
 	}
 	sd := stat.StdDev(diff, nil)
 	d.P, d.Smallest = pValue(d.Mean, sd, d.N), Smallest(sd, d.N)
+	d.Low, d.High = Bootstrap(diff, resamples, 1)
 	return d
 }
 
@@ -101,6 +104,9 @@ func Holm(p []float64) []float64 {
 	}
 	return corrected
 }
+
+// resamples makes the ends of an interval as sure as they are worth.
+const resamples = 10_000
 
 // Bootstrap is the 95% interval of the mean from resampling with replacement, the same for the same seed.
 func Bootstrap(x []float64, resamples int, seed uint64) (low, high float64) {

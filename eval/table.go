@@ -36,7 +36,7 @@ func (c *Comparison) write(s *strings.Builder, table func(*strings.Builder, [][]
 	if rows, seeds := c.differences(); len(rows) > 1 {
 		fmt.Fprintf(s, "\nDifference in perplexity to %s, paired by seed", c.Baseline)
 		if seeds > 1 {
-			s.WriteString(" (95% interval; p after Holm's correction over the arms)")
+			s.WriteString(" (95% intervals by Student's t, then by bootstrap; p after Holm's correction over the arms)")
 		}
 		s.WriteString(":\n\n")
 		table(s, rows)
@@ -167,7 +167,7 @@ func (d Difference) String() string {
 	if d.N == 1 {
 		return mean + " (one seed: no interval)"
 	}
-	text := fmt.Sprintf("%s ± %.*f, p %.2g", mean, places, d.Half, d.P)
+	text := fmt.Sprintf("%s ± %.*f, bootstrap %+.*f to %+.*f, p %.2g", mean, places, d.Half, places, d.Low, places, d.High, d.P)
 	if d.Found() {
 		return text
 	}
