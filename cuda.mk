@@ -22,7 +22,7 @@ cuda-lint: $(NVCC) ## vet the files that only a CUDA build has
 
 cuda-test: setup $(NVCC) ## tests of the CUDA build that need no GPU: the decode device computes on paper
 	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a
-	CGO_CFLAGS="$(CUDA_CFLAGS)" CGO_LDFLAGS="$(CUDA_LDFLAGS) $(CGO_LDFLAGS)" $(GO) test -tags "$(CUDA_TAGS)" -run 'CUDA|Paper|Plan|Groups' ./decode
+	CGO_CFLAGS="$(CUDA_CFLAGS)" CGO_LDFLAGS="$(CUDA_LDFLAGS) $(CGO_LDFLAGS)" $(GO) test -tags "$(CUDA_TAGS)" -run 'CUDA|Paper|Plan|Groups|Shards' ./decode
 
 gpu-tests: setup $(NVCC) ## gpu-tests/: test binaries and run.sh, to be copied to a GPU machine without Go
 	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a

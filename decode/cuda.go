@@ -20,7 +20,7 @@ func OnCUDA(ordinal int, t graph.DType) (Backend, error) {
 		return nil, err
 	}
 	b := &cudaBackend{dev: dev, t: map[graph.DType]device.Type{graph.F32: device.F32, graph.BF16: device.BF16}[t]}
-	b.queue, b.free = func() (queue, error) { return newQueue(dev) }, dev.FreeMemory
+	b.queue, b.free = func() (queue, error) { return newQueue(dev, b.comm) }, dev.FreeMemory
 	return b, nil
 }
 
@@ -29,6 +29,9 @@ type cudaBackend struct {
 	dev    *device.Device
 	queue  func() (queue, error) // a new one
 	free   func() (int, error)   // bytes
+	comm   *device.Comm          // of the devices that hold shards of one model, this one's place among them, and how many
+	rank   int
+	ranks  int
 	t      device.Type
 	loaded []*cudaWeights
 }
@@ -161,7 +164,12 @@ func (b *cudaBackend) weights(m *Model) (*cudaWeights, error) {
 
 // same says that two models share their weights: the benchmark changes only a model's context.
 func same(a, b map[string][]float32) bool {
-	return len(a) == len(b) && &a["embed"][0] == &b["embed"][0]
+	for name, w := range a {
+		if v := b[name]; len(v) != len(w) || &v[0] != &w[0] {
+			return false
+		}
+	}
+	return len(a) == len(b)
 }
 
 func (w *cudaWeights) load(t *model.Transformer) error {

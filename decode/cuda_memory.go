@@ -25,7 +25,7 @@ func (b *cudaBackend) plan(m *Model, l Limits) (*CUDA, error) {
 	g := groupsOf(m.Transformer)
 	d := &CUDA{
 		model: m, limits: l, dev: b.dev, weights: w, t: b.t, tables: map[tableKey]device.Buffer{}, maxPages: fours(pagesFor(l.Context)),
-		held: make([][]int32, l.Rows), graphs: map[bucket]recorded{}, seen: map[bucket]bool{},
+		rank: b.rank, ranks: b.ranks, held: make([][]int32, l.Rows), graphs: map[bucket]recorded{}, seen: map[bucket]bool{},
 	}
 	d.samples = b.dev.Compute == 90 && m.Config.Vocab <= kernels.StepSampleMost(b.dev)
 	work := 0

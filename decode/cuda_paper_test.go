@@ -33,6 +33,8 @@ type papers struct {
 	bases  []device.Ptr
 	next   device.Ptr
 	left   int // bytes
+	shards *sum
+	rank   int
 }
 
 // onPaper is a backend that lays out and computes like an H200, on none.
@@ -157,6 +159,26 @@ func (p *paper) launch(k launcher) {
 		return
 	}
 	p.put(func() { p.compute(k) })
+}
+
+func (p *paper) sum(b device.Buffer) {
+	p.put(func() {
+		v := p.view(b)
+		x := v.row(0, v.len())
+		if b.Type == device.I32 {
+			for i := range x {
+				x[i] = float32(v.int(i))
+			}
+		}
+		p.shards.all(p.rank, x)
+		for i := range x {
+			if b.Type == device.I32 {
+				v.setInt(i, int32(x[i]))
+			} else {
+				v.set(i, x[i])
+			}
+		}
+	})
 }
 
 func (p *paper) tune(k *kernels.Gemm) { p.only("tuning") }

@@ -46,6 +46,7 @@ type CUDA struct {
 	graphs         map[bucket]recorded
 	seen           map[bucket]bool
 
+	rank, ranks     int  // of the shards of a model
 	decodes, trains bool // the kernels of decoding, and of training, take the model's dims
 	samples         bool // and that of sampling its vocabulary
 

@@ -21,6 +21,7 @@ type queue interface {
 	download(to []int32, from device.Buffer)
 	downloadFloats(to []float32, from device.Buffer)
 	launch(k launcher)
+	sum(b device.Buffer) // over the devices that have shards of a model: float32 and bf16, or words of which all but one are 0
 	tune(k *kernels.Gemm)
 
 	capture(record func()) (recording, error) // records launches and runs none
@@ -47,16 +48,17 @@ type mark interface {
 // A cudaQueue is a queue of a GPU.
 type cudaQueue struct {
 	dev    *device.Device
+	comm   *device.Comm // nil for a device alone
 	stream *device.Stream
 	undo   []func() error
 }
 
-func newQueue(dev *device.Device) (queue, error) {
+func newQueue(dev *device.Device, comm *device.Comm) (queue, error) {
 	s, err := dev.NewStream()
 	if err != nil {
 		return nil, err
 	}
-	return &cudaQueue{dev: dev, stream: s}, nil
+	return &cudaQueue{dev: dev, comm: comm, stream: s}, nil
 }
 
 func (q *cudaQueue) alloc(t device.Type, n int) (device.Buffer, error) {
@@ -98,6 +100,14 @@ func (q *cudaQueue) downloadFloats(to []float32, from device.Buffer) {
 }
 
 func (q *cudaQueue) launch(k launcher) { k.Launch(q.stream) }
+
+func (q *cudaQueue) sum(b device.Buffer) {
+	if b.Type == device.I32 {
+		q.comm.Merge(q.stream, b)
+		return
+	}
+	q.comm.Sum(q.stream, b)
+}
 
 func (q *cudaQueue) tune(k *kernels.Gemm) {
 	if _, err := k.Tune(q.stream); err != nil {

@@ -196,14 +196,34 @@ func (d *CUDA) product(p *packed, x *value, from, width int) *kernels.Gemm {
 	return g
 }
 
-// Add is x += y. A product without bias adds into x by itself.
+// sum adds up what the shards of a model have.
+func (d *CUDA) sum(b device.Buffer) {
+	if d.ranks > 1 && d.mode == running {
+		d.queue.sum(b)
+	}
+}
+
+// agree gives all shards the tokens that the first drew: products may run otherwise on another GPU.
+func (d *CUDA) agree() {
+	if d.ranks < 2 || d.mode != running {
+		return
+	}
+	tokens := d.drawn.Slice(0, d.n)
+	if d.rank > 0 {
+		d.run(fill{tokens, 0})
+	}
+	d.queue.sum(tokens)
+}
+
+// Add is x += y, the sum of all shards' y where there are several. A product without bias adds into x by itself.
 func (d *CUDA) Add(x, y graph.Buf) {
 	to, v := of(x), of(y)
-	if v.there() || v.product == nil || len(v.product.x.uses) > 1 || !d.weights.group[v.product.w.Name].bias.Nil() {
+	if d.ranks > 1 || v.there() || v.product == nil || len(v.product.x.uses) > 1 || !d.weights.group[v.product.w.Name].bias.Nil() {
 		d.need(v)
 		if v.stride != v.width {
 			panic(fmt.Sprintf("decode: a sum with rows of %d, %d apart", v.width, v.stride))
 		}
+		d.sum(v.buf)
 		d.run(&kernels.Add{X: to.buf, Y: v.buf, Out: to.buf})
 		return
 	}
@@ -277,5 +297,6 @@ func (d *CUDA) Logits(x graph.Buf, w graph.Param) graph.Buf {
 	default:
 		d.run(&kernels.DecodeLargest{Logits: y.buf, Tokens: d.drawn, Rows: d.n, V: V})
 	}
+	d.agree()
 	return give(y)
 }

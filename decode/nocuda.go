@@ -9,3 +9,6 @@ import (
 
 // OnCUDA is the backend of an NVIDIA GPU; this build has none.
 func OnCUDA(int, graph.DType) (Backend, error) { return nil, device.ErrBuild }
+
+// OnCUDAs is the backend of several; this build has none.
+func OnCUDAs(int, graph.DType) (Backend, error) { return nil, device.ErrBuild }

@@ -38,17 +38,16 @@ func (s sharded) all(f func(Device) error) error {
 
 func (s sharded) Pass(b Batch) error { return s.all(func(d Device) error { return d.Pass(b) }) }
 
+// Tokens are asked of all together: none gets on without the others.
 func (s sharded) Tokens() (tokens []int32, err error) {
-	for i, d := range s {
+	err = s.all(func(d Device) error {
 		own, err := d.Tokens()
-		if err != nil {
-			return nil, err
-		}
-		if i == 0 {
+		if d == s[0] {
 			tokens = own
 		}
-	}
-	return tokens, nil
+		return err
+	})
+	return tokens, err
 }
 
 func (s sharded) Ahead(how Sampling) bool         { return s[0].Ahead(how) }
@@ -66,38 +65,115 @@ func (s sharded) CacheBytes() (n int64) {
 	return n
 }
 
+// shards are backends that each hold a part of every model.
+type shards struct {
+	parts []Backend
+	cut   map[*Model][]*Model // by the whole
+}
+
+func (b *shards) Name() string      { return fmt.Sprintf("%d x %s", len(b.parts), b.parts[0].Name()) }
+func (b *shards) ElementBytes() int { return b.parts[0].ElementBytes() }
+func (b *shards) Chunk() int        { return b.parts[0].Chunk() }
+
+// Bandwidth is of all parts together.
+func (b *shards) Bandwidth() (float64, error) {
+	one, err := b.parts[0].Bandwidth()
+	return one * float64(len(b.parts)), err
+}
+
+// of cuts a model, once.
+func (b *shards) of(m *Model) ([]*Model, error) {
+	if b.cut[m] == nil {
+		if len(b.cut) == 2 { // a model and its draft
+			clear(b.cut)
+		}
+		var all []*Model
+		for rank := range b.parts {
+			part, err := m.Shard(rank, len(b.parts))
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, part)
+		}
+		b.cut[m] = all
+	}
+	return b.cut[m], nil
+}
+
+// Available is of the part that has least, as bytes of a whole cache: what all parts hold counts once.
+func (b *shards) Available(m *Model, l Limits) (least int64, err error) {
+	models, err := b.of(m)
+	if err != nil {
+		return 0, err
+	}
+	for i, part := range b.parts {
+		n, err := part.Available(models[i], l)
+		if err != nil || n == 0 {
+			return 0, err
+		}
+		if whole := n / int64(models[i].CacheBytes(1, 1)) * int64(m.CacheBytes(1, 1)); i == 0 || whole < least {
+			least = whole
+		}
+	}
+	return least, nil
+}
+
+func (b *shards) Open(m *Model, l Limits) (Device, error) {
+	models, err := b.of(m)
+	if err != nil {
+		return nil, err
+	}
+	s := make(sharded, len(b.parts))
+	errs := make([]error, len(s))
+	var wait sync.WaitGroup
+	for i, part := range b.parts {
+		wait.Go(func() { s[i], errs[i] = part.Open(models[i], l) })
+	}
+	wait.Wait()
+	if err := errors.Join(errs...); err != nil {
+		for i, d := range s {
+			if errs[i] == nil {
+				d.Close()
+			}
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+func (b *shards) Close() (err error) {
+	for _, part := range b.parts {
+		err = errors.Join(err, part.Close())
+	}
+	return err
+}
+
 // OnCPUs is OnCPU in several parts that hold shards of a model, as so many GPUs would.
 func OnCPUs(parts int) Backend {
 	if parts == 1 {
 		return OnCPU()
 	}
-	return cpuParts{cpuBackend{}, parts}
-}
-
-type cpuParts struct {
-	cpuBackend
-	parts int
-}
-
-func (b cpuParts) Name() string { return fmt.Sprintf("cpu in %d parts", b.parts) }
-
-func (b cpuParts) Open(m *Model, l Limits) (Device, error) {
-	var s sharded
-	sum := &sum{terms: make([][]float32, b.parts)}
-	sum.come.L = &sum.mu
-	for rank := range b.parts {
-		part, err := m.Shard(rank, b.parts)
-		if err != nil {
-			return nil, err
-		}
-		d, err := b.cpuBackend.Open(part, l)
-		if err != nil {
-			return nil, err
-		}
-		d.(*CPU).sum = func(x []float32) { sum.all(rank, x) }
-		s = append(s, d)
+	b := &shards{cut: map[*Model][]*Model{}}
+	sum := newSum(parts)
+	for rank := range parts {
+		b.parts = append(b.parts, cpuPart{cpuBackend{}, rank, sum})
 	}
-	return s, nil
+	return b
+}
+
+// A cpuPart is one of the parts. Its sum is for one device at a time.
+type cpuPart struct {
+	cpuBackend
+	rank int
+	sum  *sum
+}
+
+func (b cpuPart) Open(m *Model, l Limits) (Device, error) {
+	d, err := b.cpuBackend.Open(m, l)
+	if err == nil {
+		d.(*CPU).sum = func(x []float32) { b.sum.all(b.rank, x) }
+	}
+	return d, err
 }
 
 // A sum adds up what the parts of a pass have, in the order of their ranks: all get the same bits.
@@ -107,6 +183,12 @@ type sum struct {
 	terms [][]float32
 	here  int
 	turn  int
+}
+
+func newSum(ranks int) *sum {
+	s := &sum{terms: make([][]float32, ranks)}
+	s.come.L = &s.mu
+	return s
 }
 
 // all replaces x by the sum of every rank's.

@@ -72,7 +72,7 @@ sampled text has the same distribution.`,
 	f := cmd.Flags()
 	f.StringVar(&g.device, "device", "cpu", "cpu or cuda")
 	f.StringVar(&g.precision, "precision", "", "fp32 or bf16; empty is bf16 on cuda and fp32 on the cpu")
-	f.IntVar(&g.parts, "tensor-parallel", 1, "devices that divide the heads among them, so far parts of the cpu: to try what a sharded cache holds")
+	f.IntVar(&g.parts, "tensor-parallel", 1, "GPUs (or parts of the cpu) that divide the heads and their cache among them")
 	f.StringVar(&g.prompt, "prompt", "", "the text to go on from")
 	f.StringVar(&g.file, "prompt-file", "", "a file with the text to go on from")
 	f.IntVar(&g.maxTokens, "max-tokens", 128, "most new tokens")

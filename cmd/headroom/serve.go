@@ -57,7 +57,7 @@ A chat template is Go's text/template over .Messages, each with .Role and .Conte
 	f.StringVar(&s.name, "name", "", "of the model; empty is the directory's")
 	f.StringVar(&s.run.device, "device", "cpu", "cpu or cuda")
 	f.StringVar(&s.precision, "precision", "", "fp32 or bf16; empty is bf16 on cuda and fp32 on the cpu")
-	f.IntVar(&s.parts, "tensor-parallel", 1, "devices that divide the heads among them, so far parts of the cpu: to try what a sharded cache holds")
+	f.IntVar(&s.parts, "tensor-parallel", 1, "GPUs (or parts of the cpu) that divide the heads and their cache among them")
 	f.StringVar(&s.tokenizer, "tokenizer", "", "of a checkpoint that lies outside its run, or with --random; without one, texts are numbers")
 	f.StringVar(&s.template, "chat-template", "", "a file with the template of chats")
 	f.IntVar(&s.cacheMiB, "cache-mib", 0, "memory of the cache; 0 is as much as all rows may need, up to 80% of what is free")

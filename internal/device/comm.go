@@ -108,7 +108,17 @@ func (c *Comm) AllGather(s *Stream, b Buffer) {
 // Merge adds the ranks' words as integers: where all but one hold zeros, everybody gets that one's bits.
 func (c *Comm) Merge(s *Stream, b Buffer) {
 	c.call(s, "sum", b, func(p C.CUdeviceptr) C.int {
-		return C.nccl_sum(c.dev.c(), c.comm, p, C.size_t(b.Bytes()/4), s.c())
+		return C.nccl_sum(c.dev.c(), c.comm, p, C.size_t(b.Bytes()/4), 0, s.c())
+	})
+}
+
+// Sum adds up the ranks' float32 or bf16, in place: all get the same bits.
+func (c *Comm) Sum(s *Stream, b Buffer) {
+	if b.Type != F32 && b.Type != BF16 {
+		s.Fail(fmt.Errorf("device: NCCL: a sum is of f32 or bf16, not %v", b.Type))
+	}
+	c.call(s, "sum", b, func(p C.CUdeviceptr) C.int {
+		return C.nccl_sum(c.dev.c(), c.comm, p, C.size_t(b.N), C.int(b.Type.Size()), s.c())
 	})
 }
 

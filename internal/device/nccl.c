@@ -5,7 +5,7 @@
 #include <limits.h>
 #include <unistd.h>
 
-enum { SUCCESS = 0, IN_PROGRESS = 7, UINT8 = 1, UINT32 = 3, FLOAT32 = 7, SUM = 0, TIMEOUT = -1 };
+enum { SUCCESS = 0, IN_PROGRESS = 7, UINT8 = 1, UINT32 = 3, FLOAT32 = 7, BFLOAT16 = 9, SUM = 0, TIMEOUT = -1 };
 
 // config is ncclConfig_t up to what 2.18 knew; its size tells the library how far it goes.
 typedef struct {
@@ -91,9 +91,9 @@ int nccl_all_gather(CUcontext context, nccl_comm comm, CUdeviceptr p, size_t par
 	return settled(comm, allGather((void *)(p + rank * part), (void *)p, part, UINT8, comm, s), 0);
 }
 
-int nccl_sum(CUcontext context, nccl_comm comm, CUdeviceptr p, size_t n, CUstream s) {
+int nccl_sum(CUcontext context, nccl_comm comm, CUdeviceptr p, size_t n, int size, CUstream s) {
 	ENTER
-	return settled(comm, allReduce((void *)p, (void *)p, n, UINT32, SUM, comm, s), 0);
+	return settled(comm, allReduce((void *)p, (void *)p, n, size == 0 ? UINT32 : size == 2 ? BFLOAT16 : FLOAT32, SUM, comm, s), 0);
 }
 
 int nccl_abort(nccl_comm comm) { return commAbort(comm); }

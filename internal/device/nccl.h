@@ -10,7 +10,7 @@ int nccl_new_id(nccl_id *);
 int nccl_join(CUcontext, nccl_comm *, const nccl_id *, int rank, int size, int seconds); // waits for the others
 int nccl_reduce_scatter(CUcontext, nccl_comm, CUdeviceptr, size_t part, int rank, CUstream); // float32 in place
 int nccl_all_gather(CUcontext, nccl_comm, CUdeviceptr, size_t part, int rank, CUstream);     // bytes in place
-int nccl_sum(CUcontext, nccl_comm, CUdeviceptr, size_t n, CUstream);                        // uint32 in place
+int nccl_sum(CUcontext, nccl_comm, CUdeviceptr, size_t n, int size, CUstream); // in place; float32 (size 4), bf16 (2), or uint32 (0)
 int nccl_abort(nccl_comm);
 int nccl_close(nccl_comm);
 const char *nccl_error(int, nccl_comm); // the comm, if there is one, knows more

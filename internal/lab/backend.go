@@ -49,7 +49,7 @@ func Decoder(device, precision string, parts int) (decode.Backend, error) {
 	case device == "cpu":
 		return decode.OnCPUs(parts), nil
 	case device == "cuda" && parts > 1:
-		return nil, errors.New("lab: tensor parallelism runs on the cpu only so far")
+		return decode.OnCUDAs(parts, t)
 	case device == "cuda":
 		return decode.OnCUDA(0, t)
 	}
