@@ -3,6 +3,7 @@ package data
 import (
 	"bufio"
 	"bytes"
+	"compress/bzip2"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -121,7 +122,7 @@ func isBinary(path string) bool {
 
 // packing splits a file name into the name without its compression and the compression.
 func packing(path string) (name, packed string) {
-	for _, ext := range []string{".gz", ".zst"} {
+	for _, ext := range []string{".gz", ".zst", ".bz2"} {
 		if name, ok := strings.CutSuffix(path, ext); ok {
 			return name, ext
 		}
@@ -134,19 +135,19 @@ type block struct {
 	file  string
 	line  int  // of a jsonl file's first line here, from 1; 0 for text
 	first bool // a text file's first block: a document begins
+	hash  docHash
 	data  []byte
 }
 
-// readBlocks hands the blocks of a file to emit in order. counted sees every byte as it is read from disk.
-func readBlocks(ctx context.Context, path string, counted io.Writer, emit func(block) error) error {
+// openPacked hands use what a file holds once unpacked. counted sees every byte as it is read from disk.
+func openPacked(path string, counted io.Writer, use func(io.Reader) error) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("data: %w", err)
 	}
 	defer f.Close()
 	var r io.Reader = io.TeeReader(f, counted)
-	name, packed := packing(path)
-	switch packed {
+	switch _, packed := packing(path); packed {
 	case ".gz":
 		z, err := gzip.NewReader(r)
 		if err != nil {
@@ -161,18 +162,33 @@ func readBlocks(ctx context.Context, path string, counted io.Writer, emit func(b
 		}
 		defer z.Close()
 		r = z
+	case ".bz2":
+		r = bzip2.NewReader(r)
 	}
+	return use(r)
+}
+
+// readBlocks hands the blocks of a file to emit in order; hashed asks for the hash of a text file in its first block.
+func readBlocks(ctx context.Context, path string, hashed bool, counted io.Writer, emit func(block) error) error {
+	var hash docHash
 	send := func(b block) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		b.file = path
+		b.file, b.hash = path, hash
 		return emit(b)
 	}
+	name, _ := packing(path)
 	if strings.HasSuffix(name, ".jsonl") {
-		return readLines(path, r, send)
+		return openPacked(path, counted, func(r io.Reader) error { return readLines(path, r, send) })
 	}
-	return readText(path, r, send)
+	if hashed {
+		var err error
+		if hash, err = hashTextFile(ctx, path); err != nil {
+			return err
+		}
+	}
+	return openPacked(path, counted, func(r io.Reader) error { return readText(path, r, send) })
 }
 
 // readLines cuts a jsonl stream into blocks of whole lines.

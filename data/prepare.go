@@ -22,6 +22,7 @@ type Options struct {
 	Inputs      []string  // files, folders and globs
 	TextField   string    // of a jsonl line; empty: "text"
 	SkipBad     bool      // count bad jsonl lines instead of stopping at the first
+	Dedup       bool      // leave out documents whose text has come before, byte for byte
 	ShardTokens int64     // 0: 100 million
 	Progress    io.Writer // where progress goes: a bar on a terminal, lines elsewhere; nil: nowhere
 
@@ -32,7 +33,8 @@ type Options struct {
 const defaultShardTokens = 100_000_000
 
 // Prepare tokenizes text into shards, on all cores and in the order of the input. As in llm.c, each document begins
-// with end-of-text. A document without text is left out. On an error nothing stays behind.
+// with end-of-text. A document without text is left out. A run that was killed or failed goes on behind its last finished
+// shard when Prepare is called with the same options and inputs, and makes the same bytes; other inputs begin anew.
 func Prepare(ctx context.Context, o Options) (*Meta, error) {
 	tok, err := NewTokenizer(o.Tokenizer)
 	if err != nil {
@@ -45,25 +47,113 @@ func Prepare(ctx context.Context, o Options) (*Meta, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{dir: o.Out, name: o.Name, limit: o.ShardTokens, wide: tok.Vocab > 1<<16, create: o.create}
-	w.meta = Meta{Tokenizer: tok.Name, Vocab: tok.Vocab, EndOfText: tok.EndOfText}
-	progress := newProgress(o.Progress, files, skipped)
-	err = pipeline(ctx, tok, &o, files, progress, func(r result) error {
-		w.meta.Skipped += r.skipped
-		return w.write(r.ids, r.Totals)
-	})
-	if err == nil && len(w.meta.Shards) == 0 {
-		err = fmt.Errorf("data: no text in %d files (%d bad lines left out)", len(files), w.meta.Skipped)
-	}
-	if err == nil {
-		err = w.commit()
-	}
-	progress.done(w.meta, err)
+	lock, err := lockFolder(o.Out)
 	if err != nil {
-		w.abandon()
 		return nil, err
 	}
-	return &w.meta, nil
+	defer lock.Close()
+	progress := newProgress(o.Progress, files, skipped)
+	r, err := begin(&o, tok, files, progress)
+	if err != nil {
+		return nil, err
+	}
+	if !r.whole {
+		err = pipeline(ctx, tok, &o, files, r.position, progress, r.take)
+	}
+	if err == nil && len(r.w.meta.Shards) == 0 {
+		err = fmt.Errorf("data: no text in %d files (%d bad lines left out)", len(files), r.Skipped)
+	}
+	if err == nil {
+		err = r.finish()
+	}
+	progress.done(r.w.meta, err)
+	if err != nil {
+		if kept := r.w.abandon(); kept > 0 {
+			fmt.Fprintf(progress.out, "prepare: %d finished shards are kept: the same command goes on behind them\n", kept)
+		}
+		return nil, err
+	}
+	return &r.w.meta, nil
+}
+
+// A run is a Prepare under way: its place in the input, its writer and what it has seen.
+type run struct {
+	position        // of the block under way, or to go on at
+	w        writer // of the shards
+	seen     *seen
+	whole    bool // all shards are finished: nothing is to be read
+	again    int  // ids of the first block that lie in finished shards
+}
+
+// begin returns a new run, or the one that the folder holds unfinished.
+func begin(o *Options, tok *Tokenizer, files []string, p *progress) (*run, error) {
+	r := &run{w: writer{dir: o.Out, name: o.Name, limit: o.ShardTokens, wide: tok.Vocab > 1<<16, create: o.create, inputs: files}}
+	r.w.meta = Meta{Tokenizer: tok.Name, Vocab: tok.Vocab, EndOfText: tok.EndOfText}
+	r.w.fingerprint = func(n int) (string, error) { return fingerprint(o, tok, files[:n]) }
+	r.w.full = func(ids int) error { return r.save(ids, false) }
+	u, err := readUnfinished(o.Out)
+	if err != nil {
+		return nil, err
+	}
+	if u != nil {
+		why := u.usable(o, tok, files, &r.w)
+		if why == nil && o.Dedup {
+			r.seen, why = openSeen(o.Out, u.Position.Seen)
+		}
+		if why == nil {
+			r.position, r.whole, r.again, r.w.meta = u.Position, u.All, u.Position.IDs, u.Meta
+			p.resumed(u.Meta)
+			return r, nil
+		}
+		fmt.Fprintf(p.out, "prepare: %s holds an unfinished run, but %v: beginning anew\n", o.Out, why)
+		r.w.forget(u.Meta.Shards)
+	}
+	if o.Dedup {
+		r.seen, err = openSeen(o.Out, 0)
+	}
+	return r, err
+}
+
+// take writes the ids of the next block, less those of documents seen before and those written already.
+func (r *run) take(b result) error {
+	r.File, r.Block, r.Seen = b.file, b.block, r.seen.len()
+	dropping := r.Dropping
+	r.seen.filter(&b, &dropping)
+	r.IDs = 0
+	if r.again > 0 {
+		b.ids, r.IDs, r.again, b.Totals = b.ids[r.again:], r.again, 0, Totals{}
+	}
+	if err := r.w.write(b.ids, b.Totals); err != nil {
+		return err
+	}
+	r.Dropping = dropping
+	r.Skipped += b.skipped
+	r.Duplicates += b.duplicates
+	return nil
+}
+
+// save records a finished shard and the place behind it: so many ids further in the block under way.
+func (r *run) save(ids int, all bool) error {
+	if err := r.seen.store(r.w.dir, r.Seen); err != nil {
+		return err
+	}
+	p := r.position
+	p.IDs += ids
+	return r.w.save(p, all)
+}
+
+// finish ends the last shard and gives all their names.
+func (r *run) finish() error {
+	r.w.meta.Skipped, r.w.meta.Duplicates = r.Skipped, r.Duplicates
+	if !r.whole {
+		if err := r.w.end(); err != nil {
+			return err
+		}
+		if err := r.save(0, true); err != nil {
+			return err
+		}
+	}
+	return r.w.commit()
 }
 
 // complete fills in the defaults and makes the output folder ready.
@@ -93,6 +183,9 @@ func (o *Options) complete() error {
 	if err := os.MkdirAll(o.Out, 0o755); err != nil {
 		return fmt.Errorf("data: %w", err)
 	}
+	if _, err := os.Stat(filepath.Join(o.Out, progressName)); err == nil {
+		return nil // unfinished, perhaps between two of its renames
+	}
 	old, err := filepath.Glob(filepath.Join(o.Out, "*.bin"))
 	if err != nil {
 		return fmt.Errorf("data: %w", err)
@@ -105,20 +198,25 @@ func (o *Options) complete() error {
 
 // A result is a tokenized block.
 type result struct {
-	ids     []int32
-	skipped int
-	err     error
+	file, block int // its place
+	ids         []int32
+	goesOn      bool       // with the document of the block before
+	documents   []document // where duplicates are left out
+	skipped     int
+	duplicates  int
+	err         error
 	Totals
 }
 
 // A job is a block on its way through the workers; the result waits in its place in the queue.
 type job struct {
 	block
-	out chan result
+	at, number int // of the file, and of the block in it
+	out        chan result
 }
 
 // pipeline reads files, tokenizes their blocks in parallel and hands the results to sink in the order of the input.
-func pipeline(ctx context.Context, tok *Tokenizer, o *Options, files []string, p *progress, sink func(result) error) error {
+func pipeline(ctx context.Context, tok *Tokenizer, o *Options, files []string, from position, p *progress, sink func(result) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	workers := runtime.GOMAXPROCS(0)
 	work := make(chan job)
@@ -129,16 +227,22 @@ func pipeline(ctx context.Context, tok *Tokenizer, o *Options, files []string, p
 	for range workers {
 		running.Go(func() {
 			for j := range work {
-				j.out <- tokenize(tok, o, j.block)
+				r := tokenize(tok, o, j.block)
+				r.file, r.block = j.at, j.number
+				j.out <- r
 			}
 		})
 	}
 	running.Go(func() {
 		defer close(queue)
 		defer close(work)
-		for _, file := range files {
-			err := readBlocks(ctx, file, p, func(b block) error {
-				j := job{b, make(chan result, 1)}
+		for i := from.File; i < len(files); i++ {
+			number := -1
+			err := readBlocks(ctx, files[i], o.Dedup, p, func(b block) error {
+				if number++; i == from.File && number < from.Block {
+					return nil
+				}
+				j := job{b, i, number, make(chan result, 1)}
 				select {
 				case queue <- j:
 				case <-ctx.Done():
@@ -178,17 +282,22 @@ func pipeline(ctx context.Context, tok *Tokenizer, o *Options, files []string, p
 // tokenize turns a block into ids, with end-of-text before each document that begins in it.
 func tokenize(tok *Tokenizer, o *Options, b block) (r result) {
 	r.ids = make([]int32, 0, len(b.data)/3+16)
-	add := func(text []byte, begins bool) {
+	add := func(text []byte, begins bool, hash docHash) {
+		d := document{hash: hash, start: len(r.ids)}
 		if begins {
 			r.ids = append(r.ids, tok.EndOfText)
-			r.Documents++
+			d.Documents = 1
 		}
 		r.ids = tok.Append(r.ids, text)
-		r.Bytes += int64(len(text))
-		r.Words += countWords(text)
+		d.Bytes, d.Words, d.end = int64(len(text)), countWords(text), len(r.ids)
+		r.add(d.Totals)
+		if o.Dedup && begins {
+			r.documents = append(r.documents, d)
+		}
 	}
 	if b.line == 0 {
-		add(b.data, b.first)
+		r.goesOn = !b.first
+		add(b.data, b.first, b.hash)
 		return r
 	}
 	line := b.line
@@ -201,7 +310,11 @@ func tokenize(tok *Tokenizer, o *Options, b block) (r result) {
 			r.err = fmt.Errorf("data: %s:%d: %w", b.file, line, err)
 			return r
 		case ok && text != "":
-			add([]byte(text), true)
+			var hash docHash
+			if o.Dedup {
+				hash = hashDocument([]byte(text))
+			}
+			add([]byte(text), true, hash)
 		}
 		line++
 	}

@@ -18,6 +18,7 @@ type progress struct {
 	bar          *progressbar.ProgressBar // on a terminal
 	total, read  int64
 	tokens       int64
+	before       int64 // bytes of text in shards that an earlier run finished
 	began, spoke time.Time
 }
 
@@ -58,6 +59,15 @@ func (p *progress) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// resumed tells what an earlier run finished.
+func (p *progress) resumed(m Meta) {
+	for _, s := range m.Shards {
+		p.before += s.Bytes
+		p.tokens += s.Tokens
+	}
+	fmt.Fprintf(p.out, "prepare: going on behind %d finished shards, %.1f M tokens\n", len(m.Shards), float64(p.tokens)/1e6)
+}
+
 // wrote counts tokens written.
 func (p *progress) wrote(tokens int64) {
 	p.mu.Lock()
@@ -75,7 +85,10 @@ func (p *progress) done(m Meta, err error) {
 	}
 	seconds := time.Since(p.began).Seconds()
 	fmt.Fprintf(p.out, "prepare: %d documents, %d tokens in %d shards, %.1f MB of text in %.1f s, %.1f MB/s\n",
-		m.Documents, m.Tokens, len(m.Shards), float64(m.Bytes)/1e6, seconds, float64(m.Bytes)/1e6/seconds)
+		m.Documents, m.Tokens, len(m.Shards), float64(m.Bytes-p.before)/1e6, seconds, float64(m.Bytes-p.before)/1e6/seconds)
+	if m.Duplicates > 0 {
+		fmt.Fprintf(p.out, "prepare: left out %d documents that had come before\n", m.Duplicates)
+	}
 	if m.Skipped > 0 {
 		fmt.Fprintf(p.out, "prepare: left out %d bad lines\n", m.Skipped)
 	}

@@ -31,6 +31,8 @@ type Meta struct {
 	Vocab     int    `json:"vocab"`
 	EndOfText int32  `json:"end_of_text"`
 	Skipped   int    `json:"skipped"` // bad jsonl lines that were left out
+
+	Duplicates int `json:"duplicates,omitempty"` // documents left out because their text had come before
 	Totals
 	Shards []Shard `json:"shards"`
 }
@@ -78,6 +80,10 @@ type writer struct {
 	wide      bool
 	create    func(path string) (sink, error)
 
+	inputs      []string
+	fingerprint func(files int) (string, error)
+	full        func(ids int) error // hears of each shard that is full, and how many ids of the present write lie in it or before
+
 	meta Meta
 	file sink
 	out  *bufio.Writer
@@ -87,13 +93,22 @@ type writer struct {
 func (w *writer) final(i int) string { return fmt.Sprintf("%s_%06d.bin", w.name, i) }
 
 func (w *writer) temporary(file string) string {
-	return filepath.Join(w.dir, fmt.Sprintf(".%s.%d.tmp", file, os.Getpid()))
+	return filepath.Join(w.dir, "."+file+".tmp")
+}
+
+// found returns where a finished shard lies: a run may have died between two renames.
+func (w *writer) found(file string) string {
+	path := filepath.Join(w.dir, file)
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	return w.temporary(file)
 }
 
 // write appends the tokens of a stretch of text, which t counts.
 func (w *writer) write(ids []int32, t Totals) error {
 	t.Tokens = 0
-	for len(ids) > 0 {
+	for written := 0; len(ids) > 0; {
 		if w.file == nil {
 			if err := w.begin(); err != nil {
 				return err
@@ -115,9 +130,12 @@ func (w *writer) write(ids []int32, t Totals) error {
 			return w.failed(err)
 		}
 		s.Tokens += n
-		ids = ids[n:]
+		ids, written = ids[n:], written+int(n)
 		if s.Tokens == w.limit {
 			if err := w.end(); err != nil {
+				return err
+			}
+			if err := w.full(written); err != nil {
 				return err
 			}
 		}
@@ -188,26 +206,27 @@ func hashFile(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// commit names the shards and writes meta.json after them.
+// commit names the finished shards and writes meta.json after them.
 func (w *writer) commit() error {
-	if err := w.end(); err != nil {
-		return err
+	m := w.meta
+	for _, s := range m.Shards {
+		m.add(s.Totals)
 	}
-	for _, s := range w.meta.Shards {
-		w.meta.add(s.Totals)
-	}
-	text, err := json.MarshalIndent(w.meta, "", "  ")
+	text, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return fmt.Errorf("data: %w", err)
 	}
-	if err := w.writeMeta(append(text, '\n')); err != nil {
-		return fmt.Errorf("data: writing %s: %w", filepath.Join(w.dir, metaName), err)
-	}
-	for _, file := range w.files() {
-		if err := os.Rename(w.temporary(file), filepath.Join(w.dir, file)); err != nil {
+	for _, s := range m.Shards {
+		if err := os.Rename(w.found(s.File), filepath.Join(w.dir, s.File)); err != nil {
 			return fmt.Errorf("data: %w", err)
 		}
 	}
+	if err := w.replace(metaName, append(text, '\n')); err != nil {
+		return fmt.Errorf("data: writing %s: %w", filepath.Join(w.dir, metaName), err)
+	}
+	w.meta = m
+	os.Remove(filepath.Join(w.dir, progressName))
+	os.Remove(filepath.Join(w.dir, seenName))
 	dir, err := os.Open(w.dir)
 	if err != nil {
 		return fmt.Errorf("data: %w", err)
@@ -219,34 +238,33 @@ func (w *writer) commit() error {
 	return nil
 }
 
-func (w *writer) writeMeta(text []byte) error {
-	f, err := w.create(w.temporary(metaName))
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
-
-// files lists what the writer makes, meta.json last.
-func (w *writer) files() []string {
-	var files []string
-	for _, s := range w.meta.Shards {
-		files = append(files, s.File)
-	}
-	return append(files, metaName)
-}
-
-// abandon removes every trace of an unfinished writer.
-func (w *writer) abandon() {
+// abandon removes the shard that is not finished, keeps those that are recorded, and returns how many these are.
+func (w *writer) abandon() int {
 	if w.file != nil {
 		w.file.Close()
 	}
-	for _, file := range w.files() {
-		os.Remove(w.temporary(file))
-		os.Remove(filepath.Join(w.dir, file)) // named already, when a later rename failed
+	u, err := readUnfinished(w.dir)
+	if u == nil || err != nil {
+		u = new(unfinished)
 	}
+	kept := len(u.Meta.Shards)
+	if kept < len(w.meta.Shards) {
+		for _, s := range w.meta.Shards[kept:] {
+			os.Remove(w.temporary(s.File))
+		}
+	}
+	if kept == 0 {
+		w.forget(nil)
+	}
+	return kept
+}
+
+// forget removes what an unfinished run left.
+func (w *writer) forget(shards []Shard) {
+	for _, s := range shards {
+		os.Remove(w.found(s.File))
+	}
+	os.Remove(filepath.Join(w.dir, metaName))
+	os.Remove(filepath.Join(w.dir, progressName))
+	os.Remove(filepath.Join(w.dir, seenName))
 }

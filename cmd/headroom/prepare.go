@@ -19,8 +19,11 @@ func prepareCommand() *cobra.Command {
 		Long: `Prepare tokenizes text on all cores and writes shards in llm.c's .bin format beside a meta.json.
 
 An INPUT is a file, a folder or a glob in quotes ('src/**/*.go' looks below src). Files that end in .jsonl hold one JSON
-object a line; all may be compressed (.gz, .zst). Each document begins with the end-of-text token.
-Validation sets are prepared from files of their own.`,
+object a line; all may be compressed (.gz, .zst, .bz2). Each document begins with the end-of-text token.
+Validation sets are prepared from files of their own.
+
+A run that was stopped, killed or failed goes on behind its last finished shard when the same command is given again,
+and makes the same bytes.`,
 		Example: `  headroom prepare --tokenizer gpt2 --out shards/train 'books/*.txt'
   headroom prepare --tokenizer bytes --out shards/val held-out.txt
   headroom prepare --tokenizer cl100k --text-field content --skip-bad --out shards/web web-*.jsonl.zst`,
@@ -47,6 +50,7 @@ Validation sets are prepared from files of their own.`,
 	f.StringVar(&o.Out, "out", "", "folder for the shards (needed)")
 	f.StringVar(&o.TextField, "text-field", "text", "where the text stands in a line of jsonl")
 	f.BoolVar(&o.SkipBad, "skip-bad", false, "count lines that are no JSON or lack the field, and go on")
+	f.BoolVar(&o.Dedup, "dedup", false, "leave out documents whose text has come before, byte for byte")
 	f.Int64Var(&o.ShardTokens, "shard-tokens", 100_000_000, "tokens a shard")
 	f.BoolVar(&asJSON, "json", false, "print the meta.json")
 	if err := cmd.MarkFlagRequired("out"); err != nil {
