@@ -20,6 +20,7 @@ const lattice = `
 	internal/ranks < internal/lab;
 	internal/safetensors < model, train, export;
 	data, decode < export < cmd/headroom;
+	serve/load < cmd/headroom;
 `
 
 // forTests may be imported by the tests of every package, and by nothing else.

@@ -16,7 +16,7 @@ import (
 
 func benchCommand() *cobra.Command {
 	bench := &cobra.Command{Use: "bench", Short: "measure speed", Args: cobra.NoArgs}
-	bench.AddCommand(benchAttentionCommand(), benchTrainCommand(), benchDecodeCommand())
+	bench.AddCommand(benchAttentionCommand(), benchTrainCommand(), benchDecodeCommand(), benchServeCommand())
 	return bench
 }
 
