@@ -4,7 +4,7 @@ import "fmt"
 
 // Config is the data part of a run.
 type Config struct {
-	Train     string            `mapstructure:"train" yaml:"train"`         // folder, glob or file of shards
+	Train     string            `mapstructure:"train" yaml:"train"`         // folder, glob or file of shards; or several with weights: a:0.7,b:0.3
 	Val       map[string]string `mapstructure:"val" yaml:"val"`             // by name: folder, glob or file of shards
 	Tokenizer string            `mapstructure:"tokenizer" yaml:"tokenizer"` // what the shards were made with, to be checked
 	Seed      uint64            `mapstructure:"seed" yaml:"seed"`           // of the order of training windows
@@ -17,6 +17,9 @@ func Default() Config { return Config{Tokenizer: "gpt2", Seed: 1} }
 func (c Config) Validate() error {
 	if c.Train == "" {
 		return fmt.Errorf("data: train is %q: must name a folder or file of shards", c.Train)
+	}
+	if _, err := ParseMixture(c.Train); err != nil {
+		return err
 	}
 	for name, path := range c.Val {
 		if name == "" || path == "" {

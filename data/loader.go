@@ -32,12 +32,16 @@ type State struct {
 	T        int    `json:"t"`
 	Stride   int    `json:"stride"`
 	Seed     uint64 `json:"seed"`
+	Mixture  string `json:"mixture,omitempty"` // slots and tokens of each source, where there are several
 }
 
 // restore returns s with the position of saved.
 func (s State) restore(saved State) (State, error) {
 	s.Position = saved.Position
 	if s != saved || saved.Position < 0 {
+		if s.Mixture != saved.Mixture {
+			return s, fmt.Errorf("data: position of another mixture: saved with %q, now %q", saved.Mixture, s.Mixture)
+		}
 		return s, fmt.Errorf("data: position of other data: saved with %d tokens, T %d, stride %d, seed %d, now %d, %d, %d, %d",
 			saved.Tokens, saved.T, saved.Stride, saved.Seed, s.Tokens, s.T, s.Stride, s.Seed)
 	}
@@ -48,7 +52,7 @@ func (s State) restore(saved State) (State, error) {
 // own. The windows lie at stride T, so that each token but the last few is a target once an epoch. Rank r of a world of
 // W takes every W-th batch; the position counts the windows of all, so that a run may go on with another B or W.
 type Loader struct {
-	tokens      *Tokens
+	sources     []source
 	state       State
 	rank, world int
 	window      []int32 // [T+1]
@@ -63,20 +67,26 @@ func NewLoader(tokens *Tokens, t int, seed uint64, rank, world int) (*Loader, er
 		return nil, fmt.Errorf("data: %d tokens: a window of T %d needs %d", tokens.Len(), t, t+1)
 	}
 	s := State{Tokens: tokens.Len(), T: t, Stride: t, Seed: seed}
-	return &Loader{tokens: tokens, state: s, rank: rank, world: world, window: make([]int32, t+1)}, nil
+	one := source{tokens: tokens, windows: (tokens.Len() - 1) / int64(t), slots: slots}
+	return &Loader{sources: []source{one}, state: s, rank: rank, world: world, window: make([]int32, t+1)}, nil
 }
 
-// Windows returns the number of windows in an epoch.
-func (l *Loader) Windows() int64 { return (l.state.Tokens - 1) / int64(l.state.T) }
+// Windows returns the number of windows in an epoch, of all sources.
+func (l *Loader) Windows() (n int64) {
+	for _, s := range l.sources {
+		n += s.windows
+	}
+	return n
+}
 
 // Next fills a batch, whose T must be the loader's.
 func (l *Loader) Next(batch *Batch) error {
 	checkBatch(batch, l.state.T)
-	n := l.Windows()
 	for row := range batch.B {
-		p := l.state.Position + int64(l.rank*batch.B+row)
+		from, p := l.pick(l.state.Position + int64(l.rank*batch.B+row))
+		n := from.windows
 		at := permute(p%n, n, mix(mix(l.state.Seed)+uint64(p/n))) * int64(l.state.T)
-		if err := l.tokens.Read(l.window, at); err != nil {
+		if err := from.tokens.Read(l.window, at); err != nil {
 			return err
 		}
 		copy(batch.Inputs[row*batch.T:(row+1)*batch.T], l.window)

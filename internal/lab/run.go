@@ -214,7 +214,7 @@ type bench struct {
 	backend  graph.Backend
 	model    *model.Transformer
 	store    *graph.Store
-	train    *data.Tokens
+	train    []*data.Tokens
 	sets     map[string]*data.Tokens
 	ppl      *eval.Perplexity
 	measured []eval.Result // the last evaluation
@@ -286,8 +286,8 @@ func (b *bench) close() {
 			t.Close()
 		}
 	}
-	if b.train != nil {
-		b.train.Close()
+	for _, t := range b.train {
+		t.Close()
 	}
 	if b.store != nil {
 		b.store.Close()

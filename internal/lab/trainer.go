@@ -28,10 +28,19 @@ func (b *bench) trainer(r Run) (train.Run, *watched, error) {
 	if err != nil {
 		return train.Run{}, nil, err
 	}
-	if b.train, err = openTokens(r.Config.Data.Train, r.Config); err != nil {
+	parts, err := data.ParseMixture(r.Config.Data.Train)
+	if err != nil {
 		return train.Run{}, nil, err
 	}
-	loader, err := data.NewLoader(b.train, config.Context, r.Config.Data.Seed, r.Team.Rank(), r.Team.Ranks())
+	var weights []float64
+	for _, p := range parts {
+		tokens, err := openTokens(p.Path, r.Config)
+		if err != nil {
+			return train.Run{}, nil, err
+		}
+		b.train, weights = append(b.train, tokens), append(weights, p.Weight)
+	}
+	loader, err := data.NewMixture(b.train, weights, config.Context, r.Config.Data.Seed, r.Team.Rank(), r.Team.Ranks())
 	if err != nil {
 		return train.Run{}, nil, err
 	}
