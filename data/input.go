@@ -168,8 +168,9 @@ func openPacked(path string, counted io.Writer, use func(io.Reader) error) error
 	return use(r)
 }
 
-// readBlocks hands the blocks of a file to emit in order; hashed asks for the hash of a text file in its first block.
-func readBlocks(ctx context.Context, path string, hashed bool, counted io.Writer, emit func(block) error) error {
+// readBlocks hands the blocks of a file to emit in order; whole asks for text files in one
+// block, hashed for their hash in the first.
+func readBlocks(ctx context.Context, path string, whole, hashed bool, counted io.Writer, emit func(block) error) error {
 	var hash docHash
 	send := func(b block) error {
 		if err := ctx.Err(); err != nil {
@@ -188,7 +189,7 @@ func readBlocks(ctx context.Context, path string, hashed bool, counted io.Writer
 			return err
 		}
 	}
-	return openPacked(path, counted, func(r io.Reader) error { return readText(path, r, send) })
+	return openPacked(path, counted, func(r io.Reader) error { return readText(path, r, whole, send) })
 }
 
 // readLines cuts a jsonl stream into blocks of whole lines.
@@ -217,8 +218,8 @@ func readLines(path string, r io.Reader, emit func(block) error) error {
 	}
 }
 
-// readText cuts a text stream into blocks between which no pre-token of any tokenizer reaches.
-func readText(path string, r io.Reader, emit func(block) error) error {
+// readText cuts a text stream into blocks between which no pre-token of any of our tokenizers reaches, or not at all.
+func readText(path string, r io.Reader, whole bool, emit func(block) error) error {
 	first := true
 	var rest []byte
 	for {
@@ -238,7 +239,9 @@ func readText(path string, r io.Reader, emit func(block) error) error {
 			return fmt.Errorf("data: %s: holds a zero byte, so it is no text", path)
 		}
 		cut := len(buf)
-		if err == nil {
+		if err == nil && whole {
+			cut = 0
+		} else if err == nil {
 			cut = cutText(buf)
 		}
 		rest = buf[cut:]

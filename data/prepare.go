@@ -58,7 +58,7 @@ func Prepare(ctx context.Context, o Options) (*Meta, error) {
 		return nil, err
 	}
 	if !r.whole {
-		err = pipeline(ctx, tok, &o, files, r.position, progress, r.take)
+		err = pipeline(ctx, files, r.position, tok.whole, o.Dedup, progress, func(b block) result { return tokenize(tok, &o, b) }, r.take)
 	}
 	if err == nil && len(r.w.meta.Shards) == 0 {
 		err = fmt.Errorf("data: no text in %d files (%d bad lines left out)", len(files), r.Skipped)
@@ -204,6 +204,7 @@ type result struct {
 	documents   []document // where duplicates are left out
 	skipped     int
 	duplicates  int
+	words       map[string]int64 // pre-tokens, where a tokenizer is trained
 	err         error
 	Totals
 }
@@ -215,8 +216,9 @@ type job struct {
 	out        chan result
 }
 
-// pipeline reads files, tokenizes their blocks in parallel and hands the results to sink in the order of the input.
-func pipeline(ctx context.Context, tok *Tokenizer, o *Options, files []string, from position, p *progress, sink func(result) error) error {
+// pipeline reads files, turns their blocks in parallel and hands the results to sink in the order of the input.
+// from is the block to begin at; whole and hashed are readBlocks's.
+func pipeline(ctx context.Context, files []string, from position, whole, hashed bool, p *progress, turn func(block) result, sink func(result) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	workers := runtime.GOMAXPROCS(0)
 	work := make(chan job)
@@ -227,7 +229,7 @@ func pipeline(ctx context.Context, tok *Tokenizer, o *Options, files []string, f
 	for range workers {
 		running.Go(func() {
 			for j := range work {
-				r := tokenize(tok, o, j.block)
+				r := turn(j.block)
 				r.file, r.block = j.at, j.number
 				j.out <- r
 			}
@@ -238,7 +240,7 @@ func pipeline(ctx context.Context, tok *Tokenizer, o *Options, files []string, f
 		defer close(work)
 		for i := from.File; i < len(files); i++ {
 			number := -1
-			err := readBlocks(ctx, files[i], o.Dedup, p, func(b block) error {
+			err := readBlocks(ctx, files[i], whole, hashed, p, func(b block) error {
 				if number++; i == from.File && number < from.Block {
 					return nil
 				}
@@ -282,8 +284,9 @@ func pipeline(ctx context.Context, tok *Tokenizer, o *Options, files []string, f
 // tokenize turns a block into ids, with end-of-text before each document that begins in it.
 func tokenize(tok *Tokenizer, o *Options, b block) (r result) {
 	r.ids = make([]int32, 0, len(b.data)/3+16)
-	add := func(text []byte, begins bool, hash docHash) {
-		d := document{hash: hash, start: len(r.ids)}
+	r.goesOn = b.line == 0 && !b.first
+	r.skipped, r.err = b.documents(o.TextField, o.SkipBad, func(text []byte, begins bool) {
+		d := document{start: len(r.ids)}
 		if begins {
 			r.ids = append(r.ids, tok.EndOfText)
 			d.Documents = 1
@@ -292,33 +295,36 @@ func tokenize(tok *Tokenizer, o *Options, b block) (r result) {
 		d.Bytes, d.Words, d.end = int64(len(text)), countWords(text), len(r.ids)
 		r.add(d.Totals)
 		if o.Dedup && begins {
+			if d.hash = b.hash; b.line > 0 {
+				d.hash = hashDocument(text)
+			}
 			r.documents = append(r.documents, d)
 		}
-	}
+	})
+	return r
+}
+
+// documents hands over the texts of a block; begins is false for one that goes on with a document of the block before. With
+// skip bad lines are counted, without it the first is an error.
+func (b block) documents(field string, skip bool, add func(text []byte, begins bool)) (skipped int, err error) {
 	if b.line == 0 {
-		r.goesOn = !b.first
-		add(b.data, b.first, b.hash)
-		return r
+		add(b.data, b.first)
+		return 0, nil
 	}
 	line := b.line
 	for data := range bytes.Lines(b.data) {
-		text, ok, err := parseLine(data, o.TextField)
+		text, ok, err := parseLine(data, field)
 		switch {
-		case err != nil && o.SkipBad:
-			r.skipped++
+		case err != nil && skip:
+			skipped++
 		case err != nil:
-			r.err = fmt.Errorf("data: %s:%d: %w", b.file, line, err)
-			return r
+			return skipped, fmt.Errorf("data: %s:%d: %w", b.file, line, err)
 		case ok && text != "":
-			var hash docHash
-			if o.Dedup {
-				hash = hashDocument([]byte(text))
-			}
-			add([]byte(text), true, hash)
+			add([]byte(text), true)
 		}
 		line++
 	}
-	return r
+	return skipped, nil
 }
 
 // countWords counts what white space separates.

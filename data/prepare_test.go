@@ -244,7 +244,7 @@ func TestPrepareIsDeterministic(t *testing.T) {
 	for _, tok := range bpe(t) {
 		whole := tok.Append([]int32{tok.EndOfText}, []byte(text))
 		var blocks []int32
-		err := readText("", strings.NewReader(text), func(b block) error {
+		err := readText("", strings.NewReader(text), false, func(b block) error {
 			blocks = append(blocks, tokenize(tok, &Options{}, b).ids...)
 			return nil
 		})

@@ -198,6 +198,14 @@ func (c scanner) cl100k(s []byte) int {
 	return c.rest(s, "\r\n")
 }
 
+// qwen2 matches cl100k's pattern with \p{N} instead of \p{N}{1,3}.
+func (c scanner) qwen2(s []byte) int {
+	if class, size := c.at(s, 0); class&isNumber != 0 {
+		return size
+	}
+	return c.cl100k(s)
+}
+
 // rest matches \p{N}{1,3}| ?[^\s\p{L}\p{N}]+[tail]*|\s*[\r\n]+|\s+(?!\S)|\s+
 func (c scanner) rest(s []byte, tail string) int {
 	if n := c.numbers(s); n > 0 {

@@ -19,18 +19,31 @@ type Tokenizer struct {
 	Vocab     int // ids are 0..Vocab-1, special ones included
 	EndOfText int32
 
-	split  func(scanner, []byte) int // nil: one id per byte
-	codec  *codec.Codec
+	split  func(scanner, []byte) int               // into pre-tokens
+	merge  func(ids []int32, piece string) []int32 // appends the ids of a pre-token; nil: one id per byte
+	codec  *codec.Codec                            // of the published vocabularies
 	idle   chan *memo
 	pieces func() [][]byte // by id
+
+	// What else a tokenizer.json may ask for.
+	sum              string // of its bytes
+	normalize        func([]byte) []byte
+	cuts             []cutter // one within the other, instead of split
+	prefixSpace      bool
+	added, addedLate []hfAdded // tokens that stand for their text: those found before it is normalized, and after
+	whole            bool      // a text must not be cut where cutText would
 }
 
 // TokenizerNames lists what NewTokenizer accepts.
 func TokenizerNames() []string { return []string{"bytes", "gpt2", "cl100k", "o200k"} }
 
-// NewTokenizer returns a tokenizer by name. "bytes" has the 256 byte values and end-of-text; "gpt2", "cl100k" and
+// NewTokenizer returns a tokenizer by name, or the one that a tokenizer.json describes (a name that ends in .json): a
+// byte-level BPE, whose ids are those of the Hugging Face tokenizers library, special tokens apart. "bytes" has the 256 byte values and end-of-text; "gpt2", "cl100k" and
 // "o200k" have their published vocabularies, special tokens included.
 func NewTokenizer(name string) (*Tokenizer, error) {
+	if strings.HasSuffix(name, ".json") {
+		return loadTokenizer(name)
+	}
 	t := &Tokenizer{Name: name}
 	switch name {
 	case "bytes":
@@ -43,17 +56,21 @@ func NewTokenizer(name string) (*Tokenizer, error) {
 	case "o200k":
 		t.Vocab, t.EndOfText, t.codec, t.split = 200019, 199999, codec.NewO200kBase(), scanner.o200k
 	default:
-		return nil, fmt.Errorf("data: tokenizer %q: must be one of %s", name, strings.Join(TokenizerNames(), ", "))
+		return nil, fmt.Errorf("data: tokenizer %q: must be one of %s, or a tokenizer.json", name, strings.Join(TokenizerNames(), ", "))
 	}
 	t.idle = make(chan *memo, runtime.NumCPU())
 	t.pieces = sync.OnceValue(t.decodePieces)
+	// The library has the vocabulary. It does not merge for us: its expressions (tokenizer v0.10.0 on regexp2 v2.5.1) pass over
+	// U+007F, which was lost, and cut "\n\t\n" in two, which o200k has as one token.
+	merger := sync.OnceValue(func() *merger { return ranked(t.pieces()) })
+	t.merge = func(ids []int32, piece string) []int32 { return merger().append(ids, piece) }
 	return t, nil
 }
 
 // Append appends the ids of a text. Nothing in the text becomes a special token. The published vocabularies are
 // defined on UTF-8: for them each byte that is not part of a valid rune is read as U+FFFD; "bytes" keeps every byte.
 func (t *Tokenizer) Append(ids []int32, text []byte) []int32 {
-	if t.split == nil {
+	if t.merge == nil {
 		for _, b := range text {
 			ids = append(ids, int32(b))
 		}
@@ -64,6 +81,10 @@ func (t *Tokenizer) Append(ids []int32, text []byte) []int32 {
 	}
 	m := t.borrow()
 	c := scanner{planeClasses()}
+	if t.split == nil || t.normalize != nil || len(t.added) > 0 {
+		ids = t.general(m, c, ids, text)
+		text = nil
+	}
 	for len(text) > 0 {
 		n := t.split(c, text)
 		ids = m.append(ids, text[:n])
@@ -73,6 +94,14 @@ func (t *Tokenizer) Append(ids []int32, text []byte) []int32 {
 	return ids
 }
 
+// EndName returns how the vocabulary calls its end-of-text.
+func (t *Tokenizer) EndName() string {
+	if t.sum != "" {
+		return string(t.pieces()[t.EndOfText])
+	}
+	return endOfText
+}
+
 // Decode returns the text of ids. End-of-text is written as <|endoftext|>.
 func (t *Tokenizer) Decode(ids []int32) ([]byte, error) {
 	var text []byte
@@ -80,9 +109,9 @@ func (t *Tokenizer) Decode(ids []int32) ([]byte, error) {
 		switch {
 		case id == t.EndOfText:
 			text = append(text, endOfText...)
-		case t.codec == nil && 0 <= id && id < 256:
+		case t.merge == nil && 0 <= id && id < 256:
 			text = append(text, byte(id))
-		case t.codec != nil && 0 <= id && int(id) < t.Vocab && t.pieces()[id] != nil:
+		case t.merge != nil && 0 <= id && int(id) < t.Vocab && t.pieces()[id] != nil:
 			text = append(text, t.pieces()[id]...)
 		default:
 			return nil, fmt.Errorf("data: id %d at position %d is no token of %s", id, i, t.Name)
@@ -106,7 +135,7 @@ func (t *Tokenizer) borrow() *memo {
 	case m := <-t.idle:
 		return m
 	default:
-		return &memo{codec: t.codec, known: make(map[string]span)}
+		return &memo{merge: t.merge, known: make(map[string]span)}
 	}
 }
 
@@ -117,10 +146,10 @@ func (t *Tokenizer) giveBack(m *memo) {
 	}
 }
 
-// A memo remembers the ids of pre-tokens, for one goroutine. Text repeats its words: the library's merge loop runs for
+// A memo remembers the ids of pre-tokens, for one goroutine. Text repeats its words: the merge loop runs for
 // the few percent that are new.
 type memo struct {
-	codec *codec.Codec
+	merge func([]int32, string) []int32
 	known map[string]span
 	ids   []int32
 }
@@ -136,16 +165,8 @@ func (m *memo) append(ids []int32, piece []byte) []int32 {
 	if at, ok := m.known[string(piece)]; ok {
 		return append(ids, m.ids[at.start:at.end]...)
 	}
-	// A pre-token is split off its own text again as a whole, so the library may be given it alone.
-	word := string(piece)
-	merged, _, err := m.codec.Encode(word)
-	if err != nil {
-		panic(fmt.Sprintf("data: %s: %v", m.codec.GetName(), err)) // it fails only on a time limit nobody sets
-	}
-	start := len(ids)
-	for _, id := range merged {
-		ids = append(ids, int32(id))
-	}
+	word, start := string(piece), len(ids)
+	ids = m.merge(ids, word)
 	if len(word) <= memoBytes {
 		if len(m.known) == memoWords {
 			clear(m.known)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"headroom/data"
 	"headroom/internal/safetensors"
@@ -109,6 +110,9 @@ func ggufKeys(t *model.Transformer, o Options) ([]key, error) {
 	}
 	if o.Tokenizer == "" {
 		return append(keys, key{"tokenizer.ggml.model", "none"}), nil
+	}
+	if preTokenizers[o.Tokenizer] == "" {
+		return nil, fmt.Errorf("export: gguf: tokenizer %s: only %s go along in this format", o.Tokenizer, strings.Join(data.TokenizerNames(), ", "))
 	}
 	tokenizer, err := data.NewTokenizer(o.Tokenizer)
 	if err != nil {

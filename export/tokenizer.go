@@ -2,6 +2,7 @@ package export
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -10,15 +11,6 @@ import (
 
 // endOfText begins each document, and ends it.
 const endOfText = "<|endoftext|>"
-
-// The pre-token patterns of the published vocabularies, in the syntax of the tokenizers library.
-const (
-	contractions = `(?i:'s|'t|'re|'ve|'m|'ll|'d)`
-	cl100k       = contractions + `|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-	upper, lower = `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`, `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`
-	o200k        = `[^\r\n\p{L}\p{N}]?` + upper + `*` + lower + `+` + contractions + `?|[^\r\n\p{L}\p{N}]?` + upper + `+` + lower + `*` + contractions +
-		`?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-)
 
 type object = map[string]any
 
@@ -29,6 +21,21 @@ func writeTokenizer(dir, name string, context int) error {
 	t, err := data.NewTokenizer(name)
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
+	}
+	config := object{
+		"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": endOfText, "eos_token": endOfText, "pad_token": endOfText,
+		"padding_side": "left", "model_max_length": context, "headroom": name, "clean_up_tokenization_spaces": false,
+	}
+	if filepath.Ext(name) == ".json" { // goes along as it is
+		text, err := os.ReadFile(name)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "tokenizer.json"), text, 0o644)
+		}
+		if err != nil {
+			return fmt.Errorf("export: %w", err)
+		}
+		config["bos_token"], config["eos_token"], config["pad_token"] = t.EndName(), t.EndName(), t.EndName()
+		return writeJSON(filepath.Join(dir, "tokenizer_config.json"), config)
 	}
 	pieces := pieces(t)
 	vocab := object{}
@@ -56,10 +63,7 @@ func writeTokenizer(dir, name string, context int) error {
 	if err := writeJSON(filepath.Join(dir, "tokenizer.json"), whole); err != nil {
 		return err
 	}
-	return writeJSON(filepath.Join(dir, "tokenizer_config.json"), object{
-		"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": endOfText, "eos_token": endOfText, "pad_token": endOfText,
-		"padding_side": "left", "model_max_length": context, "headroom": name, "clean_up_tokenization_spaces": false,
-	})
+	return writeJSON(filepath.Join(dir, "tokenizer_config.json"), config)
 }
 
 // pieces are the texts of a tokenizer's ids, empty where there is none.
@@ -84,8 +88,8 @@ func byteLevel(split bool) object {
 
 // splitter is what cuts a text into the pieces that merges stay within.
 func splitter(name string) object {
-	pattern := map[string]string{"cl100k": cl100k, "o200k": o200k}[name]
-	if pattern == "" { // the library's own pattern is that of gpt2
+	pattern := data.Patterns[name]
+	if name == "gpt2" || pattern == "" { // the library's own pattern is that of gpt2
 		return byteLevel(name == "gpt2")
 	}
 	return object{"type": "Sequence", "pretokenizers": []object{
@@ -94,29 +98,14 @@ func splitter(name string) object {
 	}}
 }
 
-// printable spells bytes in the alphabet of byte-level BPE: those that print stand for themselves, and the others, in
-// order, for the runes from U+0100.
+// printable writes bytes in the alphabet of byte-level BPE.
 func printable(piece string) string {
 	out := make([]rune, len(piece))
 	for i := range len(piece) {
-		out[i] = alphabet[piece[i]]
+		out[i] = data.Alphabet[piece[i]]
 	}
 	return string(out)
 }
-
-var alphabet = func() (a [256]rune) {
-	next := rune(256)
-	for b := range a {
-		switch {
-		case '!' <= b && b <= '~', 0xa1 <= b && b <= 0xac, 0xae <= b && b <= 0xff:
-			a[b] = rune(b)
-		default:
-			a[b] = next
-			next++
-		}
-	}
-	return a
-}()
 
 // merges are the pairs that the pieces of a vocabulary come from, in the order of their ids, which is the order in which
 // they merge: each piece is merged from its bytes by the pairs before it until two parts are left.

@@ -73,7 +73,7 @@ Reports go to stdout, logs to stderr. Exit codes: 0 fine, 1 a run failed, 2 bad 
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(quickstartCommand(), prepareCommand(), trainCommand(), evalCommand(), compareCommand(),
+	root.AddCommand(quickstartCommand(), prepareCommand(), tokenizerCommand(), trainCommand(), evalCommand(), compareCommand(),
 		generateCommand(), serveCommand(), exportCommand(), importCommand(), verifyCommand(), configCommand(), analyzeCommand(),
 		benchCommand(), reportCommand(), watchCommand(), versionCommand())
 	return root

@@ -46,7 +46,7 @@ and makes the same bytes.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Tokenizer, "tokenizer", "gpt2", "one of "+strings.Join(data.TokenizerNames(), ", "))
+	f.StringVar(&o.Tokenizer, "tokenizer", "gpt2", strings.Join(data.TokenizerNames(), ", ")+", or the path of a tokenizer.json")
 	f.StringVar(&o.Out, "out", "", "folder for the shards (needed)")
 	f.StringVar(&o.TextField, "text-field", "text", "where the text stands in a line of jsonl")
 	f.BoolVar(&o.SkipBad, "skip-bad", false, "count lines that are no JSON or lack the field, and go on")
