@@ -26,15 +26,6 @@ var alphabetBytes = func() map[rune]byte {
 	return m
 }()
 
-// spelled returns bytes in the alphabet.
-func spelled(piece []byte) string {
-	out := make([]rune, len(piece))
-	for i, b := range piece {
-		out[i] = Alphabet[b]
-	}
-	return string(out)
-}
-
 // unspelled returns the bytes that a token of the alphabet stands for; ok is false where a rune is none of it.
 func unspelled(token string) (piece []byte, ok bool) {
 	for _, r := range token {
