@@ -105,9 +105,11 @@ func walk(root, match string) (files []string, err error) {
 	return files, err
 }
 
+func isParquet(path string) bool { return strings.HasSuffix(path, ".parquet") }
+
 // isBinary reports whether a file that is not compressed has a zero byte early on.
 func isBinary(path string) bool {
-	if _, packed := packing(path); packed != "" {
+	if _, packed := packing(path); packed != "" || isParquet(path) {
 		return false
 	}
 	f, err := os.Open(path)
@@ -136,6 +138,7 @@ type block struct {
 	line  int  // of a jsonl file's first line here, from 1; 0 for text
 	first bool // a text file's first block: a document begins
 	hash  docHash
+	rows  *rows // of a parquet file, instead of data
 	data  []byte
 }
 
@@ -169,8 +172,8 @@ func openPacked(path string, counted io.Writer, use func(io.Reader) error) error
 }
 
 // readBlocks hands the blocks of a file to emit in order; whole asks for text files in one
-// block, hashed for their hash in the first.
-func readBlocks(ctx context.Context, path string, whole, hashed bool, counted io.Writer, emit func(block) error) error {
+// block, hashed for their hash in the first. field is parquet's column.
+func readBlocks(ctx context.Context, path, field string, whole, hashed bool, counted io.Writer, emit func(block) error) error {
 	var hash docHash
 	send := func(b block) error {
 		if err := ctx.Err(); err != nil {
@@ -180,6 +183,9 @@ func readBlocks(ctx context.Context, path string, whole, hashed bool, counted io
 		return emit(b)
 	}
 	name, _ := packing(path)
+	if isParquet(path) {
+		return readParquet(ctx, path, field, counted, send)
+	}
 	if strings.HasSuffix(name, ".jsonl") {
 		return openPacked(path, counted, func(r io.Reader) error { return readLines(path, r, send) })
 	}

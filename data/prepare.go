@@ -20,7 +20,7 @@ type Options struct {
 	Out         string    // folder of the shards; made if need be, and must hold none yet
 	Name        string    // shards are called Name_000000.bin; empty: the folder's name
 	Inputs      []string  // files, folders and globs
-	TextField   string    // of a jsonl line; empty: "text"
+	TextField   string    // of a jsonl line, and the column of a parquet file; empty: "text"
 	SkipBad     bool      // count bad jsonl lines instead of stopping at the first
 	Dedup       bool      // leave out documents whose text has come before, byte for byte
 	ShardTokens int64     // 0: 100 million
@@ -58,7 +58,7 @@ func Prepare(ctx context.Context, o Options) (*Meta, error) {
 		return nil, err
 	}
 	if !r.whole {
-		err = pipeline(ctx, files, r.position, tok.whole, o.Dedup, progress, func(b block) result { return tokenize(tok, &o, b) }, r.take)
+		err = pipeline(ctx, files, r.position, o.TextField, tok.whole, o.Dedup, progress, func(b block) result { return tokenize(tok, &o, b) }, r.take)
 	}
 	if err == nil && len(r.w.meta.Shards) == 0 {
 		err = fmt.Errorf("data: no text in %d files (%d bad lines left out)", len(files), r.Skipped)
@@ -217,8 +217,8 @@ type job struct {
 }
 
 // pipeline reads files, turns their blocks in parallel and hands the results to sink in the order of the input.
-// from is the block to begin at; whole and hashed are readBlocks's.
-func pipeline(ctx context.Context, files []string, from position, whole, hashed bool, p *progress, turn func(block) result, sink func(result) error) error {
+// from is the block to begin at; field, whole and hashed are readBlocks's.
+func pipeline(ctx context.Context, files []string, from position, field string, whole, hashed bool, p *progress, turn func(block) result, sink func(result) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	workers := runtime.GOMAXPROCS(0)
 	work := make(chan job)
@@ -240,7 +240,7 @@ func pipeline(ctx context.Context, files []string, from position, whole, hashed 
 		defer close(work)
 		for i := from.File; i < len(files); i++ {
 			number := -1
-			err := readBlocks(ctx, files[i], whole, hashed, p, func(b block) error {
+			err := readBlocks(ctx, files[i], field, whole, hashed, p, func(b block) error {
 				if number++; i == from.File && number < from.Block {
 					return nil
 				}
@@ -307,7 +307,10 @@ func tokenize(tok *Tokenizer, o *Options, b block) (r result) {
 // documents hands over the texts of a block; begins is false for one that goes on with a document of the block before. With
 // skip bad lines are counted, without it the first is an error.
 func (b block) documents(field string, skip bool, add func(text []byte, begins bool)) (skipped int, err error) {
-	if b.line == 0 {
+	switch {
+	case b.rows != nil:
+		return 0, b.rows.texts(b.file, field, func(text []byte) { add(text, true) })
+	case b.line == 0:
 		add(b.data, b.first)
 		return 0, nil
 	}

@@ -47,16 +47,20 @@ func newProgress(out io.Writer, files []string, skipped int) *progress {
 
 // Write counts bytes read.
 func (p *progress) Write(b []byte) (int, error) {
+	p.advance(int64(len(b)))
+	return len(b), nil
+}
+
+func (p *progress) advance(bytes int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.read += int64(len(b))
+	p.read += bytes
 	if p.bar != nil {
 		_ = p.bar.Set64(min(p.read, p.total)) // a bar that cannot be drawn is no reason to stop
 	} else if time.Since(p.spoke) >= every {
 		p.spoke = time.Now()
 		fmt.Fprintf(p.out, "prepare: %.1f of %.1f MB read, %.1f M tokens\n", float64(p.read)/1e6, float64(p.total)/1e6, float64(p.tokens)/1e6)
 	}
-	return len(b), nil
 }
 
 // resumed tells what an earlier run finished.

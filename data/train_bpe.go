@@ -88,7 +88,7 @@ func countPreTokens(ctx context.Context, o TrainOptions, split func(scanner, []b
 		return r
 	}
 	p := newProgress(o.Progress, files, skipped)
-	err = pipeline(ctx, files, position{}, false, false, p, count, func(r result) error {
+	err = pipeline(ctx, files, position{}, o.TextField, false, false, p, count, func(r result) error {
 		for word, n := range r.words {
 			total[word] += n
 		}
