@@ -111,6 +111,47 @@ func sameWeights(t *testing.T, kind string, m *decode.Model, dir string) {
 	}
 }
 
+// TestForeignTokenizer imports a directory whose tokenizer.json is all that is known of its tokenizer, and one that cannot be read.
+func TestForeignTokenizer(t *testing.T) {
+	checkpoint, _ := tiny(t, "gqa-2")
+	hf, back := filepath.Join(t.TempDir(), "hf"), filepath.Join(t.TempDir(), "back")
+	if _, err := HF(checkpoint, Options{Dir: hf, DType: "fp32", ShardBytes: 1 << 30, Tokenizer: "bytes"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(hf, "tokenizer_config.json"), []byte("{}"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Read(hf, back, 0)
+	if err != nil || r.Tokenizer != filepath.Join(back, "tokenizer.json") {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	m, err := decode.Load(back)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := data.NewTokenizer(m.Tokenizer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, _ := data.NewTokenizer("bytes")
+	if text := []byte("déjà vu, 12\n"); !slices.Equal(tok.Append(nil, text), ours.Append(nil, text)) || tok.EndOfText != ours.EndOfText {
+		t.Error("the file is another tokenizer")
+	}
+	again := filepath.Join(t.TempDir(), "again")
+	if _, err := HF(back, Options{Dir: again, DType: "fp32", ShardBytes: 1 << 30, Tokenizer: m.Tokenizer}); err != nil {
+		t.Error(err)
+	}
+	if v, err := Verify(context.Background(), again, m, "there-is-no-such-python", false); err != nil || len(v.Failed) > 0 || v.Rows != 4 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if err := os.WriteFile(filepath.Join(hf, "tokenizer.json"), []byte(`{"model": {"type": "Unigram"}}`), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Read(hf, filepath.Join(t.TempDir(), "x"), 0); err != nil || r.Tokenizer != "" {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 // TestVerifyFinds breaks an export in several ways.
 func TestVerifyFinds(t *testing.T) {
 	checkpoint, m := tiny(t, "gqa-2")

@@ -3,6 +3,7 @@ package export
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +19,7 @@ type Import struct {
 	Attention  string `json:"attention"`
 	Parameters int64  `json:"parameters"`
 	Context    int    `json:"context"`
-	Tokenizer  string `json:"tokenizer,omitempty"` // the name of ours, or the file that lies beside the weights
+	Tokenizer  string `json:"tokenizer,omitempty"` // the name of ours, or the path of the file beside the weights
 }
 
 // tokenizerFile is how the library's tokenizers are stored.
@@ -35,10 +36,8 @@ func Read(dir, out string, context int) (r Import, err error) {
 	defer f.Close()
 	r = Import{Dir: out, Class: class, Attention: t.Attention.Name(), Parameters: t.Count().Parameters, Context: t.Config.Context}
 	extra := map[string]string{}
-	if r.Tokenizer = f.tokenizer(); r.Tokenizer != "" && r.Tokenizer != tokenizerFile {
-		extra["tokenizer"] = r.Tokenizer
-	}
-	return r, whole(out, func(to string) error {
+	r.Tokenizer = f.tokenizer()
+	err = whole(out, func(to string) error {
 		if r.Tokenizer == tokenizerFile {
 			text, err := f.read(tokenizerFile)
 			if err == nil {
@@ -47,9 +46,18 @@ func Read(dir, out string, context int) (r Import, err error) {
 			if err != nil {
 				return err
 			}
+			r.Tokenizer = filepath.Join(out, tokenizerFile)
+			if _, err := data.NewTokenizer(filepath.Join(to, tokenizerFile)); err != nil {
+				slog.Warn("the tokenizer cannot be read here: name another with --tokenizer", "why", err)
+				r.Tokenizer = ""
+			}
+		}
+		if r.Tokenizer != "" {
+			extra["tokenizer"] = r.Tokenizer
 		}
 		return t.Write(to, f.values(list), extra)
 	})
+	return r, err
 }
 
 // openModel opens a directory, and holds its tensors against its configuration.

@@ -202,7 +202,7 @@ func newRequest(m *decode.Model, seed uint64) (r request, err error) {
 		r.Tokens = append(r.Tokens, row)
 	}
 	r.Prompt = r.Tokens[0][:max(1, min(8, T/2))]
-	if slices.Contains(data.TokenizerNames(), m.Tokenizer) {
+	if m.Tokenizer != "" {
 		t, err := data.NewTokenizer(m.Tokenizer)
 		if err != nil {
 			return r, fmt.Errorf("export: %w", err)

@@ -1,13 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
-	"slices"
 
 	"github.com/spf13/cobra"
 
-	"headroom/data"
 	"headroom/export"
 	"headroom/internal/lab"
 )
@@ -35,9 +34,7 @@ modeling_headroom.py, which the library loads with trust_remote_code; its cache 
 			if err != nil {
 				return err
 			}
-			if o.Tokenizer == "" && slices.Contains(data.TokenizerNames(), c.Data.Tokenizer) {
-				o.Tokenizer = c.Data.Tokenizer
-			}
+			o.Tokenizer = cmp.Or(o.Tokenizer, c.Data.Tokenizer)
 			write := map[string]func(string, export.Options) (export.Report, error){"hf": export.HF, "gguf": export.GGUF}[format]
 			if write == nil {
 				return fmt.Errorf("export: format must be hf or gguf, not %q", format)
