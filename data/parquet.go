@@ -2,6 +2,7 @@ package data
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -67,6 +68,9 @@ func openParquet(path, column string) (_ *parquet.File, close func() error, err 
 	if err != nil {
 		return nil, close, fmt.Errorf("data: %w", err)
 	}
+	if err := checkFooter(file, info.Size()); err != nil {
+		return nil, close, fmt.Errorf("data: %s: no parquet file: %w", path, err)
+	}
 	f, err := parquet.OpenFile(file, info.Size(), parquet.SkipBloomFilters(true))
 	if err != nil {
 		return nil, close, fmt.Errorf("data: %s: no parquet file: %w", path, err)
@@ -83,6 +87,21 @@ func openParquet(path, column string) (_ *parquet.File, close func() error, err 
 		return nil, close, fmt.Errorf("data: %s: column %q must be one string a row, not %s", path, column, leaf.Node.Type())
 	}
 	return f, close, nil
+}
+
+// checkFooter holds the length that a file says of its footer against the file: the library takes memory for whatever it says.
+func checkFooter(file io.ReaderAt, size int64) error {
+	var end [8]byte
+	if size < 12 {
+		return fmt.Errorf("it has %d bytes", size)
+	}
+	if _, err := file.ReadAt(end[:], size-8); err != nil {
+		return err
+	}
+	if n := int64(binary.LittleEndian.Uint32(end[:])); n > size-12 {
+		return fmt.Errorf("its footer is said to have %d of %d bytes", n, size)
+	}
+	return nil
 }
 
 // texts hands over the text of each row; rows without one are passed over.

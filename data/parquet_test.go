@@ -86,11 +86,14 @@ func TestParquetRefuses(t *testing.T) {
 	for i := range page.TotalCompressedSize / 2 {
 		damaged[page.DataPageOffset+page.TotalCompressedSize/4+i] ^= 0x5a
 	}
-	dir := write(t, map[string]string{"good.parquet": string(good), "damaged.parquet": string(damaged), "cut.parquet": string(good[:len(good)/2]), "none.parquet": "text"})
+	lying := bytes.Clone(good)
+	lying[len(lying)-5] = 0x7f // a footer of 2 GB
+	dir := write(t, map[string]string{"lying.parquet": string(lying), "good.parquet": string(good), "damaged.parquet": string(damaged), "cut.parquet": string(good[:len(good)/2]), "none.parquet": "text"})
 	for _, test := range []struct{ file, field, want string }{
 		{"damaged.parquet", "text", "damaged.parquet: row group 2, column \"text\": "},
 		{"cut.parquet", "text", "cut.parquet: no parquet file: "},
 		{"none.parquet", "text", "none.parquet: no parquet file: "},
+		{"lying.parquet", "text", "its footer is said to have"},
 		{"good.parquet", "body", `good.parquet: no column "body": has id, text, tags.list.element, meta.body`},
 		{"good.parquet", "id", `good.parquet: column "id" must be one string a row, not INT`},
 		{"good.parquet", "tags.list.element", `column "tags.list.element" must be one string a row`},
