@@ -108,18 +108,26 @@ func (b *serveBench) do(cmd *cobra.Command, args []string) (err error) {
 	} else {
 		results, err = b.compare(cmd.Context(), plans, cmd.ErrOrStderr())
 	}
+	if len(results) > 0 { // what was measured before a failure is not lost
+		err = errors.Join(err, b.report(cmd.OutOrStdout(), results))
+	}
 	if err != nil {
 		return &lab.Failed{Err: err}
 	}
+	return nil
+}
+
+// report draws and prints results.
+func (b *serveBench) report(out io.Writer, results []load.Result) error {
 	for _, path := range b.plots {
 		if err := load.Plot(path, results); err != nil {
-			return &lab.Failed{Err: err}
+			return err
 		}
 	}
 	if b.asJSON {
-		return writeJSON(cmd.OutOrStdout(), map[string]any{"results": results})
+		return writeJSON(out, map[string]any{"results": results})
 	}
-	_, err = io.WriteString(cmd.OutOrStdout(), load.Table(results))
+	_, err := io.WriteString(out, load.Table(results))
 	return err
 }
 
@@ -188,10 +196,10 @@ func (b *serveBench) compare(ctx context.Context, plans []load.Plan, logs io.Wri
 		for _, kind := range kinds {
 			name := strings.TrimSpace(preset + " " + kind)
 			results, err := b.served(ctx, name, []string{"--preset", preset, "--attention", kind}, plans, logs)
+			all = append(all, results...)
 			if err != nil {
 				return all, fmt.Errorf("bench serve: %s: %w", name, err)
 			}
-			all = append(all, results...)
 		}
 	}
 	return all, nil

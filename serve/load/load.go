@@ -53,12 +53,15 @@ func (t *Target) Run(ctx context.Context, p Plan) (Result, error) {
 	}
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1 << 16, DisableCompression: true}}
 	defer client.CloseIdleConnections()
-	var wait sync.WaitGroup
+	var wait, warming sync.WaitGroup
 	var mu sync.Mutex
 	var all []outcome
 	done := 0
 	send := func(x task) {
 		o := t.complete(ctx, client, x.prompt, x.tokens, x.due)
+		if x.warm {
+			defer warming.Done()
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		if !x.warm && ctx.Err() == nil {
@@ -82,12 +85,16 @@ func (t *Target) Run(ctx context.Context, p Plan) (Result, error) {
 	due := time.Now()
 	for i := range p.Warm + p.Requests {
 		if i == p.Warm {
+			warming.Wait() // or their time would count, and their tokens would not
 			began = time.Now()
 			due = began
 		}
 		x := task{prompt: make([]int32, p.Prompt.draw(r)), tokens: p.Output.draw(r), warm: i < p.Warm}
 		for j := range x.prompt {
 			x.prompt[j] = r.Int32N(int32(t.Vocab))
+		}
+		if x.warm {
+			warming.Add(1)
 		}
 		if p.Concurrency > 0 {
 			select {

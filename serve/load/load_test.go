@@ -105,6 +105,16 @@ func TestClosedLoop(t *testing.T) {
 	}
 }
 
+// TestWarmRequestsDoNotCount: the rate is that of the measured requests alone.
+func TestWarmRequestsDoNotCount(t *testing.T) {
+	for _, warm := range []int{0, 8} {
+		r := run(t, &slow{first: 50 * time.Millisecond, gap: 50 * time.Millisecond}, Plan{Concurrency: 8, Requests: 32, Warm: warm})
+		if want := 8 / 0.05; r.TokensPerSecond > want*1.02 || r.TokensPerSecond < want*0.88 {
+			t.Errorf("warm %d: %v tokens/s, not %v", warm, r.TokensPerSecond, want)
+		}
+	}
+}
+
 // TestOpenLoopCountsTheWait: a server that is slower than its load answers late, and that shows.
 func TestOpenLoopCountsTheWait(t *testing.T) {
 	s := &slow{first: 20 * time.Millisecond}
