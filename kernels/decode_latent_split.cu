@@ -171,7 +171,7 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 		blockSync(BAR_CONSUMERS, kConsumers); // before the next query rows, and before the piece counts as written
 		if (x.pieces > 1 && tid == 0) arrive(p.arrived + (long)x.b * p.tiles + tile);
 	}
-	combine<L>(p, walk, tile, g, 1, r0, rows, kConsumers, BAR_CONSUMERS);
+	combine<L>(p, walk, tile, g, 1, r0, rows, kConsumers, BAR_CONSUMERS, (float2 *)raw);
 }
 
 } // namespace

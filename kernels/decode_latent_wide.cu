@@ -131,7 +131,7 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 		if (x.pieces > 1 && tid == 0) arrive(p.arrived + (long)x.b * p.tiles + tile);
 	}
 	if (wg == 0 && handed) blockSync(BAR_WEIGHTS_READ, kConsumers); // the last hand-over
-	combine<L>(p, walk, tile, g, 1, r0, rows, kConsumers, BAR_CONSUMERS);
+	combine<L>(p, walk, tile, g, 1, r0, rows, kConsumers, BAR_CONSUMERS, (float2 *)raw);
 }
 
 } // namespace

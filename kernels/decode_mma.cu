@@ -365,7 +365,7 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 		blockSync(CONSUMERS, threads); // before the next query rows replace the merge area, and before the piece counts as written
 		if (done.pieces > 1 && tid == 0) arrive(p.arrived + (long)done.b * p.tiles + tile);
 	}
-	combine<DV>(p, walk, tile, g0, HC, r0, rows, threads, CONSUMERS);
+	combine<DV>(p, walk, tile, g0, HC, r0, rows, threads, CONSUMERS, (float2 *)smem);
 }
 
 } // namespace

@@ -118,10 +118,10 @@ __device__ __forceinline__ void findWalk(const Decode &p, int part, Walk *w) {
 		most = max(most, __shfl_xor_sync(~0u, most, d));
 	}
 	int parts = max(1, min(p.parts, p.fixed ? total : total / kLeastBlocks));
-	if (least == most) // a uniform batch: rather a few parts less than requests cut
+	if (least == most) // a uniform batch: rather a few parts less than parts of two requests
 #pragma unroll 1
 		for (int n = parts; n > parts - parts / 16; n--)
-			if (p.B % n == 0) {
+			if (p.B % n == 0 || n % p.B == 0) {
 				parts = n;
 				break;
 			}
@@ -172,74 +172,92 @@ __device__ __forceinline__ void blockSync(int barrier, int threads) {
 	asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
+// mergeRows finds, for each row of a slice, the largest log-sum-exp of its pieces and one over the sum of their weights, a
+// warp a row, and writes the row's own log-sum-exp. Log-sum-exps of a row lie side by side and are read through L1.
+template <int DV> __device__ __forceinline__ void mergeRows(const Decode &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads, float2 *rowWeights) {
+	constexpr int VECTORS = DV / 4;
+	const int lane = threadIdx.x & 31, all = p.T * (p.H / p.G), first = lo / VECTORS, end = (hi + VECTORS - 1) / VECTORS;
+#pragma unroll 1
+	for (int i = first + (threadIdx.x >> 5); i < end; i += threads >> 5) {
+		const int g = g0 + i / rows, r = r0 + i % rows;
+		const float *lse = p.partialLSE + ((long)g * all + r) * p.pieces;
+		float most = -CUDART_INF_F, sum = 0.f;
+#pragma unroll 4
+		for (int s = lane; s < x.pieces; s += 32) most = fmaxf(most, lse[x.partialOf(s)]);
+#pragma unroll 1
+		for (int d = 16; d; d >>= 1) most = fmaxf(most, __shfl_xor_sync(~0u, most, d));
+		most = most == -CUDART_INF_F ? 0.f : most;
+#pragma unroll 4
+		for (int s = lane; s < x.pieces; s += 32) sum += fastExp2(lse[x.partialOf(s)] - most);
+#pragma unroll 1
+		for (int d = 16; d; d >>= 1) sum += __shfl_xor_sync(~0u, sum, d);
+		if (lane == 0) {
+			rowWeights[i - first] = float2{most, sum > 0.f ? 1.f / sum : 0.f};
+			if (i * VECTORS >= lo) p.lse[rowOffset(p, x.b, g, r)] = sum > 0.f ? (most + log2f(sum)) * 0.69314718056f : -CUDART_INF_F;
+		}
+	}
+}
+
 // mergeSlice merges the pieces of vectors lo..hi (4 columns of a row of a head) of a request. STRANDS lanes share a vector's
-// pieces, 32/STRANDS neighbours read whole lines of one piece, and each thread has U vectors under way, since what it waits
-// for is memory. The log-sum-exps of a row lie side by side and are read through L1: 64 pieces read past it, each by
-// every thread, took 18 us.
-template <int DV, int STRANDS, int U> __device__ __forceinline__ void mergeSlice(const Decode &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads) {
-	constexpr int LANES = 32 / STRANDS;
+// pieces and 32/STRANDS neighbours read whole lines of one piece. What it waits for is memory, so a thread has the loads of
+// K pieces of U vectors under way at once; past the last piece or vector they repeat the last one.
+template <int DV, int STRANDS, int U, int K> __device__ __forceinline__ void mergeSlice(const Decode &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads, const float2 *rowWeights) {
+	constexpr int LANES = 32 / STRANDS, VECTORS = DV / 4;
 	const int lane = threadIdx.x & 31, strand = lane / LANES, step = threads / STRANDS, all = p.T * (p.H / p.G);
 	const long pieceRows = (long)p.G * all;
 #pragma unroll 1
-	for (int base = lo; base < hi; base += step * U) {
-		const int first = base + (threadIdx.x >> 5) * LANES + lane % LANES;
-		int row[U], col[U]; // of [G, T·H/G]
-		bool there[U];
-		float most[U], sum[U];
+	for (int base = lo + (threadIdx.x >> 5) * LANES + lane % LANES, end = hi + (base - lo); base < end; base += step * U) {
+		int row[U]; // of [G, T·H/G]
+		float2 weight[U];
 		float4 o[U];
 #pragma unroll
 		for (int u = 0; u < U; u++) {
-			const int v = min(first + u * step, hi - 1), i = v / (DV / 4);
-			there[u] = first + u * step < hi;
+			const int i = min(base + u * step, hi - 1) / VECTORS;
 			row[u] = (g0 + i / rows) * all + r0 + i % rows;
-			col[u] = v % (DV / 4) * 4;
-			most[u] = -CUDART_INF_F, sum[u] = 0.f, o[u] = {0.f, 0.f, 0.f, 0.f};
+			weight[u] = rowWeights[i - lo / VECTORS];
+			o[u] = {0.f, 0.f, 0.f, 0.f};
 		}
-#pragma unroll 4
-		for (int s = strand; s < x.pieces; s += STRANDS)
+#pragma unroll 1
+		for (int s = strand; s < x.pieces; s += STRANDS * K) {
+			float4 v[K][U];
+			float w[K][U];
 #pragma unroll
-			for (int u = 0; u < U; u++)
-				if (there[u]) most[u] = fmaxf(most[u], p.partialLSE[(long)row[u] * p.pieces + x.partialOf(s)]);
+			for (int k = 0; k < K; k++) {
+				const int piece = x.partialOf(min(s + k * STRANDS, x.pieces - 1));
 #pragma unroll
-		for (int d = LANES; d < 32; d <<= 1)
-#pragma unroll
-			for (int u = 0; u < U; u++) most[u] = fmaxf(most[u], __shfl_xor_sync(~0u, most[u], d));
-#pragma unroll
-		for (int u = 0; u < U; u++) most[u] = most[u] == -CUDART_INF_F ? 0.f : most[u];
-#pragma unroll 4
-		for (int s = strand; s < x.pieces; s += STRANDS)
-#pragma unroll
-			for (int u = 0; u < U; u++)
-				if (there[u]) {
-					const int piece = x.partialOf(s);
-					const float w = fastExp2(p.partialLSE[(long)row[u] * p.pieces + piece] - most[u]);
-					const float4 v = __ldcg((const float4 *)(p.partial + (piece * pieceRows + row[u]) * DV + col[u]));
-					sum[u] += w;
-					o[u].x += w * v.x, o[u].y += w * v.y, o[u].z += w * v.z, o[u].w += w * v.w;
+				for (int u = 0; u < U; u++) {
+					w[k][u] = p.partialLSE[(long)row[u] * p.pieces + piece];
+					v[k][u] = __ldcg((const float4 *)(p.partial + (piece * pieceRows + row[u]) * DV) + min(base + u * step, hi - 1) % VECTORS);
 				}
+			}
+#pragma unroll
+			for (int k = 0; k < K; k++)
+#pragma unroll
+				for (int u = 0; u < U; u++) {
+					const float a = s + k * STRANDS < x.pieces ? fastExp2(w[k][u] - weight[u].x) : 0.f;
+					o[u].x += a * v[k][u].x, o[u].y += a * v[k][u].y, o[u].z += a * v[k][u].z, o[u].w += a * v[k][u].w;
+				}
+		}
 #pragma unroll
 		for (int d = LANES; d < 32; d <<= 1)
 #pragma unroll
 			for (int u = 0; u < U; u++) {
-				sum[u] += __shfl_xor_sync(~0u, sum[u], d);
 				o[u].x += __shfl_xor_sync(~0u, o[u].x, d), o[u].y += __shfl_xor_sync(~0u, o[u].y, d);
 				o[u].z += __shfl_xor_sync(~0u, o[u].z, d), o[u].w += __shfl_xor_sync(~0u, o[u].w, d);
 			}
 #pragma unroll
 		for (int u = 0; u < U; u++)
-			if (strand == 0 && there[u]) {
-				const float inv = sum[u] > 0.f ? 1.f / sum[u] : 0.f;
-				const int g = row[u] / all;
-				const long at = rowOffset(p, x.b, g, row[u] - g * all);
-				*(uint2 *)(p.out + at * DV + col[u]) = uint2{packBF16(o[u].x * inv, o[u].y * inv), packBF16(o[u].z * inv, o[u].w * inv)};
-				if (col[u] == 0) p.lse[at] = sum[u] > 0.f ? (most[u] + log2f(sum[u])) * 0.69314718056f : -CUDART_INF_F;
+			if (strand == 0 && base + u * step < hi) {
+				const int g = row[u] / all, col = (base + u * step) % VECTORS * 4;
+				const float inv = weight[u].y;
+				*(uint2 *)(p.out + rowOffset(p, x.b, g, row[u] - g * all) * DV + col) = uint2{packBF16(o[u].x * inv, o[u].y * inv), packBF16(o[u].z * inv, o[u].w * inv)};
 			}
 	}
 }
 
 // combine merges the cut requests of a part: of each it takes the slice that falls to it, once all pieces are there. The
-// first `threads` threads of a block call it; the tile is heads g0.. and rows r0..r0+rows.
-template <int DV> __device__ __forceinline__ void combine(const Decode &p, Walk walk, int tile, int g0, int heads, int r0, int rows, int threads, int barrier) {
+// first `threads` threads of a block call it; the tile is heads g0.. and rows r0..r0+rows; rowWeights has room for its rows.
+template <int DV> __device__ __forceinline__ void combine(const Decode &p, Walk walk, int tile, int g0, int heads, int r0, int rows, int threads, int barrier, float2 *rowWeights) {
 	Span x;
 	int last = -1;
 	while (walk.next(p, x)) {
@@ -255,8 +273,12 @@ template <int DV> __device__ __forceinline__ void combine(const Decode &p, Walk 
 		blockSync(barrier, threads);
 		const int vectors = heads * rows * (DV / 4), sharers = x.lastPart - x.firstPart + 1, me = walk.part - x.firstPart;
 		const int lo = (unsigned)vectors * me / sharers, hi = (unsigned)vectors * (me + 1) / sharers;
-		if (x.pieces <= 4) mergeSlice<DV, 1, 4>(p, x, g0, r0, rows, lo, hi, threads);
-		else mergeSlice<DV, 4, 2>(p, x, g0, r0, rows, lo, hi, threads);
+		if (lo < hi) mergeRows<DV>(p, x, g0, r0, rows, lo, hi, threads, rowWeights);
+		blockSync(barrier, threads);
+		if (lo >= hi) {
+		} else if (x.pieces <= 4) mergeSlice<DV, 1, 4, 4>(p, x, g0, r0, rows, lo, hi, threads, rowWeights);
+		else if (x.pieces <= 16) mergeSlice<DV, 2, 4, 4>(p, x, g0, r0, rows, lo, hi, threads, rowWeights);
+		else mergeSlice<DV, 4, 2, 9>(p, x, g0, r0, rows, lo, hi, threads, rowWeights);
 		blockSync(barrier, threads);
 		if (threadIdx.x == 0 && atomicAdd(counter, 1) == x.pieces + sharers - 1) atomicExch(counter, 0); // ready for the next launch
 	}
