@@ -21,11 +21,6 @@ template <int trans> __device__ __forceinline__ void wgmma(float (&d)[128], uint
 		: ACC64(d, 0), ACC64(d, 64) : "l"(a), "l"(b), "r"(add), "n"(trans));
 }
 
-// tileOperand describes a wgmma operand of 128-byte rows under the 128-byte swizzle, 8 rows to 1024 bytes; where the rows run
-// along N, the next 64 columns follow wide bytes on.
-__device__ __forceinline__ uint64_t tileOperand(uint32_t addr, uint32_t wide = 16) {
-	return (uint64_t)((addr & 0x3ffff) >> 4) | (uint64_t)(wide >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
-}
 // arriveCopies arrives once every copyAsync16 that this thread issued before has landed.
 __device__ __forceinline__ void arriveCopies(uint32_t bar) {
 	asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(bar) : "memory");
@@ -108,11 +103,24 @@ template <int SLICES> __device__ __forceinline__ void loadQueries(const Decode &
 	blockSync(BAR_CONSUMERS, kConsumers);
 }
 
-// scores starts s [64 rows, 64 tokens] = q · kᵀ, over the whole rope slice: its columns past R are zeros.
+// scores starts s [64 rows, 64 tokens] = q · kᵀ, over the whole rope slice: its columns past R are zeros. Of the operands it
+// takes the low words of their descriptors, so that one addition makes each of them: more would stand between two products
+// of 32 cycles.
 template <int SLICES> __device__ __forceinline__ void scores(float (&s)[32], uint32_t q, uint32_t k) {
 	wgmmaFence();
 #pragma unroll
-	for (int i = 0; i < SLICES * 4 + 4; i++) wgmma<0>(s, tileOperand(q + (i >> 2) * kSlice + (i & 3) * 32), tileOperand(k + (i >> 2) * kSlice + (i & 3) * 32), i > 0);
+	for (int i = 0; i < SLICES * 4 + 4; i++) {
+		const int at = (i >> 2) * kSlice + (i & 3) * 32;
+		wgmma<0>(s, descriptor(q, at), descriptor(k, at), i > 0);
+	}
+	wgmmaCommit();
+}
+
+// values starts o [64 rows, columns] += w · v for the 64 tokens of v, the low word of a descriptor as wide as a slice.
+template <int N> __device__ __forceinline__ void values(float (&o)[N], const uint32_t (&w)[4][4], uint32_t v) {
+	wgmmaFence();
+#pragma unroll
+	for (int i = 0; i < 4; i++) wgmma<1>(o, w[i], descriptor(v, i * 2048), 1);
 	wgmmaCommit();
 }
 

@@ -20,7 +20,7 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 
 	const int tile = blockIdx.x % p.tiles, part = blockIdx.x / p.tiles, g = tile % p.G, r0 = tile / p.G * (TILES * 64);
 	const int rows = min(TILES * 64, p.T * (p.H / p.G) - r0);
-	const int tid = threadIdx.x, wg = tid >> 7, lane = tid & 31;
+	const int tid = threadIdx.x, wg = __shfl_sync(~0u, tid >> 7, 0), lane = tid & 31; // wg in a uniform register
 	if (tid < 32) findWalk(p, part, shared);
 	if (tid == 0) {
 #pragma unroll 1
@@ -42,7 +42,7 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 	}
 	moreRegisters();
 	const int row = (PAIR ? wg * 64 : 0) + (tid >> 5 & 3) * 16 + (lane >> 2);
-	const uint32_t myQ = q + (PAIR ? wg * QBYTES : 0);
+	const uint32_t myQ = swizzled(q + (PAIR ? wg * QBYTES : 0));
 	Walk spans = walk;
 	Span x;
 	Softmax softmax;
@@ -51,12 +51,6 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 	int block = 0; // counts the part's blocks
 	int stage = 0, phase = 0;
 	auto advance = [&]() { block++; if (++stage == p.stages) stage = 0, phase ^= 1; };
-	auto values = [&](uint32_t k) {
-		wgmmaFence();
-#pragma unroll
-		for (int i = 0; i < 4; i++) wgmma<1>(o, w[i], tileOperand(k + i * 2048, kSlice), 1);
-		wgmmaCommit();
-	};
 	while (spans.next(p, x)) {
 		loadQueries<SLICES>(p, x.b, g, r0, rows, TILES, q);
 		softmax.start(p, x, r0 + row);
@@ -66,7 +60,7 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 		auto ready = [&]() {
 			barrierWait(full + stage * 8, phase);
 			proxyFence();
-			return stage0 + stage * QBYTES;
+			return swizzled(stage0 + stage * QBYTES);
 		};
 		auto release = [&](int stage) { if (lane == 0) barrierArrive(empty + stage * 8); };
 		if constexpr (PAIR) {
@@ -76,17 +70,17 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 			packWeights(s, w);
 			int used = stage, at = x.from + kBlockTokens; // used: the stage whose values are still to be multiplied
 			advance();
-			// The compiler draws the second wait up to the first branch (hence two loops) and to the first write into a register
-			// of w, which it would take for the softmax if w were not used afterwards (hence the stores that never happen).
+			// The compiler draws the second wait up to the first branch, hence two loops, a branch where it belongs, and stores that
+			// never happen: they keep the softmax ahead of the branch and its hands off the registers of w.
 			auto next = [&](auto masked) {
 				scores<SLICES>(s, myQ, ready());
-				values(stage0 + used * QBYTES);
+				values(o, w, swizzled(stage0 + used * QBYTES, kSlice));
 				wgmmaWait<1>();
 				softmax.step<masked.value>(s, p.scale, at, factor);
-				wgmmaWait<0>();
 				if (p.T == 0) // never
 #pragma unroll
-					for (int i = 0; i < 16; i++) p.lse[i] = __uint_as_float(w[i >> 2][i & 3]);
+					for (int i = 0; i < 32; i++) p.lse[i] = s[i] + __uint_as_float(w[i >> 3][i >> 1 & 3]);
+				wgmmaWait<0>();
 				release(used);
 				used = stage;
 				rescale(o, factor);
@@ -96,21 +90,20 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 			};
 			while (at + kBlockTokens <= clear) next(std::false_type());
 			while (at < x.to) next(std::true_type());
-			values(stage0 + used * QBYTES);
+			values(o, w, swizzled(stage0 + used * QBYTES, kSlice));
 			wgmmaWait<0>();
 			release(used);
 		} else {
 			int at = x.from;
 			do {
 				if ((block & 1) == wg) {
-					const uint32_t k = ready();
-					scores<SLICES>(s, myQ, k);
+					scores<SLICES>(s, myQ, ready());
 					wgmmaWait<0>();
 					if (at + kBlockTokens > clear) softmax.step<true>(s, p.scale, at, factor);
 					else softmax.step<false>(s, p.scale, at, factor);
 					rescale(o, factor);
 					packWeights(s, w);
-					values(k);
+					values(o, w, swizzled(stage0 + stage * QBYTES, kSlice));
 					wgmmaWait<0>();
 					release(stage);
 				}

@@ -17,7 +17,7 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 
 	const int tile = blockIdx.x % p.tiles, part = blockIdx.x / p.tiles, g = tile % p.G, r0 = tile / p.G * 64;
 	const int rows = min(64, p.T * (p.H / p.G) - r0);
-	const int tid = threadIdx.x, wg = tid >> 7, lane = tid & 31;
+	const int tid = threadIdx.x, wg = __shfl_sync(~0u, tid >> 7, 0), lane = tid & 31; // wg in a uniform register
 	if (tid < 32) findWalk(p, part, shared);
 	if (tid == 0) {
 #pragma unroll 1
@@ -57,7 +57,7 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 			auto start = [&]() { // the scores of the block in the stage at hand
 				barrierWait(full + stage * 8, phase);
 				proxyFence();
-				scores<SLICES>(s, q, stage0 + stage * QBYTES);
+				scores<SLICES>(s, swizzled(q), swizzled(stage0 + stage * QBYTES));
 			};
 			auto hand = [&](int at) { // turns scores into weights and hands them over
 				if (at + kBlockTokens > clear) softmax.step<true>(s, p.scale, at, factor);
@@ -76,19 +76,13 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 				barArrive(BAR_WEIGHTS);
 				rescale(o, factor);
 			};
-			auto values = [&](int stage) {
-				wgmmaFence();
-#pragma unroll
-				for (int i = 0; i < 4; i++) wgmma<1>(o, w[i], tileOperand(stage0 + stage * QBYTES + i * 2048, kSlice), 1);
-				wgmmaCommit();
-			};
 			auto release = [&](int stage) { if (lane == 0) barrierArrive(empty + stage * 8); };
 			int at = x.from;
 			do { // issuing the next scores ahead of this wait for the values lost 12%: they delay the other's values and the release
 				start();
 				wgmmaWait<0>();
 				hand(at);
-				values(stage);
+				values(o, w, swizzled(stage0 + stage * QBYTES, kSlice));
 				wgmmaWait<0>();
 				release(stage);
 				if (++stage == p.stages) stage = 0, phase ^= 1;
@@ -105,7 +99,7 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 		} else {
 			int at = x.from;
 			do {
-				const uint32_t k = stage0 + stage * QBYTES + SLICES / 2 * kSlice;
+				const uint32_t k = swizzled(stage0 + stage * QBYTES + SLICES / 2 * kSlice, kSlice);
 				barrierWait(full + stage * 8, phase);
 				blockSync(BAR_WEIGHTS, kConsumers);
 				proxyFence();
@@ -113,7 +107,7 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 				rescale(o, factor);
 				wgmmaFence();
 #pragma unroll
-				for (int i = 0; i < 4; i++) wgmma<1>(o, tileOperand(weights + i * 32, 16), tileOperand(k + i * 2048, kSlice), 1);
+				for (int i = 0; i < 4; i++) wgmma<1>(o, descriptor(swizzled(weights), i * 32), descriptor(k, i * 2048), 1);
 				wgmmaCommit();
 				wgmmaWait<0>();
 				barArrive(BAR_WEIGHTS_READ);
