@@ -66,7 +66,7 @@ template <int SLICES> __device__ __forceinline__ void produce(const Decode &p, c
 	int page = pageOf();
 	for (int stage = 0, phase = 1; next.live;) {
 		const int at = next.at, to = next.x.to, pages = page;
-		if (lane == 0) prefetchPages(p, next.x.b, at + 8 * kBlockTokens);
+		if (!(lane & 23)) prefetchPages(p, next.x.b, at + 8 * kBlockTokens + warp * 16 + lane); // lanes 0 and 8: 32 bytes of entries each
 		next.step(p);
 		page = pageOf(); // of the next block, while this one's copies are under way
 		barrierWait(empty + stage * 8, phase);

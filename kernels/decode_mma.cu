@@ -129,7 +129,9 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 		while (now.live) {
 			const int at = now.at + keys.row, end = now.x.to - 1, mask = (1 << p.pageShift) - 1;
 			const bool some = now.x.to > now.x.from; // an empty request has no token at all
-			if (lane == 0) prefetchPages(p, now.x.b, now.at + 8 * TT);
+			if (!(keys.row & 7) && keys.col == 0) // 32 bytes of entries each
+#pragma unroll 1
+				for (int r = keys.row; r < TT; r += 16) prefetchPages(p, now.x.b, now.at + 8 * TT + r);
 			now.step(p, TT);
 			waitBarrier(empty + 8 * stage, phase);
 			const uint32_t dst = stage0 + stage * stageBytes + keys.col * 16;
