@@ -31,7 +31,6 @@ namespace {
 constexpr int kSlice = 8192, kConsumers = 256, kDecodeThreads = 384;
 enum { BAR_CONSUMERS = 1, BAR_WEIGHTS, BAR_WEIGHTS_READ };
 
-__device__ __forceinline__ void barArrive(int barrier) { asm volatile("bar.arrive %0, 256;" ::"r"(barrier) : "memory"); }
 __device__ __forceinline__ void moreRegisters() { asm volatile("setmaxnreg.inc.sync.aligned.u32 232;"); }
 __device__ __forceinline__ void fewerRegisters() { asm volatile("setmaxnreg.dec.sync.aligned.u32 40;"); }
 

@@ -1,5 +1,6 @@
 // decode_latent for latents of 384 and 512 columns: the output of 64 rows needs two warpgroups, one for each half of its
-// columns. The first computes scores and weights and hands the weights over through shared memory.
+// columns. The first computes scores and weights and hands the weights over through shared memory. Both warpgroups wait at
+// both barriers of a hand-over: where one of them only arrives, racecheck reports the factors as raced for.
 #include "decode_latent.cuh"
 
 #ifdef HOPPER
@@ -43,7 +44,6 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 	Span x;
 	float o[N];
 	int stage = 0, phase = 0;
-	bool handed = false; // weights lie in shared memory that the second warpgroup may still read
 	while (spans.next(p, x)) {
 		loadQueries<SLICES>(p, x.b, g, r0, rows, 1, q);
 #pragma unroll
@@ -63,8 +63,7 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 				if (at + kBlockTokens > clear) softmax.step<true>(s, p.scale, at, factor);
 				else softmax.step<false>(s, p.scale, at, factor);
 				packWeights(s, w);
-				if (handed) blockSync(BAR_WEIGHTS_READ, kConsumers);
-				handed = true;
+				if (at > x.from) blockSync(BAR_WEIGHTS_READ, kConsumers);
 				char *dst = smem + (weights - base) + row * 128 + (lane & 3) * 4;
 #pragma unroll
 				for (int j = 0; j < 8; j++) { // columns 8j.. of rows row and row+8
@@ -73,7 +72,7 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 				}
 				if ((lane & 3) == 0) factors[row] = factor[0], factors[row + 8] = factor[1];
 				proxyFence();
-				barArrive(BAR_WEIGHTS);
+				blockSync(BAR_WEIGHTS, kConsumers);
 				rescale(o, factor);
 			};
 			auto release = [&](int stage) { if (lane == 0) barrierArrive(empty + stage * 8); };
@@ -100,8 +99,9 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 			int at = x.from;
 			do {
 				const uint32_t k = swizzled(stage0 + stage * QBYTES + SLICES / 2 * kSlice, kSlice);
-				barrierWait(full + stage * 8, phase);
+				if (at > x.from) blockSync(BAR_WEIGHTS_READ, kConsumers);
 				blockSync(BAR_WEIGHTS, kConsumers);
+				barrierWait(full + stage * 8, phase);
 				proxyFence();
 				const float factor[2] = {factors[row], factors[row + 8]};
 				rescale(o, factor);
@@ -110,7 +110,6 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 				for (int i = 0; i < 4; i++) wgmma<1>(o, descriptor(swizzled(weights), i * 32), descriptor(k, i * 2048), 1);
 				wgmmaCommit();
 				wgmmaWait<0>();
-				barArrive(BAR_WEIGHTS_READ);
 				if (lane == 0) barrierArrive(empty + stage * 8);
 				if (++stage == p.stages) stage = 0, phase ^= 1;
 				at += kBlockTokens;
@@ -124,7 +123,6 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 		blockSync(BAR_CONSUMERS, kConsumers);
 		if (x.pieces > 1 && tid == 0) arrive(p.arrived + (long)x.b * p.tiles + tile);
 	}
-	if (wg == 0 && handed) blockSync(BAR_WEIGHTS_READ, kConsumers); // the last hand-over
 	combine<L>(p, walk, tile, g, 1, r0, rows, kConsumers, BAR_CONSUMERS, (float2 *)raw);
 }
 
