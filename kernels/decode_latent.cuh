@@ -144,21 +144,22 @@ __device__ __forceinline__ float orderedExp2(float x) {
 // this thread's share of the sum.
 struct Softmax {
 	float most[2], sum[2];
-	int limit[2]; // tokens the rows may see
-	__device__ __forceinline__ void start(const Decode &p, const Span &x, int row) {
+	__device__ __forceinline__ void start() {
 #pragma unroll
-		for (int i = 0; i < 2; i++) {
-			most[i] = -CUDART_INF_F, sum[i] = 0.f;
-			limit[i] = min(x.to, rowLimit(p, x.length, row + 8 * i));
-		}
+		for (int i = 0; i < 2; i++) most[i] = -CUDART_INF_F, sum[i] = 0.f;
 	}
 	// step turns scores into weights and returns what earlier sums are to be multiplied by.
-	template <bool MASKED> __device__ __forceinline__ void step(float (&s)[32], float scale, int at, float (&factor)[2]) {
-		const int t = (threadIdx.x & 3) * 2;
+	// Where it masks, the thread's rows are row and row + 8 of the tile's head, and the block's first token is at.
+	template <bool MASKED> __device__ __forceinline__ void step(const Decode &p, float (&s)[32], float (&factor)[2], const Span &x, int row, int at) {
+		const float scale = p.scale;
 		if constexpr (MASKED)
 #pragma unroll
-			for (int j = 0; j < 32; j++)
-				if (at + (j >> 2) * 8 + t + (j & 1) >= limit[j >> 1 & 1]) s[j] = -CUDART_INF_F;
+			for (int i = 0; i < 2; i++) {
+				const int limit = min(x.to, rowLimit(p, x.length, row + 8 * i)) - at - (threadIdx.x & 3) * 2; // tokens the row may see
+#pragma unroll
+				for (int j = 0; j < 16; j++)
+					if ((j >> 1) * 8 + (j & 1) >= limit) s[(j >> 1) * 4 + i * 2 + (j & 1)] = -CUDART_INF_F;
+			}
 #pragma unroll
 		for (int i = 0; i < 2; i++) {
 			float m = most[i];

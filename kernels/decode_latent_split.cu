@@ -8,13 +8,15 @@
 #ifdef HOPPER
 namespace {
 
+constexpr int kFixedBytes = 2048; // at a place that does not depend on the number of stages: no register holds it
+
 template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const Decode &p) {
 	constexpr int SLICES = L / 64, N = L / 2, TILES = PAIR ? 2 : 1, QBYTES = (SLICES + 1) * kSlice;
 	extern __shared__ char raw[];
 	const uint32_t base = (smemAddress(raw) + 1023) & ~1023u;
 	char *smem = raw + (base - smemAddress(raw));
-	// queries | stages | barriers | walk | maxima and sums of the two warpgroups [2][64][2]
-	const uint32_t q = base, stage0 = base + TILES * QBYTES, full = stage0 + p.stages * QBYTES, empty = full + 64;
+	// queries | barriers | walk | maxima and sums of the two warpgroups [2][64][2] | stages
+	const uint32_t q = base, full = base + TILES * QBYTES, empty = full + 64, stage0 = full + kFixedBytes;
 	Walk *shared = (Walk *)(smem + (empty - base) + 64);
 	float *exchange = (float *)((char *)shared + 32);
 
@@ -30,7 +32,8 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 		}
 		barrierInitFence();
 	}
-	clearRope<SLICES>(p, smem, TILES + p.stages);
+	clearRope<SLICES>(p, smem, TILES);
+	clearRope<SLICES>(p, smem + TILES * QBYTES + kFixedBytes, p.stages);
 	proxyFence();
 	__syncthreads();
 	const Walk walk = *shared;
@@ -53,7 +56,7 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 	auto advance = [&]() { block++; if (++stage == p.stages) stage = 0, phase ^= 1; };
 	while (spans.next(p, x)) {
 		loadQueries<SLICES>(p, x.b, g, r0, rows, TILES, q);
-		softmax.start(p, x, r0 + row);
+		softmax.start();
 #pragma unroll
 		for (int i = 0; i < N; i++) o[i] = 0.f;
 		const int clear = min(x.to, x.length - p.T + 1); // blocks that end here or before need no mask
@@ -66,7 +69,7 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 		if constexpr (PAIR) {
 			scores<SLICES>(s, myQ, ready());
 			wgmmaWait<0>();
-			softmax.step<true>(s, p.scale, x.from, factor);
+			softmax.step<true>(p, s, factor, x, r0 + row, x.from);
 			packWeights(s, w);
 			int used = stage, at = x.from + kBlockTokens; // used: the stage whose values are still to be multiplied
 			advance();
@@ -76,7 +79,7 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 				scores<SLICES>(s, myQ, ready());
 				values(o, w, swizzled(stage0 + used * QBYTES, kSlice));
 				wgmmaWait<1>();
-				softmax.step<masked.value>(s, p.scale, at, factor);
+				softmax.step<masked.value>(p, s, factor, x, r0 + row, at);
 				if (p.T == 0) // never
 #pragma unroll
 					for (int i = 0; i < 32; i++) p.lse[i] = s[i] + __uint_as_float(w[i >> 3][i >> 1 & 3]);
@@ -99,8 +102,8 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 				if ((block & 1) == wg) {
 					scores<SLICES>(s, myQ, ready());
 					wgmmaWait<0>();
-					if (at + kBlockTokens > clear) softmax.step<true>(s, p.scale, at, factor);
-					else softmax.step<false>(s, p.scale, at, factor);
+					if (at + kBlockTokens > clear) softmax.step<true>(p, s, factor, x, r0 + row, at);
+					else softmax.step<false>(p, s, factor, x, r0 + row, at);
 					rescale(o, factor);
 					packWeights(s, w);
 					values(o, w, swizzled(stage0 + stage * QBYTES, kSlice));

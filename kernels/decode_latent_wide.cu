@@ -50,7 +50,7 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 		for (int i = 0; i < N; i++) o[i] = 0.f;
 		if (wg == 0) {
 			Softmax softmax;
-			softmax.start(p, x, r0 + row);
+			softmax.start();
 			const int clear = min(x.to, x.length - p.T + 1);
 			float s[32], factor[2];
 			uint32_t w[4][4];
@@ -60,8 +60,8 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 				scores<SLICES>(s, swizzled(q), swizzled(stage0 + stage * QBYTES));
 			};
 			auto hand = [&](int at) { // turns scores into weights and hands them over
-				if (at + kBlockTokens > clear) softmax.step<true>(s, p.scale, at, factor);
-				else softmax.step<false>(s, p.scale, at, factor);
+				if (at + kBlockTokens > clear) softmax.step<true>(p, s, factor, x, r0 + row, at);
+				else softmax.step<false>(p, s, factor, x, r0 + row, at);
 				packWeights(s, w);
 				if (at > x.from) blockSync(BAR_WEIGHTS_READ, kConsumers);
 				char *dst = smem + (weights - base) + row * 128 + (lane & 3) * 4;

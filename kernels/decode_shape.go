@@ -86,6 +86,7 @@ const (
 	stageLimit   = 16
 	tileAlign    = 1024
 	barrierBytes = 256
+	splitBytes   = 2048 // barriers, walk, maxima and sums of decode_latent_split
 	walkBytes    = 64
 )
 
@@ -107,14 +108,12 @@ func (d DecodeShape) tiling(sms, shared int, hopper bool) (t decodeTiling, err e
 func (d DecodeShape) latentTiling(shared int) decodeTiling {
 	rows, stage := d.T*d.H/d.G, (d.Dv/64+1)*sliceBytes
 	t := decodeTiling{threads: 2*128 + copyThreads, heads: 1, rows: 1}
-	fixed, tiles, form := tileAlign+barrierBytes+walkBytes, 1, "split"
+	fixed, tiles, form := tileAlign+splitBytes, 1, "split"
 	switch {
 	case d.Dv > 256:
-		form, fixed = "wide", fixed+sliceBytes+2*64*4
+		form, fixed = "wide", tileAlign+sliceBytes+barrierBytes+walkBytes+2*64*4
 	case rows > 64:
-		form, tiles, fixed = "pair", 2, fixed+2*64*2*4
-	default:
-		fixed += 2 * 64 * 2 * 4
+		form, tiles = "pair", 2
 	}
 	t.kernel = fmt.Sprintf("decode_latent_%d_%s", d.Dv, form)
 	t.tiles = d.G * up(rows, 64*tiles)
