@@ -31,8 +31,10 @@ namespace {
 constexpr int kSlice = 8192, kConsumers = 256, kDecodeThreads = 384;
 enum { BAR_CONSUMERS = 1, BAR_WEIGHTS, BAR_WEIGHTS_READ };
 
-__device__ __forceinline__ void moreRegisters() { asm volatile("setmaxnreg.inc.sync.aligned.u32 232;"); }
-__device__ __forceinline__ void fewerRegisters() { asm volatile("setmaxnreg.dec.sync.aligned.u32 40;"); }
+// A computing thread has 232 registers and a copying one 40, or 224 and 56: a register that the copying loop spills is read
+// back behind the copies that queue for memory, which cost 15% of a page-1 cache.
+template <int N> __device__ __forceinline__ void moreRegisters() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)); }
+template <int N> __device__ __forceinline__ void fewerRegisters() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)); }
 
 // Blocks walks the token blocks of a part, across requests.
 struct Blocks {
@@ -52,35 +54,93 @@ struct Blocks {
 	}
 };
 
-// produce runs in the copying warpgroup: warp w brings tokens 16w.. of every block. full and empty are barriers, 8 bytes a stage.
-template <int SLICES> __device__ __forceinline__ void produce(const Decode &p, const Walk &walk, int g, int stages, uint32_t stage0, uint32_t full, uint32_t empty) {
-	const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3, L = SLICES * 64, mask = (1 << p.pageShift) - 1;
-	const uint32_t stageBytes = (SLICES + 1) * kSlice;
-	const bool ropes = (lane & 7) * 8 < p.R;
-	Blocks next(p, walk);
-	auto pageOf = [&]() { // of token lane of this warp's 16
-		const int token = next.at + warp * 16 + (lane & 15);
-		return next.live && token < next.x.to ? p.pages[(long)next.x.b * p.maxPages + (token >> p.pageShift)] : 0;
-	};
-	int page = pageOf();
-	for (int stage = 0, phase = 1; next.live;) {
-		const int at = next.at, to = next.x.to, pages = page;
-		if (!(lane & 23)) prefetchPages(p, next.x.b, at + 8 * kBlockTokens + warp * 16 + lane); // lanes 0 and 8: 32 bytes of entries each
-		next.step(p);
-		page = pageOf(); // of the next block, while this one's copies are under way
-		barrierWait(empty + stage * 8, phase);
+// A Copier is a thread of the copying warpgroup, whose warp w brings tokens 16w.. of every block.
+template <int SLICES> struct Copier {
+	static constexpr int L = SLICES * 64;
+	const Decode &p;
+	int g, lane, warp;
+	__device__ __forceinline__ Copier(const Decode &p, int g) : p(p), g(g), lane(threadIdx.x & 31), warp(threadIdx.x >> 5 & 3) {}
+	// token is the one whose page number the thread looks up.
+	__device__ __forceinline__ int token(int at) const { return at + warp * 16 + (lane & 15); }
+	__device__ __forceinline__ const int *entry(int b, int token) const { return p.pages + (long)b * p.maxPages + (token >> p.pageShift); }
+	// copy brings tokens at..to of a block, on pages that the warp's first 16 threads know, and arrives at full once they are there.
+	__device__ __forceinline__ void copy(int at, int to, int pages, uint32_t dst, uint32_t full) const {
 #pragma unroll
 		for (int i = 0; i < 4; i++) {
 			const int row = warp * 16 + i * 4 + (lane >> 3), token = at + row;
 			const bool valid = token < to;
-			const long slot = (long)__shfl_sync(~0u, pages, i * 4 + (lane >> 3)) << p.pageShift | (token & mask);
+			const long slot = (long)__shfl_sync(~0u, pages, i * 4 + (lane >> 3)) << p.pageShift | (token & ((1 << p.pageShift) - 1));
 			const bf16 *src = p.k + (slot * p.G + g) * L + (lane & 7) * 8;
-			const uint32_t dst = stage0 + stage * stageBytes + row * 128 + (((lane & 7) ^ (row & 7)) << 4);
+			const uint32_t place = dst + row * 128 + (((lane & 7) ^ (row & 7)) << 4);
 #pragma unroll
-			for (int s = 0; s < SLICES; s++) copyAsync16(dst + s * kSlice, src + s * 64, valid);
-			if (ropes) copyAsync16(dst + SLICES * kSlice, p.kRope + slot * p.R + (lane & 7) * 8, valid);
+			for (int s = 0; s < SLICES; s++) copyAsync16(place + s * kSlice, src + s * 64, valid);
+			if ((lane & 7) * 8 < p.R) copyAsync16(place + SLICES * kSlice, p.kRope + slot * p.R + (lane & 7) * 8, valid);
 		}
-		arriveCopies(full + stage * 8);
+		arriveCopies(full);
+	}
+};
+
+// produce runs in the copying warpgroup. full and empty are barriers, 8 bytes a stage.
+template <int SLICES> __device__ __forceinline__ void produce(const Decode &p, const Walk &walk, int g, int stages, uint32_t stage0, uint32_t full, uint32_t empty) {
+	const Copier<SLICES> copier(p, g);
+	Blocks next(p, walk);
+	auto pageOf = [&]() {
+		const int token = copier.token(next.at);
+		return next.live && token < next.x.to ? *copier.entry(next.x.b, token) : 0;
+	};
+	int page = pageOf();
+	for (int stage = 0, phase = 1; next.live;) {
+		const int at = next.at, to = next.x.to, pages = page;
+		if (!(copier.lane & 23)) prefetchPages(p, next.x.b, copier.token(at) + 8 * kBlockTokens); // lanes 0 and 8: 32 bytes of entries each
+		next.step(p);
+		page = pageOf(); // of the next block, while this one's copies are under way
+		barrierWait(empty + stage * 8, phase);
+		copier.copy(at, to, pages, stage0 + stage * (SLICES + 1) * kSlice, full + stage * 8);
+		if (++stage == stages) stage = 0, phase ^= 1;
+	}
+	copyWait<0>();
+}
+
+// Where a warp's tokens lie on several pages, the look-ups are too many for L2 to answer between two blocks: page numbers
+// travel through shared memory, kAhead blocks ahead of the copies. kAhead is no less than the number of stages, so that
+// waiting for them never waits for a tile.
+__device__ __forceinline__ bool scattered(const Decode &p) { return p.pageShift < 4; }
+constexpr int kAhead = 8, kAheadBytes = 4 * (64 + 8); // a block: 16 page numbers for each warp, and for each where it starts and ends
+
+// produceScattered is produce with look-ups ahead; ring has room for 2·kAhead blocks of them.
+template <int SLICES> __device__ __forceinline__ void produceScattered(const Decode &p, const Walk &walk, int g, int stages, uint32_t stage0, uint32_t full, uint32_t empty, uint32_t ring) {
+	const Copier<SLICES> copier(p, g);
+	Blocks next(p, walk);
+	ring += copier.warp * (kAheadBytes / 4);
+	int turn = 0; // the place of the block at hand in the ring
+	auto look = [&](int place) {
+		const uint32_t dst = ring + place * kAheadBytes;
+		const int token = copier.token(next.at);
+		if (next.live && copier.lane < 16 && token < next.x.to)
+			asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(dst + copier.lane * 4), "l"(copier.entry(next.x.b, token)) : "memory");
+		if (copier.lane == 16) asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(dst + 64), "r"(next.at), "r"(next.live ? next.x.to : -1) : "memory");
+		copyCommit();
+		if (next.live) next.step(p);
+	};
+#pragma unroll 1
+	for (int i = 0; i < kAhead; i++) look(i);
+	int at, to, page;
+	auto take = [&]() {
+		copyWait<kAhead - 1>();
+		__syncwarp();
+		const uint32_t src = ring + turn * kAheadBytes;
+		asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(at), "=r"(to) : "r"(src + 64) : "memory");
+		asm volatile("ld.shared.b32 %0, [%1];" : "=r"(page) : "r"(src + (copier.lane & 15) * 4) : "memory");
+		if (copier.token(at) >= to) page = 0;
+		turn = (turn + 1) % (2 * kAhead);
+	};
+	take();
+	for (int stage = 0, phase = 1; to >= 0;) {
+		const int from = at, end = to, pages = page;
+		look((turn + kAhead - 1) % (2 * kAhead));
+		take();
+		barrierWait(empty + stage * 8, phase);
+		copier.copy(from, end, pages, stage0 + stage * (SLICES + 1) * kSlice, full + stage * 8);
 		if (++stage == stages) stage = 0, phase ^= 1;
 	}
 	copyWait<0>();
@@ -141,7 +201,9 @@ __device__ __forceinline__ float orderedExp2(float x) {
 }
 
 // Softmax holds two rows a thread (lane/4 of its warp's 16, and 8 below) of the running maximum (of unscaled scores) and
-// this thread's share of the sum.
+// this thread's share of the sum. The maximum only moves once scores pass it by a factor of 2^kSlack: as FlashAttention-4
+// does it, so that the output is rarely rescaled; weights stay below 2^kSlack, and their precision is relative.
+constexpr float kSlack = 8.f;
 struct Softmax {
 	float most[2], sum[2];
 	__device__ __forceinline__ void start() {
@@ -167,8 +229,10 @@ struct Softmax {
 			for (int j = 0; j < 8; j++) m = fmaxf(m, fmaxf(s[j * 4 + i * 2], s[j * 4 + i * 2 + 1]));
 			m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
 			m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
+			const bool keep = (m - most[i]) * scale <= kSlack;
+			if (keep) m = most[i];
 			const float ref = m == -CUDART_INF_F ? 0.f : m * scale;
-			factor[i] = orderedExp2(most[i] * scale - ref);
+			factor[i] = keep ? 1.f : orderedExp2(most[i] * scale - ref);
 			most[i] = m;
 			float l = 0.f;
 #pragma unroll

@@ -15,7 +15,7 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 	extern __shared__ char raw[];
 	const uint32_t base = (smemAddress(raw) + 1023) & ~1023u;
 	char *smem = raw + (base - smemAddress(raw));
-	// queries | barriers | walk | maxima and sums of the two warpgroups [2][64][2] | stages
+	// queries | barriers | walk | maxima and sums of the two warpgroups [2][64][2] | stages | page numbers to come
 	const uint32_t q = base, full = base + TILES * QBYTES, empty = full + 64, stage0 = full + kFixedBytes;
 	Walk *shared = (Walk *)(smem + (empty - base) + 64);
 	float *exchange = (float *)((char *)shared + 32);
@@ -36,24 +36,23 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 	clearRope<SLICES>(p, smem + TILES * QBYTES + kFixedBytes, p.stages);
 	proxyFence();
 	__syncthreads();
-	const Walk walk = *shared;
 
 	if (wg == 2) {
-		fewerRegisters();
-		produce<SLICES>(p, walk, g, p.stages, stage0, full, empty);
+		fewerRegisters<PAIR ? 40 : 56>();
+		if (!PAIR && scattered(p)) produceScattered<SLICES>(p, *shared, g, p.stages, stage0, full, empty, stage0 + p.stages * QBYTES);
+		else produce<SLICES>(p, *shared, g, p.stages, stage0, full, empty);
 		return;
 	}
-	moreRegisters();
+	moreRegisters<PAIR ? 232 : 224>();
 	const int row = (PAIR ? wg * 64 : 0) + (tid >> 5 & 3) * 16 + (lane >> 2);
 	const uint32_t myQ = swizzled(q + (PAIR ? wg * QBYTES : 0));
-	Walk spans = walk;
+	Walk spans = *shared;
 	Span x;
 	Softmax softmax;
 	float o[N], s[32], factor[2];
 	uint32_t w[4][4];
-	int block = 0; // counts the part's blocks
 	int stage = 0, phase = 0;
-	auto advance = [&]() { block++; if (++stage == p.stages) stage = 0, phase ^= 1; };
+	auto advance = [&]() { if (++stage == p.stages) stage = 0, phase ^= 1; };
 	while (spans.next(p, x)) {
 		loadQueries<SLICES>(p, x.b, g, r0, rows, TILES, q);
 		softmax.start();
@@ -97,9 +96,9 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 			wgmmaWait<0>();
 			release(used);
 		} else {
-			int at = x.from;
+			int at = x.from, turn = wg; // a span's first block is the first warpgroup's, so that sums do not depend on the spans before
 			do {
-				if ((block & 1) == wg) {
+				if (turn == 0) {
 					scores<SLICES>(s, myQ, ready());
 					wgmmaWait<0>();
 					if (at + kBlockTokens > clear) softmax.step<true>(p, s, factor, x, r0 + row, at);
@@ -111,6 +110,7 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 					release(stage);
 				}
 				advance();
+				turn ^= 1;
 				at += kBlockTokens;
 			} while (at < x.to);
 		}
@@ -167,7 +167,7 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 		blockSync(BAR_CONSUMERS, kConsumers); // before the next query rows, and before the piece counts as written
 		if (x.pieces > 1 && tid == 0) arrive(p.arrived + (long)x.b * p.tiles + tile);
 	}
-	combine<L>(p, walk, tile, g, 1, r0, rows, kConsumers, BAR_CONSUMERS, (float2 *)raw);
+	combine<L>(p, *shared, tile, g, 1, r0, rows, kConsumers, BAR_CONSUMERS, raw);
 }
 
 } // namespace

@@ -31,16 +31,15 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 	clearRope<SLICES>(p, smem, 1 + p.stages);
 	proxyFence();
 	__syncthreads();
-	const Walk walk = *shared;
 
 	if (wg == 2) {
-		fewerRegisters();
-		produce<SLICES>(p, walk, g, p.stages, stage0, full, empty);
+		fewerRegisters<40>();
+		produce<SLICES>(p, *shared, g, p.stages, stage0, full, empty);
 		return;
 	}
-	moreRegisters();
+	moreRegisters<232>();
 	const int row = (tid >> 5 & 3) * 16 + (lane >> 2);
-	Walk spans = walk;
+	Walk spans = *shared;
 	Span x;
 	float o[N];
 	int stage = 0, phase = 0;
@@ -59,9 +58,8 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 				proxyFence();
 				scores<SLICES>(s, swizzled(q), swizzled(stage0 + stage * QBYTES));
 			};
-			auto hand = [&](int at) { // turns scores into weights and hands them over
-				if (at + kBlockTokens > clear) softmax.step<true>(p, s, factor, x, r0 + row, at);
-				else softmax.step<false>(p, s, factor, x, r0 + row, at);
+			auto hand = [&](auto masked, int at) { // turns scores into weights and hands them over
+				softmax.step<masked.value>(p, s, factor, x, r0 + row, at);
 				packWeights(s, w);
 				if (at > x.from) blockSync(BAR_WEIGHTS_READ, kConsumers);
 				char *dst = smem + (weights - base) + row * 128 + (lane & 3) * 4;
@@ -77,16 +75,19 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 			};
 			auto release = [&](int stage) { if (lane == 0) barrierArrive(empty + stage * 8); };
 			int at = x.from;
-			do { // issuing the next scores ahead of this wait for the values lost 12%: they delay the other's values and the release
+			// Issuing the next scores ahead of the wait for the values lost 12%: they delay the other's values and the release.
+			auto next = [&](auto masked) {
 				start();
 				wgmmaWait<0>();
-				hand(at);
+				hand(masked, at);
 				values(o, w, swizzled(stage0 + stage * QBYTES, kSlice));
 				wgmmaWait<0>();
 				release(stage);
 				if (++stage == p.stages) stage = 0, phase ^= 1;
 				at += kBlockTokens;
-			} while (at < x.to);
+			};
+			while (at + kBlockTokens <= clear) next(std::false_type());
+			while (at < x.to || at == x.from) next(std::true_type()); // an empty request has a block too
 			softmax.finish();
 			if ((lane & 3) == 0)
 #pragma unroll
@@ -123,7 +124,7 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 		blockSync(BAR_CONSUMERS, kConsumers);
 		if (x.pieces > 1 && tid == 0) arrive(p.arrived + (long)x.b * p.tiles + tile);
 	}
-	combine<L>(p, walk, tile, g, 1, r0, rows, kConsumers, BAR_CONSUMERS, (float2 *)raw);
+	combine<L>(p, *shared, tile, g, 1, r0, rows, kConsumers, BAR_CONSUMERS, raw);
 }
 
 } // namespace

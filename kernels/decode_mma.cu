@@ -109,9 +109,8 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 			initBarrier(empty + 8 * s, warps);
 		}
 	__syncthreads();
-	const Walk walk = *shared;
 	Tiles now;
-	now.start(p, walk);
+	now.start(p, *shared);
 
 	if (warp >= warps) { // copies; the 8 lanes of a row look up its page a tile ahead
 #ifdef HOPPER
@@ -367,7 +366,7 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 		blockSync(CONSUMERS, threads); // before the next query rows replace the merge area, and before the piece counts as written
 		if (done.pieces > 1 && tid == 0) arrive(p.arrived + (long)done.b * p.tiles + tile);
 	}
-	combine<DV>(p, walk, tile, g0, HC, r0, rows, threads, CONSUMERS, (float2 *)smem);
+	combine<DV>(p, *shared, tile, g0, HC, r0, rows, threads, CONSUMERS, smem);
 }
 
 } // namespace

@@ -104,7 +104,7 @@ struct Walk {
 __device__ __forceinline__ void findWalk(const Decode &p, int part, Walk *w) {
 	const int lane = threadIdx.x & 31;
 	int total = 0, least = 1 << 30, most = 0;
-#pragma unroll 1
+#pragma unroll 4 // loads: each would wait for memory
 	for (int b = lane; b < p.B; b += 32) {
 		const int units = requestUnits(p, requestLength(p, b)) + kRequestCost;
 		total += units;
@@ -118,17 +118,17 @@ __device__ __forceinline__ void findWalk(const Decode &p, int part, Walk *w) {
 		most = max(most, __shfl_xor_sync(~0u, most, d));
 	}
 	int parts = max(1, min(p.parts, p.fixed ? total : total / kLeastBlocks));
-	if (least == most) // a uniform batch: rather a few parts less than parts of two requests
-#pragma unroll 1
-		for (int n = parts; n > parts - parts / 16; n--)
-			if (p.B % n == 0 || n % p.B == 0) {
-				parts = n;
-				break;
-			}
+	const bool uniform = least == most;
+	if (uniform) { // rather a few parts less than parts of two requests
+		const int n = parts - lane;
+		const unsigned even = __ballot_sync(~0u, lane < parts / 16 && (p.B % n == 0 || n % p.B == 0));
+		if (even) parts -= __ffs(even) - 1;
+	}
 	const int at = (unsigned)total * part / parts, end = (unsigned)total * (part + 1) / parts;
-	if (lane == 0) *w = Walk{part, parts, total, at, part < parts ? end : at, p.B, 0};
+	const bool idle = part >= parts;
+	if (lane == 0) *w = Walk{part, parts, total, at, idle ? at : end, idle ? p.B : at / most, idle ? 0 : at / most * most};
 	__syncwarp();
-	if (part >= parts) return;
+	if (idle || uniform) return;
 	int before = 0;
 #pragma unroll 1
 	for (int base = 0; base < p.B && before <= at; base += 32) {
@@ -187,7 +187,7 @@ template <int DV> __device__ __forceinline__ void mergeRows(const Decode &p, con
 #pragma unroll 1
 		for (int d = 16; d; d >>= 1) most = fmaxf(most, __shfl_xor_sync(~0u, most, d));
 		most = most == -CUDART_INF_F ? 0.f : most;
-#pragma unroll 4
+#pragma unroll 1
 		for (int s = lane; s < x.pieces; s += 32) sum += fastExp2(lse[x.partialOf(s)] - most);
 #pragma unroll 1
 		for (int d = 16; d; d >>= 1) sum += __shfl_xor_sync(~0u, sum, d);
@@ -198,66 +198,76 @@ template <int DV> __device__ __forceinline__ void mergeRows(const Decode &p, con
 	}
 }
 
-// mergeSlice merges the pieces of vectors lo..hi (4 columns of a row of a head) of a request. STRANDS lanes share a vector's
-// pieces and 32/STRANDS neighbours read whole lines of one piece. What it waits for is memory, so a thread has the loads of
-// K pieces of U vectors under way at once; past the last piece or vector they repeat the last one.
-template <int DV, int STRANDS, int U, int K> __device__ __forceinline__ void mergeSlice(const Decode &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads, const float2 *rowWeights) {
-	constexpr int LANES = 32 / STRANDS, VECTORS = DV / 4;
-	const int lane = threadIdx.x & 31, strand = lane / LANES, step = threads / STRANDS, all = p.T * (p.H / p.G);
+// mergeSlice merges the pieces of vectors lo..hi (4 columns of a row of a head) of a request. What it waits for is memory, so
+// all that fits the `bytes` of room is fetched at once, while the weights are found; and it is short, since its
+// instructions come from memory too: 1,500 of them cost more than they saved.
+template <int DV> __device__ __forceinline__ void mergeSlice(const Decode &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads, int barrier, char *room, int bytes) {
+	constexpr int VECTORS = DV / 4;
+	const int tid = threadIdx.x, all = p.T * (p.H / p.G), first = lo / VECTORS;
 	const long pieceRows = (long)p.G * all;
+	auto rowOf = [&](int i) { // of [G, T·H/G]: row i of the tile
+		int at = g0 * all + r0;
+		for (; i >= rows; i -= rows) at += all;
+		return at + i;
+	};
+	// most and 1/sum of the slice's rows | weights [rows, pieces] | parts [pieces, vectors]
+	float2 *rowWeights = (float2 *)room;
+	const int head = ((hi - 1) / VECTORS - first + 2) / 2 * 16;
+	float *weights = (float *)(room + head);
+	bytes -= head + 16;
+	int n;
 #pragma unroll 1
-	for (int base = lo + (threadIdx.x >> 5) * LANES + lane % LANES, end = hi + (base - lo); base < end; base += step * U) {
-		int row[U]; // of [G, T·H/G]
-		float2 weight[U];
-		float4 o[U];
-#pragma unroll
-		for (int u = 0; u < U; u++) {
-			const int i = min(base + u * step, hi - 1) / VECTORS;
-			row[u] = (g0 + i / rows) * all + r0 + i % rows;
-			weight[u] = rowWeights[i - lo / VECTORS];
-			o[u] = {0.f, 0.f, 0.f, 0.f};
-		}
+	for (int v0 = lo; v0 < hi; v0 += n) {
+		n = min(hi - v0, max(threads, (bytes / x.pieces - 8) / 17)); // all of their pieces fit, or each thread has a single vector
+		const int row0 = v0 / VECTORS, nrows = (v0 + n - 1) / VECTORS - row0 + 1;
+		const int most = min(x.pieces, bytes / (16 * n + 4 * nrows)); // pieces at a time
+		float4 *parts = (float4 *)(weights + (nrows * most + 3) / 4 * 4);
+		float4 o = {0.f, 0.f, 0.f, 0.f};
 #pragma unroll 1
-		for (int s = strand; s < x.pieces; s += STRANDS * K) {
-			float4 v[K][U];
-			float w[K][U];
-#pragma unroll
-			for (int k = 0; k < K; k++) {
-				const int piece = x.partialOf(min(s + k * STRANDS, x.pieces - 1));
-#pragma unroll
-				for (int u = 0; u < U; u++) {
-					w[k][u] = p.partialLSE[(long)row[u] * p.pieces + piece];
-					v[k][u] = __ldcg((const float4 *)(p.partial + (piece * pieceRows + row[u]) * DV) + min(base + u * step, hi - 1) % VECTORS);
-				}
+		for (int s0 = 0; s0 < x.pieces; s0 += most) {
+			const int count = min(most, x.pieces - s0), steps = threads / n, stepv = threads % n;
+			if (v0 > lo || s0 > 0) blockSync(barrier, threads);
+#pragma unroll 2
+			for (int s = tid / n, v = tid % n; s < count;) {
+				copyAsync16(smemAddress(parts + s * n + v), p.partial + (x.partialOf(s0 + s) * pieceRows + rowOf((v0 + v) / VECTORS)) * DV + (v0 + v) % VECTORS * 4, true);
+				s += steps, v += stepv;
+				if (v >= n) v -= n, s++;
 			}
-#pragma unroll
-			for (int k = 0; k < K; k++)
-#pragma unroll
-				for (int u = 0; u < U; u++) {
-					const float a = s + k * STRANDS < x.pieces ? fastExp2(w[k][u] - weight[u].x) : 0.f;
-					o[u].x += a * v[k][u].x, o[u].y += a * v[k][u].y, o[u].z += a * v[k][u].z, o[u].w += a * v[k][u].w;
+			if (v0 == lo && s0 == 0) {
+				mergeRows<DV>(p, x, g0, r0, rows, lo, hi, threads, rowWeights);
+				blockSync(barrier, threads);
+			}
+#pragma unroll 1
+			for (int i = tid >> 5; i < nrows; i += threads >> 5)
+#pragma unroll 1
+				for (int s = tid & 31; s < count; s += 32)
+					weights[i * most + s] = fastExp2(p.partialLSE[(long)rowOf(row0 + i) * p.pieces + x.partialOf(s0 + s)] - rowWeights[row0 + i - first].x);
+			asm volatile("cp.async.wait_all;" ::: "memory");
+			blockSync(barrier, threads);
+#pragma unroll 1
+			for (int v = tid; v < n; v += threads) {
+				const int i = (v0 + v) / VECTORS, row = rowOf(i), g = row / all;
+				const float *weight = weights + (i - row0) * most;
+#pragma unroll 4
+				for (int s = 0; s < count; s++) {
+					const float4 part = parts[s * n + v];
+					o.x += weight[s] * part.x, o.y += weight[s] * part.y, o.z += weight[s] * part.z, o.w += weight[s] * part.w;
 				}
+				if (s0 + count < x.pieces) continue;
+				const float inv = rowWeights[i - first].y;
+				*(uint2 *)(p.out + rowOffset(p, x.b, g, row - g * all) * DV + (v0 + v) % VECTORS * 4) = uint2{packBF16(o.x * inv, o.y * inv), packBF16(o.z * inv, o.w * inv)};
+				o = {0.f, 0.f, 0.f, 0.f};
+			}
 		}
-#pragma unroll
-		for (int d = LANES; d < 32; d <<= 1)
-#pragma unroll
-			for (int u = 0; u < U; u++) {
-				o[u].x += __shfl_xor_sync(~0u, o[u].x, d), o[u].y += __shfl_xor_sync(~0u, o[u].y, d);
-				o[u].z += __shfl_xor_sync(~0u, o[u].z, d), o[u].w += __shfl_xor_sync(~0u, o[u].w, d);
-			}
-#pragma unroll
-		for (int u = 0; u < U; u++)
-			if (strand == 0 && base + u * step < hi) {
-				const int g = row[u] / all, col = (base + u * step) % VECTORS * 4;
-				const float inv = weight[u].y;
-				*(uint2 *)(p.out + rowOffset(p, x.b, g, row[u] - g * all) * DV + col) = uint2{packBF16(o[u].x * inv, o[u].y * inv), packBF16(o[u].z * inv, o[u].w * inv)};
-			}
 	}
 }
 
 // combine merges the cut requests of a part: of each it takes the slice that falls to it, once all pieces are there. The
-// first `threads` threads of a block call it; the tile is heads g0.. and rows r0..r0+rows; rowWeights has room for its rows.
-template <int DV> __device__ __forceinline__ void combine(const Decode &p, Walk walk, int tile, int g0, int heads, int r0, int rows, int threads, int barrier, float2 *rowWeights) {
+// first `threads` threads of a block call it; the tile is heads g0.. and rows r0..r0+rows. The block's shared memory, from
+// room on, is free by then.
+template <int DV> __device__ __forceinline__ void combine(const Decode &p, Walk walk, int tile, int g0, int heads, int r0, int rows, int threads, int barrier, char *room) {
+	int bytes;
+	asm("mov.u32 %0, %%dynamic_smem_size;" : "=r"(bytes));
 	Span x;
 	int last = -1;
 	while (walk.next(p, x)) {
@@ -273,12 +283,7 @@ template <int DV> __device__ __forceinline__ void combine(const Decode &p, Walk 
 		blockSync(barrier, threads);
 		const int vectors = heads * rows * (DV / 4), sharers = x.lastPart - x.firstPart + 1, me = walk.part - x.firstPart;
 		const int lo = (unsigned)vectors * me / sharers, hi = (unsigned)vectors * (me + 1) / sharers;
-		if (lo < hi) mergeRows<DV>(p, x, g0, r0, rows, lo, hi, threads, rowWeights);
-		blockSync(barrier, threads);
-		if (lo >= hi) {
-		} else if (x.pieces <= 4) mergeSlice<DV, 1, 4, 4>(p, x, g0, r0, rows, lo, hi, threads, rowWeights);
-		else if (x.pieces <= 16) mergeSlice<DV, 2, 4, 4>(p, x, g0, r0, rows, lo, hi, threads, rowWeights);
-		else mergeSlice<DV, 4, 2, 9>(p, x, g0, r0, rows, lo, hi, threads, rowWeights);
+		if (lo < hi) mergeSlice<DV>(p, x, g0, r0, rows, lo, hi, threads, barrier, room, bytes);
 		blockSync(barrier, threads);
 		if (threadIdx.x == 0 && atomicAdd(counter, 1) == x.pieces + sharers - 1) atomicExch(counter, 0); // ready for the next launch
 	}

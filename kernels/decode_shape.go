@@ -86,7 +86,9 @@ const (
 	stageLimit   = 16
 	tileAlign    = 1024
 	barrierBytes = 256
-	splitBytes   = 2048 // barriers, walk, maxima and sums of decode_latent_split
+	splitBytes   = 2048                 // barriers, walk, maxima and sums of decode_latent_split
+	lookBytes    = 2 * 8 * 4 * (64 + 8) // of its page numbers to come, where a page has
+	lookPage     = 8                    // tokens at most
 	walkBytes    = 64
 )
 
@@ -114,6 +116,8 @@ func (d DecodeShape) latentTiling(shared int) decodeTiling {
 		form, fixed = "wide", tileAlign+sliceBytes+barrierBytes+walkBytes+2*64*4
 	case rows > 64:
 		form, tiles = "pair", 2
+	case d.Page <= lookPage:
+		fixed += lookBytes
 	}
 	t.kernel = fmt.Sprintf("decode_latent_%d_%s", d.Dv, form)
 	t.tiles = d.G * up(rows, 64*tiles)
