@@ -18,22 +18,6 @@ __device__ __forceinline__ void step_wait() {
 #endif
 }
 
-// step_bring asks for a share of each range to be brought into L2. One thread of each block calls it.
-struct StepAhead {
-	const char *from[4];
-	int64_t bytes[4]; // multiples of 16
-};
-__device__ __forceinline__ void step_bring(const StepAhead &a) {
-#if __CUDA_ARCH__ >= 900
-#pragma unroll
-	for (int i = 0; i < 4; i++) {
-		const int64_t share = (a.bytes[i] / gridDim.x + 1 + 127) / 128 * 128, lo = share * blockIdx.x, hi = min(lo + share, a.bytes[i]);
-		for (int64_t at = lo; at < hi; at += 16384)
-			asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(a.from[i] + at), "r"(int(min(int64_t(16384), hi - at))) : "memory");
-	}
-#endif
-}
-
 // A step_key orders logits, the first of equals highest: the greatest key of a row names its token.
 __device__ __forceinline__ unsigned long long step_key(float x, int token) {
 	const unsigned bits = __float_as_uint(x);

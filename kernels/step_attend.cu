@@ -3,6 +3,9 @@
 // one request and kv head. Made for small batches, where a step waits for latencies and not for bytes: the cache of the
 // tokens before is asked for while the kernel before still runs, since no kernel of this step writes it.
 //
+// All loads are of 16 bytes and as many at once as there are: what a step waits for here is latency. And the code is kept
+// short, since a step's kernels come to more instructions than a multiprocessor keeps.
+//
 // A warp takes units of 16 tokens in turn, each through a pipeline of its own: tokens on N of the scores and K of the sums,
 // 16 query rows on M, which are most often not full. Warps then meet in shared memory, blocks in that of the cluster.
 #include "mma.cuh"
@@ -19,7 +22,7 @@ struct StepAttend {
 	bf16 *out;                // [B, H, Dv]
 	long qRow, qTurnRow, kRow, vRow, kRopeRow; // elements from one request to the next
 	int qHead, qTurnHead;     // and from one head to the next
-	int H, G, P, R, turn, W;  // a key is P columns of k and R of kRope; W columns lie in a slot of k
+	int H, G, P, R, turn;     // a key is P columns of k and R of kRope
 	int maxPages, pageShift, rowTiles;
 	float scale, eps;         // scale times log2(e)
 };
@@ -49,30 +52,34 @@ __device__ __forceinline__ float remote(const float *place, int rank) {
 	asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(x) : "r"(there) : "memory");
 	return x;
 }
-__device__ __forceinline__ uint32_t pairOf(float x, float y) {
-	__nv_bfloat162 p = __floats2bfloat162_rn(x, y);
-	return *(uint32_t *)&p;
-}
+__device__ __forceinline__ uint4 eight(const bf16 *x) { return __ldcg((const uint4 *)x); }
 
-// turned is column c of the n last ones of a row, rotated by angles.
-__device__ __forceinline__ float turned(const bf16 *x, const float2 *angle, int c, int n) {
-	const int half = n / 2, i = c % half;
-	const float u = float(__ldcg(x + i)), v = float(__ldcg(x + half + i));
-	const float2 cs = angle[i];
-	return c < half ? u * cs.x - v * cs.y : v * cs.x + u * cs.y;
+// turned is columns c.. of the n last ones of a row, eight of them, rotated by angles.
+__device__ __forceinline__ uint4 turned(const bf16 *x, const float2 *angles, int c, int n) {
+	const int half = n / 2, i = c < half ? c : c - half;
+	const uint4 u = eight(x + i), v = eight(x + half + i);
+	uint4 y;
+#pragma unroll
+	for (int e = 0; e < 4; e++) {
+		const float4 cs = __ldg((const float4 *)(angles + i) + e);
+		const uint32_t p = (&u.x)[e], q = (&v.x)[e];
+		const float s0 = c < half ? -cs.y : cs.y, s1 = c < half ? -cs.w : cs.w;
+		const uint32_t own = c < half ? p : q, other = c < half ? q : p;
+		(&y.x)[e] = packBF16(lowBF16(own) * cs.x + lowBF16(other) * s0, highBF16(own) * cs.z + highBF16(other) * s1);
+	}
+	return y;
 }
 
 // KS steps of 16 columns of a key, NV of a value; STAGES units a warp has under way. PAIR: key and value are apart.
 template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(const StepAttend &a) {
 	extern __shared__ __align__(128) char memory[];
+	constexpr int E = KS * 16, W = NV * 16, queryPitch = E * 2 + 16;
 	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, blocks = gridDim.x, rank = blockIdx.x;
 	const int g = blockIdx.y / a.rowTiles, tile = blockIdx.y % a.rowTiles, b = blockIdx.z, share = a.H / a.G, row0 = tile * 16;
-	const int rows = min(16, share - row0), E = a.P + a.R, Dv = NV * 16, S = a.lengths[b];
-	const int width = PAIR ? 2 * a.W : a.W + a.R, pitch = width * 2 + 16; // of a token in shared memory: [k | v] or [k | kRope]
-	bf16 *queries = (bf16 *)memory;
-	const int queryPitch = KS * 32 + 16;
+	const int rows = min(16, share - row0), S = a.lengths[b], rest = PAIR ? W : KS > NV ? E - W : a.R;
+	const int width = W + rest, pitch = width * 2 + 16; // of a token in shared memory: [k | v] or [k | kRope]
 	char *ring = memory + 16 * queryPitch + warp * STAGES * UNIT * pitch;
-	const uint32_t ringAt = shared_address(ring);
+	const uint32_t queries = shared_address(memory), ringAt = shared_address(ring);
 	const int units = (S + UNIT - 1) / UNIT, warps = blocks * ATTEND_WARPS, first = warp * blocks + rank;
 	const int *pages = a.pages + (long)b * a.maxPages;
 
@@ -84,34 +91,37 @@ template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(con
 			const uint32_t to = ringAt + n % STAGES * UNIT * pitch;
 			const int chunks = width / 8, s0 = u * UNIT;
 			const long base = slotOf(s0); // a unit lies in one page
+#pragma unroll 2
 			for (int i = lane; i < UNIT * chunks; i += 32) {
 				const int t = i / chunks, c = i % chunks * 8;
 				const bool old = s0 + t < S - 1;
-				const long slot = base + (old ? t : 0);
-				const bf16 *from = c < a.W ? a.kCache + (slot * a.G + g) * a.W + c
-					: PAIR ? a.vCache + (slot * a.G + g) * a.W + c - a.W : a.ropeCache + slot * a.R + c - a.W;
+				const long slot = base + t;
+				const bf16 *from = c < W ? a.kCache + (slot * a.G + g) * W + c
+					: PAIR ? a.vCache + (slot * a.G + g) * W + c - W : a.ropeCache + slot * rest + c - W;
 				copyOrZero(to + t * pitch + c * 2, from, old);
 			}
 		}
 		asm volatile("cp.async.commit_group;" ::: "memory");
 	};
 	asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#pragma unroll 1
 	for (int n = 0; n < STAGES - 1; n++) fetch(n);
 	asm volatile("griddepcontrol.wait;" ::: "memory");
 	if (S == 0) return; // the whole cluster
 
-	const float2 *angle = a.table + (long)(S - 1) * (a.turn / 2);
-	for (int i = threadIdx.x; i < 16 * E; i += blockDim.x) {
-		const int r = i / E, c = i % E, h = g * share + row0 + r, still = E - a.turn;
-		bf16 x(0.f);
-		if (r < rows) x = c < still ? __ldcg(a.q + b * a.qRow + (long)h * a.qHead + c) : bf16(turned(a.qTurn + b * a.qTurnRow + (long)h * a.qTurnHead, angle, c - still, a.turn));
-		queries[r * (queryPitch / 2) + c] = x;
+	const float2 *angles = a.table + (long)(S - 1) * (a.turn / 2);
+#pragma unroll
+	for (int i = threadIdx.x; i < 2 * E; i += ATTEND_WARPS * 32) {
+		const int r = i / (E / 8), c = i % (E / 8) * 8, h = g * share + row0 + r, still = E - a.turn;
+		uint4 x = {};
+		if (r < rows) x = c < still ? eight(a.q + b * a.qRow + (long)h * a.qHead + c) : turned(a.qTurn + b * a.qTurnRow + (long)h * a.qTurnHead, angles, c - still, a.turn);
+		*(uint4 *)(memory + r * queryPitch + c * 2) = x;
 	}
 	__syncthreads();
 	uint32_t q[KS][4];
 #pragma unroll
 	for (int k = 0; k < KS; k++)
-		matrices(q[k], shared_address(queries) + (lane % 16) * queryPitch + k * 32 + lane / 16 * 16);
+		matrices(q[k], queries + (lane % 16) * queryPitch + k * 32 + lane / 16 * 16);
 
 	float o[NV * 2][4] = {}, most[2] = {-INFINITY, -INFINITY}, sum[2] = {};
 	for (int n = 0; first + n * warps < units; n++) {
@@ -119,35 +129,32 @@ template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(con
 		asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 1) : "memory");
 		const int u = first + n * warps;
 		char *unit = ring + n % STAGES * UNIT * pitch;
-		if (u == units - 1) { // the new token: into shared memory, and to its page
-			bf16 *x = (bf16 *)(unit + (S - 1) % UNIT * pitch);
+		if (u == units - 1) { // the new token: into shared memory, and to its page; a lane has 8 columns of k, and 8 of the rest
+			const int c = lane * 8, still = PAIR ? W - a.turn : W;
 			const long slot = slotOf(S - 1);
-			const bf16 *k = a.k + b * a.kRow + (long)g * a.W;
-			const bool own = tile == 0;
-			float rstd = 0;
-			__syncwarp();
-			if (a.norm) {
-				for (int c = lane; c < a.W; c += 32) rstd += float(__ldcg(k + c)) * float(__ldcg(k + c));
-				rstd = rsqrtf(warp_sum(rstd) / a.W + a.eps);
+			const bf16 *k = a.k + b * a.kRow + (long)g * W;
+			uint4 x = {}, y = {};
+			if (c < W) x = c < still ? eight(k + c) : turned(k + still, angles, c - still, a.turn);
+			if (c < rest) y = PAIR ? eight(a.v + b * a.vRow + (long)g * W + c) : turned(a.kRope + b * a.kRopeRow, angles, c, rest);
+			if (!PAIR && a.norm) {
+				float squares = 0;
+#pragma unroll
+				for (int e = 0; e < 4; e++) squares += lowBF16((&x.x)[e]) * lowBF16((&x.x)[e]) + highBF16((&x.x)[e]) * highBF16((&x.x)[e]);
+				const float rstd = rsqrtf(warp_sum(squares) / W + a.eps);
+				const uint4 w = c < W ? __ldg((const uint4 *)(a.norm + g * W + c)) : uint4{};
+#pragma unroll
+				for (int e = 0; e < 4; e++)
+					(&x.x)[e] = packBF16(lowBF16((&x.x)[e]) * rstd * lowBF16((&w.x)[e]), highBF16((&x.x)[e]) * rstd * highBF16((&w.x)[e]));
 			}
-			for (int c = lane; c < width; c += 32) {
-				bf16 y;
-				bf16 *to = nullptr;
-				if (c < a.W) {
-					const int still = PAIR ? a.W - a.turn : a.W;
-					if (c >= still) y = bf16(turned(k + still, angle, c - still, a.turn));
-					else if (a.norm) y = bf16(float(__ldcg(k + c)) * rstd * float(a.norm[g * a.W + c]));
-					else y = __ldcg(k + c);
-					to = a.kCache + (slot * a.G + g) * a.W + c;
-				} else if (PAIR) {
-					y = __ldcg(a.v + b * a.vRow + (long)g * a.W + c - a.W);
-					to = a.vCache + (slot * a.G + g) * a.W + c - a.W;
-				} else {
-					y = bf16(turned(a.kRope + b * a.kRopeRow, angle, c - a.W, a.R));
-					if (g == 0) to = a.ropeCache + slot * a.R + c - a.W;
-				}
-				x[c] = y;
-				if (own && to) *to = y;
+			__syncwarp();
+			char *to = unit + (S - 1) % UNIT * pitch;
+			if (c < W) {
+				*(uint4 *)(to + c * 2) = x;
+				if (tile == 0) *(uint4 *)(a.kCache + (slot * a.G + g) * W + c) = x;
+			}
+			if (c < rest) {
+				*(uint4 *)(to + (W + c) * 2) = y;
+				if (tile == 0 && (PAIR || g == 0)) *(uint4 *)(PAIR ? a.vCache + (slot * a.G + g) * W + c : a.ropeCache + slot * rest + c) = y;
 			}
 		}
 		__syncwarp();
@@ -155,7 +162,7 @@ template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(con
 		float s[2][4] = {};
 #pragma unroll
 		for (int k = 0; k < KS; k++) {
-			const int column = k * 16 < a.P ? k * 16 : a.W + k * 16 - a.P;
+			const int column = k * 16 < a.P ? k * 16 : W + k * 16 - a.P;
 			uint32_t x[4]; // tokens 0-7, columns 0-7 and 8-15; tokens 8-15
 			matrices(x, at + (lane % 8 + lane / 16 * 8) * pitch + (column + lane / 8 % 2 * 8) * 2);
 			product(s[0], q[k], x[0], x[1]);
@@ -174,7 +181,7 @@ template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(con
 		for (int i = 0; i < 2; i++) {
 			top[i] = fmaxf(top[i], __shfl_xor_sync(~0u, top[i], 1));
 			top[i] = fmaxf(top[i], __shfl_xor_sync(~0u, top[i], 2));
-			const float shrink = exp2f(most[i] - top[i]);
+			const float shrink = fastExp2(most[i] - top[i]);
 			sum[i] *= shrink;
 			most[i] = top[i];
 #pragma unroll
@@ -184,14 +191,14 @@ template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(con
 		for (int j = 0; j < 2; j++)
 #pragma unroll
 			for (int i = 0; i < 4; i++) {
-				s[j][i] = exp2f(s[j][i] - most[i / 2]);
+				s[j][i] = fastExp2(s[j][i] - most[i / 2]);
 				sum[i / 2] += s[j][i];
 			}
-		const uint32_t p[4] = {pairOf(s[0][0], s[0][1]), pairOf(s[0][2], s[0][3]), pairOf(s[1][0], s[1][1]), pairOf(s[1][2], s[1][3])};
+		const uint32_t p[4] = {packBF16(s[0][0], s[0][1]), packBF16(s[0][2], s[0][3]), packBF16(s[1][0], s[1][1]), packBF16(s[1][2], s[1][3])};
 #pragma unroll
 		for (int j = 0; j < NV; j++) {
 			uint32_t x[4]; // tokens 0-7 and 8-15 of columns 0-7; of columns 8-15
-			matricesTurned(x, at + (lane % 16) * pitch + ((PAIR ? a.W : 0) + j * 16 + lane / 16 * 8) * 2);
+			matricesTurned(x, at + (lane % 16) * pitch + ((PAIR ? W : 0) + j * 16 + lane / 16 * 8) * 2);
 			product(o[2 * j], p, x[0], x[1]);
 			product(o[2 * j + 1], p, x[2], x[3]);
 		}
@@ -205,14 +212,14 @@ template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(con
 	asm volatile("cp.async.wait_all;" ::: "memory");
 	__syncthreads(); // the rings are free
 
-	// partial [16, Dv] of each warp, with most and sum; then of the block, in the first warp's place
-	float *parts = (float *)(memory + 16 * queryPitch), *mosts = parts + ATTEND_WARPS * 16 * Dv, *sums = mosts + ATTEND_WARPS * 16, *block = sums + ATTEND_WARPS * 16;
-	float *mine = parts + warp * 16 * Dv;
+	// partial [16, W] of each warp, with most and sum; then of the block, in the first warp's place
+	float *parts = (float *)(memory + 16 * queryPitch), *mosts = parts + ATTEND_WARPS * 16 * W, *sums = mosts + ATTEND_WARPS * 16, *block = sums + ATTEND_WARPS * 16;
+	float *mine = parts + warp * 16 * W;
 #pragma unroll
 	for (int j = 0; j < NV * 2; j++)
 #pragma unroll
 		for (int i = 0; i < 2; i++)
-			*(float2 *)(mine + (lane / 4 + 8 * i) * Dv + j * 8 + lane % 4 * 2) = float2{o[j][2 * i], o[j][2 * i + 1]};
+			*(float2 *)(mine + (lane / 4 + 8 * i) * W + j * 8 + lane % 4 * 2) = float2{o[j][2 * i], o[j][2 * i + 1]};
 	if (lane % 4 == 0)
 		for (int i = 0; i < 2; i++) mosts[warp * 16 + lane / 4 + 8 * i] = most[i], sums[warp * 16 + lane / 4 + 8 * i] = sum[i];
 	__syncthreads();
@@ -220,30 +227,35 @@ template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(con
 		float m = -INFINITY, all = 0;
 		for (int w = 0; w < ATTEND_WARPS; w++) m = fmaxf(m, mosts[w * 16 + threadIdx.x]);
 		for (int w = 0; w < ATTEND_WARPS; w++) {
-			const float weight = mosts[w * 16 + threadIdx.x] == -INFINITY ? 0.f : exp2f(mosts[w * 16 + threadIdx.x] - m);
+			const float weight = mosts[w * 16 + threadIdx.x] == -INFINITY ? 0.f : fastExp2(mosts[w * 16 + threadIdx.x] - m);
 			all += sums[w * 16 + threadIdx.x] * weight;
 			sums[w * 16 + threadIdx.x] = weight;
 		}
 		block[threadIdx.x] = m, block[16 + threadIdx.x] = all;
 	}
 	__syncthreads();
-	for (int i = threadIdx.x; i < rows * Dv; i += blockDim.x) {
+	for (int i = threadIdx.x; i < rows * W; i += blockDim.x) {
 		float x = 0;
-		for (int w = 0; w < ATTEND_WARPS; w++) x += parts[w * 16 * Dv + i] * sums[w * 16 + i / Dv];
+		for (int w = 0; w < ATTEND_WARPS; w++) x += parts[w * 16 * W + i] * sums[w * 16 + i / W];
 		parts[i] = x;
 	}
 	cluster_sync();
-	const int n = rows * Dv, lo = n * rank / blocks, hi = n * (rank + 1) / blocks;
+	const int n = rows * W, lo = n * rank / blocks, hi = n * (rank + 1) / blocks;
 	for (int i = lo + threadIdx.x; i < hi; i += blockDim.x) {
-		const int r = i / Dv;
-		float m = -INFINITY, all = 0, x = 0;
-		for (int w = 0; w < blocks; w++) m = fmaxf(m, remote(block + r, w));
-		for (int w = 0; w < blocks; w++) {
-			const float weight = exp2f(remote(block + r, w) - m);
-			all += remote(block + 16 + r, w) * weight;
-			x += remote(parts + i, w) * weight;
+		const int r = i / W;
+		float ms[8], ss[8], xs[8], m = -INFINITY, all = 0, x = 0;
+#pragma unroll
+		for (int w = 0; w < 8; w++) { // past the cluster's end: its last block again
+			const int from = min(w, blocks - 1);
+			ms[w] = remote(block + r, from), ss[w] = remote(block + 16 + r, from), xs[w] = remote(parts + i, from);
+			m = fmaxf(m, ms[w]);
 		}
-		a.out[((long)b * a.H + g * share + row0 + r) * Dv + i % Dv] = bf16(x / all);
+#pragma unroll
+		for (int w = 0; w < 8; w++) {
+			const float weight = w < blocks ? fastExp2(ms[w] - m) : 0.f;
+			all += ss[w] * weight, x += xs[w] * weight;
+		}
+		a.out[((long)b * a.H + g * share + row0 + r) * W + i % W] = bf16(__fdividef(x, all));
 	}
 	cluster_sync(); // nobody leaves while its memory is read
 }

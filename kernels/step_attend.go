@@ -15,7 +15,7 @@ import (
 // of Decode with T = 1. A query of E = P+R columns has its last Turn to be rotated: QTurn points at them, at QTurnRow elements
 // from request to request and QTurnHead from head to head, and Q at those before. K [B, G, W], V and KRope [B, R] are the
 // new token's, RowStride elements from request to request; Norm [G, W] is the latents', or absent. Table is
-// RopeTable(positions, Turn, theta). A request of length 0 is nobody's: its output is left as it is.
+// RopeTable(positions, Turn, theta). Turn is a multiple of 16, strides and addresses are multiples of 8 elements. A request of length 0 is nobody's: its output is left as it is.
 type StepAttend struct {
 	DecodeShape
 	Turn                               int
@@ -31,7 +31,7 @@ type StepAttend struct {
 type stepAttendArgs struct {
 	q, qTurn, k, v, kRope, norm, table, kCache, vCache, ropeCache, pages, lengths, out device.Ptr
 	qRow, qTurnRow, kRow, vRow, kRopeRow                                               int64
-	qHead, qTurnHead, h, g, p, r, turn, w, maxPages, pageShift, rowTiles               int32
+	qHead, qTurnHead, h, g, p, r, turn, maxPages, pageShift, rowTiles                  int32
 	scale, eps                                                                         float32
 }
 
@@ -75,6 +75,18 @@ func (k *StepAttend) Launch(s *device.Stream) {
 	} else {
 		wants = append(wants, want{"KRope", k.KRope, (k.B-1)*k.KRopeRow + k.R, device.BF16}, want{"RopeCache", k.RopeCache, keys * k.R, device.BF16})
 	}
+	for _, n := range []int{k.Turn / 2, k.QRow, k.QHead, k.QTurnRow, k.QTurnHead, k.KRow, k.VRow, k.KRopeRow} {
+		if n%8 != 0 {
+			s.Fail(fmt.Errorf("kernels: step attend: half the rotated columns and all strides must be multiples of 8, one is %d", n))
+			return
+		}
+	}
+	for _, b := range []device.Buffer{k.Q, k.QTurn, k.K, k.V, k.KRope, k.Norm, k.Table} {
+		if b.Ptr%16 != 0 {
+			s.Fail(fmt.Errorf("kernels: step attend: every input must begin on 16 bytes: %#x", b.Ptr))
+			return
+		}
+	}
 	if !fits(s, "step attend", wants...) {
 		return
 	}
@@ -89,7 +101,7 @@ func (k *StepAttend) Launch(s *device.Stream) {
 	device.Launch(s, name, device.Grid{X: cluster, Y: k.G * tiles, Z: k.B, Block: 32 * stepAttendWarps, Shared: shared, Cluster: cluster, Overlap: true}, &stepAttendArgs{
 		k.Q.Ptr, k.QTurn.Ptr, k.K.Ptr, k.V.Ptr, k.KRope.Ptr, k.Norm.Ptr, k.Table.Ptr, k.KCache.Ptr, k.VCache.Ptr, k.RopeCache.Ptr, k.Pages.Ptr, k.Lengths.Ptr, k.O.Ptr,
 		int64(k.QRow), int64(k.QTurnRow), int64(k.KRow), int64(k.VRow), int64(k.KRopeRow),
-		int32(k.QHead), int32(k.QTurnHead), int32(k.H), int32(k.G), int32(k.P), int32(k.R), int32(k.Turn), int32(W), int32(k.MaxPages),
+		int32(k.QHead), int32(k.QTurnHead), int32(k.H), int32(k.G), int32(k.P), int32(k.R), int32(k.Turn), int32(k.MaxPages),
 		int32(bits.TrailingZeros(uint(k.Page))), int32(tiles), k.Scale * math.Log2E, k.Eps,
 	})
 }

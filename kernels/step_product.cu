@@ -14,7 +14,6 @@ struct StepProduct {
 	const bf16 *bias; // [heads, out], or nullptr
 	void *y;          // [rows, out] at ldy, heads at stepY; logits in float, or nullptr
 	unsigned long long *best; // logits: [rows, blocks]
-	StepAhead ahead;
 	int rows, in, out, ldx, ldy;
 	int heads, stepX, stepY, copy;
 	int tiles; // of one head
@@ -33,7 +32,7 @@ template <int NT, StepForm FORM> struct Feed {
 	const StepProduct &a;
 	uint32_t ring, to;
 	const bf16 *from;
-	int lane, tile, unit, units, first, slot = 0;
+	int lane, head = 0, tile, unit, units, first, slot = 0; // tile of the head
 	unsigned valid;
 
 	__device__ Feed(const StepProduct &a, uint32_t ring) : a(a), ring(ring), lane(threadIdx.x % 32), tile(blockIdx.x) {
@@ -43,24 +42,28 @@ template <int NT, StepForm FORM> struct Feed {
 		rows();
 	}
 	__device__ void rows() {
-		const int head = tile / a.tiles, n = (tile - head * a.tiles) * (FORM == STEP_GATE ? 8 : 16) + lane / 8;
+#pragma unroll 1
+		for (; tile >= a.tiles && head < a.heads; head++)
+			tile -= a.tiles;
+		const int n = tile * (FORM == STEP_GATE ? 8 : 16) + lane / 8;
 		from = a.w + (int64_t(head) * a.out + n) * a.in + lane % 8 * 8;
 		valid = 0;
 #pragma unroll
 		for (int j = 0; j < 4; j++)
 			valid |= unsigned(n + 4 * (FORM == STEP_GATE ? j % 2 : j) < a.out) << j;
-		if (tile >= a.heads * a.tiles)
+		if (head == a.heads)
 			units = 0;
 	}
+	__device__ bool done() const { return unit >= units; } // all is asked for
 	__device__ void next() {
-		if (unit < units) {
+		if (!done()) {
 			const bool in = unit * step_unit + lane % 8 * 8 < a.in;
 			const bf16 *p = from + unit * step_unit;
 #pragma unroll
 			for (int j = 0; j < 4; j++) {
 				const int64_t row = FORM == STEP_GATE ? int64_t(j / 2) * a.out + j % 2 * 4 : j * 4;
 				const bool there = in && valid >> j & 1;
-				copyAsync16(ring + slot * 2048 + j * 512 + to, there ? p + row * a.in : a.w, there);
+				copyAsync16(ring + slot * 2048 + j * 512 + to, p + row * a.in, there);
 			}
 			slot = slot + 1 == step_ring<NT> ? 0 : slot + 1;
 			if ((unit += step_warps) >= units) {
@@ -87,7 +90,8 @@ __device__ __forceinline__ void multiply(float *d, const uint4 &lo, const uint4 
 }
 
 __device__ __forceinline__ uint32_t scaled(uint32_t x, uint32_t w) {
-	return packBF16(lowBF16(x) * lowBF16(w), highBF16(x) * highBF16(w));
+	asm("{.reg .b32 z; mov.b32 z, 0x80008000; fma.rn.bf16x2 %0, %0, %1, z;}" : "+r"(x) : "r"(w));
+	return x;
 }
 __device__ __forceinline__ uint4 scaled(uint4 x, uint4 w) {
 	return {scaled(x.x, w.x), scaled(x.y, w.y), scaled(x.z, w.z), scaled(x.w, w.w)};
@@ -105,18 +109,17 @@ template <int NT, int UW, StepForm FORM, bool NORM> __device__ __forceinline__ v
 	const uint32_t ring = smemAddress(shared) + warp * a.slots * 2048;
 	const int all = a.heads * a.tiles, units = (a.in + step_unit - 1) / step_unit, chunks = (units + step_warps * UW - 1) / (step_warps * UW);
 
-	step_begin();
 	Feed<NT, FORM> feed(a, ring);
-#pragma unroll
+#pragma unroll 1
 	for (int i = 0; i < P; i++)
 		feed.next();
-	if (threadIdx.x == 0)
-		step_bring(a.ahead);
+	if (feed.done())
+		step_begin();
 
 	uint4 x[UW][NT][2];
 	auto column = [&](int chunk, int u, int half) { return (warp + step_warps * (chunk * UW + u)) * step_unit + half * 32 + t * 8; };
 	float sum[NT] = {};
-	auto load_x = [&](int chunk, int head, bool first) {
+	auto load_x = [&](int chunk, int head, float first) { // first: 1 for the block's first tile, else 0
 		uint4 norm[NORM ? UW : 1][2];
 		const bf16 *from = a.x + int64_t(head) * a.stepX;
 #pragma unroll
@@ -137,18 +140,20 @@ template <int NT, int UW, StepForm FORM, bool NORM> __device__ __forceinline__ v
 				for (int h = 0; h < 2; h++)
 #pragma unroll
 					for (int nt = 0; nt < NT; nt++) {
-						if (first)
-							sum[nt] += square(x[u][nt][h]);
+						sum[nt] = fmaf(square(x[u][nt][h]), first, sum[nt]);
 						x[u][nt][h] = scaled(x[u][nt][h], norm[u][h]);
 					}
 	};
 	if (NORM)
+#pragma unroll 1
 		for (int k = threadIdx.x * 64; k < a.in; k += blockDim.x * 64)
 			asm volatile("prefetch.global.L2 [%0];" ::"l"(a.norm + k));
 	step_wait();
 
 	if (a.copy > 0)
+#pragma unroll 1
 		for (int head = blockIdx.x; head < a.heads; head += gridDim.x)
+#pragma unroll 1
 			for (int i = threadIdx.x; i < a.rows * a.copy / 8; i += blockDim.x) {
 				const int row = i / (a.copy / 8), c = i % (a.copy / 8) * 8;
 				*(uint4 *)((bf16 *)a.y + int64_t(row) * a.ldy + int64_t(head) * a.stepY + a.out + c) =
@@ -178,7 +183,7 @@ template <int NT, int UW, StepForm FORM, bool NORM> __device__ __forceinline__ v
 		float d[NT][2][4] = {};
 		for (int chunk = 0; chunk < chunks; chunk++) {
 			if (turn == 0 || chunks > 1 || a.heads > 1)
-				load_x(chunk, head, turn == 0);
+				load_x(chunk, head, turn == 0 ? 1.f : 0.f);
 #pragma unroll
 			for (int u = 0; u < UW; u++) {
 				if (warp + step_warps * (chunk * UW + u) >= units)
@@ -194,6 +199,8 @@ template <int NT, int UW, StepForm FORM, bool NORM> __device__ __forceinline__ v
 				}
 				slot = slot + 1 == P ? 0 : slot + 1;
 				feed.next();
+				if (feed.done()) // the next kernel's weights come after this one's, not between them
+					step_begin();
 			}
 		}
 		const int buf = turn % 2;

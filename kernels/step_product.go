@@ -14,8 +14,7 @@ const StepMaxRows = 16
 // A StepProduct is Y = norm(X)·Wᵀ + Bias for up to StepMaxRows rows in bf16, with float32 sums: X [Rows, In] at row stride
 // LdX, Norm [In] or absent, W [Out, In], Bias [Out] or absent, Y [Rows, Out] at row stride LdY; a stride of 0 is the
 // width. Add makes it Y += X·Wᵀ + Bias. With Gate, W is [2·Out, In], the rows of the gate first, and Y is silu(gate)·up.
-// Ahead are weights of kernels to come, which are brought into L2 behind this kernel's own. In, strides and addresses are
-// multiples of 8 elements. The bits of a row depend on no other row, nor on Rows.
+// In, strides and addresses are multiples of 8 elements. The bits of a row depend on no other row, nor on Rows.
 //
 // All Step kernels are launched so that they start, and ask for their weights, while the kernel before still runs.
 type StepProduct struct {
@@ -23,7 +22,6 @@ type StepProduct struct {
 	X, Norm, W, Bias, Y     device.Buffer
 	Eps                     float32
 	Add, Gate               bool
-	Ahead                   [4]device.Buffer
 }
 
 // A StepHeads is a product for each of H heads: Y[r, h] = X[r, h]·W[h]ᵀ + Bias[h], with W [H, Out, In], Bias [H, Out] or
@@ -49,8 +47,6 @@ const StepBests = 256
 // stepProductArgs is StepProduct in step_product.cu.
 type stepProductArgs struct {
 	x, norm, w, bias, y, best device.Ptr
-	ahead                     [4]device.Ptr
-	bytes                     [4]int64
 	rows, in, out, ldx, ldy   int32
 	heads, stepX, stepY, copy int32
 	tiles, slots              int32
@@ -166,9 +162,6 @@ func (k *StepProduct) Launch(s *device.Stream) {
 		a := stepProductArgs{
 			x: k.X.Ptr, norm: k.Norm.Ptr, w: k.W.Ptr, bias: k.Bias.Ptr, y: k.Y.Ptr, rows: int32(k.Rows), in: int32(k.In), out: int32(k.Out),
 			ldx: int32(ldx), ldy: int32(ldy), heads: 1, tiles: int32(ceil(k.Out, tile)), eps: k.Eps,
-		}
-		for i, b := range k.Ahead {
-			a.ahead[i], a.bytes[i] = b.Ptr, int64(b.Bytes()&^15)
 		}
 		newStepGrid(k.Rows, k.In, int(a.tiles), s.Device().SMs).launch(s, form, &a)
 	}
