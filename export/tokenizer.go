@@ -110,6 +110,7 @@ func printable(piece string) string {
 // merges are the pairs that the pieces of a vocabulary come from, in the order of their ids, which is the order in which
 // they merge: each piece is merged from its bytes by the pairs before it until two parts are left.
 func merges(pieces []string) (pairs [][2]string) {
+	pairs = [][2]string{} // bytes have none, and readers take no null
 	rank := make(map[string]int, len(pieces))
 	for id, p := range pieces {
 		rank[p] = id

@@ -40,7 +40,7 @@ func checkStep(t *testing.T, rows, in, out int, form string) {
 	k := StepProduct{Rows: rows, In: in, Out: out, LdX: ldx, LdY: ldy, X: r.in(device.BF16, x), W: r.in(device.BF16, w), Y: r.out(device.BF16, rows*ldy), Eps: 1e-5, Add: form == "add", Gate: form == "gate"}
 	p := ref.StepProduct{Rows: rows, In: in, Out: out, LdX: ldx, LdY: ldy, X: x, W: w, Y: y, Eps: 1e-5, Add: k.Add, Gate: k.Gate}
 	if form == "norm" || form == "gate" {
-		k.Norm, p.Norm = r.in(device.BF16, norm), norm
+		k.Norm, p.Norm, p.Round = r.in(device.BF16, norm), norm, toBF16
 	}
 	if form == "bias" || form == "add" {
 		k.Bias, p.Bias = r.in(device.BF16, bias), bias
@@ -100,8 +100,7 @@ func checkLogits(t *testing.T, rows, c, v int) {
 	}
 	k := StepLogits{Rows: rows, C: c, V: v, X: r.in(device.BF16, x), Norm: r.in(device.BF16, norm), W: r.in(device.BF16, w),
 		Logits: r.out(device.F32, rows*v), Best: r.out(device.F64, rows*StepBests), Eps: 1e-5}
-	(&ref.StepProduct{Rows: rows, In: c, Out: v, X: x, Norm: norm, W: w, Y: logits, Eps: 1e-5}).Run()
-	// X is rounded to bf16 once more after the norm's weight: as many roundings as bf16 output would have
+	(&ref.StepProduct{Rows: rows, In: c, Out: v, X: x, Norm: norm, W: w, Y: logits, Eps: 1e-5, Round: toBF16}).Run()
 	k.Launch(r.s)
 	got := r.read(k.Logits)
 	if err := near(device.BF16, got, logits, 0); err != nil {

@@ -4,12 +4,14 @@ import "math"
 
 // A StepProduct is Y = norm(X)·Wᵀ + Bias: X [Rows, In] at row stride LdX, Norm [In] or nil, W [Out, In], Bias [Out] or nil,
 // Y [Rows, Out] at row stride LdY; a stride of 0 is the width. Add makes it Y += X·Wᵀ + Bias. With Gate, W is
-// [2·Out, In], the rows of the gate first, and Y is silu(gate)·up. Sums are float64.
+// [2·Out, In], the rows of the gate first, and Y is silu(gate)·up. Sums are float64; Round, where given, rounds X·Norm
+// before 1/rms, as a kernel does that multiplies in bf16.
 type StepProduct struct {
 	Rows, In, Out, LdX, LdY int
 	X, Norm, W, Bias, Y     []float32
 	Eps                     float32
 	Add, Gate               bool
+	Round                   func(float64) float64
 }
 
 // Run executes the kernel.
@@ -46,10 +48,14 @@ func (k *StepProduct) norm(y []float64, x []float32) {
 		scale = 1 / math.Sqrt(squares/float64(k.In)+float64(k.Eps))
 	}
 	for i, v := range x {
-		y[i] = float64(v) * scale
+		y[i] = float64(v)
 		if k.Norm != nil {
 			y[i] *= float64(k.Norm[i])
 		}
+		if k.Round != nil {
+			y[i] = k.Round(y[i])
+		}
+		y[i] *= scale
 	}
 }
 
