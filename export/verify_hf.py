@@ -71,7 +71,7 @@ report["bf16_logits"] = apart(half(tokens).logits.float(), logits)
 
 # The tokenizer, where there is one.
 if request.get("text"):
-    tokenizer = transformers.AutoTokenizer.from_pretrained(export)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(export, trust_remote_code=True)
     report["tokenizer_equal"] = tokenizer(request["text"])["input_ids"] == request["text_tokens"]
     report["decoded_equal"] = tokenizer.decode(request["text_tokens"], skip_special_tokens=True) == request["text"]
 print(json.dumps(report))

@@ -73,10 +73,13 @@ func (k *Attention) hopper(s *device.Stream) (attentionTiles, bool) {
 	return t, ok && k.Q.Type == device.BF16 && s.Device().Compute == 90
 }
 
-// heads is how many heads of that many cached bytes per token walk the sequence together: their rows fill 2/5 of L2.
-func (k *Attention) heads(s *device.Stream, rows, heads int) int32 {
-	bytes := 2 * k.T * (k.P + k.R + k.Dv) * rows
-	return int32(min(max(s.Device().L2*2/5/bytes, 1), heads))
+// heads is how many query heads' tiles are dealt out together. Tiles that run at once then are those of a few heads, nearly
+// equal in length, and read the same keys at nearly the same time: a sixth of the multiprocessors, and no more than fill 2/5
+// of L2.
+func (k *Attention) heads(s *device.Stream) int32 {
+	share, bytes := k.H/k.G, 2*k.T*(k.P+k.R+k.Dv)
+	groups := min(s.Device().L2*2/5/bytes, ceil(s.Device().SMs/6, share), k.B*k.G)
+	return int32(max(groups, 1) * share)
 }
 
 // forwardShared is the shared memory of Forward in attention_forward.cu; the others are those of their kernels.
@@ -169,7 +172,7 @@ func (k *Attention) Launch(s *device.Stream) {
 		queue := work.Take(device.I32, 2)
 		s.Fill(queue, 0)
 		args.queue = queue.Ptr
-		args.chunk = min(k.heads(s, 1, k.B*k.G)*int32(k.H/k.G), int32(k.B*k.H))
+		args.chunk = k.heads(s)
 		grid := min(ceil(k.T, 64*t.groups)*k.B*k.H, s.Device().SMs)
 		device.Launch(s, t.forward, device.Grid{X: grid, Block: 128 * (t.groups + 1), Shared: t.forwardShared(d, k.Dv)}, &args)
 	} else if k.Q.Type == device.BF16 {
@@ -214,10 +217,10 @@ var statisticsNames, ropeGradientNames = both("attention_statistics"), both("att
 func (k *AttentionGrad) products(s *device.Stream, args *attentionArgs) {
 	d := k.P + k.R
 	if t, ok := k.hopper(s); ok {
-		sms, share := s.Device().SMs, k.H/k.G
-		args.chunk = min(k.heads(s, 1, k.B*k.G)*int32(share), int32(k.B*k.H))
+		sms := s.Device().SMs
+		args.chunk = k.heads(s)
 		device.Launch(s, t.query, device.Grid{X: min(ceil(k.T, 128)*k.B*k.H, sms), Block: 384, Shared: t.queryShared(d, k.Dv)}, args)
-		args.chunk = k.heads(s, share, k.B*k.G)
+		args.chunk = int32(min(max(sms/4, 1), k.B*k.G)) // four tiles of a kv head at once, neighbours in length
 		device.Launch(s, t.key, device.Grid{X: min(ceil(k.T, 128)*k.B*k.G, sms), Block: 384, Shared: t.keyShared(d, k.Dv)}, args)
 	} else if k.Q.Type == device.BF16 {
 		shared := 2 * 64 * 2 * (d + 8 + k.Dv + 8)

@@ -60,7 +60,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 
 	// scores starts S = K·Qᵀ.
 	__device__ void scores(float (&s)[BQ / 2], const uint32_t (&key)[HOLDK ? DK / 16 : 1][4], int stage) {
-		uint32_t rows = swizzled(base + threadIdx.x / 128 * 8192), queries = swizzled(q(stage));
+		uint32_t rows = swizzled(base + warpgroup() * 8192), queries = uniform(swizzled(q(stage)));
 		pin(s);
 		wgmmaFence();
 #pragma unroll
@@ -73,7 +73,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 
 	// outputs starts dP = V·dOᵀ.
 	__device__ void outputs(float (&dp)[BQ / 2], const uint32_t (&value)[HOLDV ? DV / 16 : 1][4], int stage) {
-		uint32_t rows = swizzled(base + K + threadIdx.x / 128 * 8192), outs = swizzled(dO(stage));
+		uint32_t rows = swizzled(base + K + warpgroup() * 8192), outs = uniform(swizzled(dO(stage)));
 		pin(dp);
 		wgmmaFence();
 #pragma unroll
@@ -88,7 +88,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 	template <int N> __device__ void add(float (&d)[N], const uint32_t (&a)[BQ / 16][4], uint32_t rows) {
 		pin(d);
 		wgmmaFence();
-		uint32_t b = swizzled(rows, BQ * 128);
+		uint32_t b = uniform(swizzled(rows, BQ * 128));
 #pragma unroll
 		for (int i = 0; i < BQ / 16; i++) wgmma<1>(d, a[i], descriptor(b, i * 2048), 1);
 	}
@@ -172,7 +172,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 	}
 
 	__device__ void consume(const AttentionParams<bf16> &p) {
-		int wg = threadIdx.x / 128, lane = threadIdx.x % 32, rowInTile = threadIdx.x / 32 * 16 + lane / 4, share = p.H / p.G;
+		int wg = warpgroup(), lane = threadIdx.x % 32, rowInTile = threadIdx.x / 32 * 16 + lane / 4, share = p.H / p.G;
 		float c = p.scale * LOG2E;
 		Ring ring = {0, 0};
 		for (int i = 0;; i++) {

@@ -51,7 +51,7 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 
 	// products starts S = Q·Kᵀ and dP = dO·Vᵀ of one block.
 	__device__ void products(float (&s)[32], float (&dp)[32], const uint32_t (&q)[HOLD ? DK / 16 : 1][4], const uint32_t (&dO)[HOLD ? DV / 16 : 1][4], int stage) {
-		uint32_t rows = threadIdx.x / 128 * 8192, key = swizzled(k(stage)), value = swizzled(v(stage));
+		uint32_t rows = warpgroup() * 8192, key = uniform(swizzled(k(stage))), value = uniform(swizzled(v(stage)));
 		pin(s);
 		pin(dp);
 		wgmmaFence();
@@ -80,14 +80,14 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 	__device__ void addQuery(float (&dq)[DK / 2], const uint32_t (&ds)[4][4], int stage) {
 		pin(dq);
 		wgmmaFence();
-		uint32_t key = swizzled(k(stage), BN * 128);
+		uint32_t key = uniform(swizzled(k(stage), BN * 128));
 #pragma unroll
 		for (int i = 0; i < 4; i++) wgmma<1>(dq, ds[i], descriptor(key, i * 2048), 1);
 		wgmmaCommit();
 	}
 
 	__device__ void consume(const AttentionParams<bf16> &p) {
-		int wg = threadIdx.x / 128, lane = threadIdx.x % 32, rowInTile = threadIdx.x / 32 * 16 + lane / 4, Tp = paddedT(p.T);
+		int wg = warpgroup(), lane = threadIdx.x % 32, rowInTile = threadIdx.x / 32 * 16 + lane / 4, Tp = paddedT(p.T);
 		float c = p.scale * LOG2E;
 		Ring ring = {0, 0};
 		for (int i = 0;; i++) {

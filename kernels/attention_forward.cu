@@ -5,7 +5,10 @@
 
 #ifdef HOPPER
 
-// softmax turns scores into exp(s - m) with the new row maxima m, and gives the factors for what was summed before.
+// softmax turns scores into exp(s - m) with the row maxima m, and gives the factors for what was summed before. A maximum
+// moves only once scores pass it by a factor of 2^slack, as in FlashAttention-4: then most blocks rescale nothing, and the
+// exponentials stay below 2^slack, their precision being relative.
+constexpr float slack = 8;
 template <int N> __device__ __forceinline__ void softmax(float (&s)[N], float (&m)[2], float (&sum)[2], float (&shrink)[2], float c) {
 #pragma unroll
 	for (int r = 0; r < 2; r++) {
@@ -18,7 +21,9 @@ template <int N> __device__ __forceinline__ void softmax(float (&s)[N], float (&
 		a = fmaxf(a, b);
 		a = fmaxf(a, __shfl_xor_sync(~0u, a, 1));
 		a = fmaxf(m[r], fmaxf(a, __shfl_xor_sync(~0u, a, 2)));
-		shrink[r] = fastExp2((m[r] - a) * c);
+		const bool keep = (a - m[r]) * c <= slack;
+		if (keep) a = m[r];
+		shrink[r] = keep ? 1.f : fastExp2((m[r] - a) * c);
 		m[r] = a;
 		float shift = -a * c, x = 0, y = 0;
 #pragma unroll
@@ -90,7 +95,7 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 	}
 
 	__device__ void consume(const AttentionParams<bf16> &p) {
-		int wg = threadIdx.x / 128, lane = threadIdx.x % 32, rowInTile = threadIdx.x / 32 * 16 + lane / 4;
+		int wg = warpgroup(), lane = threadIdx.x % 32, rowInTile = threadIdx.x / 32 * 16 + lane / 4;
 		uint32_t q = base + wg * 8192;
 		float c = p.scale * LOG2E;
 		Ring kr = {0, 0}, vr = {0, 0};
@@ -156,8 +161,9 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 				pin(o);
 				release(vEmpty(vr.stage));
 				vr.next<STAGES>();
+				if (__any_sync(~0u, shrink[0] != 1.f || shrink[1] != 1.f))
 #pragma unroll
-				for (int e = 0; e < DV / 2; e++) o[e] *= shrink[e % 4 / 2];
+					for (int e = 0; e < DV / 2; e++) o[e] *= shrink[e % 4 / 2];
 #pragma unroll
 				for (int e = 0; e < BN / 16; e++) packFragment(probs[e], s, e);
 			}

@@ -6,6 +6,13 @@
 
 #ifdef HOPPER
 
+// uniform is x, the same in all threads of a warp. After a shuffle the compiler knows that, and makes the descriptors of
+// products by one addition in uniform registers, where each took two moves that a product waits for.
+__device__ __forceinline__ uint32_t uniform(uint32_t x) { return __shfl_sync(~0u, x, 0); }
+
+// warpgroup is the number of a thread's warpgroup.
+__device__ __forceinline__ int warpgroup() { return uniform(threadIdx.x / 128); }
+
 // A Ring walks the stages of a circular buffer; the parity flips each time round.
 struct Ring {
 	int stage;
@@ -92,7 +99,7 @@ struct Queue {
 	__device__ __forceinline__ static int published(uint32_t at) {
 		int index;
 		asm volatile("ld.shared.u32 %0, [%1];" : "=r"(index) : "r"(at) : "memory");
-		return index;
+		return uniform(index);
 	}
 };
 
