@@ -21,6 +21,7 @@ const lattice = `
 	internal/safetensors < model, train, export;
 	data, decode < export < cmd/headroom;
 	serve/load < cmd/headroom;
+	data < data/blob < cmd/headroom;
 `
 
 // forTests may be imported by the tests of every package, and by nothing else.
@@ -35,6 +36,7 @@ var fences = []struct {
 	{"gorgonia and its tensors", under("gorgonia.org/gorgonia", "gorgonia.org/tensor"), []string{"internal/graph"}},
 	{"gorgonia.org/cu", under("gorgonia.org/cu"), []string{"internal/device"}},
 	{"cgo", under("C"), []string{"internal/device"}},
+	{"clouds", under("gocloud.dev", "github.com/aws", "cloud.google.com"), []string{"data/blob"}},
 }
 
 func under(roots ...string) func(string) bool {

@@ -20,6 +20,8 @@ type Tokens struct {
 	vocab int
 	parts []part
 	ends  []int64 // the sum of tokens up to and with each part
+
+	remote *remote // nil where the shards are files here
 }
 
 // A part is one mapped shard.
@@ -36,22 +38,21 @@ type OpenOptions struct {
 	Headerless bool // a file without llm.c's magic is plain uint16 tokens, as nanoGPT writes them
 }
 
-// Open maps the shards that path names: a folder, a glob or one file. Headers and sizes are checked here. Ids are checked
+// Open maps the shards that path names: a folder, a glob, one file, or the URL of a folder (see Folder), whose shards are
+// brought here while those before are read. Headers and sizes are checked here. Ids are checked
 // against the vocabulary where they are read, which costs nothing, whereas a pass over all of them here would read every
 // shard from the disk; Verify makes that pass.
 func Open(path string, o OpenOptions) (*Tokens, error) {
+	if IsURL(path) {
+		return openRemote(path, o)
+	}
 	files, meta, err := shardFiles(path)
 	if err != nil {
 		return nil, err
 	}
-	t := &Tokens{Meta: meta, vocab: o.Vocab}
-	if meta != nil {
-		if o.Vocab > 0 && meta.Vocab > o.Vocab {
-			return nil, fmt.Errorf("data: %s: made with %s of %d ids, but the vocabulary has %d", path, meta.Tokenizer, meta.Vocab, o.Vocab)
-		}
-		if t.vocab == 0 {
-			t.vocab = meta.Vocab
-		}
+	t, err := newTokens(path, meta, o)
+	if err != nil {
+		return nil, err
 	}
 	for i, file := range files {
 		p, err := mapShard(file, o.Headerless)
@@ -65,6 +66,20 @@ func Open(path string, o OpenOptions) (*Tokens, error) {
 			t.Close()
 			return nil, fmt.Errorf("data: %s: holds %d tokens, %s says %d", file, p.len(), metaName, meta.Shards[i].Tokens)
 		}
+	}
+	return t, nil
+}
+
+func newTokens(path string, meta *Meta, o OpenOptions) (*Tokens, error) {
+	t := &Tokens{Meta: meta, vocab: o.Vocab}
+	if meta == nil {
+		return t, nil
+	}
+	if o.Vocab > 0 && meta.Vocab > o.Vocab {
+		return nil, fmt.Errorf("data: %s: made with %s of %d ids, but the vocabulary has %d", path, meta.Tokenizer, meta.Vocab, o.Vocab)
+	}
+	if t.vocab == 0 {
+		t.vocab = meta.Vocab
 	}
 	return t, nil
 }
@@ -106,6 +121,10 @@ func ReadMeta(dir string) (*Meta, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data: %w", err)
 	}
+	return parseMeta(path, text)
+}
+
+func parseMeta(path string, text []byte) (*Meta, error) {
 	var m Meta
 	if err := json.Unmarshal(text, &m); err != nil {
 		return nil, fmt.Errorf("data: %s: %w", path, err)
@@ -221,6 +240,9 @@ func (t *Tokens) Read(dst []int32, at int64) error {
 	}
 	i := sort.Search(len(t.ends), func(i int) bool { return t.ends[i] > at })
 	for len(dst) > 0 {
+		if err := t.ready(i); err != nil {
+			return err
+		}
 		p := &t.parts[i]
 		local := at - (t.ends[i] - p.len())
 		n, bad := p.read(dst, local, limit)
@@ -259,7 +281,13 @@ func (t *Tokens) Verify() error {
 // Close unmaps the shards; nothing may read them afterwards.
 func (t *Tokens) Close() error {
 	var errs []error
+	if t.remote != nil {
+		errs = append(errs, t.remote.close())
+	}
 	for _, p := range t.parts {
+		if p.mapped == nil { // never came
+			continue
+		}
 		if err := unix.Munmap(p.mapped); err != nil {
 			errs = append(errs, fmt.Errorf("data: %s: %w", p.path, err))
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	_ "headroom/data/blob" // shards by URL
 	"headroom/internal/lab"
 	"headroom/internal/ranks"
 	"headroom/train"
