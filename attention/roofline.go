@@ -10,14 +10,16 @@ type GPU struct {
 	Name      string  `json:"name"`
 	FLOPs     float64 `json:"flops"`
 	Bandwidth float64 `json:"bandwidth"`
+	Memory    float64 `json:"memory"` // bytes
+	Link      float64 `json:"link"`   // bytes a second to its neighbours, each way
 }
 
 // GPUs are the SXM parts.
 var GPUs = []GPU{
-	{"A100", 312e12, 2.039e12},
-	{"H100", 989e12, 3.35e12},
-	{"H200", 989e12, 4.8e12},
-	{"B200", 2250e12, 8e12},
+	{"A100", 312e12, 2.039e12, 80e9, 300e9},
+	{"H100", 989e12, 3.35e12, 80e9, 450e9},
+	{"H200", 989e12, 4.8e12, 141e9, 450e9},
+	{"B200", 2250e12, 8e12, 180e9, 900e9},
 }
 
 // FindGPU returns a GPU by its name, in any case.

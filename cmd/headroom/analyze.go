@@ -22,29 +22,51 @@ func analyzeCommand() *cobra.Command {
 	var context int
 	var sets []string
 	var asJSON bool
+	p := predictor{Plan: model.Plan{TP: 1, DP: 1, AttentionDP: 1}}
 	cmd := &cobra.Command{
 		Use:   "analyze FILE|PRESET…",
 		Short: "size models and the arithmetic of their decoding, without running them",
 		Long: `Analyze prints for each run (a file, or a preset such as 876m-gla-2) its parameters, its operations, and by the number of
 tensor-parallel devices: the bytes a token leaves in the cache of one layer on one device in bf16, how often the same head is held,
 which slots of the cache shard and which are copies, and the operations per byte of decoding 1, 2 and 4 new tokens at once, with what
-the GPU's roofline allows. "long" is the intensity of the whole as the context grows, without rope, query and output traffic: 2·q·g/m.`,
+the GPU's roofline allows. "long" is the intensity of the whole as the context grows, without rope, query and output traffic: 2·q·g/m.
+
+With --batch it also predicts a decode step on --tp times --dp devices: from the GPU's roofline, which is the least that it could take, or
+from what "bench decode --json" measured of the same model on one GPU in several batches and contexts. Rows that do not fit wait.`,
 		Example: `  headroom analyze 876m-gqa-4 876m-gta-4 876m-mla 876m-gla-2 --plot roofline.svg
   headroom analyze run.yaml --gpu B200 --json
-  headroom analyze 1471m-mla 1471m-gla-2 --set attention.heads=128 --flops 989e12 --bandwidth 3.35e12`,
+  headroom analyze 1471m-mla 1471m-gla-2 --set attention.heads=128 --flops 989e12 --bandwidth 3.35e12
+  headroom analyze 1471m-mla 1471m-gla-2 --gpu H200 --tp 2 --dp 4 --batch 128
+  headroom bench decode 876m.yaml --device cuda --json > steps.json && headroom analyze 876m.yaml --gpu H200 --tp 8 --batch 64 --measured steps.json`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			g, err := chooseGPU(gpu, flops, bandwidth)
 			if err != nil {
 				return err
 			}
+			if p.batch == 0 && (p.Plan != model.Plan{TP: 1, DP: 1, AttentionDP: 1} || p.measured != "") {
+				return errors.New("analyze: a prediction needs --batch, the rows that decode at once")
+			}
 			var all []model.Analysis
+			var steps []predicted
 			for _, name := range args {
-				a, err := analyze(name, sets, g, context)
+				m, err := loadModel(name, sets)
+				if err != nil {
+					return err
+				}
+				a, err := m.Analyze(name, g, context)
 				if err != nil {
 					return err
 				}
 				all = append(all, a)
+				if p.batch == 0 {
+					continue
+				}
+				step, err := p.predict(name, m, g, context)
+				if err != nil {
+					return err
+				}
+				steps = append(steps, step)
 			}
 			if picture != "" {
 				if err := plotRoofline(picture, g, all); err != nil {
@@ -52,9 +74,16 @@ the GPU's roofline allows. "long" is the intensity of the whole as the context g
 				}
 			}
 			if asJSON {
-				return writeJSON(cmd.OutOrStdout(), map[string]any{"gpu": g, "context": context, "results": all})
+				answer := map[string]any{"gpu": g, "context": context, "results": all}
+				if steps != nil {
+					answer["predictions"] = steps
+				}
+				return writeJSON(cmd.OutOrStdout(), answer)
 			}
-			return printAnalyses(cmd.OutOrStdout(), g, context, all)
+			if err := printAnalyses(cmd.OutOrStdout(), g, context, all); err != nil || steps == nil {
+				return err
+			}
+			return printPredictions(cmd.OutOrStdout(), p, context, steps)
 		},
 	}
 	f := cmd.Flags()
@@ -64,7 +93,15 @@ the GPU's roofline allows. "long" is the intensity of the whole as the context g
 	f.IntVar(&context, "context", 8192, "tokens in the cache")
 	f.StringArrayVar(&sets, "set", nil, "override one key of every run, as in --set attention.heads=128; may be given many times")
 	f.StringVar(&picture, "plot", "", "draw the roofline into this file, .png or .svg")
-	f.BoolVar(&asJSON, "json", false, `print {"gpu": …, "context": …, "results": [...]}`)
+	f.IntVar(&p.batch, "batch", 0, "predict a decode step of so many rows")
+	f.IntVar(&p.TP, "tp", 1, "devices that divide a model's heads and MLP")
+	f.IntVar(&p.DP, "dp", 1, "replicas of those, which divide the rows")
+	f.IntVar(&p.AttentionDP, "attention-dp", 1, "groups of a replica's devices that attend for a part of its rows each, and divide the rest of the model among all")
+	f.StringVar(&p.measured, "measured", "", "a file of bench decode --json: predict from its steps")
+	f.Float64Var(&p.latency, "latency", 10e-6, "seconds that a sum over a replica's devices takes at least; there are two a layer")
+	f.Float64Var(&p.memory, "memory", 0, "bytes of a device, instead of the GPU's")
+	f.Float64Var(&p.link, "link", 0, "bytes a second that a device sends its neighbours, instead of the GPU's")
+	f.BoolVar(&asJSON, "json", false, `print {"gpu": …, "context": …, "results": [...], "predictions": [...]}`)
 	return cmd
 }
 
@@ -83,20 +120,16 @@ func chooseGPU(name string, flops, bandwidth float64) (attention.GPU, error) {
 	return g, err
 }
 
-func analyze(name string, sets []string, g attention.GPU, context int) (model.Analysis, error) {
+func loadModel(name string, sets []string) (*model.Transformer, error) {
 	in := configs.Input{File: name, Sets: sets}
 	if slices.Contains(configs.Presets(), name) {
 		in.File, in.Preset = "", name
 	}
 	r, err := configs.Load(in)
 	if err != nil {
-		return model.Analysis{}, err
+		return nil, err
 	}
-	m, err := model.New(r.Model, r.Attention)
-	if err != nil {
-		return model.Analysis{}, err
-	}
-	return m.Analyze(name, g, context)
+	return model.New(r.Model, r.Attention)
 }
 
 func printAnalyses(out io.Writer, g attention.GPU, context int, all []model.Analysis) error {

@@ -92,3 +92,47 @@ func TestAnalyzePlot(t *testing.T) {
 		t.Errorf("code %d, %q", code, logs)
 	}
 }
+
+// TestPredict: a prediction from the roofline, one from measured steps, and what cannot be predicted.
+func TestPredict(t *testing.T) {
+	type answer struct {
+		Predictions []struct {
+			Devices int
+			Rows    int
+			Seconds float64 `json:"step_seconds"`
+			Cache   float64 `json:"cache_bytes_per_token"`
+			Worst   float64 `json:"fit_error"`
+		}
+	}
+	run := func(args ...string) (a answer) {
+		t.Helper()
+		code, out, logs := headroom(append([]string{"analyze", "--json"}, args...)...)
+		if code != 0 || logs != "" || json.Unmarshal([]byte(out), &a) != nil {
+			t.Fatalf("code %d, %s%s", code, out, logs)
+		}
+		return a
+	}
+	a := run("1471m-mla", "1471m-gla-2", "--gpu", "H200", "--tp", "2", "--dp", "4", "--batch", "128").Predictions
+	if len(a) != 2 || a[0].Devices != 8 || a[0].Rows != 32 || a[0].Cache != 24*1152 || a[1].Cache != 24*640 || a[1].Seconds >= a[0].Seconds {
+		t.Errorf("%+v", a)
+	}
+	const measured = "../../docs/results/decode-engine-h200/steps.json"
+	one := run("../../docs/examples/decode-876m.yaml", "--set", "attention.kind=gqa", "--gpu", "H200", "--batch", "64", "--measured", measured).Predictions[0]
+	if math.Abs(one.Seconds/4.959e-3-1) > one.Worst || one.Worst > 0.15 { // what was measured
+		t.Errorf("%+v", one)
+	}
+	for args, want := range map[string]string{
+		"876m-mla --tp 2": "needs --batch",
+		"876m-mla --batch 4 --measured ../../go.mod": "is not what bench decode --json prints",
+		"876m-mla --batch 4 --measured " + measured:  "measured no mla model",
+		"876m-mla --batch 4 --tp 5":                  "cannot be divided among 5 devices",
+		"876m-mla --batch 4 --memory 1e9":            "does not fit",
+		"876m-mla --batch 4 --tp 4 --attention-dp 3": "must be positive",
+		"876m-mla --batch 4 --tp 2 --latency -1":     "must not be negative",
+		"876m-mla --batch 4 --measured no/such/file": "no such file",
+	} {
+		if code, _, logs := headroom(append([]string{"analyze"}, strings.Fields(args)...)...); code == 0 || !strings.Contains(logs, want) || strings.Count(strings.TrimSpace(logs), "\n") > 0 {
+			t.Errorf("%s: code %d, %s, want %q", args, code, logs, want)
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"headroom/attention"
+	"headroom/decode"
+	"headroom/model"
+)
+
+// A predictor is what analyze is asked about more devices than were measured.
+type predictor struct {
+	model.Plan
+	batch        int
+	latency      float64 // seconds
+	memory, link float64 // 0: the GPU's
+	measured     string  // a file of bench decode --json, or nothing
+}
+
+// A predicted is the answer for one model.
+type predicted struct {
+	Name      string `json:"name"`
+	Attention string `json:"attention"`
+	model.Prediction
+	Cost  model.StepCost `json:"cost"`
+	Worst float64        `json:"fit_error"` // the largest relative one, of measured steps; 0 from the roofline
+}
+
+func (p predictor) predict(name string, m *model.Transformer, gpu attention.GPU, context int) (r predicted, err error) {
+	if p.memory > 0 {
+		gpu.Memory = p.memory
+	}
+	if p.link > 0 {
+		gpu.Link = p.link
+	}
+	if !(p.latency >= 0 && p.memory >= 0 && p.link >= 0) {
+		return r, fmt.Errorf("analyze: latency, memory and link must not be negative, they are %v, %v and %v", p.latency, p.memory, p.link)
+	}
+	r = predicted{Name: name, Attention: m.Attention.Name(), Cost: m.RooflineCost(gpu)}
+	if p.measured != "" {
+		steps, err := measuredSteps(p.measured, m)
+		if err != nil {
+			return r, err
+		}
+		if r.Cost, r.Worst, err = model.FitCost(steps); err != nil {
+			return r, fmt.Errorf("analyze: %s: %w", p.measured, err)
+		}
+	}
+	r.Prediction, err = m.Predict(r.Cost, gpu, p.latency, p.Plan, p.batch, context)
+	return r, err
+}
+
+// measuredSteps are the steps of a model in what bench decode --json printed.
+func measuredSteps(path string, m *model.Transformer) (steps []model.MeasuredStep, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("analyze: %w", err)
+	}
+	var file struct{ Results []decode.BenchResult }
+	if err := json.Unmarshal(text, &file); err != nil {
+		return nil, fmt.Errorf("analyze: %s is not what bench decode --json prints: %w", path, err)
+	}
+	for _, r := range file.Results {
+		if r.Attention == m.Attention.Name() && r.Parameters == m.Count().Parameters && r.TokenMillis > 0 {
+			steps = append(steps, model.MeasuredStep{Rows: float64(r.Batch), Cache: float64(r.CacheBytes), Seconds: r.TokenMillis / 1e3})
+		}
+	}
+	if len(steps) == 0 {
+		return nil, fmt.Errorf("analyze: %s measured no %s model of %d parameters", path, m.Attention.Name(), m.Count().Parameters)
+	}
+	return steps, nil
+}
+
+func printPredictions(out io.Writer, p predictor, context int, all []predicted) error {
+	from := "the GPU's roofline, without launches and waits"
+	if p.measured != "" {
+		from = "steps measured on one GPU"
+	}
+	_, failed := fmt.Fprintf(out, "\nPredicted decode steps, %d rows at a context of %d, from %s; sums take %.3g us and the links' time:\n", p.batch, context, from, p.latency*1e6)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(cells ...any) {
+		_, err := fmt.Fprintln(w, strings.Join(texts(cells), "\t"))
+		failed = errors.Join(failed, err)
+	}
+	row("model", "tp", "dp", "groups", "rows at once", "fit", "weights GB", "cache B/token", "sent MB/step", "step ms", "tokens/s", "fit within")
+	for _, r := range all {
+		within := "-"
+		if p.measured != "" {
+			within = fmt.Sprintf("%.0f%%", 100*r.Worst)
+		}
+		row(r.Name, r.TP, r.DP, r.AttentionDP, r.Rows, r.Largest, fmt.Sprintf("%.2f", r.WeightBytes/1e9), fmt.Sprintf("%.0f", r.CacheBytes),
+			fmt.Sprintf("%.2f", r.TrafficBytes/1e6), fmt.Sprintf("%.3f", r.Seconds*1e3), fmt.Sprintf("%.0f", r.TokensPerSecond), within)
+	}
+	return errors.Join(failed, w.Flush())
+}
