@@ -5,10 +5,8 @@
 
 #ifdef HOPPER
 
-// softmax turns scores into exp(s - m) with the row maxima m, and gives the factors for what was summed before. A maximum
-// moves only once scores pass it by a factor of 2^slack, as in FlashAttention-4: then most blocks rescale nothing, and the
-// exponentials stay below 2^slack, their precision being relative.
-constexpr float slack = 8;
+// softmax turns scores into exp(s - m) with the row maxima m, which may lie behind by slack, and gives the factors for what
+// was summed before.
 template <int N> __device__ __forceinline__ void softmax(float (&s)[N], float (&m)[2], float (&sum)[2], float (&shrink)[2], float c) {
 #pragma unroll
 	for (int r = 0; r < 2; r++) {

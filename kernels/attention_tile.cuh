@@ -6,13 +6,6 @@
 
 #ifdef HOPPER
 
-// uniform is x, the same in all threads of a warp. After a shuffle the compiler knows that, and makes the descriptors of
-// products by one addition in uniform registers, where each took two moves that a product waits for.
-__device__ __forceinline__ uint32_t uniform(uint32_t x) { return __shfl_sync(~0u, x, 0); }
-
-// warpgroup is the number of a thread's warpgroup.
-__device__ __forceinline__ int warpgroup() { return uniform(threadIdx.x / 128); }
-
 // A Ring walks the stages of a circular buffer; the parity flips each time round.
 struct Ring {
 	int stage;
@@ -140,9 +133,6 @@ template <int COLS, int ROWS> __device__ __forceinline__ void copyKeys(uint32_t 
 		if (col < COLS) copyColumns<ROWS>(dst + tile * ROWS * 128, col < p.P ? k + col : rope + col - p.P, col < p.P ? p.G * p.kStride : p.R, row0, p.T);
 	}
 }
-
-template <int REGS> __device__ __forceinline__ void moreRegisters() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGS)); }
-template <int REGS> __device__ __forceinline__ void fewerRegisters() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGS)); }
 
 // fragment reads the operand rows [row0, row0+16), columns [16k, 16k+16) of swizzled tiles of ROWS rows.
 template <int ROWS> __device__ __forceinline__ void fragment(uint32_t (&a)[4], uint32_t tiles, int row0, int k) {

@@ -31,11 +31,6 @@ namespace {
 constexpr int kSlice = 8192, kConsumers = 256, kDecodeThreads = 384;
 enum { BAR_CONSUMERS = 1, BAR_WEIGHTS, BAR_WEIGHTS_READ };
 
-// A computing thread has 232 registers and a copying one 40, or 224 and 56: a register that the copying loop spills is read
-// back behind the copies that queue for memory, which cost 15% of a page-1 cache.
-template <int N> __device__ __forceinline__ void moreRegisters() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)); }
-template <int N> __device__ __forceinline__ void fewerRegisters() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)); }
-
 // Blocks walks the token blocks of a part, across requests.
 struct Blocks {
 	Walk walk;
@@ -201,9 +196,7 @@ __device__ __forceinline__ float orderedExp2(float x) {
 }
 
 // Softmax holds two rows a thread (lane/4 of its warp's 16, and 8 below) of the running maximum (of unscaled scores) and
-// this thread's share of the sum. The maximum only moves once scores pass it by a factor of 2^kSlack: as FlashAttention-4
-// does it, so that the output is rarely rescaled; weights stay below 2^kSlack, and their precision is relative.
-constexpr float kSlack = 8.f;
+// this thread's share of the sum; the maximum may lie behind by slack.
 struct Softmax {
 	float most[2], sum[2];
 	__device__ __forceinline__ void start() {
@@ -229,7 +222,7 @@ struct Softmax {
 			for (int j = 0; j < 8; j++) m = fmaxf(m, fmaxf(s[j * 4 + i * 2], s[j * 4 + i * 2 + 1]));
 			m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
 			m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
-			const bool keep = (m - most[i]) * scale <= kSlack;
+			const bool keep = (m - most[i]) * scale <= slack;
 			if (keep) m = most[i];
 			const float ref = m == -CUDART_INF_F ? 0.f : m * scale;
 			factor[i] = keep ? 1.f : orderedExp2(most[i] * scale - ref);

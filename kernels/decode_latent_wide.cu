@@ -18,7 +18,7 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 
 	const int tile = blockIdx.x % p.tiles, part = blockIdx.x / p.tiles, g = tile % p.G, r0 = tile / p.G * 64;
 	const int rows = min(64, p.T * (p.H / p.G) - r0);
-	const int tid = threadIdx.x, wg = __shfl_sync(~0u, tid >> 7, 0), lane = tid & 31; // wg in a uniform register
+	const int tid = threadIdx.x, wg = warpgroup(), lane = tid & 31;
 	if (tid < 32) findWalk(p, part, shared);
 	if (tid == 0) {
 #pragma unroll 1

@@ -114,7 +114,7 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 
 	if (warp >= warps) { // copies; the 8 lanes of a row look up its page a tile ahead
 #ifdef HOPPER
-		asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
+		fewerRegisters<56>();
 #endif
 		constexpr int MOST = kMostTokens / 16; // rows of 8 lanes: row 16·i + lanes.row
 		const Lanes keys(HC * DV / 8), ropes(R / 8);
@@ -156,7 +156,7 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 	}
 
 #ifdef HOPPER
-	asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
+	moreRegisters<224>();
 #endif
 	float o[NT][KS][4], most[NT][2], sum[NT][2];
 	uint32_t qf[QREGS ? NT : 1][QREGS ? KS + ROPE / 16 : 1][2];

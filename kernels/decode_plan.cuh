@@ -118,17 +118,17 @@ __device__ __forceinline__ void findWalk(const Decode &p, int part, Walk *w) {
 		most = max(most, __shfl_xor_sync(~0u, most, d));
 	}
 	int parts = max(1, min(p.parts, p.fixed ? total : total / kLeastBlocks));
-	const bool uniform = least == most;
-	if (uniform) { // rather a few parts less than parts of two requests
+	const bool even = least == most;
+	if (even) { // rather a few parts less than parts of two requests
 		const int n = parts - lane;
-		const unsigned even = __ballot_sync(~0u, lane < parts / 16 && (p.B % n == 0 || n % p.B == 0));
-		if (even) parts -= __ffs(even) - 1;
+		const unsigned fit = __ballot_sync(~0u, lane < parts / 16 && (p.B % n == 0 || n % p.B == 0));
+		if (fit) parts -= __ffs(fit) - 1;
 	}
 	const int at = (unsigned)total * part / parts, end = (unsigned)total * (part + 1) / parts;
 	const bool idle = part >= parts;
 	if (lane == 0) *w = Walk{part, parts, total, at, idle ? at : end, idle ? p.B : at / most, idle ? 0 : at / most * most};
 	__syncwarp();
-	if (idle || uniform) return;
+	if (idle || even) return;
 	int before = 0;
 #pragma unroll 1
 	for (int base = 0; base < p.B && before <= at; base += 32) {

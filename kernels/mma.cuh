@@ -48,7 +48,23 @@ __device__ __forceinline__ void copyAsync16(uint32_t dst, const void *src, bool 
 __device__ __forceinline__ void copyCommit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> __device__ __forceinline__ void copyWait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
 
+// A running maximum of scores moves only once they pass it by a factor of 2^slack, as in FlashAttention-4: most blocks then
+// rescale nothing. Weights stay below 2^slack, their precision being relative.
+constexpr float slack = 8.f;
+
 #ifdef HOPPER
+
+// uniform is x, the same in all threads of a warp. After a shuffle the compiler knows that, and makes the descriptors of
+// products by one addition in uniform registers, where each took two moves that a product waits for.
+__device__ __forceinline__ uint32_t uniform(uint32_t x) { return __shfl_sync(~0u, x, 0); }
+
+// warpgroup is the number of a thread's warpgroup.
+__device__ __forceinline__ int warpgroup() { return uniform(threadIdx.x / 128); }
+
+// moreRegisters and fewerRegisters move registers from the threads that copy to those that compute. Too few are dear: what
+// the copying loop spills is read back behind its own copies in the queue to memory, which cost 15% of a page-1 cache.
+template <int REGS> __device__ __forceinline__ void moreRegisters() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGS)); }
+template <int REGS> __device__ __forceinline__ void fewerRegisters() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGS)); }
 
 __device__ __forceinline__ void barrierInit(uint32_t bar, int count) {
 	asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(bar), "r"(count) : "memory");

@@ -32,19 +32,6 @@ constexpr int ATTEND_WARPS = 8;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 constexpr int UNIT = 16; // tokens
 
-__device__ __forceinline__ void copyOrZero(uint32_t to, const void *from, bool there) {
-	asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
-}
-__device__ __forceinline__ void matrices(uint32_t (&x)[4], uint32_t at) {
-	asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) : "r"(at));
-}
-__device__ __forceinline__ void matricesTurned(uint32_t (&x)[4], uint32_t at) {
-	asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) : "r"(at));
-}
-__device__ __forceinline__ void product(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-	asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-		: "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
 __device__ __forceinline__ float remote(const float *place, int rank) {
 	uint32_t there;
 	float x;
@@ -98,7 +85,7 @@ template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(con
 				const long slot = base + t;
 				const bf16 *from = c < W ? a.kCache + (slot * a.G + g) * W + c
 					: PAIR ? a.vCache + (slot * a.G + g) * W + c - W : a.ropeCache + slot * rest + c - W;
-				copyOrZero(to + t * pitch + c * 2, from, old);
+				copyAsync16(to + t * pitch + c * 2, from, old);
 			}
 		}
 		asm volatile("cp.async.commit_group;" ::: "memory");
@@ -121,7 +108,7 @@ template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(con
 	uint32_t q[KS][4];
 #pragma unroll
 	for (int k = 0; k < KS; k++)
-		matrices(q[k], queries + (lane % 16) * queryPitch + k * 32 + lane / 16 * 16);
+		ldmatrix4(q[k], queries + (lane % 16) * queryPitch + k * 32 + lane / 16 * 16);
 
 	float o[NV * 2][4] = {}, most[2] = {-INFINITY, -INFINITY}, sum[2] = {};
 	for (int n = 0; first + n * warps < units; n++) {
@@ -164,9 +151,9 @@ template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(con
 		for (int k = 0; k < KS; k++) {
 			const int column = k * 16 < a.P ? k * 16 : W + k * 16 - a.P;
 			uint32_t x[4]; // tokens 0-7, columns 0-7 and 8-15; tokens 8-15
-			matrices(x, at + (lane % 8 + lane / 16 * 8) * pitch + (column + lane / 8 % 2 * 8) * 2);
-			product(s[0], q[k], x[0], x[1]);
-			product(s[1], q[k], x[2], x[3]);
+			ldmatrix4(x, at + (lane % 8 + lane / 16 * 8) * pitch + (column + lane / 8 % 2 * 8) * 2);
+			mma16816(s[0], q[k], x[0], x[1]);
+			mma16816(s[1], q[k], x[2], x[3]);
 		}
 		float top[2] = {most[0], most[1]};
 #pragma unroll
@@ -198,9 +185,9 @@ template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(con
 #pragma unroll
 		for (int j = 0; j < NV; j++) {
 			uint32_t x[4]; // tokens 0-7 and 8-15 of columns 0-7; of columns 8-15
-			matricesTurned(x, at + (lane % 16) * pitch + ((PAIR ? W : 0) + j * 16 + lane / 16 * 8) * 2);
-			product(o[2 * j], p, x[0], x[1]);
-			product(o[2 * j + 1], p, x[2], x[3]);
+			ldmatrix4Trans(x, at + (lane % 16) * pitch + ((PAIR ? W : 0) + j * 16 + lane / 16 * 8) * 2);
+			mma16816(o[2 * j], p, x[0], x[1]);
+			mma16816(o[2 * j + 1], p, x[2], x[3]);
 		}
 		__syncwarp();
 	}

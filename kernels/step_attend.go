@@ -15,7 +15,8 @@ import (
 // of Decode with T = 1. A query of E = P+R columns has its last Turn to be rotated: QTurn points at them, at QTurnRow elements
 // from request to request and QTurnHead from head to head, and Q at those before. K [B, G, W], V and KRope [B, R] are the
 // new token's, RowStride elements from request to request; Norm [G, W] is the latents', or absent. Table is
-// RopeTable(positions, Turn, theta). Turn is a multiple of 16, strides and addresses are multiples of 8 elements. A request of length 0 is nobody's: its output is left as it is.
+// RopeTable(positions, Turn, theta). Turn is a multiple of 16, strides and addresses are multiples of 8 elements. A request of
+// length 0 is nobody's: its output is left as it is.
 type StepAttend struct {
 	DecodeShape
 	Turn                               int
