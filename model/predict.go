@@ -128,8 +128,8 @@ func (t *Transformer) Predict(cost StepCost, gpu attention.GPU, latency float64,
 	if err != nil {
 		return r, err
 	}
-	own := float64(attend.parameters(true) + rest.parameters(false))
-	share := own / float64(t.parameters(true)+t.parameters(false))
+	own, whole := float64(attend.parameters(true)+rest.parameters(false)), float64(t.Count().Parameters)
+	share := own / whole
 	r = Prediction{Plan: p, Devices: p.TP * p.DP, WeightBytes: 2 * own, CacheBytes: float64(t.CacheBytes(group, 2))}
 	row := r.CacheBytes * float64(context) / float64(p.AttentionDP) // of a replica's row, on a device
 	r.Largest = int(max(0, (gpu.Memory-r.WeightBytes)/row))
@@ -137,7 +137,7 @@ func (t *Transformer) Predict(cost StepCost, gpu attention.GPU, latency float64,
 		return r, fmt.Errorf("model: %s at tp %d does not fit: weights take %.1f GB of a device's %.1f, a row of %d tokens %.2f", t.Attention.Name(), p.TP, r.WeightBytes/1e9, gpu.Memory/1e9, context, row/1e9)
 	}
 	rows := float64(r.Rows)
-	read := 2 * float64(t.parameters(true)+t.parameters(false)) / gpu.Bandwidth // the part of Fixed that is weights
+	read := 2 * whole / gpu.Bandwidth // the part of Fixed that is weights
 	r.Seconds = max(cost.Fixed-read, 0) + min(cost.Fixed, read)*share + cost.Row*rows*share + cost.Byte*r.CacheBytes*float64(context)*math.Ceil(rows/float64(p.AttentionDP))
 	if p.TP > 1 {
 		sums := float64(2 * t.Config.Layers)

@@ -22,7 +22,8 @@ func analyzeCommand() *cobra.Command {
 	var context int
 	var sets []string
 	var asJSON bool
-	p := predictor{Plan: model.Plan{TP: 1, DP: 1, AttentionDP: 1}}
+	alone := model.Plan{TP: 1, DP: 1, AttentionDP: 1}
+	p := predictor{Plan: alone}
 	cmd := &cobra.Command{
 		Use:   "analyze FILE|PRESET…",
 		Short: "size models and the arithmetic of their decoding, without running them",
@@ -44,8 +45,13 @@ from what "bench decode --json" measured of the same model on one GPU in several
 			if err != nil {
 				return err
 			}
-			if p.batch == 0 && (p.Plan != model.Plan{TP: 1, DP: 1, AttentionDP: 1} || p.measured != "") {
+			if p.batch == 0 && (p.Plan != alone || p.measured != "") {
 				return errors.New("analyze: a prediction needs --batch, the rows that decode at once")
+			}
+			machine := g
+			measured, err := p.check(&machine)
+			if err != nil {
+				return err
 			}
 			var all []model.Analysis
 			var steps []predicted
@@ -62,7 +68,7 @@ from what "bench decode --json" measured of the same model on one GPU in several
 				if p.batch == 0 {
 					continue
 				}
-				step, err := p.predict(name, m, g, context)
+				step, err := p.predict(name, m, machine, measured, context)
 				if err != nil {
 					return err
 				}
@@ -94,9 +100,9 @@ from what "bench decode --json" measured of the same model on one GPU in several
 	f.StringArrayVar(&sets, "set", nil, "override one key of every run, as in --set attention.heads=128; may be given many times")
 	f.StringVar(&picture, "plot", "", "draw the roofline into this file, .png or .svg")
 	f.IntVar(&p.batch, "batch", 0, "predict a decode step of so many rows")
-	f.IntVar(&p.TP, "tp", 1, "devices that divide a model's heads and MLP")
-	f.IntVar(&p.DP, "dp", 1, "replicas of those, which divide the rows")
-	f.IntVar(&p.AttentionDP, "attention-dp", 1, "groups of a replica's devices that attend for a part of its rows each, and divide the rest of the model among all")
+	f.IntVar(&p.TP, "tp", alone.TP, "devices that divide a model's heads and MLP")
+	f.IntVar(&p.DP, "dp", alone.DP, "replicas of those, which divide the rows")
+	f.IntVar(&p.AttentionDP, "attention-dp", alone.AttentionDP, "groups of a replica's devices that attend for a part of its rows each, and divide the rest of the model among all")
 	f.StringVar(&p.measured, "measured", "", "a file of bench decode --json: predict from its steps")
 	f.Float64Var(&p.latency, "latency", 10e-6, "seconds that a sum over a replica's devices takes at least; there are two a layer")
 	f.Float64Var(&p.memory, "memory", 0, "bytes of a device, instead of the GPU's")

@@ -32,21 +32,43 @@ type predicted struct {
 	Worst float64        `json:"fit_error"` // the largest relative one, of measured steps; 0 from the roofline
 }
 
-func (p predictor) predict(name string, m *model.Transformer, gpu attention.GPU, context int) (r predicted, err error) {
+// check looks at what no model is needed for, and reads the file of measured steps.
+func (p predictor) check(gpu *attention.GPU) (measured []decode.BenchResult, err error) {
+	if !(p.latency >= 0 && p.memory >= 0 && p.link >= 0) {
+		return nil, fmt.Errorf("analyze: latency, memory and link must not be negative, they are %v, %v and %v", p.latency, p.memory, p.link)
+	}
 	if p.memory > 0 {
 		gpu.Memory = p.memory
 	}
 	if p.link > 0 {
 		gpu.Link = p.link
 	}
-	if !(p.latency >= 0 && p.memory >= 0 && p.link >= 0) {
-		return r, fmt.Errorf("analyze: latency, memory and link must not be negative, they are %v, %v and %v", p.latency, p.memory, p.link)
+	if p.measured == "" {
+		return nil, nil
 	}
+	text, err := os.ReadFile(p.measured)
+	if err != nil {
+		return nil, fmt.Errorf("analyze: %w", err)
+	}
+	var file struct{ Results []decode.BenchResult }
+	if err := json.Unmarshal(text, &file); err != nil {
+		return nil, fmt.Errorf("analyze: %s is not what bench decode --json prints: %w", p.measured, err)
+	}
+	return file.Results, nil
+}
+
+func (p predictor) predict(name string, m *model.Transformer, gpu attention.GPU, measured []decode.BenchResult, context int) (r predicted, err error) {
 	r = predicted{Name: name, Attention: m.Attention.Name(), Cost: m.RooflineCost(gpu)}
 	if p.measured != "" {
-		steps, err := measuredSteps(p.measured, m)
-		if err != nil {
-			return r, err
+		var steps []model.MeasuredStep
+		size := m.Count().Parameters
+		for _, b := range measured {
+			if b.Attention == r.Attention && b.Parameters == size && b.TokenMillis > 0 {
+				steps = append(steps, model.MeasuredStep{Rows: float64(b.Batch), Cache: float64(b.CacheBytes), Seconds: b.TokenMillis / 1e3})
+			}
+		}
+		if len(steps) == 0 {
+			return r, fmt.Errorf("analyze: %s measured no %s model of %d parameters", p.measured, r.Attention, size)
 		}
 		if r.Cost, r.Worst, err = model.FitCost(steps); err != nil {
 			return r, fmt.Errorf("analyze: %s: %w", p.measured, err)
@@ -54,27 +76,6 @@ func (p predictor) predict(name string, m *model.Transformer, gpu attention.GPU,
 	}
 	r.Prediction, err = m.Predict(r.Cost, gpu, p.latency, p.Plan, p.batch, context)
 	return r, err
-}
-
-// measuredSteps are the steps of a model in what bench decode --json printed.
-func measuredSteps(path string, m *model.Transformer) (steps []model.MeasuredStep, err error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("analyze: %w", err)
-	}
-	var file struct{ Results []decode.BenchResult }
-	if err := json.Unmarshal(text, &file); err != nil {
-		return nil, fmt.Errorf("analyze: %s is not what bench decode --json prints: %w", path, err)
-	}
-	for _, r := range file.Results {
-		if r.Attention == m.Attention.Name() && r.Parameters == m.Count().Parameters && r.TokenMillis > 0 {
-			steps = append(steps, model.MeasuredStep{Rows: float64(r.Batch), Cache: float64(r.CacheBytes), Seconds: r.TokenMillis / 1e3})
-		}
-	}
-	if len(steps) == 0 {
-		return nil, fmt.Errorf("analyze: %s measured no %s model of %d parameters", path, m.Attention.Name(), m.Count().Parameters)
-	}
-	return steps, nil
 }
 
 func printPredictions(out io.Writer, p predictor, context int, all []predicted) error {
