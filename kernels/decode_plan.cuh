@@ -200,7 +200,7 @@ template <int DV> __device__ __forceinline__ void mergeRows(const Decode &p, con
 
 // mergeSlice merges the pieces of vectors lo..hi (4 columns of a row of a head) of a request. What it waits for is memory, so
 // all that fits the `bytes` of room is fetched at once, while the weights are found; and it is short, since its
-// instructions come from memory too: 1,500 of them cost more than they saved.
+// instructions come from memory too: with 3,590 of them a request of 1,024 tokens took 23 us, with 1,095 it takes 18.
 template <int DV> __device__ __forceinline__ void mergeSlice(const Decode &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads, int barrier, char *room, int bytes) {
 	constexpr int VECTORS = DV / 4;
 	const int tid = threadIdx.x, all = p.T * (p.H / p.G), first = lo / VECTORS;
