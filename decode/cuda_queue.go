@@ -110,7 +110,7 @@ func (q *cudaQueue) sum(b device.Buffer) {
 }
 
 func (q *cudaQueue) tune(k *kernels.Gemm) {
-	if _, err := k.Tune(q.stream); err != nil {
+	if _, err := k.Tune(q.stream, false); err != nil {
 		q.stream.Fail(err)
 	}
 }

@@ -134,7 +134,7 @@ func (k *Classifier) Tune(s *device.Stream) error {
 			if product.M == 0 {
 				continue
 			}
-			if _, err := product.Tune(s); err != nil {
+			if _, err := product.Tune(s, true); err != nil {
 				return err
 			}
 		}

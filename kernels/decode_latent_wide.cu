@@ -1,6 +1,7 @@
 // decode_latent for latents of 384 and 512 columns: the output of 64 rows needs two warpgroups, one for each half of its
 // columns. The first computes scores and weights and hands the weights over through shared memory. Both warpgroups wait at
-// both barriers of a hand-over: where one of them only arrives, racecheck reports the factors as raced for.
+// both barriers of a hand-over, at one place in the code: where one of them only arrives, racecheck reports the factors as
+// raced for, and where each has a wait of its own, synccheck reports threads that diverged.
 #include "decode_latent.cuh"
 
 #ifdef HOPPER
@@ -47,21 +48,25 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 		loadQueries<SLICES>(p, x.b, g, r0, rows, 1, q);
 #pragma unroll
 		for (int i = 0; i < N; i++) o[i] = 0.f;
-		if (wg == 0) {
-			Softmax softmax;
-			softmax.start();
-			const int clear = min(x.to, x.length - p.T + 1);
+		Softmax softmax;
+		softmax.start();
+		const int clear = min(x.to, x.length - p.T + 1); // blocks that end here or before need no mask
+		int at = x.from;
+		do { // an empty request has a block too
+			const uint32_t tile = stage0 + stage * QBYTES;
 			float s[32], factor[2];
 			uint32_t w[4][4];
-			auto start = [&]() { // the scores of the block in the stage at hand
+			if (wg == 0) {
 				barrierWait(full + stage * 8, phase);
 				proxyFence();
-				scores<SLICES>(s, swizzled(q), swizzled(stage0 + stage * QBYTES));
-			};
-			auto hand = [&](auto masked, int at) { // turns scores into weights and hands them over
-				softmax.step<masked.value>(p, s, factor, x, r0 + row, at);
+				scores<SLICES>(s, swizzled(q), swizzled(tile));
+				wgmmaWait<0>();
+				if (at + kBlockTokens > clear) softmax.step<true>(p, s, factor, x, r0 + row, at);
+				else softmax.step<false>(p, s, factor, x, r0 + row, at);
 				packWeights(s, w);
-				if (at > x.from) blockSync(BAR_WEIGHTS_READ, kConsumers);
+			}
+			if (at > x.from) blockSync(BAR_WEIGHTS_READ, kConsumers);
+			if (wg == 0) {
 				char *dst = smem + (weights - base) + row * 128 + (lane & 3) * 4;
 #pragma unroll
 				for (int j = 0; j < 8; j++) { // columns 8j.. of rows row and row+8
@@ -70,24 +75,28 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 				}
 				if ((lane & 3) == 0) factors[row] = factor[0], factors[row + 8] = factor[1];
 				proxyFence();
-				blockSync(BAR_WEIGHTS, kConsumers);
+			}
+			blockSync(BAR_WEIGHTS, kConsumers);
+			if (wg == 0) {
 				rescale(o, factor);
-			};
-			auto release = [&](int stage) { if (lane == 0) barrierArrive(empty + stage * 8); };
-			int at = x.from;
-			// Issuing the next scores ahead of the wait for the values lost 12%: they delay the other's values and the release.
-			auto next = [&](auto masked) {
-				start();
-				wgmmaWait<0>();
-				hand(masked, at);
-				values(o, w, swizzled(stage0 + stage * QBYTES, kSlice));
-				wgmmaWait<0>();
-				release(stage);
-				if (++stage == p.stages) stage = 0, phase ^= 1;
-				at += kBlockTokens;
-			};
-			while (at + kBlockTokens <= clear) next(std::false_type());
-			while (at < x.to || at == x.from) next(std::true_type()); // an empty request has a block too
+				values(o, w, swizzled(tile, kSlice));
+			} else {
+				barrierWait(full + stage * 8, phase);
+				proxyFence();
+				factor[0] = factors[row], factor[1] = factors[row + 8];
+				rescale(o, factor);
+				const uint32_t v = swizzled(tile + SLICES / 2 * kSlice, kSlice);
+				wgmmaFence();
+#pragma unroll
+				for (int i = 0; i < 4; i++) wgmma<1>(o, descriptor(swizzled(weights), i * 32), descriptor(v, i * 2048), 1);
+				wgmmaCommit();
+			}
+			wgmmaWait<0>();
+			if (lane == 0) barrierArrive(empty + stage * 8);
+			if (++stage == p.stages) stage = 0, phase ^= 1;
+			at += kBlockTokens;
+		} while (at < x.to);
+		if (wg == 0) {
 			softmax.finish();
 			if ((lane & 3) == 0)
 #pragma unroll
@@ -96,25 +105,6 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 					sums[row + 8 * i] = l > 0.f ? 1.f / l : 0.f;
 					writeLSE(p, x, g, r0, rows, row + 8 * i, l > 0.f ? softmax.most[i] * p.scale + log2f(l) : -CUDART_INF_F);
 				}
-		} else {
-			int at = x.from;
-			do {
-				const uint32_t k = swizzled(stage0 + stage * QBYTES + SLICES / 2 * kSlice, kSlice);
-				if (at > x.from) blockSync(BAR_WEIGHTS_READ, kConsumers);
-				blockSync(BAR_WEIGHTS, kConsumers);
-				barrierWait(full + stage * 8, phase);
-				proxyFence();
-				const float factor[2] = {factors[row], factors[row + 8]};
-				rescale(o, factor);
-				wgmmaFence();
-#pragma unroll
-				for (int i = 0; i < 4; i++) wgmma<1>(o, descriptor(swizzled(weights), i * 32), descriptor(k, i * 2048), 1);
-				wgmmaCommit();
-				wgmmaWait<0>();
-				if (lane == 0) barrierArrive(empty + stage * 8);
-				if (++stage == p.stages) stage = 0, phase ^= 1;
-				at += kBlockTokens;
-			} while (at < x.to);
 		}
 		blockSync(BAR_CONSUMERS, kConsumers);
 		const float inv[2] = {sums[row], sums[row + 8]};

@@ -72,7 +72,7 @@ func (m *DecodeMeter) ceilings() error {
 	m.CopyGBs = 4 * n / took[len(took)/2] / 1e3
 	p := device.Product{M: side, N: side, K: side, Lda: side, Ldb: side, Ldc: side, In: device.BF16, Out: device.BF16}
 	a, b, c := pair.Slice(0, side*side), pair.Slice(side*side, 2*side*side), pair.Slice(2*side*side, 3*side*side)
-	if _, err := m.s.Tune(p, a, b, c, device.Buffer{}); err != nil {
+	if _, err := m.s.Tune(p, a, b, c, device.Buffer{}, false); err != nil {
 		return err
 	}
 	m.fill(pair)

@@ -33,7 +33,8 @@ func (k *Gemm) Product() device.Product {
 // Launch puts the product on the stream.
 func (k *Gemm) Launch(s *device.Stream) { s.Multiply(k.Product(), k.A, k.B, k.C, k.Bias, 1) }
 
-// Tune times cuBLASLt's algorithms for the shape, once for all Gemms of that shape, and keeps the fastest. It overwrites C.
-func (k *Gemm) Tune(s *device.Stream) (time.Duration, error) {
-	return s.Tune(k.Product(), k.A, k.B, k.C, k.Bias)
+// Tune times cuBLASLt's algorithms for the shape, once for all Gemms of that shape, and keeps the fastest: with steady, the
+// fastest while the GPU is under load, which takes longer to find out. It overwrites C.
+func (k *Gemm) Tune(s *device.Stream, steady bool) (time.Duration, error) {
+	return s.Tune(k.Product(), k.A, k.B, k.C, k.Bias, steady)
 }

@@ -231,7 +231,7 @@ func BenchmarkGemm(b *testing.B) {
 				g.Ldb = c.k
 			}
 			first := r.median(b, g.Launch)
-			if _, err := g.Tune(r.s); err != nil {
+			if _, err := g.Tune(r.s, false); err != nil {
 				b.Fatal(err)
 			}
 			r.speed(b, 0, g.Product().FLOPs(), g.Launch)

@@ -158,7 +158,7 @@ func TestProduct(t *testing.T) {
 	Upload(s, buf, x)
 	a, b, c := buf.Slice(0, m*k), buf.Slice(m*k, len(x)), buf.Slice(len(x), buf.N)
 	p := Product{M: m, N: n, K: k, Lda: k, Ldb: n, Ldc: n, In: F32, Out: F32}
-	if took, err := s.Tune(p, a, b, c, Buffer{}); err != nil || took <= 0 {
+	if took, err := s.Tune(p, a, b, c, Buffer{}, false); err != nil || took <= 0 {
 		t.Fatalf("tuning took %v, error %v", took, err)
 	}
 	s.Fill(c, 0xff)
@@ -191,7 +191,7 @@ func TestProduct(t *testing.T) {
 	other.Choose(choices)
 	if again, err := other.NewStream(); err != nil {
 		t.Error(err)
-	} else if took, err := again.Tune(p, a, b, c, Buffer{}); took != 0 || err != nil {
+	} else if took, err := again.Tune(p, a, b, c, Buffer{}, false); took != 0 || err != nil {
 		t.Errorf("tuning timed what was chosen: %v, error %v", took, err)
 	} else if err := errors.Join(again.Close(), other.Close()); err != nil {
 		t.Error(err)

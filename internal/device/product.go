@@ -100,9 +100,9 @@ func (s *Stream) multiply(plan *plan, algorithm int, p Product, a, b, c, bias Bu
 }
 
 // Tune times the algorithms that cuBLASLt proposes for a product, keeps the fastest for the shape, and returns its
-// time; it does so once for each shape. It overwrites c; a and b should hold numbers like those of later (zeros run
-// faster than anything real).
-func (s *Stream) Tune(p Product, a, b, c, bias Buffer) (time.Duration, error) {
+// time; it does so once for each shape. It overwrites c; a and b should hold numbers like those of later (zeros draw less
+// power than anything real, and run faster). With steady, products that fill a step are compared under the load of a step.
+func (s *Stream) Tune(p Product, a, b, c, bias Buffer, steady bool) (time.Duration, error) {
 	if s.err != nil {
 		return 0, s.Sync()
 	}
@@ -132,7 +132,7 @@ func (s *Stream) Tune(p Product, a, b, c, bias Buffer) (time.Duration, error) {
 			plan.took, plan.best = took[i], i
 		}
 	}
-	if plan.took >= heavy {
+	if steady && plan.took >= heavy {
 		if err := plan.tuneLoaded(took, timed); err != nil {
 			return 0, fmt.Errorf("device: tuning %v: %w", p, err)
 		}
@@ -144,7 +144,7 @@ func (s *Stream) Tune(p Product, a, b, c, bias Buffer) (time.Duration, error) {
 // therefore compared over times in which the clock settles, among the algorithms that come near the fastest.
 const (
 	heavy  = 50 * time.Microsecond // a shorter product draws little power in a step
-	near   = 1.06
+	near   = 1.1
 	loaded = 60 * time.Millisecond
 )
 

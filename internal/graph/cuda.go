@@ -61,6 +61,10 @@ func (c *CUDA) Alloc(bytes int) (Memory, error) {
 	return &deviceMemory{buf}, c.stream.Sync()
 }
 
+func (c *CUDA) noise(m Memory) {
+	(&kernels.Noise{X: on(Buf{Mem: m, Len: m.Bytes() / c.activation.Size(), Type: c.activation}), Seed: 1, Scale: 1}).Launch(c.stream)
+}
+
 func (c *CUDA) Free(m Memory) { c.stream.Fail(c.dev.Free(m.(*deviceMemory).buf)) }
 
 var deviceTypes = [...]device.Type{F32: device.F32, BF16: device.BF16, I32: device.I32}
@@ -157,7 +161,7 @@ func (c *CUDA) ProductCeiling() (float64, error) {
 		(&kernels.Noise{X: x[i], Seed: uint64(i), Scale: 1}).Launch(c.stream)
 	}
 	product := kernels.Gemm{M: n, N: n, K: n, A: x[0], B: x[1], C: x[2], Lda: n, Ldb: n, Ldc: n, Batch: 1}
-	if _, err := product.Tune(c.stream); err != nil {
+	if _, err := product.Tune(c.stream, true); err != nil {
 		return 0, err
 	}
 	const batch = 10

@@ -25,7 +25,7 @@ func (c *CUDA) Compile(in *Instr) (Kernel, error) {
 	}
 	switch k := k.(type) {
 	case *kernels.Gemm:
-		_, err = k.Tune(c.stream)
+		_, err = k.Tune(c.stream, true)
 	case tuner:
 		err = k.Tune(c.stream)
 	}
