@@ -4,6 +4,7 @@ package kernels
 
 import (
 	"fmt"
+	"strings"
 
 	"headroom/internal/device"
 )
@@ -25,10 +26,13 @@ type Attention struct {
 
 // An AttentionGrad is the gradient of Attention from its saved O and LSE. DK and DV have the strides of K and V. Tied: DV
 // begins where DK does and its first P columns receive both gradients. DKRope [B,T,R] sums over all heads.
+//
+// On Hopper the gradients of the scores that DK needs go to scratch memory, from where DQ takes them: B·H·T² bytes, and a
+// third of DQ's products. Recompute has DQ make them anew, as happens where they would take more than a gibibyte.
 type AttentionGrad struct {
 	Attention
 	DO, DQ, DK, DV, DKRope device.Buffer
-	Tied                   bool
+	Tied, Recompute        bool
 }
 
 // attentionArgs is AttentionParams in attention_params.cuh.
@@ -39,12 +43,14 @@ type attentionArgs struct {
 	b, t, h, g, p, r, dv, kStride, vStride int32
 	tied, chunk                            int32
 	scale                                  float32
+	dS                                     device.Ptr
 }
 
 // attentionTiles are the kernels and shapes of one Hopper instance: warpgroups of 64 queries, keys a block and stages forward;
 // stages of 64 keys for dQ; queries a block and stages for dK and dV. The .cu files say the same.
 type attentionTiles struct {
 	forward, query, key   string
+	gradient              string // dQ from kept gradients of the scores, if there is such a kernel
 	groups, keys, stages  int
 	queryStages           int
 	keyQueries, keyStages int
@@ -61,10 +67,14 @@ var hopperTiles = map[[2]int]attentionTiles{
 }
 
 func tilesFor(widths string, groups, keys, stages, queryStages, keyQueries, keyStages int) attentionTiles {
-	return attentionTiles{
-		"attention_forward_" + widths, "attention_backward_query_" + widths, "attention_backward_key_" + widths,
-		groups, keys, stages, queryStages, keyQueries, keyStages,
+	t := attentionTiles{
+		forward: "attention_forward_" + widths, query: "attention_backward_query_" + widths, key: "attention_backward_key_" + widths,
+		groups: groups, keys: keys, stages: stages, queryStages: queryStages, keyQueries: keyQueries, keyStages: keyStages,
 	}
+	if d, _, _ := strings.Cut(widths, "_"); keyQueries == 64 {
+		t.gradient = "attention_query_gradient_" + d
+	}
+	return t
 }
 
 // hopper gives the instance for this shape, if the device and the type have one.
@@ -95,15 +105,33 @@ func (t *attentionTiles) keyShared(d, dv int) int {
 	return (swizzledRow(d)+swizzledRow(dv))*(128+t.keyQueries*t.keyStages) + 8*t.keyQueries*t.keyStages + 32 + 16*t.keyStages + 1024
 }
 
+// gradientShared has three warpgroups of 64 queries, with gradientStages of 64 keys and their gradients of the scores.
+const gradientStages = 5
+
+func (t *attentionTiles) gradientShared(d, stages int) int {
+	return stages*64*(swizzledRow(d)+3*swizzledRow(64)) + 32 + 16*stages + 1024
+}
+
 // swizzledRow is the bytes that a row of n bf16 takes in tiles of 64 columns.
 func swizzledRow(n int) int { return ceil(n, 64) * 128 }
 
 // Scratch is the bytes that Launch takes from its stream's scratch memory.
 func (k *Attention) Scratch() int { return 256 }
 
-// Scratch is the bytes that Launch takes from its stream's scratch memory.
+// Scratch is the bytes that Launch takes from its stream's scratch memory, but for the gradients of scores.
 func (k *AttentionGrad) Scratch() int {
 	return 8*k.B*k.H*ceil(k.T, 64)*64 + 4*k.B*k.G*k.T*k.R + 3*256
+}
+
+// kept is the number of gradients of scores that are kept, in blocks of 64 queries by 64 keys up to the diagonal.
+func (k *AttentionGrad) kept(s *device.Stream) int {
+	const limit = 1 << 30
+	blocks := ceil(k.T, 64)
+	n := k.B * k.H * blocks * (blocks + 1) / 2 * 64 * 64
+	if t, ok := k.hopper(s); !ok || t.gradient == "" || k.Recompute || 2*n > limit {
+		return 0
+	}
+	return n
 }
 
 // valid reports what no kernel supports.
@@ -195,7 +223,8 @@ func (k *AttentionGrad) Launch(s *device.Stream) {
 			k.P, k.Dv, k.KStride, k.VStride, k.DV.Ptr-k.DK.Ptr))
 		return
 	}
-	work := s.Scratch(k.Scratch())
+	kept := k.kept(s)
+	work := s.Scratch(k.Scratch() + 2*kept + 256)
 	if work == nil {
 		return
 	}
@@ -204,6 +233,9 @@ func (k *AttentionGrad) Launch(s *device.Stream) {
 	args.stats = work.Take(device.F32, 2*k.B*k.H*ceil(k.T, 64)*64).Ptr
 	args.ropeParts = work.Take(device.F32, k.B*k.G*k.T*k.R).Ptr
 	args.queue = work.Take(device.I32, 2).Ptr
+	if kept > 0 {
+		args.dS = work.Take(device.BF16, kept).Ptr
+	}
 	device.Launch(s, statisticsNames[t], device.Grid{X: 2 * ceil(k.T, 64), Y: k.H, Z: k.B, Block: 256}, &args)
 	k.products(s, &args)
 	if k.R > 0 {
@@ -213,15 +245,19 @@ func (k *AttentionGrad) Launch(s *device.Stream) {
 
 var statisticsNames, ropeGradientNames = both("attention_statistics"), both("attention_rope_gradient")
 
-// products launches the two kernels of the gradient: dQ, then dK and dV.
+// products launches the two kernels of the gradient: dK and dV, and dQ.
 func (k *AttentionGrad) products(s *device.Stream, args *attentionArgs) {
 	d := k.P + k.R
 	if t, ok := k.hopper(s); ok {
 		sms := s.Device().SMs
-		args.chunk = k.heads(s)
-		device.Launch(s, t.query, device.Grid{X: min(ceil(k.T, 128)*k.B*k.H, sms), Block: 384, Shared: t.queryShared(d, k.Dv)}, args)
 		args.chunk = int32(min(max(sms/4, 1), k.B*k.G)) // four tiles of a kv head at once, neighbours in length
 		device.Launch(s, t.key, device.Grid{X: min(ceil(k.T, 128)*k.B*k.G, sms), Block: 384, Shared: t.keyShared(d, k.Dv)}, args)
+		args.chunk = k.heads(s)
+		if args.dS != 0 {
+			device.Launch(s, t.gradient, device.Grid{X: min(ceil(k.T, 192)*k.B*k.H, sms), Block: 512, Shared: t.gradientShared(d, gradientStages)}, args)
+		} else {
+			device.Launch(s, t.query, device.Grid{X: min(ceil(k.T, 128)*k.B*k.H, sms), Block: 384, Shared: t.queryShared(d, k.Dv)}, args)
+		}
 	} else if k.Q.Type == device.BF16 {
 		shared := 2 * 64 * 2 * (d + 8 + k.Dv + 8)
 		device.Launch(s, "attention_backward_query_portable", device.Grid{X: ceil(k.T, 64), Y: k.B * k.H, Z: ceil(d, 64), Block: 128, Shared: shared}, args)

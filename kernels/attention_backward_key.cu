@@ -151,6 +151,28 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 		barrierWait(full(ring.stage), ring.parity);
 	}
 
+	// A Keeper leaves dS for attention_query_gradient, block after block of the queries that see a warpgroup's keys, in each head.
+	struct Keeper {
+		uint4 *to;
+		int query, b, h, key;
+		__device__ Keeper(const AttentionParams<bf16> &p, int b, int h, int key) : to(nullptr), b(b), h(h), key(key) {
+			if (BQ == 64 && p.dS) head(p);
+		}
+		__device__ void head(const AttentionParams<bf16> &p) {
+			query = key;
+			to = scoreGradients(p, b, h, query, key) + threadIdx.x % 128 / 32 * 128 + threadIdx.x % 32;
+		}
+		__device__ void keep(const AttentionParams<bf16> &p, const uint32_t (&ds)[BQ / 16][4]) {
+			if constexpr (BQ == 64) {
+				if (!to) return;
+#pragma unroll
+				for (int e = 0; e < 4; e++) __stcs(to + e * 32, make_uint4(ds[e][0], ds[e][1], ds[e][2], ds[e][3]));
+				to += ++query * 512;
+				if (query * 64 >= p.T && ++h < p.H) head(p); // after the group's last head nothing follows
+			}
+		}
+	};
+
 	__device__ void store(const AttentionParams<bf16> &p, int b, int g, int t0, float (&dk)[DK / 2], float (&dv)[DV / 2]) {
 		int t2 = threadIdx.x % 4 * 2;
 		if (p.tied) {
@@ -199,6 +221,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 
 			float s[BQ / 2], dp[BQ / 2], dk[DK / 2], dv[DV / 2];
 			uint32_t prob[BQ / 16][4], ds[BQ / 16][4];
+			Keeper keeper(p, b, g * share, n0 / 64 + wg);
 #pragma unroll
 			for (int e = 0; e < DK / 2; e++) dk[e] = 0;
 #pragma unroll
@@ -224,6 +247,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 					for (int e = 0; e < BQ / 16; e++) packFragment(ds[e], dp, e);
 					add(dk, ds, q(ring.stage));
 					wgmmaCommit();
+					keeper.keep(p, ds);
 					wgmmaWait<0>();
 					pin(dv);
 					pin(dk);
@@ -253,6 +277,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 					add(dv, prob, dO(held));
 					add(dk, ds, q(held));
 					wgmmaCommit();
+					keeper.keep(p, ds);
 					wgmmaWait<1>();
 					pin(s);
 					pin(dp);
@@ -275,6 +300,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 				add(dv, prob, dO(held));
 				add(dk, ds, q(held));
 				wgmmaCommit();
+				keeper.keep(p, ds);
 				wgmmaWait<0>();
 				pin(dv);
 				pin(dk);

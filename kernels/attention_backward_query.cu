@@ -1,6 +1,6 @@
 // The query gradient of causal attention on Hopper, and the statistics both backward kernels need. A tile is 64 queries per
 // warpgroup against blocks of 64 keys; scores are recomputed, so that nothing is summed across blocks of the grid and two
-// runs agree to the bit. dQ = scale · Σ_j dS_j · K_j with dS = P ∘ (dO·Vᵀ - Σ dO·O).
+// runs agree to the bit. (attention_query_gradient is faster where there is room for dS.) dQ = scale · Σ_j dS_j · K_j with dS = P ∘ (dO·Vᵀ - Σ dO·O).
 #include "attention_tile.cuh"
 
 #ifdef HOPPER

@@ -190,12 +190,12 @@ func (a *attentionData) head(b, h int, round func(float64) float64, fused bool) 
 }
 
 // kernels gives the launch of forward and backward on device buffers, and the outputs in the order of compare.
-func (a *attentionData) kernels(r *rig, typ device.Type) (launch func(*device.Stream), outs []device.Buffer) {
+func (a *attentionData) kernels(r *rig, typ device.Type, recompute bool) (launch func(*device.Stream), outs []device.Buffer) {
 	kv, dkv := r.in(typ, a.kv), r.out(typ, len(a.kv))
 	k := AttentionGrad{Attention: Attention{
 		B: a.B, T: a.T, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: a.scale(), Q: r.in(typ, a.q), K: kv, V: kv.Slice(a.v, kv.N),
 		KRope: r.in(typ, a.rope), KStride: a.stride, VStride: a.stride, O: r.out(typ, len(a.dO)), LSE: r.out(device.F32, a.B*a.H*a.T),
-	}, DO: r.in(typ, a.dO), DQ: r.out(typ, len(a.q)), DK: dkv, DV: dkv.Slice(a.v, kv.N), DKRope: r.out(typ, len(a.rope)), Tied: a.tied()}
+	}, DO: r.in(typ, a.dO), DQ: r.out(typ, len(a.q)), DK: dkv, DV: dkv.Slice(a.v, kv.N), DKRope: r.out(typ, len(a.rope)), Tied: a.tied(), Recompute: recompute}
 	return func(s *device.Stream) {
 		k.Attention.Launch(s)
 		k.Launch(s)
@@ -242,8 +242,10 @@ func TestAttention(t *testing.T) {
 						plain.reference()
 					}
 					widen()
-					launch, outs := exact.kernels(r, typ)
-					r.checkAttention(launch, outs, exact.results(), allowed)
+					for _, recompute := range []bool{false, true} {
+						launch, outs := exact.kernels(r, typ, recompute)
+						r.checkAttention(launch, outs, exact.results(), allowed)
+					}
 				})
 			}
 		}

@@ -29,7 +29,7 @@ __device__ __forceinline__ void arriveCopies(uint32_t bar) {
 namespace {
 
 constexpr int kSlice = 8192, kConsumers = 256, kDecodeThreads = 384;
-enum { BAR_CONSUMERS = 1, BAR_WEIGHTS, BAR_WEIGHTS_READ };
+enum { BAR_CONSUMERS = 1 };
 
 // Blocks walks the token blocks of a part, across requests.
 struct Blocks {

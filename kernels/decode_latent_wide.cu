@@ -1,7 +1,6 @@
 // decode_latent for latents of 384 and 512 columns: the output of 64 rows needs two warpgroups, one for each half of its
-// columns. The first computes scores and weights and hands the weights over through shared memory. Both warpgroups wait at
-// both barriers of a hand-over, at one place in the code: where one of them only arrives, racecheck reports the factors as
-// raced for, and where each has a wait of its own, synccheck reports threads that diverged.
+// columns. The first computes scores and weights and hands the weights over through shared memory, under two barriers like
+// those of a stage.
 #include "decode_latent.cuh"
 
 #ifdef HOPPER
@@ -14,7 +13,8 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 	char *smem = raw + (base - smemAddress(raw));
 	// queries | stages | weights [64, 64] | barriers | walk | factors [64] | sums [64]
 	const uint32_t q = base, stage0 = q + QBYTES, weights = stage0 + p.stages * QBYTES, full = weights + kSlice, empty = full + 32;
-	Walk *shared = (Walk *)(smem + (empty - base) + 32);
+	const uint32_t handed = empty + 32, taken = handed + 8;
+	Walk *shared = (Walk *)(smem + (taken - base) + 8);
 	float *factors = (float *)(shared + 1), *sums = factors + 64;
 
 	const int tile = blockIdx.x % p.tiles, part = blockIdx.x / p.tiles, g = tile % p.G, r0 = tile / p.G * 64;
@@ -27,6 +27,8 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 			barrierInit(full + s * 8, 128);
 			barrierInit(empty + s * 8, 8);
 		}
+		barrierInit(handed, 4);
+		barrierInit(taken, 4);
 		barrierInitFence();
 	}
 	clearRope<SLICES>(p, smem, 1 + p.stages);
@@ -43,30 +45,26 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 	Walk spans = *shared;
 	Span x;
 	float o[N];
-	int stage = 0, phase = 0;
+	int stage = 0, phase = 0, hand = 0; // hand: the phase of the next weights
 	while (spans.next(p, x)) {
 		loadQueries<SLICES>(p, x.b, g, r0, rows, 1, q);
 #pragma unroll
 		for (int i = 0; i < N; i++) o[i] = 0.f;
-		Softmax softmax;
-		softmax.start();
-		const int clear = min(x.to, x.length - p.T + 1); // blocks that end here or before need no mask
-		int at = x.from;
-		do { // an empty request has a block too
-			const uint32_t tile = stage0 + stage * QBYTES;
+		if (wg == 0) {
+			Softmax softmax;
+			softmax.start();
+			const int clear = min(x.to, x.length - p.T + 1);
 			float s[32], factor[2];
 			uint32_t w[4][4];
-			if (wg == 0) {
+			auto start = [&]() { // the scores of the block in the stage at hand
 				barrierWait(full + stage * 8, phase);
 				proxyFence();
-				scores<SLICES>(s, swizzled(q), swizzled(tile));
-				wgmmaWait<0>();
-				if (at + kBlockTokens > clear) softmax.step<true>(p, s, factor, x, r0 + row, at);
-				else softmax.step<false>(p, s, factor, x, r0 + row, at);
+				scores<SLICES>(s, swizzled(q), swizzled(stage0 + stage * QBYTES));
+			};
+			auto weigh = [&](auto masked, int at) { // turns scores into weights and hands them over
+				softmax.step<masked.value>(p, s, factor, x, r0 + row, at);
 				packWeights(s, w);
-			}
-			if (at > x.from) blockSync(BAR_WEIGHTS_READ, kConsumers);
-			if (wg == 0) {
+				barrierWait(taken, hand ^ 1);
 				char *dst = smem + (weights - base) + row * 128 + (lane & 3) * 4;
 #pragma unroll
 				for (int j = 0; j < 8; j++) { // columns 8j.. of rows row and row+8
@@ -75,28 +73,26 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 				}
 				if ((lane & 3) == 0) factors[row] = factor[0], factors[row + 8] = factor[1];
 				proxyFence();
-			}
-			blockSync(BAR_WEIGHTS, kConsumers);
-			if (wg == 0) {
+				__syncwarp();
+				if (lane == 0) barrierArrive(handed);
+				hand ^= 1;
 				rescale(o, factor);
-				values(o, w, swizzled(tile, kSlice));
-			} else {
-				barrierWait(full + stage * 8, phase);
-				proxyFence();
-				factor[0] = factors[row], factor[1] = factors[row + 8];
-				rescale(o, factor);
-				const uint32_t v = swizzled(tile + SLICES / 2 * kSlice, kSlice);
-				wgmmaFence();
-#pragma unroll
-				for (int i = 0; i < 4; i++) wgmma<1>(o, descriptor(swizzled(weights), i * 32), descriptor(v, i * 2048), 1);
-				wgmmaCommit();
-			}
-			wgmmaWait<0>();
-			if (lane == 0) barrierArrive(empty + stage * 8);
-			if (++stage == p.stages) stage = 0, phase ^= 1;
-			at += kBlockTokens;
-		} while (at < x.to);
-		if (wg == 0) {
+			};
+			auto release = [&](int stage) { if (lane == 0) barrierArrive(empty + stage * 8); };
+			int at = x.from;
+			// Issuing the next scores ahead of the wait for the values lost 12%: they delay the other's values and the release.
+			auto next = [&](auto masked) {
+				start();
+				wgmmaWait<0>();
+				weigh(masked, at);
+				values(o, w, swizzled(stage0 + stage * QBYTES, kSlice));
+				wgmmaWait<0>();
+				release(stage);
+				if (++stage == p.stages) stage = 0, phase ^= 1;
+				at += kBlockTokens;
+			};
+			while (at + kBlockTokens <= clear) next(std::false_type());
+			while (at < x.to || at == x.from) next(std::true_type()); // an empty request has a block too
 			softmax.finish();
 			if ((lane & 3) == 0)
 #pragma unroll
@@ -105,6 +101,26 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 					sums[row + 8 * i] = l > 0.f ? 1.f / l : 0.f;
 					writeLSE(p, x, g, r0, rows, row + 8 * i, l > 0.f ? softmax.most[i] * p.scale + log2f(l) : -CUDART_INF_F);
 				}
+		} else {
+			int at = x.from;
+			do {
+				const uint32_t k = swizzled(stage0 + stage * QBYTES + SLICES / 2 * kSlice, kSlice);
+				barrierWait(full + stage * 8, phase);
+				proxyFence();
+				barrierWait(handed, hand);
+				hand ^= 1;
+				const float factor[2] = {factors[row], factors[row + 8]};
+				rescale(o, factor);
+				wgmmaFence();
+#pragma unroll
+				for (int i = 0; i < 4; i++) wgmma<1>(o, descriptor(swizzled(weights), i * 32), descriptor(k, i * 2048), 1);
+				wgmmaCommit();
+				wgmmaWait<0>();
+				__syncwarp();
+				if (lane == 0) barrierArrive(taken), barrierArrive(empty + stage * 8);
+				if (++stage == p.stages) stage = 0, phase ^= 1;
+				at += kBlockTokens;
+			} while (at < x.to);
 		}
 		blockSync(BAR_CONSUMERS, kConsumers);
 		const float inv[2] = {sums[row], sums[row + 8]};
