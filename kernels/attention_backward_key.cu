@@ -140,7 +140,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 	__device__ void skip(Ring &ring, int blocks) {
 		for (; blocks > 0; blocks--) {
 			barrierWait(full(ring.stage), ring.parity);
-			release(empty(ring.stage));
+			barrierArrive(empty(ring.stage));
 			ring.next<STAGES>();
 		}
 	}
@@ -212,10 +212,10 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 #pragma unroll
 				for (int e = 0; e < DV / 16; e++) fragment<BN>(value[e], base + K, threadIdx.x / 32 * 16, e);
 			}
-			if (HOLDK && HOLDV) release(kvEmpty());
+			if (HOLDK && HOLDV) barrierArrive(kvEmpty());
 			skip(ring, mine > 0 ? before : share * blocks);
 			if (mine <= 0) {
-				if (!HOLDK || !HOLDV) release(kvEmpty());
+				if (!HOLDK || !HOLDV) barrierArrive(kvEmpty());
 				continue;
 			}
 
@@ -251,7 +251,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 					wgmmaWait<0>();
 					pin(dv);
 					pin(dk);
-					release(empty(ring.stage));
+					barrierArrive(empty(ring.stage));
 					ring.next<STAGES>();
 					if (n > 1) advance(ring, m, mine, before);
 				}
@@ -291,7 +291,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 					wgmmaWait<0>();
 					pin(dv);
 					pin(dk);
-					release(empty(held));
+					barrierArrive(empty(held));
 					held = current;
 					if (n > 1) advance(ring, m, mine, before);
 #pragma unroll
@@ -304,9 +304,9 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 				wgmmaWait<0>();
 				pin(dv);
 				pin(dk);
-				release(empty(held));
+				barrierArrive(empty(held));
 			}
-			if (!HOLDK || !HOLDV) release(kvEmpty());
+			if (!HOLDK || !HOLDV) barrierArrive(kvEmpty());
 			store(p, b, g, n0 + rowInTile, dk, dv);
 		}
 	}
@@ -316,10 +316,10 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 		base = (smemAddress(dynamic) + 1023) & ~1023;
 		if (threadIdx.x == 0) {
 			barrierInit(kvFull(), 129);
-			barrierInit(kvEmpty(), 4 * WGS);
+			barrierInit(kvEmpty(), 128 * WGS);
 			for (int s = 0; s < STAGES; s++) {
 				barrierInit(full(s), 128);
-				barrierInit(empty(s), 4 * WGS);
+				barrierInit(empty(s), 128 * WGS);
 			}
 			barrierInitFence();
 		}

@@ -105,7 +105,7 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 				for (int e = 0; e < DK / 16; e++) fragment<BM>(q[e], base, threadIdx.x / 32 * 16, e);
 #pragma unroll
 				for (int e = 0; e < DV / 16; e++) fragment<BM>(dO[e], base + Q, threadIdx.x / 32 * 16, e);
-				release(qEmpty());
+				barrierArrive(qEmpty());
 			}
 			for (int skip = last; skip > j; skip--) { // blocks that only later warpgroups of the tile see
 				barrierWait(full(ring.stage), ring.parity);
@@ -113,7 +113,7 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 				ring.next<STAGES>();
 			}
 			if (j < 0) {
-				if (!HOLD) release(qEmpty());
+				if (!HOLD) barrierArrive(qEmpty());
 				continue;
 			}
 
@@ -154,7 +154,7 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 #pragma unroll
 				for (int e = 0; e < 4; e++) packFragment(ds[e], s, e);
 			}
-			if (!HOLD) release(qEmpty());
+			if (!HOLD) barrierArrive(qEmpty());
 			addQuery(dq, ds, held);
 			wgmmaWait<0>();
 			pin(dq);
@@ -172,7 +172,7 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 		base = (smemAddress(dynamic) + 1023) & ~1023;
 		if (threadIdx.x == 0) {
 			barrierInit(qFull(), 129);
-			barrierInit(qEmpty(), 4 * WGS);
+			barrierInit(qEmpty(), 128 * WGS);
 			for (int s = 0; s < STAGES; s++) {
 				barrierInit(full(s), 128);
 				barrierInit(empty(s), 4 * WGS);

@@ -113,7 +113,7 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 				vr.next<STAGES>();
 			}
 			if (j < 0) {
-				release(qEmpty());
+				barrierArrive(qEmpty());
 				continue;
 			}
 
@@ -165,7 +165,7 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 #pragma unroll
 				for (int e = 0; e < BN / 16; e++) packFragment(probs[e], s, e);
 			}
-			release(qEmpty());
+			barrierArrive(qEmpty());
 			barrierWait(vFull(vr.stage), vr.parity);
 			pin(o);
 			wgmmaFence();
@@ -192,7 +192,7 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 		base = (smemAddress(dynamic) + 1023) & ~1023;
 		if (threadIdx.x == 0) {
 			barrierInit(qFull(), 129);
-			barrierInit(qEmpty(), 4 * WGS);
+			barrierInit(qEmpty(), 128 * WGS);
 			for (int s = 0; s < STAGES; s++) {
 				barrierInit(kFull(s), 128);
 				barrierInit(kEmpty(s), 4 * WGS);

@@ -81,7 +81,7 @@ template <int DK, int STAGES> struct QueryGradient {
 			Tile tile;
 			barrierWait(tileFull(), i & 1);
 			if (!tileAt(Queue::published(slots()), (p.T + BM - 1) / BM, p.B * p.H, p.chunk, true, tile)) break;
-			release(tileEmpty());
+			barrierArrive(tileEmpty());
 			int b = tile.head / p.H, h = tile.head % p.H, first = tile.block * WGS;
 			int mine = first + wg < blocks ? first + wg : -1;
 			for (int skip = min(first + WGS, blocks) - 1; skip > mine; skip--) { // blocks that only later warpgroups of the tile see
@@ -126,7 +126,7 @@ template <int DK, int STAGES> struct QueryGradient {
 		base = (smemAddress(dynamic) + 1023) & ~1023;
 		if (threadIdx.x == 0) {
 			barrierInit(tileFull(), 1);
-			barrierInit(tileEmpty(), 4 * WGS);
+			barrierInit(tileEmpty(), 128 * WGS);
 			for (int s = 0; s < STAGES; s++) {
 				barrierInit(full(s), 129);
 				barrierInit(empty(s), 4 * WGS);

@@ -111,7 +111,8 @@ __device__ __forceinline__ void copyBulk(uint32_t dst, const void *src, int byte
 	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(dst), "l"(src), "r"(bytes), "r"(bar) : "memory");
 }
 
-// release tells that this warp has read a buffer.
+// release tells that this warp has read a buffer. What a thread itself has read, and not wgmma on its behalf, it tells of itself
+// with barrierArrive: racecheck takes no account of __syncwarp here.
 __device__ __forceinline__ void release(uint32_t bar) {
 	__syncwarp();
 	if (threadIdx.x % 32 == 0) barrierArrive(bar);

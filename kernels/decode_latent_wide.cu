@@ -1,6 +1,6 @@
 // decode_latent for latents of 384 and 512 columns: the output of 64 rows needs two warpgroups, one for each half of its
-// columns. The first computes scores and weights and hands the weights over through shared memory, under two barriers like
-// those of a stage.
+// columns. The first computes scores and weights and hands the weights over through shared memory, under two barriers on
+// which every thread arrives: racecheck takes no account of __syncwarp ahead of one thread's arrival.
 #include "decode_latent.cuh"
 
 #ifdef HOPPER
@@ -27,8 +27,8 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 			barrierInit(full + s * 8, 128);
 			barrierInit(empty + s * 8, 8);
 		}
-		barrierInit(handed, 4);
-		barrierInit(taken, 4);
+		barrierInit(handed, 128);
+		barrierInit(taken, 128);
 		barrierInitFence();
 	}
 	clearRope<SLICES>(p, smem, 1 + p.stages);
@@ -73,8 +73,7 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 				}
 				if ((lane & 3) == 0) factors[row] = factor[0], factors[row + 8] = factor[1];
 				proxyFence();
-				__syncwarp();
-				if (lane == 0) barrierArrive(handed);
+				barrierArrive(handed);
 				hand ^= 1;
 				rescale(o, factor);
 			};
@@ -116,8 +115,8 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 				for (int i = 0; i < 4; i++) wgmma<1>(o, descriptor(swizzled(weights), i * 32), descriptor(k, i * 2048), 1);
 				wgmmaCommit();
 				wgmmaWait<0>();
-				__syncwarp();
-				if (lane == 0) barrierArrive(taken), barrierArrive(empty + stage * 8);
+				barrierArrive(taken);
+				if (lane == 0) barrierArrive(empty + stage * 8);
 				if (++stage == p.stages) stage = 0, phase ^= 1;
 				at += kBlockTokens;
 			} while (at < x.to);
