@@ -14,11 +14,14 @@ import (
 type Group interface {
 	Rank() int
 	Size() int
-	ReduceScatter(b Buf) error // sums float32 over the ranks; rank r keeps its part, in place, of Size equal ones
-	Gather(b Buf) error        // everybody gets the r-th part from rank r, in place
-	Merge(b Buf) error         // words of which all ranks but one have zeros: everybody gets that one's
-	Abort()                    // ends what waits for a lost rank; from anywhere
+	Gather(b Buf) error // everybody gets the r-th of Size equal parts from rank r, in place
+	Merge(b Buf) error  // words of which all ranks but one have zeros: everybody gets that one's
+	Abort()             // ends what waits for a lost rank; from anywhere
 	Close() error
+
+	// Reduce sums float32 over the ranks: rank to has the sum in its buffer then, the others what they had. The work begins
+	// when start has been run and goes on beside the kernels after it; those after wait have the result.
+	Reduce(b Buf, to int) (start, wait Kernel, err error)
 }
 
 // An owned buffer is what this process holds of a flat one: elements first to first+Len.

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -57,20 +58,30 @@ func (l *loop) Size() int  { return l.size }
 func (l *loop) Abort()     {}
 func (*loop) Close() error { return nil }
 
-func (l *loop) ReduceScatter(b Buf) error {
-	return l.meet(b, func(bufs []Buf) {
-		part := b.Len / l.size
-		for r := range bufs {
-			mine := floats(bufs[r])[r*part : (r+1)*part]
-			for other := range bufs {
-				if other != r {
-					for i, x := range floats(bufs[other])[r*part : (r+1)*part] {
-						mine[i] += x
+// Reduce is done when start has been run; wait says whether there was one.
+func (l *loop) Reduce(b Buf, to int) (start, wait Kernel, err error) {
+	done := false
+	start = func() error {
+		done = true
+		return l.meet(b, func(bufs []Buf) {
+			sum := floats(bufs[to])
+			for r, x := range bufs {
+				if r != to {
+					for i, x := range floats(x) {
+						sum[i] += x
 					}
 				}
 			}
+		})
+	}
+	wait = func() error {
+		if !done {
+			return errors.New("waited for what nobody began")
 		}
-	})
+		done = false
+		return nil
+	}
+	return start, wait, nil
 }
 
 func (l *loop) Gather(b Buf) error {

@@ -70,7 +70,15 @@ func (e *executable) compile(instrs []*Instr) (Kernel, error) {
 	ks := make([]Kernel, len(instrs))
 	for i, in := range instrs {
 		var err error
-		if ks[i], err = e.store.Backend.Compile(in); err != nil {
+		switch a := in.Attr.(type) {
+		case Reduce:
+			ks[i], a.wait, err = e.store.Group.Reduce(in.In[0], a.To)
+		case Arrived:
+			ks[i] = a.wait
+		default:
+			ks[i], err = e.store.Backend.Compile(in)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("graph: %v: %w", in, err)
 		}
 	}

@@ -23,7 +23,8 @@ type Trainer struct {
 	executable
 	accum     int
 	first     Kernel // forward and backward of the first micro-batch, over the old gradients
-	others    Kernel // of the others, added to them
+	others    Kernel // of those between, added to them
+	final     Kernel // of the last one, with the sum over the ranks; the first, where there is but one
 	optimizer Optimizer
 	feed      Feed
 	names     []string  // of the inputs, in the order of the feed
@@ -146,15 +147,25 @@ func (p *planner) result(v *value, to Buf, direct bool) {
 
 // compileStep compiles the first micro-batch and the others, which add to every gradient and to the loss.
 func (t *Trainer) compileStep() (err error) {
-	if t.first, err = t.compile(t.instrs); err != nil {
-		return err
-	}
+	s := t.store
+	last := t.instrs
 	if t.accum > 1 {
-		if t.others, err = t.compile(t.accumulating()); err != nil {
+		if t.first, err = t.compile(t.instrs); err != nil {
 			return err
 		}
+		last = t.accumulating()
+		if t.accum > 2 && s.Group != nil {
+			if t.others, err = t.compile(last); err != nil {
+				return err
+			}
+		}
 	}
-	s := t.store
+	if t.final, err = t.compile(t.reductions(last)); err != nil {
+		return err
+	}
+	if s.Group == nil {
+		t.others = t.final
+	}
 	values, _ := s.values.overlap(s.lo, s.hi)
 	t.optimizer, err = s.Backend.Optimizer(OptimizerBufs{
 		Values: values, Compute: s.compute.part(s.lo, s.hi), Grads: s.grads.part(s.lo, s.hi), M: s.m.Buf, V: s.v.Buf,
@@ -247,7 +258,6 @@ func (t *Trainer) Begin(h Hyper, stop bool) error {
 		return t.optimizer.Run()
 	}
 	for _, do := range []func() error{
-		func() error { return g.ReduceScatter(s.grads) },
 		t.optimizer.Run,
 		func() error { return g.Gather(s.compute) },
 		func() error { return g.Gather(t.report) },
@@ -271,7 +281,7 @@ func (t *Trainer) End() (stats Stats, err error) {
 	return stats, err
 }
 
-// Gradients runs forward and backward only; the gradients are sums over the micro-batches.
+// Gradients runs forward and backward only; the gradients are sums over the micro-batches and the ranks.
 func (t *Trainer) Gradients(batches []Batch) error {
 	if err := t.Stage(batches); err != nil {
 		return err
@@ -292,7 +302,10 @@ func (t *Trainer) forwardBackward() error {
 			at += t.inputs[name].Len
 		}
 		run := t.others
-		if i == 0 {
+		switch i {
+		case t.accum - 1:
+			run = t.final
+		case 0:
 			run = t.first
 		}
 		if err := run(); err != nil {
