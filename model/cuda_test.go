@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"headroom/attention"
+	"headroom/internal/device"
 	"headroom/internal/graph"
 )
 
@@ -57,14 +58,20 @@ func middling(t testing.TB, kind string) *Transformer {
 // trained runs steps of a fixed batch and returns losses and the gradients of the last step.
 func trained(t *testing.T, m *Transformer, backend graph.Backend, steps int) (losses []float64, grads map[string][]float32) {
 	t.Helper()
-	const B = 2
-	T := m.Config.Context
 	store, err := graph.NewStore(backend, m.Params())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return trainedOn(t, m, store, steps)
+}
+
+func trainedOn(t *testing.T, m *Transformer, store *graph.Store, steps int) (losses []float64, grads map[string][]float32) {
+	t.Helper()
+	const B = 2
+	T := m.Config.Context
 	defer store.Close()
-	if err := store.Init(3); err != nil {
+	err := store.Init(3)
+	if err != nil {
 		t.Fatal(err)
 	}
 	tr, err := graph.NewTrainer(store, B, T, 1, func(b *graph.Builder) *graph.Node {
@@ -138,6 +145,44 @@ func TestTrainingCUDA(t *testing.T) {
 					if !slices.Equal(last[name], lastAgain[name]) {
 						t.Errorf("%s: two runs have different gradients", name)
 					}
+				}
+			})
+		}
+	}
+}
+
+// TestOneRankCUDA: a group of one rank trains with the same bits as a process alone. Its sums and copies go through NCCL, on
+// a stream beside the one that is recorded, as those of several do.
+func TestOneRankCUDA(t *testing.T) {
+	m := middling(t, "gla-2")
+	for name, activation := range map[string]graph.DType{"fp32": graph.F32, "bf16": graph.BF16} {
+		want, wantGrads := trained(t, m, openCUDA(t, activation), 5)
+		for what, shard := range map[string]graph.Sharding{"optimizer": graph.ShardOptimizer, "weights": graph.ShardWeights} {
+			t.Run(name+"/"+what, func(t *testing.T) {
+				backend := openCUDA(t, activation)
+				id, err := device.NewCommID()
+				if err != nil {
+					t.Fatal(err)
+				}
+				group, err := backend.Join(id, 0, 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				store, err := graph.NewGroupStore(backend, m.Params(), group, shard)
+				if err != nil {
+					t.Fatal(err)
+				}
+				losses, grads := trainedOn(t, m, store, 5)
+				if !slices.Equal(losses, want) {
+					t.Errorf("losses %v, alone %v", losses, want)
+				}
+				for name := range wantGrads {
+					if !slices.Equal(grads[name], wantGrads[name]) {
+						t.Errorf("%s: gradients differ from those of a process alone", name)
+					}
+				}
+				if err := group.Close(); err != nil {
+					t.Error(err)
 				}
 			})
 		}

@@ -37,6 +37,7 @@ type Config struct {
 	Precision string `mapstructure:"precision" yaml:"precision"`   // fp32 or bf16
 	Recompute bool   `mapstructure:"recompute" yaml:"recompute"`   // run blocks again in the backward pass: less memory, a third more arithmetic
 	Device    string `mapstructure:"device" yaml:"device"`         // cpu or cuda
+	Shard     string `mapstructure:"shard" yaml:"shard"`           // what several GPUs divide among them: optimizer, or weights too
 
 	Ranks int `mapstructure:"-" yaml:"-"` // processes that train together, each on Batch rows at once; Resolve sets it
 }
@@ -48,7 +49,7 @@ func Default() Config {
 		LR: 1e-3, MinLR: 0.01, Warmup: 100, Schedule: "cosine", Decay: 0.2,
 		Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1,
 		EvalEvery: 250, SaveEvery: 250, Keep: 2, LogEvery: 10, Seed: 1,
-		Precision: "fp32", Device: "cpu",
+		Precision: "fp32", Device: "cpu", Shard: "optimizer",
 	}
 }
 
@@ -84,6 +85,7 @@ func (c Config) Validate() error {
 		{"keep", c.Keep >= 1, c.Keep, "at least 1"},
 		{"log_every", c.LogEvery >= 1, c.LogEvery, "at least 1"},
 		{"precision", c.Precision == "fp32" || c.Precision == "bf16", c.Precision, "fp32, bf16"},
+		{"shard", c.Shard == "optimizer" || c.Shard == "weights", c.Shard, "optimizer, weights"},
 		{"device", c.Device == "cpu" || c.Device == "cuda", c.Device, "cpu, cuda"},
 		{"precision", c.Device != "cpu" || c.Precision == "fp32", c.Precision, "fp32 where device is cpu"},
 	} {

@@ -67,7 +67,7 @@ func (s *session) start() (err error) {
 		return s.Model.Loss(b, b.Tokens("tokens"), b.Tokens("targets"), s.Config.ZLoss)
 	})
 	if noRoom := (*graph.MemoryError)(nil); errors.As(err, &noRoom) {
-		return fmt.Errorf("train: %w; train.recompute, a smaller train.batch with more train.accumulate, or a smaller train.context need less", err)
+		return fmt.Errorf("train: %w; train.recompute, a smaller train.batch with more train.accumulate, a smaller train.context, or on several GPUs train.shard: weights, need less", err)
 	}
 	if err != nil {
 		return err

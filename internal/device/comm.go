@@ -85,15 +85,23 @@ func (c *Comm) part(s *Stream, what string, b Buffer) int {
 	return b.N / c.Size
 }
 
-// ReduceScatter adds float32 over the ranks; rank r keeps the r-th of Size equal parts, in its place. The other parts are
-// left as they were.
-func (c *Comm) ReduceScatter(s *Stream, b Buffer) {
+// Reduce adds float32 over the ranks, into the buffer of rank to. The others' are left as they were.
+func (c *Comm) Reduce(s *Stream, b Buffer, to int) {
 	if b.Type != F32 {
-		s.Fail(fmt.Errorf("device: NCCL: reduce-scatter is for f32, not %v", b.Type))
+		s.Fail(fmt.Errorf("device: NCCL: reduce is for f32, not %v", b.Type))
 	}
-	part := c.part(s, "reduce-scatter", b)
-	c.call(s, "reduce-scatter", b, func(p C.CUdeviceptr) C.int {
-		return C.nccl_reduce_scatter(c.dev.c(), c.comm, p, C.size_t(part), C.int(c.Rank), s.c())
+	c.call(s, "reduce", b, func(p C.CUdeviceptr) C.int {
+		return C.nccl_reduce(c.dev.c(), c.comm, p, C.size_t(b.N), C.int(to), s.c())
+	})
+}
+
+// Broadcast copies what rank from has in src, which is read there alone, to dst of every rank.
+func (c *Comm) Broadcast(s *Stream, dst, src Buffer, from int) {
+	if c.Rank == from && (src.N != dst.N || src.Type != dst.Type) {
+		s.Fail(fmt.Errorf("device: NCCL: broadcast of %d of %v to %d of %v", src.N, src.Type, dst.N, dst.Type))
+	}
+	c.call(s, "broadcast", dst, func(p C.CUdeviceptr) C.int {
+		return C.nccl_broadcast(c.dev.c(), c.comm, p, C.CUdeviceptr(src.Ptr), C.size_t(dst.Bytes()), C.int(from), s.c())
 	})
 }
 

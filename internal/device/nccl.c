@@ -22,7 +22,8 @@ static int (*commGetAsyncError)(nccl_comm, int *);
 static int (*commAbort)(nccl_comm);
 static int (*commFinalize)(nccl_comm);
 static int (*commDestroy)(nccl_comm);
-static int (*reduceScatter)(const void *, void *, size_t, int type, int op, nccl_comm, CUstream);
+static int (*reduce)(const void *, void *, size_t, int type, int op, int root, nccl_comm, CUstream);
+static int (*broadcast)(const void *, void *, size_t, int type, int root, nccl_comm, CUstream);
 static int (*allGather)(const void *, void *, size_t, int type, nccl_comm, CUstream);
 static int (*allReduce)(const void *, void *, size_t, int type, int op, nccl_comm, CUstream);
 static const char *(*getErrorString)(int);
@@ -44,7 +45,8 @@ const char *nccl_open(void) {
 	RESOLVE(commAbort, "ncclCommAbort")
 	RESOLVE(commFinalize, "ncclCommFinalize")
 	RESOLVE(commDestroy, "ncclCommDestroy")
-	RESOLVE(reduceScatter, "ncclReduceScatter")
+	RESOLVE(reduce, "ncclReduce")
+	RESOLVE(broadcast, "ncclBroadcast")
 	RESOLVE(allGather, "ncclAllGather")
 	RESOLVE(allReduce, "ncclAllReduce")
 	RESOLVE(getErrorString, "ncclGetErrorString")
@@ -81,9 +83,14 @@ int nccl_join(CUcontext context, nccl_comm *comm, const nccl_id *id, int rank, i
 	if (cuCtxSetCurrent(context) != CUDA_SUCCESS) \
 		return 1;
 
-int nccl_reduce_scatter(CUcontext context, nccl_comm comm, CUdeviceptr p, size_t part, int rank, CUstream s) {
+int nccl_reduce(CUcontext context, nccl_comm comm, CUdeviceptr p, size_t n, int root, CUstream s) {
 	ENTER
-	return settled(comm, reduceScatter((void *)p, (void *)(p + rank * part * 4), part, FLOAT32, SUM, comm, s), 0);
+	return settled(comm, reduce((void *)p, (void *)p, n, FLOAT32, SUM, root, comm, s), 0);
+}
+
+int nccl_broadcast(CUcontext context, nccl_comm comm, CUdeviceptr to, CUdeviceptr from, size_t bytes, int root, CUstream s) {
+	ENTER
+	return settled(comm, broadcast((void *)(from ? from : to), (void *)to, bytes, UINT8, root, comm, s), 0);
 }
 
 int nccl_all_gather(CUcontext context, nccl_comm comm, CUdeviceptr p, size_t part, int rank, CUstream s) {

@@ -19,10 +19,21 @@ type Group interface {
 	Abort()             // ends what waits for a lost rank; from anywhere
 	Close() error
 
-	// Reduce sums float32 over the ranks: rank to has the sum in its buffer then, the others what they had. The work begins
-	// when start has been run and goes on beside the kernels after it; those after wait have the result.
+	// Reduce sums float32 over the ranks: rank to has the sum in its buffer then, the others what they had. Broadcast copies
+	// what rank from has in src, which is missing elsewhere, to everybody's dst. The work begins when start has been run and
+	// goes on beside the kernels after it; those after wait have the result.
 	Reduce(b Buf, to int) (start, wait Kernel, err error)
+	Broadcast(dst, src Buf, from int) (start, wait Kernel, err error)
 }
+
+// Sharding says what the ranks of a group divide among them, beside the rows: what only the optimizer needs, or the weights and
+// their gradients too (FSDP, arXiv 2304.11277), which are then gathered ahead of each use, and summed and dropped after it.
+type Sharding int
+
+const (
+	ShardOptimizer Sharding = iota
+	ShardWeights
+)
 
 // An owned buffer is what this process holds of a flat one: elements first to first+Len.
 type owned struct {
@@ -42,6 +53,9 @@ func (o owned) overlap(lo, hi int) (b Buf, skip int) {
 	b.Len = to - from
 	return b, from - lo
 }
+
+// part is elements lo to hi of the flat buffer, which are held here.
+func (o owned) part(lo, hi int) Buf { return o.Buf.part(lo-o.first, hi-o.first) }
 
 // part is elements lo to hi of a buffer.
 func (b Buf) part(lo, hi int) Buf {

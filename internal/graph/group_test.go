@@ -74,14 +74,7 @@ func (l *loop) Reduce(b Buf, to int) (start, wait Kernel, err error) {
 			}
 		})
 	}
-	wait = func() error {
-		if !done {
-			return errors.New("waited for what nobody began")
-		}
-		done = false
-		return nil
-	}
-	return start, wait, nil
+	return start, l.ended(&done), nil
 }
 
 func (l *loop) Gather(b Buf) error {
@@ -109,6 +102,39 @@ func (l *loop) Merge(b Buf) error {
 	})
 }
 
+// Broadcast is done when start has been run, as Reduce.
+func (l *loop) Broadcast(dst, src Buf, from int) (start, wait Kernel, err error) {
+	if src.Missing() == (l.rank == from) {
+		return nil, nil, fmt.Errorf("rank %d: a source of %d elements, from rank %d", l.rank, src.Len, from)
+	}
+	done := false
+	start = func() error {
+		done = true
+		if l.rank == from {
+			copy(tokens(dst), tokens(src))
+		}
+		return l.meet(dst, func(bufs []Buf) {
+			for r, x := range bufs {
+				if r != from {
+					copy(tokens(x), tokens(bufs[from]))
+				}
+			}
+		})
+	}
+	return start, l.ended(&done), nil
+}
+
+// ended is a wait for what must have been begun.
+func (*loop) ended(done *bool) Kernel {
+	return func() error {
+		if !*done {
+			return errors.New("waited for what nobody began")
+		}
+		*done = false
+		return nil
+	}
+}
+
 // trained is what a few steps leave.
 type trained struct {
 	stats  []Stats
@@ -118,7 +144,7 @@ type trained struct {
 }
 
 // trainRanks trains on rows in order, dealt out in blocks to so many ranks.
-func trainRanks(t *testing.T, ranks, B, T, accum, steps int) []trained {
+func trainRanks(t *testing.T, ranks, B, T, accum, steps int, shard Sharding) []trained {
 	out := make([]trained, ranks)
 	groups := newLoop(ranks)
 	if ranks == 1 {
@@ -133,7 +159,7 @@ func trainRanks(t *testing.T, ranks, B, T, accum, steps int) []trained {
 				}
 			}
 			backend := NewCPU()
-			store, err := NewGroupStore(backend, params(t, B, T, true), groups[rank])
+			store, err := NewGroupStore(backend, params(t, B, T, true), groups[rank], shard)
 			fail(err)
 			fail(store.Init(7))
 			tr, err := NewTrainer(store, B, T, accum, func(b *Builder) *Node { return small.loss(b, true) })
@@ -176,10 +202,19 @@ func trainRanks(t *testing.T, ranks, B, T, accum, steps int) []trained {
 // same, and hold a part of the moments.
 func TestGroup(t *testing.T) {
 	const T, rows, steps = 5, 6, 4
-	alone := trainRanks(t, 1, rows, T, 1, steps)[0]
-	for _, c := range []struct{ ranks, accum int }{{2, 1}, {3, 1}, {1, 3}, {3, 2}} {
+	alone := trainRanks(t, 1, rows, T, 1, steps, ShardOptimizer)[0]
+	for _, c := range []struct {
+		ranks, accum int
+		shard        Sharding
+		bucket       int
+	}{
+		{2, 1, ShardOptimizer, 32 << 20}, {2, 1, ShardOptimizer, 1}, {3, 1, ShardOptimizer, 1 << 10}, {1, 3, ShardOptimizer, 1}, {3, 2, ShardOptimizer, 1 << 10},
+		{2, 3, ShardOptimizer, 1}, {2, 1, ShardWeights, 0}, {3, 2, ShardWeights, 0}, {2, 3, ShardWeights, 0},
+	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
-			got, again := trainRanks(t, c.ranks, rows/c.ranks/c.accum, T, c.accum, steps), trainRanks(t, c.ranks, rows/c.ranks/c.accum, T, c.accum, steps)
+			defer func(before int) { bucketBytes = before }(bucketBytes)
+			bucketBytes = c.bucket
+			got, again := trainRanks(t, c.ranks, rows/c.ranks/c.accum, T, c.accum, steps, c.shard), trainRanks(t, c.ranks, rows/c.ranks/c.accum, T, c.accum, steps, c.shard)
 			for rank := range got {
 				if !slices.Equal(got[rank].stats, got[0].stats) || !slices.Equal(got[rank].stats, again[rank].stats) {
 					t.Errorf("rank %d: %v, rank 0 %v, again %v", rank, got[rank].stats, got[0].stats, again[rank].stats)
@@ -211,6 +246,57 @@ func TestGroup(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestShardedMemory: ranks that divide the weights hold less of everything flat, and arenas that hold a few of them.
+func TestShardedMemory(t *testing.T) {
+	held := func(shard Sharding) int { return trainRanks(t, 3, 1, 5, 1, 1, shard)[1].memory }
+	if whole, divided := held(ShardOptimizer), held(ShardWeights); divided >= whole {
+		t.Errorf("%d bytes with divided weights, %d with whole ones", divided, whole)
+	}
+}
+
+// TestShardedProgram: a forward pass over divided weights says what it says over whole ones, as often as it runs.
+func TestShardedProgram(t *testing.T) {
+	const B, T, ranks = 2, 5, 3
+	tokens := randomBatch(rand.New(rand.NewPCG(1, 1)), B*T)
+	run := func(group Group, shard Sharding) ([]float32, error) {
+		store, err := NewGroupStore(NewCPU(), params(t, B, T, true), group, shard)
+		if err != nil {
+			return nil, err
+		}
+		if err := store.Init(7); err != nil {
+			return nil, err
+		}
+		p, err := Compile(store, B, T, func(b *Builder) []*Node { return []*Node{small.loss(b, true)} })
+		if err != nil {
+			return nil, err
+		}
+		for name, x := range tokens {
+			if err := p.SetTokens(name, x); err != nil {
+				return nil, err
+			}
+		}
+		for range 2 {
+			if err := p.RunAll(); err != nil {
+				return nil, err
+			}
+		}
+		return p.Output(0, nil)
+	}
+	want, err := run(nil, ShardOptimizer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for rank, group := range newLoop(ranks) {
+		all.Go(func() {
+			if got, err := run(group, ShardWeights); err != nil || !slices.Equal(got, want) {
+				t.Errorf("rank %d: %v, %v; alone %v", rank, got, err, want)
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestShare(t *testing.T) {

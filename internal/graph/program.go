@@ -15,12 +15,22 @@ type executable struct {
 	arena  Arena
 	mem    []Memory
 	inputs map[string]Buf
+
+	weights map[*Node]span // parameters that are gathered
 }
 
 // leaf finds the place of a parameter, or makes that of an input.
 func (e *executable) leaf(b *Builder) func(n *Node) (*Buf, error) {
 	return func(n *Node) (*Buf, error) {
 		kind, name, _ := strings.Cut(strings.TrimPrefix(n.Name(), fmt.Sprintf("%d#", b.salt)), ".")
+		if kind == "param" && e.store.Shard == ShardWeights {
+			lo, hi, err := e.store.at(name)
+			if e.weights == nil {
+				e.weights = map[*Node]span{}
+			}
+			e.weights[n] = span{lo, hi}
+			return nil, err
+		}
 		if kind == "param" {
 			buf, err := e.store.view(e.store.compute, name)
 			if err == nil && buf.Len != n.Shape().TotalSize() {
@@ -46,6 +56,13 @@ func (e *executable) alloc(bytes int) (Memory, error) {
 
 // settle lays the plan out in an arena and binds its instructions.
 func (e *executable) settle(p *planner) error {
+	if len(e.weights) > 0 {
+		weights := map[*value]span{}
+		for n, where := range e.weights {
+			weights[p.of[n][0]] = where
+		}
+		p.gather(weights)
+	}
 	e.arena = p.layout()
 	mem, err := e.alloc(e.arena.Planned)
 	if err != nil {
@@ -72,9 +89,15 @@ func (e *executable) compile(instrs []*Instr) (Kernel, error) {
 		var err error
 		switch a := in.Attr.(type) {
 		case Reduce:
-			ks[i], a.wait, err = e.store.Group.Reduce(in.In[0], a.To)
+			ks[i], a.wait, err = e.store.Group.Reduce(in.In[0].part(a.Lo, a.Hi), a.To)
+		case Gather:
+			ks[i], a.wait, err = e.store.gather(in.Out[0].Buf, a.Lo, a.Hi)
 		case Arrived:
 			ks[i] = a.wait
+		case Collect:
+			var take Kernel
+			take, err = e.store.Backend.Compile(&Instr{Attr: Copy{N: a.Hi - a.Lo}, In: []Buf{in.In[0].part(a.Lo, a.Hi)}, Out: in.Out})
+			ks[i] = inOrder([]Kernel{a.wait, take})
 		default:
 			ks[i], err = e.store.Backend.Compile(in)
 		}

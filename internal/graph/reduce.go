@@ -7,12 +7,12 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// A Reduce is an instruction that sums its operand over the ranks of a group, to rank To, beside the instructions that
-// follow. It is never a node.
+// A Reduce is an instruction that sums elements Lo to Hi of its operand over the ranks of a group, to rank To, beside the
+// instructions that follow. It is never a node.
 type Reduce struct {
 	last
 	*pending
-	To int
+	To, Lo, Hi int
 }
 
 // Arrived holds instructions back until what a collective began is done.
@@ -37,7 +37,7 @@ var bucketBytes = 32 << 20
 // last of it. A bucket is a run of whole parameters, or the ends of some, that one rank updates.
 func (t *Trainer) reductions(instrs []*Instr) []*Instr {
 	s := t.store
-	if s.Group == nil {
+	if s.Group == nil || s.Shard == ShardWeights {
 		return instrs
 	}
 	type bucket struct {
@@ -50,7 +50,7 @@ func (t *Trainer) reductions(instrs []*Instr) []*Instr {
 		lo, end := to*part, (to+1)*part
 		for lo < end {
 			hi := end
-			if i, _ := slices.BinarySearch(starts, lo+bucketBytes/F32.Size()); i < len(starts) {
+			if i, _ := slices.BinarySearch(starts, lo+max(1, bucketBytes/F32.Size())); i < len(starts) {
 				hi = min(hi, starts[i])
 			}
 			if after := lastWriter(instrs, s.grads.part(lo, hi)); after >= 0 {
@@ -65,7 +65,7 @@ func (t *Trainer) reductions(instrs []*Instr) []*Instr {
 		out = append(out, in)
 		for ; len(buckets) > 0 && buckets[0].after == i; buckets = buckets[1:] {
 			b, p := buckets[0], &pending{}
-			out = append(out, &Instr{Attr: Reduce{pending: p, To: b.to}, In: []Buf{s.grads.part(b.lo, b.hi)}})
+			out = append(out, &Instr{Attr: Reduce{pending: p, To: b.to, Hi: b.hi - b.lo}, In: []Buf{s.grads.part(b.lo, b.hi)}})
 			ends = append(ends, &Instr{Attr: Arrived{pending: p}})
 		}
 	}

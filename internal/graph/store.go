@@ -14,10 +14,12 @@ import (
 // A Store holds the values of a model's parameters on a device, and while training their gradients and AdamW's two
 // moments: one flat float32 buffer each, with every parameter at the same offset in all of them. Parameters with
 // weight decay come first, so that decay is one boundary. Programs and trainers over one store share its values. In a
-// group each rank holds the moments of its own part only, and where kernels read a copy, the values of that part only.
+// group each rank holds the moments of its own part only, and where kernels read a copy, the values of that part only; with
+// ShardWeights it holds nothing of the others' parts.
 type Store struct {
 	Backend Backend
 	Group   Group // nil for a process alone
+	Shard   Sharding
 
 	params  []Param // in the order given
 	index   map[string]int
@@ -27,19 +29,22 @@ type Store struct {
 	decayed int
 	whole   map[string]whole // what Assemble left on rank 0
 	values  owned
-	compute Buf // what kernels read: values itself, or a copy in the backend's storage type
-	grads   Buf
+	compute owned // what kernels read: values itself, or a copy in the backend's storage type
+	grads   owned
 	m, v    owned
 }
 
 // NewStore allocates the values of params, all zero. Call Init or Set before use.
 func NewStore(backend Backend, params []Param) (*Store, error) {
-	return NewGroupStore(backend, params, nil)
+	return NewGroupStore(backend, params, nil, ShardOptimizer)
 }
 
 // NewGroupStore is NewStore for one rank of a group, or for a process alone where the group is nil.
-func NewGroupStore(backend Backend, params []Param, group Group) (*Store, error) {
-	s := &Store{Backend: backend, Group: group, params: params, index: map[string]int{}, offset: make([]int, len(params))}
+func NewGroupStore(backend Backend, params []Param, group Group, shard Sharding) (*Store, error) {
+	if group == nil {
+		shard = ShardOptimizer
+	}
+	s := &Store{Backend: backend, Group: group, Shard: shard, params: params, index: map[string]int{}, offset: make([]int, len(params))}
 	order := make([]int, len(params))
 	for i, p := range params {
 		if _, dup := s.index[p.Name]; dup {
@@ -65,12 +70,12 @@ func NewGroupStore(backend Backend, params []Param, group Group) (*Store, error)
 	var err error
 	if t := backend.Activation(); t != F32 {
 		if s.values, err = s.own(); err == nil {
-			s.compute, err = s.alloc(t, s.size)
+			s.compute, err = s.read(t)
 		}
 		return s, err
 	}
-	s.compute, err = s.alloc(F32, s.size)
-	s.values = owned{Buf: s.compute}
+	s.compute, err = s.read(F32)
+	s.values = s.compute
 	return s, err
 }
 
@@ -92,6 +97,16 @@ func (s *Store) own() (owned, error) {
 	return owned{b, s.lo}, err
 }
 
+// read allocates a flat buffer for what kernels read or write: all of it, or this rank's part with ShardWeights.
+func (s *Store) read(t DType) (owned, error) {
+	if s.Shard == ShardWeights {
+		b, err := s.alloc(t, s.hi-s.lo)
+		return owned{b, s.lo}, err
+	}
+	b, err := s.alloc(t, s.size)
+	return owned{Buf: b}, err
+}
+
 // train allocates gradients and moments, once.
 func (s *Store) train() (err error) {
 	if s.grads.Mem != nil {
@@ -103,7 +118,7 @@ func (s *Store) train() (err error) {
 	if s.v, err = s.own(); err != nil {
 		return err
 	}
-	s.grads, err = s.alloc(F32, s.size)
+	s.grads, err = s.read(F32)
 	return err
 }
 
@@ -120,12 +135,18 @@ func (s *Store) at(name string) (lo, hi int, err error) {
 }
 
 // view is the part of a whole flat buffer that belongs to one parameter.
-func (s *Store) view(b Buf, name string) (Buf, error) {
+func (s *Store) view(b owned, name string) (Buf, error) {
 	lo, hi, err := s.at(name)
 	if err != nil {
 		return Buf{}, err
 	}
 	return b.part(lo, hi), nil
+}
+
+// mine is what a flat buffer has of the part that this rank updates.
+func (s *Store) mine(b owned) Buf {
+	part, _ := b.overlap(s.lo, s.hi)
+	return part
 }
 
 // Init draws every parameter from its own stream of seed, so that a parameter's start does not depend on which others
@@ -213,7 +234,7 @@ func (s *Store) Grad(name string) ([]float32, error) {
 	if s.grads.Mem == nil {
 		return nil, fmt.Errorf("graph: %s has no gradient before the first training step", name)
 	}
-	return s.download(owned{s.grads.part(s.lo, s.hi), s.lo}, name)
+	return s.download(owned{s.mine(s.grads), s.lo}, name)
 }
 
 // Moments copies AdamW's two moments of a parameter out.
@@ -235,7 +256,7 @@ func (s *Store) Set(name string, x []float32) error {
 	if err := s.upload(s.values, name, x); err != nil || s.compute.Mem == s.values.Mem {
 		return err
 	}
-	return s.upload(owned{Buf: s.compute}, name, x)
+	return s.upload(s.compute, name, x)
 }
 
 // SetMoments gives a parameter its two moments.
@@ -294,7 +315,7 @@ func (s *Store) upload(to owned, name string, x []float32) error {
 
 // Close frees the store's memory.
 func (s *Store) Close() {
-	for _, b := range []Buf{s.values.Buf, s.grads, s.m.Buf, s.v.Buf} {
+	for _, b := range []Buf{s.values.Buf, s.grads.Buf, s.m.Buf, s.v.Buf} {
 		if b.Mem != nil {
 			s.Backend.Free(b.Mem)
 		}

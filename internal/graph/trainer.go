@@ -116,13 +116,22 @@ func (t *Trainer) plan(b *Builder, loss *Node, names []string, grads gorgonia.No
 	for _, g := range grads {
 		readers[pl.of[g][0].root()]++
 	}
+	var sharded []gradient
 	for i, name := range names {
-		view, err := t.store.view(t.store.grads, name)
+		lo, hi, err := t.store.at(name)
 		if err != nil {
 			return err
 		}
 		v := pl.of[grads[i]][0]
-		pl.result(v, view, readers[v.root()] == 1)
+		direct := readers[v.root()] == 1
+		if t.store.Shard == ShardWeights {
+			sharded = append(sharded, gradient{pl.float(v, direct), span{lo, hi}})
+			continue
+		}
+		pl.result(v, t.store.grads.part(lo, hi), direct)
+	}
+	if len(sharded) > 0 {
+		pl.reduce(t.store, sharded)
 	}
 	if err := t.settle(pl); err != nil {
 		return err
@@ -134,15 +143,35 @@ func (t *Trainer) plan(b *Builder, loss *Node, names []string, grads gorgonia.No
 // and they can, or else by a copy at the end.
 func (p *planner) result(v *value, to Buf, direct bool) {
 	v = v.root()
-	if direct && v.fixed == nil && v.first != nil && len(v.uses) == 0 && !v.kept && accumulates(v.first.attr, slices.Index(v.first.out, v)) {
+	if direct && v.writable() {
 		v.fixed, v.dtype = &to, to.Type
 		return
 	}
 	v.kept = true
-	out := &value{len: to.Len, dtype: to.Type, fixed: &to}
-	s := &step{attr: Copy{N: to.Len}, in: []*value{v}, out: []*value{out}, outputs: 1, accumulate: make([]bool, 1)}
-	out.written(s, 0)
+	p.copy(v, &value{len: to.Len, dtype: to.Type, fixed: &to})
+}
+
+// float makes a gradient float32 in the arena, as result does outside.
+func (p *planner) float(v *value, direct bool) *value {
+	v = v.root()
+	if direct && v.writable() {
+		v.dtype = F32
+		return v
+	}
+	return p.copy(v, p.newValue(v.len, F32))
+}
+
+// writable says whether the kernels that make a value could make it in any place and as float32.
+func (v *value) writable() bool {
+	return v.fixed == nil && v.first != nil && len(v.uses) == 0 && !v.kept && accumulates(v.first.attr, slices.Index(v.first.out, v))
+}
+
+// copy ends the program with a copy of v.
+func (p *planner) copy(v, to *value) *value {
+	s := &step{attr: Copy{N: to.len}, in: []*value{v}, out: []*value{to}, outputs: 1, accumulate: make([]bool, 1)}
+	to.written(s, 0)
 	p.steps = append(p.steps, s)
+	return to
 }
 
 // compileStep compiles the first micro-batch and the others, which add to every gradient and to the loss.
@@ -166,9 +195,8 @@ func (t *Trainer) compileStep() (err error) {
 	if s.Group == nil {
 		t.others = t.final
 	}
-	values, _ := s.values.overlap(s.lo, s.hi)
 	t.optimizer, err = s.Backend.Optimizer(OptimizerBufs{
-		Values: values, Compute: s.compute.part(s.lo, s.hi), Grads: s.grads.part(s.lo, s.hi), M: s.m.Buf, V: s.v.Buf,
+		Values: s.mine(s.values), Compute: s.mine(s.compute), Grads: s.mine(s.grads), M: s.m.Buf, V: s.v.Buf,
 		Decayed: min(max(s.decayed-s.lo, 0), s.hi-s.lo), Accum: t.accum, Group: s.Group,
 	})
 	if err != nil {
@@ -259,7 +287,12 @@ func (t *Trainer) Begin(h Hyper, stop bool) error {
 	}
 	for _, do := range []func() error{
 		t.optimizer.Run,
-		func() error { return g.Gather(s.compute) },
+		func() error {
+			if s.Shard == ShardWeights {
+				return nil
+			}
+			return g.Gather(s.compute.Buf)
+		},
 		func() error { return g.Gather(t.report) },
 	} {
 		if err := do(); err != nil {

@@ -248,10 +248,18 @@ func open(c configs.Run, t *Team) (b *bench, err error) {
 	if err != nil {
 		return b, err
 	}
-	if b.store, err = graph.NewGroupStore(b.backend, b.model.Params(), group); err == nil && len(b.sets) > 0 {
+	if b.store, err = graph.NewGroupStore(b.backend, b.model.Params(), group, sharding(c.Train)); err == nil && len(b.sets) > 0 {
 		b.ppl, err = eval.NewPerplexity(b.store, b.model, c.Eval)
 	}
 	return b, err
+}
+
+// sharding is what the ranks divide among them.
+func sharding(c train.Config) graph.Sharding {
+	if c.Shard == "weights" {
+		return graph.ShardWeights
+	}
+	return graph.ShardOptimizer
 }
 
 // Sets are the validation sets of a run by name: those that training watches and those that only the end is measured on.
