@@ -156,10 +156,10 @@ func TestTrainingCUDA(t *testing.T) {
 func TestOneRankCUDA(t *testing.T) {
 	m := middling(t, "gla-2")
 	for name, activation := range map[string]graph.DType{"fp32": graph.F32, "bf16": graph.BF16} {
-		want, wantGrads := trained(t, m, openCUDA(t, activation), 5)
+		backend := openCUDA(t, activation) // one, for another would choose other algorithms
+		want, wantGrads := trained(t, m, backend, 5)
 		for what, shard := range map[string]graph.Sharding{"optimizer": graph.ShardOptimizer, "weights": graph.ShardWeights} {
 			t.Run(name+"/"+what, func(t *testing.T) {
-				backend := openCUDA(t, activation)
 				id, err := device.NewCommID()
 				if err != nil {
 					t.Fatal(err)
