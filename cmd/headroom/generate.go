@@ -21,7 +21,8 @@ type generation struct {
 	prompt, file, tokenizer, draft string
 	device, precision              string
 	maxTokens, lookup, guesses     int
-	cacheMiB, parts                int
+	cacheMiB                       int
+	parts                          parts
 	stop                           []string
 	sampling                       decode.Sampling
 	speedUp                        bool
@@ -62,6 +63,9 @@ sampled text has the same distribution.`,
 			if asJSON {
 				text = io.Discard
 			}
+			if err := g.parts.settle(cmd.Flags(), &g.device); err != nil {
+				return err
+			}
 			report, err := g.do(cmd.Context(), args[0], text)
 			if err == nil && asJSON {
 				err = writeJSON(cmd.OutOrStdout(), report)
@@ -72,7 +76,7 @@ sampled text has the same distribution.`,
 	f := cmd.Flags()
 	f.StringVar(&g.device, "device", "cpu", "cpu or cuda")
 	f.StringVar(&g.precision, "precision", "", "fp32 or bf16; empty is bf16 on cuda and fp32 on the cpu")
-	f.IntVar(&g.parts, "tensor-parallel", 1, "GPUs (or parts of the cpu) that divide the heads and their cache among them")
+	g.parts.flags(f)
 	f.StringVar(&g.prompt, "prompt", "", "the text to go on from")
 	f.StringVar(&g.file, "prompt-file", "", "a file with the text to go on from")
 	f.IntVar(&g.maxTokens, "max-tokens", 128, "most new tokens")
@@ -107,7 +111,7 @@ func (g *generation) do(ctx context.Context, path string, out io.Writer) (*gener
 	if err != nil {
 		return nil, err
 	}
-	on, err := lab.Decoder(g.device, g.precision, g.parts)
+	on, err := lab.Decoder(g.device, g.precision, g.parts.devices)
 	if err != nil {
 		return nil, err
 	}
@@ -127,8 +131,8 @@ func (g *generation) do(ctx context.Context, path string, out io.Writer) (*gener
 		return nil, err
 	}
 	slog.Info(memory.String(), "largest_batch_in_memory", largest, "context", m.Config.Context)
-	if g.parts > 1 {
-		slog.Info("cache of each device", "bytes_per_token", m.CacheBytes(g.parts, on.ElementBytes()), "devices", g.parts)
+	if g.parts.devices > 1 {
+		slog.Info("cache of each device", "bytes_per_token", m.CacheBytes(g.parts.devices, on.ElementBytes()), "devices", g.parts.devices)
 	}
 	report, err := generateOnce(ctx, m, on, o, r, out, memory)
 	if err != nil || o.Drafter == nil || !g.speedUp {

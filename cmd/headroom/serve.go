@@ -30,7 +30,7 @@ type serving struct {
 	keys, template          string
 	certificate, key        string
 	cacheMiB, chunk, scored int
-	parts                   int // tensor-parallel devices
+	parts                   parts
 	config                  serve.Config
 }
 
@@ -57,7 +57,7 @@ A chat template is Go's text/template over .Messages, each with .Role and .Conte
 	f.StringVar(&s.name, "name", "", "of the model; empty is the directory's")
 	f.StringVar(&s.run.device, "device", "cpu", "cpu or cuda")
 	f.StringVar(&s.precision, "precision", "", "fp32 or bf16; empty is bf16 on cuda and fp32 on the cpu")
-	f.IntVar(&s.parts, "tensor-parallel", 1, "GPUs (or parts of the cpu) that divide the heads and their cache among them")
+	s.parts.flags(f)
 	f.StringVar(&s.tokenizer, "tokenizer", "", "of a checkpoint that lies outside its run, or with --random; without one, texts are numbers")
 	f.StringVar(&s.template, "chat-template", "", "a file with the template of chats")
 	f.IntVar(&s.cacheMiB, "cache-mib", 0, "memory of the cache; 0 is as much as all rows may need, up to 80% of what is free")
@@ -81,6 +81,9 @@ A chat template is Go's text/template over .Messages, each with .Role and .Conte
 }
 
 func (s *serving) do(cmd *cobra.Command, args []string) error {
+	if err := s.parts.settle(cmd.Flags(), &s.run.device); err != nil {
+		return err
+	}
 	if err := s.check(); err != nil {
 		return err
 	}
@@ -88,7 +91,7 @@ func (s *serving) do(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	on, err := lab.Decoder(s.run.device, s.precision, s.parts)
+	on, err := lab.Decoder(s.run.device, s.precision, s.parts.devices)
 	if err != nil {
 		return err
 	}
@@ -123,8 +126,8 @@ func (s *serving) do(cmd *cobra.Command, args []string) error {
 		slog.Warn("everybody who reaches this address may use the server: --keys turns others away", "addr", l.Addr())
 	}
 	slog.Info(memory.String(), "attention", m.Attention.Name(), "rows", o.Rows, "chunk", o.Chunk, "context", m.Config.Context, "device", on.Name())
-	if s.parts > 1 {
-		slog.Info("cache of each device", "bytes_per_token", m.CacheBytes(s.parts, on.ElementBytes()), "devices", s.parts)
+	if s.parts.devices > 1 {
+		slog.Info("cache of each device", "bytes_per_token", m.CacheBytes(s.parts.devices, on.ElementBytes()), "devices", s.parts.devices)
 	}
 	scheme := map[bool]string{false: "http", true: "https"}[s.certificate != ""]
 	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s://%s\n", scheme, l.Addr()); err != nil {
