@@ -7,6 +7,13 @@ type AddRMSNorm struct{ RMSNorm }
 // Kind names the fused pair.
 func (AddRMSNorm) Kind() string { return "add.rmsnorm" }
 
+// fusible says that a step and the next may become one.
+func fusible(a, b Attr) bool {
+	_, add := a.(Add)
+	_, norm := b.(RMSNorm)
+	return add && norm
+}
+
 // A fuser is a backend that has kernels for fused pairs.
 type fuser interface{ fuses() }
 

@@ -144,7 +144,7 @@ type trained struct {
 }
 
 // trainRanks trains on rows in order, dealt out in blocks to so many ranks.
-func trainRanks(t *testing.T, ranks, B, T, accum, steps int, shard Sharding) []trained {
+func trainRanks(t *testing.T, ranks, B, T, accum, steps int, shard Sharding, recompute bool) []trained {
 	out := make([]trained, ranks)
 	groups := newLoop(ranks)
 	if ranks == 1 {
@@ -162,7 +162,10 @@ func trainRanks(t *testing.T, ranks, B, T, accum, steps int, shard Sharding) []t
 			store, err := NewGroupStore(backend, params(t, B, T, true), groups[rank], shard)
 			fail(err)
 			fail(store.Init(7))
-			tr, err := NewTrainer(store, B, T, accum, func(b *Builder) *Node { return small.loss(b, true) })
+			tr, err := NewTrainer(store, B, T, accum, func(b *Builder) *Node {
+				b.Recompute = recompute
+				return small.loss(b, true)
+			})
 			fail(err)
 			r := rand.New(rand.NewPCG(3, 4))
 			for step := range steps {
@@ -202,19 +205,24 @@ func trainRanks(t *testing.T, ranks, B, T, accum, steps int, shard Sharding) []t
 // same, and hold a part of the moments.
 func TestGroup(t *testing.T) {
 	const T, rows, steps = 5, 6, 4
-	alone := trainRanks(t, 1, rows, T, 1, steps, ShardOptimizer)[0]
+	alone := trainRanks(t, 1, rows, T, 1, steps, ShardOptimizer, false)[0]
 	for _, c := range []struct {
 		ranks, accum int
 		shard        Sharding
 		bucket       int
+		recompute    bool
 	}{
-		{2, 1, ShardOptimizer, 32 << 20}, {2, 1, ShardOptimizer, 1}, {3, 1, ShardOptimizer, 1 << 10}, {1, 3, ShardOptimizer, 1}, {3, 2, ShardOptimizer, 1 << 10},
-		{2, 3, ShardOptimizer, 1}, {2, 1, ShardWeights, 0}, {3, 2, ShardWeights, 0}, {2, 3, ShardWeights, 0},
+		{2, 1, ShardOptimizer, 32 << 20, false}, {2, 1, ShardOptimizer, 1, false}, {3, 1, ShardOptimizer, 1 << 10, true}, {1, 3, ShardOptimizer, 1, false},
+		{3, 2, ShardOptimizer, 1 << 10, false}, {2, 3, ShardOptimizer, 1, false},
+		{2, 1, ShardWeights, 0, false}, {3, 2, ShardWeights, 0, false}, {2, 3, ShardWeights, 0, true}, {3, 1, ShardWeights, 0, true},
 	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			defer func(before int) { bucketBytes = before }(bucketBytes)
 			bucketBytes = c.bucket
-			got, again := trainRanks(t, c.ranks, rows/c.ranks/c.accum, T, c.accum, steps, c.shard), trainRanks(t, c.ranks, rows/c.ranks/c.accum, T, c.accum, steps, c.shard)
+			run := func() []trained {
+				return trainRanks(t, c.ranks, rows/c.ranks/c.accum, T, c.accum, steps, c.shard, c.recompute)
+			}
+			got, again := run(), run()
 			for rank := range got {
 				if !slices.Equal(got[rank].stats, got[0].stats) || !slices.Equal(got[rank].stats, again[rank].stats) {
 					t.Errorf("rank %d: %v, rank 0 %v, again %v", rank, got[rank].stats, got[0].stats, again[rank].stats)
@@ -250,7 +258,7 @@ func TestGroup(t *testing.T) {
 
 // TestShardedMemory: ranks that divide the weights hold less of everything flat, and arenas that hold a few of them.
 func TestShardedMemory(t *testing.T) {
-	held := func(shard Sharding) int { return trainRanks(t, 3, 1, 5, 1, 1, shard)[1].memory }
+	held := func(shard Sharding) int { return trainRanks(t, 3, 1, 5, 1, 1, shard, false)[1].memory }
 	if whole, divided := held(ShardOptimizer), held(ShardWeights); divided >= whole {
 		t.Errorf("%d bytes with divided weights, %d with whole ones", divided, whole)
 	}
@@ -260,6 +268,7 @@ func TestShardedMemory(t *testing.T) {
 func TestShardedProgram(t *testing.T) {
 	const B, T, ranks = 2, 5, 3
 	tokens := randomBatch(rand.New(rand.NewPCG(1, 1)), B*T)
+	pairs := make(chan int, ranks+1)
 	run := func(group Group, shard Sharding) ([]float32, error) {
 		store, err := NewGroupStore(NewCPU(), params(t, B, T, true), group, shard)
 		if err != nil {
@@ -272,6 +281,13 @@ func TestShardedProgram(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
+		n := 0
+		for _, in := range fuse(p.instrs) {
+			if _, ok := in.Attr.(AddRMSNorm); ok {
+				n++
+			}
+		}
+		pairs <- n
 		for name, x := range tokens {
 			if err := p.SetTokens(name, x); err != nil {
 				return nil, err
@@ -288,11 +304,17 @@ func TestShardedProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	fused := <-pairs
 	var all sync.WaitGroup
 	for rank, group := range newLoop(ranks) {
 		all.Go(func() {
-			if got, err := run(group, ShardWeights); err != nil || !slices.Equal(got, want) {
+			got, err := run(group, ShardWeights)
+			if err != nil || !slices.Equal(got, want) {
 				t.Errorf("rank %d: %v, %v; alone %v", rank, got, err, want)
+				return
+			}
+			if n := <-pairs; n != fused {
+				t.Errorf("rank %d: %d sums fused with their norms, alone %d", rank, n, fused)
 			}
 		})
 	}

@@ -59,8 +59,13 @@ func (p *planner) gather(weights map[*value]span) {
 				end := &pending{}
 				g := &step{id: s.id, attr: Gather{pending: end, Lo: where.lo, Hi: where.hi}, out: []*value{c.v}, outputs: 1, accumulate: make([]bool, 1)}
 				c.v.written(g, 0)
-				steps = append(slices.Insert(steps, ahead, g), &step{id: s.id, attr: Arrived{pending: end}, in: []*value{c.v}})
-				ahead = len(steps)
+				steps = slices.Insert(steps, ahead, g)
+				at := len(steps)
+				if at > 0 && fusible(steps[at-1].attr, s.attr) {
+					at--
+				}
+				steps = slices.Insert(steps, at, &step{id: s.id, attr: Arrived{pending: end}, in: []*value{c.v}})
+				ahead = at + 1
 				count++
 			}
 			c.at = count
