@@ -26,7 +26,7 @@ metrics.jsonl a step, checkpoints, and at the end result.json with the perplexit
 
 On several GPUs train.batch is what each of them takes: --gpus N starts N processes on this machine; torchrun, Slurm, Open MPI, PMI,
 Kubeflow's PET_ and JAX_ variables and plain RANK and WORLD_SIZE are understood as they are (docs/ranks.md). The optimizer's state is
-divided among the ranks.
+divided among the ranks; with train.shard=weights the weights and gradients are too, for models that one GPU does not hold.
 
 The first SIGINT or SIGTERM finishes the step, saves and exits with 0; a second one leaves at once. --resume continues bit for
 bit where the newest checkpoint stands.`,

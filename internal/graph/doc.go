@@ -6,6 +6,8 @@
 // write a gradient straight into the store's flat buffer; and has a Backend compile each instruction to a kernel call.
 // After that no gorgonia type is touched, so that the list can be captured and replayed by a device.
 //
+// Where several ranks train one model (Group), sums and gathers are instructions as well, which run beside those that follow.
+//
 // The graph is float32 throughout. What is stored in fewer bits is the backend's policy (Backend.Activation).
 //
 // The letters of shapes: B batch, T new tokens, S tokens attended, V vocabulary, C model width, F MLP width, H query
