@@ -56,11 +56,6 @@ func (s *session) start() (err error) {
 	if _, was, err := Latest(s.Dir); err == nil && s.Resume {
 		s.Store.Backend.Choose(was.Choices)
 	}
-	if !s.first() {
-		if err := s.takeChoices(); err != nil {
-			return err
-		}
-	}
 	B, T, accumulate := s.Config.Batch, s.Config.Context, s.Config.Accumulate
 	s.trainer, err = graph.NewTrainer(s.Store, B, T, accumulate, func(b *graph.Builder) *graph.Node {
 		b.Recompute = s.Config.Recompute
@@ -71,11 +66,6 @@ func (s *session) start() (err error) {
 	}
 	if err != nil {
 		return err
-	}
-	if s.first() {
-		if err := s.giveChoices(); err != nil {
-			return err
-		}
 	}
 	for range accumulate {
 		m := data.NewBatch(B, T)
@@ -98,29 +88,6 @@ func (s *session) start() (err error) {
 	s.journal.note("training", "run", s.Dir, "step", s.state.Step, "of", s.Config.Steps, "tokens_per_step", s.Config.TokensPerStep(),
 		"arena_MiB", arena.Planned>>20, "unplanned_MiB", arena.Unplanned>>20)
 	return appendEnvironment(s.Dir, environment(s.Store.Backend.Name(), s.state.Step))
-}
-
-// giveChoices lets the other ranks compile with the algorithms that rank 0 found fastest, and takeChoices waits for them:
-// equal algorithms on all ranks are what lets one checkpoint repeat them.
-func (s *session) giveChoices() error {
-	text, err := json.Marshal(s.Store.Backend.Choices())
-	if err == nil {
-		_, err = s.Store.Share(text)
-	}
-	return err
-}
-
-func (s *session) takeChoices() error {
-	text, err := s.Store.Share(nil)
-	if err != nil {
-		return err
-	}
-	var choices map[string]int
-	if err := json.Unmarshal(text, &choices); err != nil {
-		return fmt.Errorf("train: the algorithms of rank 0: %w", err)
-	}
-	s.Store.Backend.Choose(choices)
-	return nil
 }
 
 // weights are those that training starts with: random ones, or a checkpoint's.
@@ -226,6 +193,9 @@ func (s *session) advance(stats graph.Stats, lr float64, took time.Duration) Lin
 // evaluate measures the model and says whether it was never better. An evaluation that the end of ctx cuts short does
 // not count.
 func (s *session) evaluate(ctx context.Context) (results []eval.Result, improved bool, err error) {
+	if s.Store.Shard == graph.ShardWeights { // a rank that left alone would leave the others waiting for its weights
+		ctx = context.WithoutCancel(ctx)
+	}
 	results, err = s.Evaluate(ctx)
 	if err != nil && ctx.Err() != nil {
 		results, err = nil, nil

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"encoding/json"
 	"fmt"
 	"unsafe"
 )
@@ -92,6 +93,23 @@ func (s *Store) Share(data []byte) ([]byte, error) {
 		data[i] = byte(words[i/4] >> (i % 4 * 8))
 	}
 	return data, nil
+}
+
+// agree has the other ranks choose rank 0's algorithms: equal ones everywhere are what lets one checkpoint repeat them.
+func (s *Store) agree() error {
+	text, err := json.Marshal(s.Backend.Choices())
+	if err == nil {
+		text, err = s.Share(text)
+	}
+	if err != nil || s.Group.Rank() == 0 {
+		return err
+	}
+	var choices map[string]int
+	if err := json.Unmarshal(text, &choices); err != nil {
+		return fmt.Errorf("graph: the algorithms of rank 0: %w", err)
+	}
+	s.Backend.Choose(choices)
+	return nil
 }
 
 // merge sends words through the device, the bits as they are.

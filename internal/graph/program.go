@@ -16,7 +16,8 @@ type executable struct {
 	mem    []Memory
 	inputs map[string]Buf
 
-	weights map[*Node]span // parameters that are gathered
+	weights  map[*Node]span // parameters that are gathered
+	together bool           // all ranks of the group compile and run it
 }
 
 // leaf finds the place of a parameter, or makes that of an input.
@@ -79,8 +80,14 @@ func (e *executable) settle(p *planner) error {
 // than those of a step do: noise fills an arena with numbers near normal until a step writes its own.
 type noiser interface{ noise(Memory) }
 
-// compile makes one kernel of instructions.
+// compile makes one kernel of instructions. All ranks take the algorithms that rank 0 finds fastest, and before any of them
+// runs the kernel, as capturing does: it may wait for the others.
 func (e *executable) compile(instrs []*Instr) (Kernel, error) {
+	if e.together && e.store.Group.Rank() != 0 {
+		if err := e.store.agree(); err != nil {
+			return nil, err
+		}
+	}
 	if _, ok := e.store.Backend.(fuser); ok {
 		instrs = fuse(instrs)
 	}
@@ -103,6 +110,11 @@ func (e *executable) compile(instrs []*Instr) (Kernel, error) {
 		}
 		if err != nil {
 			return nil, fmt.Errorf("graph: %v: %w", in, err)
+		}
+	}
+	if e.together && e.store.Group.Rank() == 0 {
+		if err := e.store.agree(); err != nil {
+			return nil, err
 		}
 	}
 	return e.store.Backend.Capture(ks)
@@ -149,7 +161,7 @@ func Compile(store *Store, B, T int, build func(b *Builder) []*Node) (*Program, 
 	if err != nil {
 		return nil, err
 	}
-	p := &Program{executable: executable{store: store, inputs: map[string]Buf{}}}
+	p := &Program{executable: executable{store: store, inputs: map[string]Buf{}, together: store.Shard == ShardWeights}}
 	if err := p.plan(b, nodes); err != nil {
 		p.free()
 		return nil, err

@@ -67,7 +67,7 @@ func NewTrainer(store *Store, B, T, accum int, build func(b *Builder) *Node) (*T
 	if err != nil {
 		return nil, err
 	}
-	t := &Trainer{executable: executable{store: store, inputs: map[string]Buf{}}, accum: accum}
+	t := &Trainer{executable: executable{store: store, inputs: map[string]Buf{}, together: store.Group != nil}, accum: accum}
 	if err := t.plan(b, loss, names, grads); err != nil {
 		t.free()
 		return nil, err

@@ -124,13 +124,28 @@ func (r Run) Do(ctx context.Context) (result *Result, err error) {
 	}
 	var sum train.Summary
 	var b *bench
+	measure := func(ctx context.Context) (err error) {
+		if result = b.result(r.Config, sum); sum.Interrupted {
+			return nil
+		}
+		if result.Sets, err = b.final(ctx, r.Config); err == nil {
+			result.Tasks, err = b.tasks(ctx, r.Config)
+		}
+		if err != nil {
+			err = &Failed{err}
+		}
+		return err
+	}
+	together := r.Team != nil && sharding(r.Config.Train) == graph.ShardWeights // no rank alone has the weights
 	err = r.Team.guard(r.Dir, func() error {
 		opened, err := open(r.Config, r.Team)
 		if err != nil {
 			return err
 		}
 		b = opened
-		sum, err = b.run(ctx, r)
+		if sum, err = b.run(ctx, r); err == nil && together {
+			err = measure(context.WithoutCancel(ctx))
+		}
 		return err
 	})
 	if err != nil {
@@ -146,15 +161,13 @@ func (r Run) Do(ctx context.Context) (result *Result, err error) {
 			return nil, nil
 		}
 	}
-	result = b.result(r.Config, sum)
+	if !together {
+		if err := measure(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if sum.Interrupted {
 		return result, nil
-	}
-	if result.Sets, err = b.final(ctx, r.Config); err != nil {
-		return nil, &Failed{err}
-	}
-	if result.Tasks, err = b.tasks(ctx, r.Config); err != nil {
-		return nil, &Failed{err}
 	}
 	if err := writeFile(filepath.Join(r.Dir, resultName), result); err != nil {
 		return nil, &Failed{err}
