@@ -1,7 +1,6 @@
 package graph
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -9,131 +8,6 @@ import (
 	"sync"
 	"testing"
 )
-
-// loop is a group whose ranks are goroutines with a CPU backend each: they meet at every collective.
-type loop struct {
-	*meeting
-	rank int
-}
-
-type meeting struct {
-	size  int
-	mu    sync.Mutex
-	all   *sync.Cond
-	bufs  []Buf
-	count int
-	round int
-}
-
-func newLoop(size int) []Group {
-	m := &meeting{size: size, bufs: make([]Buf, size)}
-	m.all = sync.NewCond(&m.mu)
-	groups := make([]Group, size)
-	for rank := range groups {
-		groups[rank] = &loop{m, rank}
-	}
-	return groups
-}
-
-// meet has the last who comes do the work over everybody's buffer.
-func (l *loop) meet(b Buf, work func(bufs []Buf)) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.bufs[l.rank] = b
-	round := l.round
-	if l.count++; l.count == l.size {
-		work(l.bufs)
-		l.count = 0
-		l.round++
-		l.all.Broadcast()
-	}
-	for l.round == round {
-		l.all.Wait()
-	}
-	return nil
-}
-
-func (l *loop) Rank() int  { return l.rank }
-func (l *loop) Size() int  { return l.size }
-func (l *loop) Abort()     {}
-func (*loop) Close() error { return nil }
-
-// Reduce is done when start has been run; wait says whether there was one.
-func (l *loop) Reduce(b Buf, to int) (start, wait Kernel, err error) {
-	done := false
-	start = func() error {
-		done = true
-		return l.meet(b, func(bufs []Buf) {
-			sum := floats(bufs[to])
-			for r, x := range bufs {
-				if r != to {
-					for i, x := range floats(x) {
-						sum[i] += x
-					}
-				}
-			}
-		})
-	}
-	return start, l.ended(&done), nil
-}
-
-func (l *loop) Gather(b Buf) error {
-	return l.meet(b, func(bufs []Buf) {
-		part := b.Len / l.size
-		for r := range bufs {
-			for other := range bufs {
-				copy(tokens(bufs[other])[r*part:(r+1)*part], tokens(bufs[r])[r*part:(r+1)*part])
-			}
-		}
-	})
-}
-
-func (l *loop) Merge(b Buf) error {
-	return l.meet(b, func(bufs []Buf) {
-		sum := make([]int32, b.Len)
-		for _, x := range bufs {
-			for i, w := range tokens(x) {
-				sum[i] += w
-			}
-		}
-		for _, x := range bufs {
-			copy(tokens(x), sum)
-		}
-	})
-}
-
-// Broadcast is done when start has been run, as Reduce.
-func (l *loop) Broadcast(dst, src Buf, from int) (start, wait Kernel, err error) {
-	if src.Missing() == (l.rank == from) {
-		return nil, nil, fmt.Errorf("rank %d: a source of %d elements, from rank %d", l.rank, src.Len, from)
-	}
-	done := false
-	start = func() error {
-		done = true
-		if l.rank == from {
-			copy(tokens(dst), tokens(src))
-		}
-		return l.meet(dst, func(bufs []Buf) {
-			for r, x := range bufs {
-				if r != from {
-					copy(tokens(x), tokens(bufs[from]))
-				}
-			}
-		})
-	}
-	return start, l.ended(&done), nil
-}
-
-// ended is a wait for what must have been begun.
-func (*loop) ended(done *bool) Kernel {
-	return func() error {
-		if !*done {
-			return errors.New("waited for what nobody began")
-		}
-		*done = false
-		return nil
-	}
-}
 
 // trained is what a few steps leave.
 type trained struct {
@@ -146,7 +20,7 @@ type trained struct {
 // trainRanks trains on rows in order, dealt out in blocks to so many ranks.
 func trainRanks(t *testing.T, ranks, B, T, accum, steps int, shard Sharding, recompute bool) []trained {
 	out := make([]trained, ranks)
-	groups := newLoop(ranks)
+	groups := Loopback(ranks)
 	if ranks == 1 {
 		groups[0] = nil
 	}
@@ -306,7 +180,7 @@ func TestShardedProgram(t *testing.T) {
 	}
 	fused := <-pairs
 	var all sync.WaitGroup
-	for rank, group := range newLoop(ranks) {
+	for rank, group := range Loopback(ranks) {
 		all.Go(func() {
 			got, err := run(group, ShardWeights)
 			if err != nil || !slices.Equal(got, want) {
@@ -323,7 +197,7 @@ func TestShardedProgram(t *testing.T) {
 
 func TestShare(t *testing.T) {
 	for _, text := range []string{"", "a", "abcd", "seven ünits"} {
-		groups := newLoop(3)
+		groups := Loopback(3)
 		var all sync.WaitGroup
 		for rank, g := range groups {
 			all.Go(func() {
