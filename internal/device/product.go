@@ -147,7 +147,7 @@ const (
 	heavy = 50 * time.Microsecond // a shorter product draws little power in a step
 	near  = 1.1
 	turns = 4
-	turn  = 20 * time.Millisecond
+	turn  = 15 * time.Millisecond
 )
 
 // tuneLoaded chooses again, given how long each algorithm took for a moment.
