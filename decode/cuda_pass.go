@@ -154,18 +154,14 @@ func (d *CUDA) Pass(b Batch) error {
 		d.graphs[key] = recorded{g, d.logits}
 		g.launch()
 	default:
-		// the first step of its size loads kernels and makes plans, and so does the first prompt that fills a pass
-		size := key
-		if !step {
-			size = bucket{t: d.n} // of no step
+		// the first step of its size loads kernels and makes plans
+		if step && d.t == device.BF16 && !d.seen[key] {
+			d.mode = tuning
+			d.whole()
+			d.mode = running
 		}
-		if (step || d.n == padded(d.limits.Tokens)) && !d.seen[size] {
-			d.seen[size] = true
-			if d.t == device.BF16 {
-				d.mode = tuning
-				d.whole()
-				d.mode = running
-			}
+		if step {
+			d.seen[key] = true
 		}
 		d.whole()
 	}

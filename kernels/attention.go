@@ -108,8 +108,8 @@ func (t *attentionTiles) keyShared(d, dv int) int {
 // gradientShared has three warpgroups of 64 queries, with gradientStages of 64 keys and their gradients of the scores.
 const gradientStages = 5
 
-func (t *attentionTiles) gradientShared(d, stages int) int {
-	return stages*64*(swizzledRow(d)+3*swizzledRow(64)) + 32 + 16*stages + 1024
+func (t *attentionTiles) gradientShared(d int) int {
+	return gradientStages*64*(swizzledRow(d)+3*swizzledRow(64)) + 32 + 16*gradientStages + 1024
 }
 
 // swizzledRow is the bytes that a row of n bf16 takes in tiles of 64 columns.
@@ -254,7 +254,7 @@ func (k *AttentionGrad) products(s *device.Stream, args *attentionArgs) {
 		device.Launch(s, t.key, device.Grid{X: min(ceil(k.T, 128)*k.B*k.G, sms), Block: 384, Shared: t.keyShared(d, k.Dv)}, args)
 		args.chunk = k.heads(s)
 		if args.dS != 0 {
-			device.Launch(s, t.gradient, device.Grid{X: min(ceil(k.T, 192)*k.B*k.H, sms), Block: 512, Shared: t.gradientShared(d, gradientStages)}, args)
+			device.Launch(s, t.gradient, device.Grid{X: min(ceil(k.T, 192)*k.B*k.H, sms), Block: 512, Shared: t.gradientShared(d)}, args)
 		} else {
 			device.Launch(s, t.query, device.Grid{X: min(ceil(k.T, 128)*k.B*k.H, sms), Block: 384, Shared: t.queryShared(d, k.Dv)}, args)
 		}

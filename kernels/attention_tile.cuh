@@ -103,14 +103,6 @@ __device__ __forceinline__ uint4 *scoreGradients(const AttentionParams<bf16> &p,
 	return p.dS + (((size_t)b * p.H + h) * (blocks * (blocks + 1) / 2) + query * (query + 1) / 2 + key) * 512;
 }
 
-// barrierExpect arrives, and has the barrier wait for bytes of copyBulk, which brings contiguous bytes in one piece.
-__device__ __forceinline__ void barrierExpect(uint32_t bar, int bytes) {
-	asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
-}
-__device__ __forceinline__ void copyBulk(uint32_t dst, const void *src, int bytes, uint32_t bar) {
-	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(dst), "l"(src), "r"(bytes), "r"(bar) : "memory");
-}
-
 // release tells that this warp has read a buffer. What a thread itself has read, and not wgmma on its behalf, it tells of itself
 // with barrierArrive: racecheck takes no account of __syncwarp here.
 __device__ __forceinline__ void release(uint32_t bar) {

@@ -1,6 +1,6 @@
 // What kernels for Hopper share: bulk copies into shared memory, and the other blocks of a cluster.
 #pragma once
-#include <stdint.h>
+#include "mma.cuh"
 
 __device__ inline uint32_t shared_address(const void *p) { return uint32_t(__cvta_generic_to_shared(p)); }
 
@@ -17,9 +17,8 @@ __device__ inline void barrier_wait(uint64_t *barrier, int parity) {
 
 // bulk_load copies a multiple of 16 bytes, and the barrier completes when they are there.
 __device__ inline void bulk_load(void *to, const void *from, uint32_t bytes, uint64_t *barrier) {
-	asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
-	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(to)), "l"(from),
-	             "r"(bytes), "r"(shared_address(barrier)) : "memory");
+	barrierExpect(shared_address(barrier), bytes);
+	copyBulk(shared_address(to), from, bytes, shared_address(barrier));
 }
 
 __device__ inline int cluster_rank() {

@@ -52,6 +52,16 @@ template <int N> __device__ __forceinline__ void copyWait() { asm volatile("cp.a
 // rescale nothing. Weights stay below 2^slack, their precision being relative.
 constexpr float slack = 8.f;
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+// barrierExpect arrives, and has the barrier wait for bytes of copyBulk, which brings a multiple of 16 that lie side by side.
+__device__ __forceinline__ void barrierExpect(uint32_t bar, int bytes) {
+	asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void copyBulk(uint32_t dst, const void *src, int bytes, uint32_t bar) {
+	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(dst), "l"(src), "r"(bytes), "r"(bar) : "memory");
+}
+#endif
+
 #ifdef HOPPER
 
 // uniform is x, the same in all threads of a warp. After a shuffle the compiler knows that, and makes the descriptors of

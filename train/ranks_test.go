@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -12,8 +11,6 @@ import (
 	"sync"
 	"testing"
 
-	"headroom/data"
-	"headroom/eval"
 	"headroom/internal/graph"
 	"headroom/model"
 )
@@ -29,40 +26,19 @@ func trainRanks(t *testing.T, dir, tokens string, c Config, ranks int, shard gra
 	for rank, group := range graph.Loopback(ranks) {
 		all.Go(func() {
 			if err := func() error {
-				m, err := model.New(tinyConfigs())
-				if err != nil {
-					return err
-				}
-				store, err := graph.NewGroupStore(graph.NewCPU(), m.Params(), group, shard)
-				if err != nil {
-					return err
-				}
-				set, err := data.Open(tokens, data.OpenOptions{Vocab: vocab})
-				if err != nil {
-					return err
-				}
-				loader, err := data.NewLoader(set, c.Context, c.Seed, rank, ranks)
-				if err != nil {
-					return err
-				}
-				p, err := eval.NewPerplexity(store, m, eval.Config{Batch: 2, Context: 16, Tokens: 100})
+				r, err := tinyRank(dir, tokens, c, group, shard)
 				if err != nil {
 					return err
 				}
 				ctx, stop := context.WithCancel(context.Background())
 				defer stop()
-				sums[rank], err = Run{
-					Dir: dir, Config: c, Model: m, Store: store, Log: slog.New(slog.DiscardHandler), Resume: true,
-					Data: &hooked{Source: loader, before: func(n int) {
-						if n == last && rank == 1 { // one rank hears of it alone
-							stop()
-						}
-					}},
-					Evaluate: func(ctx context.Context) ([]eval.Result, error) {
-						r, err := p.Measure(ctx, "part", set)
-						return []eval.Result{r}, err
-					},
-				}.Train(ctx)
+				r.Resume = true
+				r.Data = &hooked{Source: r.Data, before: func(n int) {
+					if n == last && rank == 1 { // one rank hears of it alone
+						stop()
+					}
+				}}
+				sums[rank], err = r.Train(ctx)
 				return err
 			}(); err != nil {
 				panic(fmt.Sprintf("rank %d of %d: %v", rank, ranks, err))

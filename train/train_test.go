@@ -56,11 +56,20 @@ func tinyConfig() Config {
 
 // tinyRun is a run of the tiny model, evaluated on a part of its tokens.
 func tinyRun(dir, tokens string, c Config) (Run, error) {
+	return tinyRank(dir, tokens, c, nil, graph.ShardOptimizer)
+}
+
+// tinyRank is that of one rank of a group, or of a process alone where the group is nil.
+func tinyRank(dir, tokens string, c Config, group graph.Group, shard graph.Sharding) (Run, error) {
+	rank, ranks := 0, 1
+	if group != nil {
+		rank, ranks = group.Rank(), group.Size()
+	}
 	m, err := model.New(tinyConfigs())
 	if err != nil {
 		return Run{}, err
 	}
-	store, err := graph.NewStore(graph.NewCPU(), m.Params())
+	store, err := graph.NewGroupStore(graph.NewCPU(), m.Params(), group, shard)
 	if err != nil {
 		return Run{}, err
 	}
@@ -68,7 +77,7 @@ func tinyRun(dir, tokens string, c Config) (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
-	loader, err := data.NewLoader(set, c.Context, c.Seed, 0, 1)
+	loader, err := data.NewLoader(set, c.Context, c.Seed, rank, ranks)
 	if err != nil {
 		return Run{}, err
 	}

@@ -110,14 +110,7 @@ func (*CPU) Download(dst []float32, src Buf) error {
 }
 
 func (*CPU) Capture(ks []Kernel) (Kernel, error) {
-	return func() error {
-		for _, k := range ks {
-			if err := k(); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, nil
+	return inOrder(ks), nil
 }
 
 func (*CPU) Compile(in *Instr) (Kernel, error) {

@@ -112,14 +112,7 @@ func (c *CUDA) Download(dst []float32, src Buf) error {
 // Capture runs the kernels once, so that modules are loaded and scratch memory has its size, and records them.
 // HEADROOM_CUDA_SYNC leaves them to be launched, and timed, one by one.
 func (c *CUDA) Capture(ks []Kernel) (Kernel, error) {
-	each := func() error {
-		for _, k := range ks {
-			if err := k(); err != nil {
-				return err
-			}
-		}
-		return c.stream.Err()
-	}
+	each := inOrder(ks)
 	if os.Getenv("HEADROOM_CUDA_SYNC") != "" {
 		return each, nil
 	}

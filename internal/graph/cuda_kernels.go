@@ -169,7 +169,7 @@ func cudaAttentionGrad(a Attend, in *Instr) *kernels.AttentionGrad {
 // loss leaves out the gradients when nobody reads them. Where the output is the mean, the likelihoods need a place of
 // their own, and the other way round.
 func (c *CUDA) loss(a Loss, in *Instr) (launcher, error) {
-	logitsBytes := min(2<<30, c.dev.Memory/32) // of a chunk; 4 GiB were no faster: each chunk but the first adds to the whole gradient of the head
+	const logitsBytes = 2 << 30 // of a chunk: each chunk but the first adds to the whole gradient of the head
 	n := a.B * a.T
 	k := &kernels.Classifier{Chunk: max(256, logitsBytes/(a.V*c.activation.Size())), X: on(in.In[0]), W: on(in.In[1]), Targets: on(in.In[2]), N: n, C: a.C, V: a.V, ZLoss: float32(a.ZLoss)}
 	var err error

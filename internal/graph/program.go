@@ -120,6 +120,18 @@ func (e *executable) compile(instrs []*Instr) (Kernel, error) {
 	return e.store.Backend.Capture(ks)
 }
 
+// inOrder is one kernel of several.
+func inOrder(ks []Kernel) Kernel {
+	return func() error {
+		for _, k := range ks {
+			if err := k(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
 // Arena is the memory that activations need, with and without planning.
 func (e *executable) Arena() Arena { return e.arena }
 

@@ -41,20 +41,19 @@ func (t *Trainer) reductions(instrs []*Instr) []*Instr {
 		return instrs
 	}
 	type bucket struct {
-		lo, hi, to, after int
+		piece
+		after int
 	}
 	var buckets []bucket
 	starts := slices.Sorted(slices.Values(s.offset))
-	part := s.size / s.Group.Size()
-	for to := range s.Group.Size() {
-		lo, end := to*part, (to+1)*part
-		for lo < end {
-			hi := end
+	for _, part := range s.pieces(span{0, s.size}) {
+		for lo := part.lo; lo < part.hi; {
+			hi := part.hi
 			if i, _ := slices.BinarySearch(starts, lo+max(1, bucketBytes/F32.Size())); i < len(starts) {
 				hi = min(hi, starts[i])
 			}
 			if after := lastWriter(instrs, s.grads.part(lo, hi)); after >= 0 {
-				buckets = append(buckets, bucket{lo, hi, to, after})
+				buckets = append(buckets, bucket{piece{span{lo, hi}, part.rank}, after})
 			}
 			lo = hi
 		}
@@ -65,7 +64,7 @@ func (t *Trainer) reductions(instrs []*Instr) []*Instr {
 		out = append(out, in)
 		for ; len(buckets) > 0 && buckets[0].after == i; buckets = buckets[1:] {
 			b, p := buckets[0], &pending{}
-			out = append(out, &Instr{Attr: Reduce{pending: p, To: b.to, Hi: b.hi - b.lo}, In: []Buf{s.grads.part(b.lo, b.hi)}})
+			out = append(out, &Instr{Attr: Reduce{pending: p, To: b.rank, Hi: b.hi - b.lo}, In: []Buf{s.grads.part(b.lo, b.hi)}})
 			ends = append(ends, &Instr{Attr: Arrived{pending: p}})
 		}
 	}

@@ -158,15 +158,3 @@ func (s *Store) gather(dst Buf, lo, hi int) (start, wait Kernel, err error) {
 	}
 	return inOrder(starts), inOrder(waits), nil
 }
-
-// inOrder is one kernel of several.
-func inOrder(ks []Kernel) Kernel {
-	return func() error {
-		for _, k := range ks {
-			if err := k(); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}

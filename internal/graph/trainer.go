@@ -282,24 +282,15 @@ func (t *Trainer) Begin(h Hyper, stop bool) error {
 	if err := t.forwardBackward(); err != nil {
 		return err
 	}
-	if g == nil {
-		return t.optimizer.Run()
+	if err := t.optimizer.Run(); err != nil || g == nil {
+		return err
 	}
-	for _, do := range []func() error{
-		t.optimizer.Run,
-		func() error {
-			if s.Shard == ShardWeights {
-				return nil
-			}
-			return g.Gather(s.compute.Buf)
-		},
-		func() error { return g.Gather(t.report) },
-	} {
-		if err := do(); err != nil {
+	if s.Shard == ShardOptimizer {
+		if err := g.Gather(s.compute.Buf); err != nil {
 			return err
 		}
 	}
-	return nil
+	return g.Gather(t.report)
 }
 
 // End waits for the step.
