@@ -10,7 +10,7 @@
 
 namespace {
 
-constexpr int kMaxThreads = 8 * 32 + 128, kMaxStages = 16, kMostTokens = 128, kRopeColumns = 64, CONSUMERS = 1;
+constexpr int kMaxThreads = 8 * 32 + 128, kMaxStages = 16, kChunk = 128, kRopeColumns = 64, CONSUMERS = 1;
 
 enum Kind { KV, TIED, LATENT };
 
@@ -44,32 +44,20 @@ __device__ __forceinline__ void waitBarrier(uint32_t bar, uint32_t parity) {
 #endif
 }
 
-// Lanes spreads rows of `vectors` 16-byte vectors over the four copying warps: 8 lanes a row, 128 bytes at a time, four rows
-// a warp. Addresses are computed once a row, the steps along it are constants of the instruction.
-struct Lanes {
-	int row, col, steps, rest; // steps: whole 128 bytes; rest: this lane has one vector more
-	__device__ __forceinline__ Lanes(int vectors) {
-		row = (threadIdx.x >> 3) & 15;
-		col = threadIdx.x & 7;
-		steps = vectors / 8;
-		rest = vectors % 8 > col;
+// copyRow copies, with 8 lanes, each from its own 16 bytes on, a row of steps · 128 bytes and, where `rest`, 16 bytes a lane
+// more. Its loops stay loops: unrolled for every length and eight rows, the copying warps waited for their own instructions.
+__device__ __forceinline__ void copyRow(uint32_t dst, const char *from, int steps, bool rest) {
+#pragma unroll 1
+	for (; steps >= 4; steps -= 4, dst += 512, from += 512) {
+		copyAsync16(dst, from, true);
+		copyAsync16(dst + 128, from + 128, true);
+		copyAsync16(dst + 256, from + 256, true);
+		copyAsync16(dst + 384, from + 384, true);
 	}
-	__device__ __forceinline__ void row128(uint32_t dst, const bf16 *from) const {
-		int s = 0;
-		for (; s + 4 <= steps; s += 4, dst += 512, from += 256) {
-			copyAsync16(dst, from, true);
-			copyAsync16(dst + 128, from + 64, true);
-			copyAsync16(dst + 256, from + 128, true);
-			copyAsync16(dst + 384, from + 192, true);
-		}
-		for (; s + 2 <= steps; s += 2, dst += 256, from += 128) {
-			copyAsync16(dst, from, true);
-			copyAsync16(dst + 128, from + 64, true);
-		}
-		for (; s < steps; s++, dst += 128, from += 64) copyAsync16(dst, from, true);
-		if (rest) copyAsync16(dst, from, true);
-	}
-};
+#pragma unroll 1
+	for (; steps > 0; steps--, dst += 128, from += 128) copyAsync16(dst, from, true);
+	if (rest) copyAsync16(dst, from, true);
+}
 
 __device__ __forceinline__ uint32_t transpose8x8(uint32_t x) {
 	uint32_t y;
@@ -112,44 +100,45 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 	Tiles now;
 	now.start(p, *shared);
 
-	if (warp >= warps) { // copies; the 8 lanes of a row look up its page a tile ahead
+	if (warp >= warps) { // copies
 #ifdef HOPPER
 		fewerRegisters<56>();
 #endif
-		constexpr int MOST = kMostTokens / 16; // rows of 8 lanes: row 16·i + lanes.row
-		const Lanes keys(HC * DV / 8), ropes(R / 8);
-		auto slotOf = [&](int i) -> int { // page of a row's token; past the end that of the last token, masked later
-			const int token = min(now.at + keys.row + 16 * i, now.x.to - 1);
-			return now.live && 16 * i < TT && token >= now.x.from ? p.pages[(long)now.x.b * p.maxPages + (token >> p.pageShift)] : 0;
+		// 8 lanes a row, 128 bytes at a time, four rows a warp, 16 a step. A chunk of tokens is 8 steps, 32 rows a warp: each lane
+		// finds the slot of one of them while the chunk before is copied, and hands it to the lanes that copy the row.
+		const int row = (tid >> 3) & 15, col = tid & 7, steps = HC * DV / 64;
+		const bool rest = DV % 64 && HC * DV / 8 % 8 > col;
+		const int own = lane >> 2 << 4 | (row & 12) | (lane & 3); // lane 4i+j: row j of the warp's four in step i
+		const char *k = (const char *)(p.k + g0 * DV + col * 8), *v = (const char *)(p.v + g0 * DV + col * 8), *rope = (const char *)(p.kRope + col * 8);
+		const uint32_t slotBytes = p.G * DV * 2, ropeBytes = R * 2;
+		const uint32_t mine = stage0 + row * kStride + col * 16, mineRope = stage0 + ropeAt + row * rStride + col * 16;
+		auto pageOf = [&]() -> int { // of the lane's token, past the end of the last one: masked later; an empty request has none
+			return now.live && now.x.to > now.x.from ? p.pages[(long)now.x.b * p.maxPages + (min(now.at + own, now.x.to - 1) >> p.pageShift)] : 0;
 		};
-		int page[MOST], stage = 0, phase = 1;
-#pragma unroll
-		for (int i = 0; i < MOST; i++) page[i] = slotOf(i);
+		int page = pageOf(), stage = 0, phase = 1;
 		while (now.live) {
-			const int at = now.at + keys.row, end = now.x.to - 1, mask = (1 << p.pageShift) - 1;
-			const bool some = now.x.to > now.x.from; // an empty request has no token at all
-			if (!(keys.row & 7) && keys.col == 0) // 32 bytes of entries each
+			const uint32_t slot = page << p.pageShift | (min(now.at + own, now.x.to - 1) & ((1 << p.pageShift) - 1)); // memory holds less than 2^31 tokens
+			const int groups = now.x.to > now.x.from ? TT / 16 : 0;
+			int left = min(now.x.to - now.at, kChunk), from = lane >> 3;
+			if (!(own & 7)) prefetchPages(p, now.x.b, now.at + 3 * kChunk + own); // 32 bytes of entries
+			now.step(p, kChunk);
+			page = pageOf();
+			uint32_t next = __shfl_sync(~0u, slot, from);
 #pragma unroll 1
-				for (int r = keys.row; r < TT; r += 16) prefetchPages(p, now.x.b, now.at + 8 * TT + r);
-			now.step(p, TT);
-			waitBarrier(empty + 8 * stage, phase);
-			const uint32_t dst = stage0 + stage * stageBytes + keys.col * 16;
-#pragma unroll
-			for (int i = 0; i < MOST; i++) {
-				if (16 * i >= TT || !some) break;
-				const int r = keys.row + 16 * i;
-				const long slot = (long)page[i] << p.pageShift | (min(at + 16 * i, end) & mask);
-				page[i] = slotOf(i); // of the next tile, while this one's copies are under way
-				const long from = (slot * p.G + g0) * DV + keys.col * 8;
-				keys.row128(dst + r * kStride, p.k + from);
-				if constexpr (KIND == KV) keys.row128(dst + (TT + r) * kStride, p.v + from);
-				else ropes.row128(dst + ropeAt + r * rStride, p.kRope + slot * R + keys.col * 8);
-			}
-			if (!some)
-#pragma unroll
-				for (int i = 0; i < MOST; i++) page[i] = slotOf(i);
-			asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(full + 8 * stage) : "memory");
-			if (++stage == S) stage = 0, phase ^= 1;
+			do {
+				waitBarrier(empty + 8 * stage, phase);
+				uint32_t dst = mine + stage * stageBytes, ropeDst = mineRope + stage * stageBytes;
+#pragma unroll 1
+				for (int i = 0; i < groups; i++, dst += 16 * kStride, ropeDst += 16 * rStride) {
+					const uint64_t at = next;
+					next = __shfl_sync(~0u, slot, from += 4);
+					copyRow(dst, k + at * slotBytes, steps, rest);
+					if constexpr (KIND == KV) copyRow(dst + TT * kStride, v + at * slotBytes, steps, rest);
+					else if (col < R / 8) copyAsync16(ropeDst, rope + at * ropeBytes, true);
+				}
+				asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(full + 8 * stage) : "memory");
+				if (++stage == S) stage = 0, phase ^= 1;
+			} while ((left -= TT) > 0);
 		}
 		copyWait<0>();
 		return;
