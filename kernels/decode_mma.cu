@@ -65,20 +65,20 @@ __device__ __forceinline__ uint32_t transpose8x8(uint32_t x) {
 	return y;
 }
 
-template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(const Decode &p) {
-	constexpr int KS = DV / 16, ROPE = KIND == KV ? 0 : kRopeColumns; // steps of 16 along the key's own columns
+template <int DV, Kind KIND, int NT, int U> __device__ __forceinline__ void decode(const Decode &p) {
+	constexpr int KS = DV / 16, ROPE = KIND == LATENT ? kRopeColumns : 0; // steps of 16 along the key, but for a latent's rope columns
 	constexpr int QSTRIDE = (DV + ROPE + 8) * 2;                      // bytes; an odd number of 16-byte vectors, so that ldmatrix meets no bank twice
 	constexpr int MSTRIDE = DV + 4;                                   // floats of a row of the merge area
 	constexpr bool QREGS = (KS * 2 + ROPE / 8 + DV / 4) * NT <= 136;  // query fragments stay in registers
 	extern __shared__ __align__(128) char smem[];
 
 	const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, threads = blockDim.x - 128, warps = threads >> 5; // the last warpgroup copies
-	const int HC = p.heads, WR = p.warpRows, WT = warps / (WR * HC), TT = WT * 16, S = p.stages;
+	const int HC = p.heads, WR = p.warpRows, WT = warps / (WR * HC), TT = WT * U * 16, S = p.stages;
 	const int rowsPad = WR * NT * 8, group = p.H / p.G, allRows = p.T * group;
 	const int tile = blockIdx.x % p.tiles, part = blockIdx.x / p.tiles, headTiles = p.G / HC;
 	const int g0 = tile % headTiles * HC, r0 = tile / headTiles * rowsPad, rows = min(rowsPad, allRows - r0);
 	const int wr = warp % WR, wh = warp / WR % HC, wt = warp / (WR * HC);
-	const int P = KIND == TIED ? p.P : DV, R = KIND == KV ? 0 : p.R;
+	const int R = KIND == KV ? 0 : p.R, columns = KIND == LATENT ? DV + R : DV;
 
 	const int kStride = (HC * DV + 8) * 2, rStride = (R + 8) * 2;
 	const int ropeAt = TT * kStride * (KIND == KV ? 2 : 1), stageBytes = ropeAt + (KIND == KV ? 0 : TT * rStride);
@@ -161,11 +161,11 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 		if (fresh) {
 			fresh = false;
 #pragma unroll 2
-			for (int i = tid; i < HC * rowsPad * (P + R) / 8; i += threads) { // 16 bytes each
-				const int vectors = (P + R) / 8, row = i / vectors, c = (i - row * vectors) * 8, h = row / rowsPad, r = row - h * rowsPad;
+			for (int i = tid; i < HC * rowsPad * columns / 8; i += threads) { // 16 bytes each
+				const int vectors = columns / 8, row = i / vectors, c = (i - row * vectors) * 8, h = row / rowsPad, r = row - h * rowsPad;
 				uint4 v = {0, 0, 0, 0};
-				if (r < rows) v = *(const uint4 *)(p.q + rowOffset(p, x.b, g0 + h, r0 + r) * (P + R) + c);
-				*(uint4 *)(smem + row * QSTRIDE + (c < P ? c : c - P + DV) * 2) = v;
+				if (r < rows) v = *(const uint4 *)(p.q + rowOffset(p, x.b, g0 + h, r0 + r) * columns + c);
+				*(uint4 *)(smem + row * QSTRIDE + c * 2) = v;
 			}
 			blockSync(CONSUMERS, threads);
 			if constexpr (QREGS)
@@ -188,65 +188,80 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 
 		waitBarrier(full + 8 * stage, phase);
 		if (x.to > x.from) {
-		const uint32_t kTile = stage0 + stage * stageBytes + wt * 16 * kStride + wh * DV * 2;
+		const uint32_t kTile = stage0 + stage * stageBytes + wt * U * 16 * kStride + wh * DV * 2;
 		const uint32_t kAddr = kTile + (lane & 15) * kStride + (lane >> 4) * 16;
-		float s[NT][2][4]; // two chains of products, added below
+		const uint32_t rAddr = stage0 + stage * stageBytes + ropeAt + (wt * U * 16 + (lane & 15)) * rStride + (lane >> 4) * 16;
+		float s[U][NT][2][4]; // two chains of products, added below
 #pragma unroll
-		for (int n = 0; n < NT; n++)
+		for (int u = 0; u < U; u++)
 #pragma unroll
-			for (int i = 0; i < 8; i++) s[n][i >> 2][i & 3] = 0.f;
+			for (int n = 0; n < NT; n++)
 #pragma unroll
-		for (int k = 0; k < KS; k += 2) {
-			if (KIND == TIED && k * 16 >= P) break;
-			uint32_t a0[4], a1[4];
-			ldmatrix4(a0, kAddr + k * 32);
-			ldmatrix4(a1, kAddr + k * 32 + 32);
+				for (int i = 0; i < 8; i++) s[u][n][i >> 2][i & 3] = 0.f;
+		auto keyAddr = [&](int u, int k) { // a tied key goes on in the rope row
+			return KIND == TIED && k * 16 >= p.P ? rAddr + u * 16 * rStride + k * 32 - p.P * 2 : kAddr + u * 16 * kStride + k * 32;
+		};
 #pragma unroll
-			for (int n = 0; n < NT; n++) {
-				uint32_t b[4];
-				queries(b, n, k);
-				mma16816(s[n][0], a0, b[0], b[1]);
-				if (KIND != TIED || (k + 1) * 16 < P) mma16816(s[n][1], a1, b[2], b[3]);
-			}
-		}
-		if constexpr (ROPE > 0) {
-			const uint32_t rAddr = stage0 + stage * stageBytes + ropeAt + (wt * 16 + (lane & 15)) * rStride + (lane >> 4) * 16;
+		for (int k = 0; k < KS; k += 2)
 #pragma unroll
-			for (int k = 0; k < ROPE / 16; k += 2) {
-				if (k * 16 >= R) break;
+			for (int u = 0; u < U; u++) {
 				uint32_t a0[4], a1[4];
-				ldmatrix4(a0, rAddr + k * 32);
-				if ((k + 1) * 16 < R) ldmatrix4(a1, rAddr + k * 32 + 32);
+				ldmatrix4(a0, keyAddr(u, k));
+				ldmatrix4(a1, keyAddr(u, k + 1));
 #pragma unroll
 				for (int n = 0; n < NT; n++) {
 					uint32_t b[4];
-					queries(b, n, KS + k);
-					mma16816(s[n][0], a0, b[0], b[1]);
-					if ((k + 1) * 16 < R) mma16816(s[n][1], a1, b[2], b[3]);
+					queries(b, n, k);
+					mma16816(s[u][n][0], a0, b[0], b[1]);
+					mma16816(s[u][n][1], a1, b[2], b[3]);
+				}
+			}
+		if constexpr (ROPE > 0) {
+#pragma unroll
+			for (int k = 0; k < ROPE / 16; k += 2) {
+				if (k * 16 >= R) break;
+#pragma unroll
+				for (int u = 0; u < U; u++) {
+					uint32_t a0[4], a1[4];
+					ldmatrix4(a0, rAddr + u * 16 * rStride + k * 32);
+					if ((k + 1) * 16 < R) ldmatrix4(a1, rAddr + u * 16 * rStride + k * 32 + 32);
+#pragma unroll
+					for (int n = 0; n < NT; n++) {
+						uint32_t b[4];
+						queries(b, n, KS + k);
+						mma16816(s[u][n][0], a0, b[0], b[1]);
+						if ((k + 1) * 16 < R) mma16816(s[u][n][1], a1, b[2], b[3]);
+					}
 				}
 			}
 		}
 
-		const int token = now.at + wt * 16 + (lane >> 2); // and token + 8
+		const int token = now.at + wt * U * 16 + (lane >> 2); // and 8, 16.. on
 		const bool masked = now.at + TT > min(x.to, x.length - p.T + 1);
-		uint32_t pf[NT][2];
+		uint32_t pf[U][NT][2];
 #pragma unroll
 		for (int n = 0; n < NT; n++) {
-			float v[4];
+			float v[U][4], factor[2];
 #pragma unroll
-			for (int i = 0; i < 4; i++) v[i] = s[n][0][i] + s[n][1][i];
+			for (int u = 0; u < U; u++)
+#pragma unroll
+				for (int i = 0; i < 4; i++) v[u][i] = s[u][n][0][i] + s[u][n][1][i];
 			if (masked) {
 #pragma unroll
 				for (int c = 0; c < 2; c++) {
 					const int limit = min(x.to, rowLimit(p, x.length, r0 + (wr * NT + n) * 8 + (lane & 3) * 2 + c));
-					if (token >= limit) v[c] = -CUDART_INF_F;
-					if (token + 8 >= limit) v[2 + c] = -CUDART_INF_F;
+#pragma unroll
+					for (int u = 0; u < U; u++) {
+						if (token + u * 16 >= limit) v[u][c] = -CUDART_INF_F;
+						if (token + u * 16 + 8 >= limit) v[u][2 + c] = -CUDART_INF_F;
+					}
 				}
 			}
-			float factor[2];
 #pragma unroll
 			for (int c = 0; c < 2; c++) {
-				float m = fmaxf(v[c], v[2 + c]);
+				float m = fmaxf(v[0][c], v[0][2 + c]);
+#pragma unroll
+				for (int u = 1; u < U; u++) m = fmaxf(m, fmaxf(v[u][c], v[u][2 + c]));
 				m = fmaxf(m, __shfl_xor_sync(~0u, m, 4));
 				m = fmaxf(m, __shfl_xor_sync(~0u, m, 8));
 				m = fmaxf(m, __shfl_xor_sync(~0u, m, 16));
@@ -254,12 +269,19 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 				const float ref = m == -CUDART_INF_F ? 0.f : m * p.scale;
 				factor[c] = fastExp2(most[n][c] * p.scale - ref);
 				most[n][c] = m;
-				v[c] = fastExp2(v[c] * p.scale - ref);
-				v[2 + c] = fastExp2(v[2 + c] * p.scale - ref);
-				sum[n][c] = sum[n][c] * factor[c] + v[c] + v[2 + c];
+				sum[n][c] *= factor[c];
+#pragma unroll
+				for (int u = 0; u < U; u++) {
+					v[u][c] = fastExp2(v[u][c] * p.scale - ref);
+					v[u][2 + c] = fastExp2(v[u][2 + c] * p.scale - ref);
+					sum[n][c] = sum[n][c] + v[u][c] + v[u][2 + c];
+				}
 			}
-			pf[n][0] = transpose8x8(packBF16(v[0], v[1]));
-			pf[n][1] = transpose8x8(packBF16(v[2], v[3]));
+#pragma unroll
+			for (int u = 0; u < U; u++) {
+				pf[u][n][0] = transpose8x8(packBF16(v[u][0], v[u][1]));
+				pf[u][n][1] = transpose8x8(packBF16(v[u][2], v[u][3]));
+			}
 			if (__any_sync(~0u, factor[0] != 1.f || factor[1] != 1.f)) {
 #pragma unroll
 				for (int k = 0; k < KS; k++) o[n][k][0] *= factor[0], o[n][k][1] *= factor[1], o[n][k][2] *= factor[0], o[n][k][3] *= factor[1];
@@ -268,12 +290,14 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 
 		const uint32_t vAddr = (KIND == KV ? kTile + TT * kStride : kTile) + ((lane & 7) + (lane >> 4) * 8) * kStride + ((lane >> 3) & 1) * 16;
 #pragma unroll
-		for (int k = 0; k < KS; k++) {
-			uint32_t a[4];
-			ldmatrix4Trans(a, vAddr + k * 32);
+		for (int u = 0; u < U; u++)
 #pragma unroll
-			for (int n = 0; n < NT; n++) mma16816(o[n][k], a, pf[n][0], pf[n][1]);
-		}
+			for (int k = 0; k < KS; k++) {
+				uint32_t a[4];
+				ldmatrix4Trans(a, vAddr + u * 16 * kStride + k * 32);
+#pragma unroll
+				for (int n = 0; n < NT; n++) mma16816(o[n][k], a, pf[u][n][0], pf[u][n][1]);
+			}
 		}
 
 		__syncwarp();
@@ -360,32 +384,32 @@ template <int DV, Kind KIND, int NT> __device__ __forceinline__ void decode(cons
 
 } // namespace
 
-#define DECODE(NAME, DV, KIND, NT) \
-	extern "C" __global__ void __launch_bounds__(kMaxThreads, 1) NAME##_##DV##_n##NT(const __grid_constant__ Decode p) { decode<DV, KIND, NT>(p); }
+#define DECODE(NAME, DV, KIND, NT, U) \
+	extern "C" __global__ void __launch_bounds__(kMaxThreads, 1) NAME##_##DV##_n##NT(const __grid_constant__ Decode p) { decode<DV, KIND, NT, U>(p); }
 
-DECODE(decode_kv, 64, KV, 1)
-DECODE(decode_kv, 64, KV, 2)
-DECODE(decode_kv, 64, KV, 4)
-DECODE(decode_kv, 96, KV, 1)
-DECODE(decode_kv, 96, KV, 2)
-DECODE(decode_kv, 96, KV, 4)
-DECODE(decode_kv, 128, KV, 1)
-DECODE(decode_kv, 128, KV, 2)
-DECODE(decode_kv, 128, KV, 4)
-DECODE(decode_tied, 64, TIED, 1)
-DECODE(decode_tied, 64, TIED, 2)
-DECODE(decode_tied, 64, TIED, 4)
-DECODE(decode_tied, 96, TIED, 1)
-DECODE(decode_tied, 96, TIED, 2)
-DECODE(decode_tied, 96, TIED, 4)
-DECODE(decode_tied, 128, TIED, 1)
-DECODE(decode_tied, 128, TIED, 2)
-DECODE(decode_tied, 128, TIED, 4)
-DECODE(decode_latent, 128, LATENT, 1)
-DECODE(decode_latent, 128, LATENT, 2)
-DECODE(decode_latent, 192, LATENT, 1)
-DECODE(decode_latent, 192, LATENT, 2)
-DECODE(decode_latent, 256, LATENT, 1)
-DECODE(decode_latent, 256, LATENT, 2)
-DECODE(decode_latent, 384, LATENT, 1)
-DECODE(decode_latent, 512, LATENT, 1)
+DECODE(decode_kv, 64, KV, 1, 2)
+DECODE(decode_kv, 64, KV, 2, 2)
+DECODE(decode_kv, 64, KV, 4, 1)
+DECODE(decode_kv, 96, KV, 1, 1)
+DECODE(decode_kv, 96, KV, 2, 1)
+DECODE(decode_kv, 96, KV, 4, 1)
+DECODE(decode_kv, 128, KV, 1, 1)
+DECODE(decode_kv, 128, KV, 2, 1)
+DECODE(decode_kv, 128, KV, 4, 1)
+DECODE(decode_tied, 64, TIED, 1, 2)
+DECODE(decode_tied, 64, TIED, 2, 2)
+DECODE(decode_tied, 64, TIED, 4, 1)
+DECODE(decode_tied, 96, TIED, 1, 1)
+DECODE(decode_tied, 96, TIED, 2, 1)
+DECODE(decode_tied, 96, TIED, 4, 1)
+DECODE(decode_tied, 128, TIED, 1, 1)
+DECODE(decode_tied, 128, TIED, 2, 1)
+DECODE(decode_tied, 128, TIED, 4, 1)
+DECODE(decode_latent, 128, LATENT, 1, 1)
+DECODE(decode_latent, 128, LATENT, 2, 1)
+DECODE(decode_latent, 192, LATENT, 1, 1)
+DECODE(decode_latent, 192, LATENT, 2, 1)
+DECODE(decode_latent, 256, LATENT, 1, 1)
+DECODE(decode_latent, 256, LATENT, 2, 1)
+DECODE(decode_latent, 384, LATENT, 1, 1)
+DECODE(decode_latent, 512, LATENT, 1, 1)
