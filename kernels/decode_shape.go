@@ -84,6 +84,7 @@ const (
 	copyThreads  = 128 // the copying warpgroup
 	sliceBytes   = 64 * 128
 	stageLimit   = 16
+	copyChunk    = 128 // tokens that the mma.sync kernel looks up at once
 	tileAlign    = 1024
 	barrierBytes = 256
 	splitBytes   = 2048                 // barriers, walk, maxima and sums of decode_latent_split
@@ -148,6 +149,9 @@ func (d DecodeShape) smallTiling(shared int) (decodeTiling, error) {
 		for heads*2 <= 4 && d.G%(heads*2) == 0 && heads*2*warpRows <= warps && d.smallShared(warps, warpRows, heads*2, step, 3) <= shared {
 			heads *= 2
 		}
+		if d.smallTokens(warps, warpRows, heads, step) > copyChunk {
+			continue
+		}
 		stages := 2
 		for stages < stageLimit && d.smallShared(warps, warpRows, heads, step, stages+1) <= shared {
 			stages++
@@ -162,14 +166,26 @@ func (d DecodeShape) smallTiling(shared int) (decodeTiling, error) {
 	return decodeTiling{}, fmt.Errorf("kernels: decode: %s of %d columns needs more than %d bytes of shared memory", kind, d.Dv, shared)
 }
 
+// smallTokens is the length of the mma.sync kernel's tile: 16 tokens a warp, or twice that where rows are narrow.
+func (d DecodeShape) smallTokens(warps, warpRows, heads, step int) int {
+	tokens := warps / (warpRows * heads) * 16
+	if d.Dv == 64 && step <= 2 {
+		tokens *= 2
+	}
+	return tokens
+}
+
 // smallShared is the shared memory of the mma.sync kernel, laid out as decode_mma.cu does.
 func (d DecodeShape) smallShared(warps, warpRows, heads, step, stages int) int {
-	tokens, queries, stage := warps/(warpRows*heads)*16, d.Dv+8, heads*d.Dv+8
-	if d.R > 0 {
-		queries += 64
-		stage += d.R + 8
-	} else {
+	tokens, queries, stage := d.smallTokens(warps, warpRows, heads, step), d.Dv+8, heads*d.Dv+8
+	switch d.Kind() {
+	case "kv":
 		stage *= 2
+	case "latent":
+		queries += 64
+		fallthrough
+	case "tied":
+		stage += d.R + 8
 	}
 	head := heads*warpRows*step*8*max(queries*2, (d.Dv+4)*4) + warps*64*step + walkBytes + barrierBytes
 	return up(head, 128)*128 + stages*tokens*stage*2
