@@ -88,7 +88,7 @@ func (k *Decode) Launch(s *device.Stream) {
 	}
 	partial := k.Work.Ptr + arrivals*4
 	lse := partial + device.Ptr(rows*k.Dv*4)
-	device.Launch(s, t.kernel, device.Grid{X: t.parts * t.tiles, Block: t.threads, Shared: t.shared}, &decodeArgs{
+	device.Launch(s, t.kernel, device.Grid{X: t.parts * t.tiles, Block: t.threads, Shared: t.shared, Overlap: true}, &decodeArgs{
 		k.Q.Ptr, k.K.Ptr, k.V.Ptr, k.KRope.Ptr, k.Pages.Ptr, k.Lengths.Ptr, k.O.Ptr, k.LSE.Ptr, partial, lse, k.Work.Ptr,
 		int32(k.B), int32(k.T), int32(k.H), int32(k.G), int32(k.P), int32(k.R), int32(k.MaxPages), int32(bits.TrailingZeros(uint(k.Page))),
 		int32(t.parts), int32(t.tiles), int32(t.heads), int32(t.rows), int32(t.stages), int32(bits.TrailingZeros(uint(unit))), int32(t.pieces), flag(k.Piece > 0),

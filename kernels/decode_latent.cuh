@@ -86,9 +86,11 @@ template <int SLICES> __device__ __forceinline__ void produce(const Decode &p, c
 	int page = pageOf();
 	for (int stage = 0, phase = 1; next.live;) {
 		const int at = next.at, to = next.x.to, pages = page;
+		const bool fresh = min(at + kBlockTokens, to) > next.x.length - p.T; // with new tokens
 		if (!(copier.lane & 23)) prefetchPages(p, next.x.b, copier.token(at) + 8 * kBlockTokens); // lanes 0 and 8: 32 bytes of entries each
 		next.step(p);
 		page = pageOf(); // of the next block, while this one's copies are under way
+		if (fresh) step_wait();
 		barrierWait(empty + stage * 8, phase);
 		copier.copy(at, to, pages, stage0 + stage * (SLICES + 1) * kSlice, full + stage * 8);
 		if (++stage == stages) stage = 0, phase ^= 1;
@@ -113,25 +115,29 @@ template <int SLICES> __device__ __forceinline__ void produceScattered(const Dec
 		const int token = copier.token(next.at);
 		if (next.live && copier.lane < 16 && token < next.x.to)
 			asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(dst + copier.lane * 4), "l"(copier.entry(next.x.b, token)) : "memory");
-		if (copier.lane == 16) asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(dst + 64), "r"(next.at), "r"(next.live ? next.x.to : -1) : "memory");
+		const bool fresh = min(next.at + kBlockTokens, next.x.to) > next.x.length - p.T; // said by the start, which is even
+		if (copier.lane == 16) asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(dst + 64), "r"(next.at | fresh), "r"(next.live ? next.x.to : -1) : "memory");
 		copyCommit();
 		if (next.live) next.step(p);
 	};
 #pragma unroll 1
 	for (int i = 0; i < kAhead; i++) look(i);
 	int at, to, page;
+	bool fresh;
 	auto take = [&]() {
 		copyWait<kAhead - 1>();
 		__syncwarp();
 		const uint32_t src = ring + turn * kAheadBytes;
 		asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(at), "=r"(to) : "r"(src + 64) : "memory");
 		asm volatile("ld.shared.b32 %0, [%1];" : "=r"(page) : "r"(src + (copier.lane & 15) * 4) : "memory");
+		fresh = at & 1, at &= ~1;
 		if (copier.token(at) >= to) page = 0;
 		turn = (turn + 1) % (2 * kAhead);
 	};
 	take();
 	for (int stage = 0, phase = 1; to >= 0;) {
 		const int from = at, end = to, pages = page;
+		if (fresh) step_wait();
 		look((turn + kAhead - 1) % (2 * kAhead));
 		take();
 		barrierWait(empty + stage * 8, phase);
@@ -145,6 +151,7 @@ template <int SLICES> __device__ __forceinline__ void produceScattered(const Dec
 // computing warps.
 template <int SLICES> __device__ __forceinline__ void loadQueries(const Decode &p, int b, int g, int r0, int rows, int tiles, uint32_t q) {
 	const int lane = threadIdx.x & 31, vectors = SLICES * 8 + p.R / 8;
+	step_wait();
 #pragma unroll 1
 	for (int r = threadIdx.x >> 5; r < tiles * 64; r += kConsumers / 32) {
 		const bf16 *src = p.q + rowOffset(p, b, g, r0 + min(r, rows - 1)) * (SLICES * 64 + p.R);

@@ -23,6 +23,7 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 	const int tile = blockIdx.x % p.tiles, part = blockIdx.x / p.tiles, g = tile % p.G, r0 = tile / p.G * (TILES * 64);
 	const int rows = min(TILES * 64, p.T * (p.H / p.G) - r0);
 	const int tid = threadIdx.x, wg = warpgroup(), lane = tid & 31;
+	step_begin();
 	if (tid < 32) findWalk(p, part, shared);
 	if (tid == 0) {
 #pragma unroll 1
@@ -165,7 +166,7 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 			}
 		}
 		blockSync(BAR_CONSUMERS, kConsumers); // before the next query rows, and before the piece counts as written
-		if (x.pieces > 1 && tid == 0) arrive(p.arrived + (long)x.b * p.tiles + tile);
+		if (x.pieces > 1 && tid == 0) arrive(p.arrived + (long)x.b * p.tiles + tile, x);
 	}
 	combine<L>(p, *shared, tile, g, 1, r0, rows, kConsumers, BAR_CONSUMERS, raw);
 }

@@ -20,6 +20,7 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 	const int tile = blockIdx.x % p.tiles, part = blockIdx.x / p.tiles, g = tile % p.G, r0 = tile / p.G * 64;
 	const int rows = min(64, p.T * (p.H / p.G) - r0);
 	const int tid = threadIdx.x, wg = warpgroup(), lane = tid & 31;
+	step_begin();
 	if (tid < 32) findWalk(p, part, shared);
 	if (tid == 0) {
 #pragma unroll 1
@@ -127,7 +128,7 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 		for (int i = 0; i < N; i++) o[i] *= inv[i >> 1 & 1];
 		writeRows<L, 0, N>(p, x, g, r0, rows, row, wg * (L / 2), o);
 		blockSync(BAR_CONSUMERS, kConsumers);
-		if (x.pieces > 1 && tid == 0) arrive(p.arrived + (long)x.b * p.tiles + tile);
+		if (x.pieces > 1 && tid == 0) arrive(p.arrived + (long)x.b * p.tiles + tile, x);
 	}
 	combine<L>(p, *shared, tile, g, 1, r0, rows, kConsumers, BAR_CONSUMERS, raw);
 }

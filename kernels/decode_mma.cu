@@ -5,7 +5,7 @@
 //
 // What brings the tokens decides the speed; GTA with 8 heads, 128 requests of 8192 tokens on an H200, µs: all warps copying
 // between their products 829; one thread a row by cp.async.bulk 1005 (28 ns a copy, however short); a warpgroup that
-// copies one row a warp instruction, each with an address of its own, 1067; the same with 8 lanes a row, as below, 590.
+// copies one row a warp instruction, each with an address of its own, 1067; the same with 8 lanes a row, as below, 581.
 #include "decode_plan.cuh"
 
 namespace {
@@ -89,6 +89,7 @@ template <int DV, Kind KIND, int NT, int U> __device__ __forceinline__ void deco
 	const uint32_t base = smemAddress(smem);
 	const uint32_t full = base + headBytes + warps * 64 * NT + 64, empty = full + 8 * kMaxStages, stage0 = (empty + 8 * kMaxStages + 127) / 128 * 128;
 
+	step_begin();
 	if (warp == 0) findWalk(p, part, shared);
 	if (tid == 0)
 #pragma unroll 1
@@ -120,6 +121,7 @@ template <int DV, Kind KIND, int NT, int U> __device__ __forceinline__ void deco
 			const uint32_t slot = page << p.pageShift | (min(now.at + own, now.x.to - 1) & ((1 << p.pageShift) - 1)); // memory holds less than 2^31 tokens
 			const int groups = now.x.to > now.x.from ? TT / 16 : 0;
 			int left = min(now.x.to - now.at, kChunk), from = lane >> 3;
+			if (now.at + left > now.x.length - p.T) step_wait();
 			if (!(own & 7)) prefetchPages(p, now.x.b, now.at + 3 * kChunk + own); // 32 bytes of entries
 			now.step(p, kChunk);
 			page = pageOf();
@@ -160,11 +162,12 @@ template <int DV, Kind KIND, int NT, int U> __device__ __forceinline__ void deco
 		const Span &x = now.x;
 		if (fresh) {
 			fresh = false;
+			step_wait();
 #pragma unroll 2
 			for (int i = tid; i < HC * rowsPad * columns / 8; i += threads) { // 16 bytes each
 				const int vectors = columns / 8, row = i / vectors, c = (i - row * vectors) * 8, h = row / rowsPad, r = row - h * rowsPad;
 				uint4 v = {0, 0, 0, 0};
-				if (r < rows) v = *(const uint4 *)(p.q + rowOffset(p, x.b, g0 + h, r0 + r) * columns + c);
+				if (r < rows) v = __ldcg((const uint4 *)(p.q + rowOffset(p, x.b, g0 + h, r0 + r) * columns + c));
 				*(uint4 *)(smem + row * QSTRIDE + c * 2) = v;
 			}
 			blockSync(CONSUMERS, threads);
@@ -377,7 +380,7 @@ template <int DV, Kind KIND, int NT, int U> __device__ __forceinline__ void deco
 			}
 		}
 		blockSync(CONSUMERS, threads); // before the next query rows replace the merge area, and before the piece counts as written
-		if (done.pieces > 1 && tid == 0) arrive(p.arrived + (long)done.b * p.tiles + tile);
+		if (done.pieces > 1 && tid == 0) arrive(p.arrived + (long)done.b * p.tiles + tile, done);
 	}
 	combine<DV>(p, *shared, tile, g0, HC, r0, rows, threads, CONSUMERS, smem);
 }

@@ -2,8 +2,12 @@
 // merge of requests that were cut. All of it runs inside the one launch: a block finds its own range, and blocks that
 // shared a request wait for each other and then merge a slice each, so there is neither a scheduling nor a combining kernel.
 // The wait is safe because the grid never exceeds the blocks that fit on the device at once.
+//
+// A launch starts while the kernel before it still runs: it plans, looks pages up and copies the tokens that were there
+// before, and waits (step_wait) ahead of what that kernel may write: queries and the T new tokens of each request.
 #pragma once
 #include "mma.cuh"
+#include "step.cuh"
 #include <math_constants.h>
 
 // Letters: B requests, T new tokens each, H query heads, G kv or latent heads, R rope columns. A slot is one token's place
@@ -19,7 +23,7 @@ struct Decode {
 	float *lse;         // [B, T, H], natural logarithm
 	float *partial;     // [pieces, G, T·H/G, Dv]
 	float *partialLSE;  // [G, T·H/G, pieces], base 2
-	int *arrived;       // [B, tiles], zero before and after every launch
+	unsigned *arrived;  // [B, tiles], zero before and after every launch
 	int B, T, H, G, P, R, maxPages, pageShift;
 	int parts, tiles;   // grid = parts · tiles, the tiles of one part side by side: they read the same cache
 	int heads;          // kv heads of one tile (decode_mma)
@@ -48,6 +52,7 @@ struct Span {
 	int b, length, from, to; // tokens [from, to) of length
 	int pieces, piece;       // piece: where its partial result goes
 	int firstPiece, pieceStep, firstPart, lastPart;
+	__device__ __forceinline__ int sharers() const { return lastPart - firstPart + 1; }
 	// partialOf says where piece i of the request lies
 	__device__ __forceinline__ int partialOf(int i) const {
 		return pieceStep == 1 ? firstPiece + i : (i == 0 ? firstPiece : firstPiece - 1 + 2 * i);
@@ -162,10 +167,13 @@ __device__ __forceinline__ int rowLimit(const Decode &p, int length, int r) {
 	return length - p.T + r / (p.H / p.G) + 1;
 }
 
-// arrive counts a piece as written; all its writers have passed a barrier before one thread calls it.
-__device__ __forceinline__ void arrive(int *counter) {
-	__threadfence();
-	atomicAdd(counter, 1);
+// The blocks of a request count on its counter twice, each piece once it is written and each block once it has merged its
+// share; the last count makes it zero again. arrive is for a piece whose writers have all passed a barrier.
+__device__ __forceinline__ void arrive(unsigned *counter, const Span &x) {
+	asm volatile("red.release.gpu.global.inc.u32 [%0], %1;" ::"l"(counter), "r"(x.pieces + x.sharers() - 1) : "memory");
+}
+__device__ __forceinline__ void leave(unsigned *counter, const Span &x) {
+	asm volatile("red.relaxed.gpu.global.inc.u32 [%0], %1;" ::"l"(counter), "r"(x.pieces + x.sharers() - 1) : "memory");
 }
 
 __device__ __forceinline__ void blockSync(int barrier, int threads) {
@@ -262,6 +270,39 @@ template <int DV> __device__ __forceinline__ void mergeSlice(const Decode &p, co
 	}
 }
 
+constexpr int kFewPieces = 8;
+
+// mergeFew does the same where pieces are few: a thread takes a vector with all its pieces, in one trip to memory.
+template <int DV> __device__ __forceinline__ void mergeFew(const Decode &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads) {
+	constexpr int VECTORS = DV / 4;
+	const int all = p.T * (p.H / p.G);
+#pragma unroll 1
+	for (int v = lo + threadIdx.x; v < hi; v += threads) {
+		const int i = v / VECTORS, col = v % VECTORS * 4, g = g0 + i / rows, r = r0 + i % rows;
+		const long row = (long)g * all + r, out = rowOffset(p, x.b, g, r);
+		float lse[kFewPieces], most = -CUDART_INF_F, sum = 0.f;
+		float4 part[kFewPieces], o = {0.f, 0.f, 0.f, 0.f};
+#pragma unroll
+		for (int s = 0; s < kFewPieces; s++) {
+			const long piece = x.partialOf(s);
+			lse[s] = s < x.pieces ? __ldcg(p.partialLSE + row * p.pieces + piece) : -CUDART_INF_F;
+			part[s] = s < x.pieces ? __ldcg((const float4 *)(p.partial + (piece * p.G * all + row) * DV + col)) : o;
+		}
+#pragma unroll
+		for (int s = 0; s < kFewPieces; s++) most = fmaxf(most, lse[s]);
+		most = most == -CUDART_INF_F ? 0.f : most;
+#pragma unroll
+		for (int s = 0; s < kFewPieces; s++) {
+			const float weight = fastExp2(lse[s] - most);
+			sum += weight;
+			o.x += weight * part[s].x, o.y += weight * part[s].y, o.z += weight * part[s].z, o.w += weight * part[s].w;
+		}
+		const float inv = sum > 0.f ? 1.f / sum : 0.f;
+		*(uint2 *)(p.out + out * DV + col) = uint2{packBF16(o.x * inv, o.y * inv), packBF16(o.z * inv, o.w * inv)};
+		if (col == 0) p.lse[out] = sum > 0.f ? (most + log2f(sum)) * 0.69314718056f : -CUDART_INF_F;
+	}
+}
+
 // combine merges the cut requests of a part: of each it takes the slice that falls to it, once all pieces are there. The
 // first `threads` threads of a block call it; the tile is heads g0.. and rows r0..r0+rows. The block's shared memory, from
 // room on, is free by then.
@@ -273,18 +314,19 @@ template <int DV> __device__ __forceinline__ void combine(const Decode &p, Walk 
 	while (walk.next(p, x)) {
 		if (x.pieces == 1 || x.b == last) continue;
 		last = x.b;
-		int *counter = p.arrived + (long)x.b * p.tiles + tile;
+		unsigned *counter = p.arrived + (long)x.b * p.tiles + tile;
 		if (threadIdx.x == 0) {
-			int n;
+			unsigned n;
 			do {
 				asm volatile("ld.acquire.gpu.global.b32 %0, [%1];" : "=r"(n) : "l"(counter) : "memory");
-			} while (n < x.pieces);
+			} while (n < (unsigned)x.pieces);
 		}
 		blockSync(barrier, threads);
-		const int vectors = heads * rows * (DV / 4), sharers = x.lastPart - x.firstPart + 1, me = walk.part - x.firstPart;
+		const int vectors = heads * rows * (DV / 4), sharers = x.sharers(), me = walk.part - x.firstPart;
 		const int lo = (unsigned)vectors * me / sharers, hi = (unsigned)vectors * (me + 1) / sharers;
-		if (lo < hi) mergeSlice<DV>(p, x, g0, r0, rows, lo, hi, threads, barrier, room, bytes);
+		if (x.pieces <= kFewPieces) mergeFew<DV>(p, x, g0, r0, rows, lo, hi, threads);
+		else if (lo < hi) mergeSlice<DV>(p, x, g0, r0, rows, lo, hi, threads, barrier, room, bytes);
 		blockSync(barrier, threads);
-		if (threadIdx.x == 0 && atomicAdd(counter, 1) == x.pieces + sharers - 1) atomicExch(counter, 0); // ready for the next launch
+		if (threadIdx.x == 0) leave(counter, x);
 	}
 }

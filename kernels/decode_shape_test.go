@@ -49,6 +49,9 @@ func TestDecodeTilings(t *testing.T) {
 		{1, 64, 8, 64, 64, 128, "decode_tied_128_n1 66x2 blocks of 384, 4 heads, 1 warps of rows, 5 stages"},
 		{1, 64, 8, 128, 0, 128, "decode_kv_128_n1 66x2 blocks of 384, 4 heads, 1 warps of rows, 3 stages"},
 		{2, 64, 8, 128, 0, 128, "decode_kv_128_n2 33x4 blocks of 384, 2 heads, 1 warps of rows, 3 stages"},
+		{1, 24, 4, 32, 32, 64, "decode_tied_64_n1 132x1 blocks of 384, 4 heads, 1 warps of rows, 5 stages"},
+		{1, 24, 4, 64, 0, 64, "decode_kv_64_n1 132x1 blocks of 384, 4 heads, 1 warps of rows, 3 stages"},
+		{1, 8, 1, 64, 0, 64, "decode_kv_64_n1 132x1 blocks of 256, 1 heads, 1 warps of rows, 6 stages"},
 		{8, 64, 1, 128, 0, 128, "decode_kv_128_n4 66x2 blocks of 384, 1 heads, 8 warps of rows, 10 stages"},
 		{1, 128, 2, 256, 64, 256, "decode_latent_256_split 66x2 blocks of 384, 1 heads, 1 warps of rows, 4 stages"},
 		{2, 128, 2, 256, 64, 256, "decode_latent_256_pair 66x2 blocks of 384, 1 heads, 1 warps of rows, 3 stages"},
@@ -92,6 +95,13 @@ func TestDecodeTilingsFit(t *testing.T) {
 							}
 							if x.shared > dev.shared || x.stages < 2 || x.parts < 1 || x.parts > 1 && x.parts*x.tiles > dev.sms {
 								t.Errorf("%+v: %+v", d, x)
+							}
+							if kind == "latent" && dev.hopper {
+								continue
+							}
+							step := int(x.kernel[len(x.kernel)-1] - '0')
+							if tokens := d.smallTokens((x.threads-copyThreads)/32, x.rows, x.heads, step); copyChunk%tokens != 0 {
+								t.Errorf("%+v: a tile of %d tokens", d, tokens)
 							}
 						}
 					}
