@@ -1,7 +1,6 @@
 package eval
 
 import (
-	"context"
 	"fmt"
 	"image"
 	paint "image/color"
@@ -10,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 )
 
 // TestReportInChromium takes a picture of the report in a headless browser, light and dark: the ground is the theme's and
@@ -32,11 +30,9 @@ func TestReportInChromium(t *testing.T) {
 		{"1", paint.RGBA{255, 255, 255, 255}, [3]paint.RGBA{{0x2a, 0x6f, 0xdb, 255}, {0xd1, 0x57, 0x0f, 255}, {0x1b, 0x8a, 0x5a, 255}}},
 		{"0", paint.RGBA{0x14, 0x17, 0x1b, 255}, [3]paint.RGBA{{0x6e, 0xa8, 0xff, 255}, {0xff, 0x9a, 0x5c, 255}, {0x4f, 0xce, 0x96, 255}}},
 	} {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		path := filepath.Join(dir, theme.scheme+".png")
-		out, err := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir="+t.TempDir(), "--window-size=1000,2400",
+		out, err := exec.CommandContext(t.Context(), chromium, "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir="+t.TempDir(), "--window-size=1000,2400",
 			"--blink-settings=preferredColorScheme="+theme.scheme, "--screenshot="+path, "file://"+filepath.Join(dir, "report.html")).CombinedOutput()
-		cancel()
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}

@@ -1,11 +1,9 @@
 package serve
 
 import (
-	"context"
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestPage loads the page in a headless Chromium, which completes a prompt; without Chromium it is skipped.
@@ -15,9 +13,7 @@ func TestPage(t *testing.T) {
 		t.Skip("no chromium")
 	}
 	s := start(t, tiny(t, "gta-2"), Config{})
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir="+t.TempDir(),
+	out, err := exec.CommandContext(t.Context(), chromium, "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir="+t.TempDir(),
 		"--virtual-time-budget=3000", "--dump-dom", s.url+"/#prompt=hello&max_tokens=5&temperature=0&go").Output()
 	if err != nil {
 		t.Fatal(err)

@@ -176,7 +176,7 @@ func (s *site) complete(body object) answer {
 // idle waits until the engine has nothing, and checks that every page came back.
 func (s *site) idle() {
 	s.t.Helper()
-	for range 500 {
+	for range 12_000 { // two minutes, on a busy machine
 		if u := s.scheduler.state.Load(); u.Running+u.Waiting+u.Queued+u.Used == 0 && s.inFlight.Load() == 0 {
 			return
 		}

@@ -84,7 +84,7 @@ func child(mode, dir, tokens string) int {
 // process starts a child; each line of its output wants a signal.
 func process(t *testing.T, mode, dir, tokens string, signals ...os.Signal) (code int, last string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(os.Environ(), "TRAIN_TEST_CHILD="+mode, "TRAIN_TEST_DIR="+dir, "TRAIN_TEST_TOKENS="+tokens)

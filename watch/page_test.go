@@ -8,8 +8,18 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
+
+// once ends a stream of events when all that is known has been sent: Chromium waits for its end.
+type once struct {
+	http.ResponseWriter
+	end context.CancelFunc
+}
+
+func (o *once) Flush() {
+	http.NewResponseController(o.ResponseWriter).Flush()
+	o.end()
+}
 
 // TestPage loads the page in a headless Chromium, which draws two runs, one of them without any evaluation; without Chromium
 // it is skipped.
@@ -23,14 +33,12 @@ func TestPage(t *testing.T) {
 	put(t, filepath.Join(root, "short"), 1, 3, 0)
 	w := open(t, root)
 	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), 500*time.Millisecond) // Chromium waits for the end of the stream
+		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
-		w.handler(nil).ServeHTTP(rw, r.WithContext(ctx))
+		w.handler(nil).ServeHTTP(&once{rw, cancel}, r.WithContext(ctx))
 	}))
 	defer s.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir="+t.TempDir(),
+	out, err := exec.CommandContext(t.Context(), chromium, "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir="+t.TempDir(),
 		"--virtual-time-budget=1500", "--dump-dom", s.URL).Output()
 	if err != nil {
 		t.Fatal(err)
