@@ -225,6 +225,9 @@ func TestCompareRefuses(t *testing.T) {
 		{"name: kinds", "name: kinds\ndecode: [0x8]", `decode must be BATCHxCONTEXT`},
 		{"name: kinds", "name: kinds\nsizes: [a]", "sizes must be names with what each changes"},
 		{"name: kinds", "name: kinds\nsizes: {a/b: {}}", "a size's name must be its own"},
+		{"val: {fox: " + dir + "/val}, ", "", "lab: compare: arm a is measured on nothing: data.val must name at least one set"},
+		{"b: {", "b: {eval: {sets: {cat: x}}, ", "arm b changes eval.sets"},
+		{"arms:", "vary: [\"*\"]\narms:\n  z: {eval: {sets: {cat: x}}}", "all arms must be measured on the same sets, but z is on cat, fox and a on fox"},
 		{"name: kinds", "name: kinds\nsizes: {s: {model: {layer: 1}}}", "size s: configs: the arm:"},
 	} {
 		if _, err := (Order{}).open(context.Background(), []byte(strings.Replace(good, c.old, c.new, 1)), dir); err == nil || !strings.Contains(err.Error(), c.want) {

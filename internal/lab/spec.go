@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -107,7 +108,10 @@ func (o Order) open(ctx context.Context, text []byte, dir string) (*Compare, err
 		return nil, err
 	}
 	if s.Sizes.Kind == 0 {
-		return c, c.add("", base, &s)
+		if err := c.add("", base, &s); err != nil {
+			return nil, err
+		}
+		return c, c.measurable()
 	}
 	for i := 0; i+1 < len(s.Sizes.Content); i += 2 {
 		sized := base
@@ -116,7 +120,22 @@ func (o Order) open(ctx context.Context, text []byte, dir string) (*Compare, err
 			return nil, fmt.Errorf("size %s: %w", s.Sizes.Content[i].Value, err)
 		}
 	}
-	return c, nil
+	return c, c.measurable()
+}
+
+// measurable says that every arm is measured, and on the same sets, so that none is without a figure when all are trained.
+func (c *Compare) measurable() error {
+	of := func(a Arm) string { return strings.Join(slices.Sorted(maps.Keys(Sets(a.Config))), ", ") }
+	first := c.Arms[0]
+	for _, arm := range c.Arms {
+		switch names := of(arm); {
+		case names == "":
+			return fmt.Errorf("lab: compare: arm %s is measured on nothing: data.val must name at least one set, as in data: {val: {books: shards/val}}", arm.label())
+		case names != of(first):
+			return fmt.Errorf("lab: compare: all arms must be measured on the same sets, but %s is on %s and %s on %s", first.label(), of(first), arm.label(), names)
+		}
+	}
+	return nil
 }
 
 // add resolves the arms at one size.
