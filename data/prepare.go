@@ -24,6 +24,7 @@ type Options struct {
 	SkipBad     bool      // count bad jsonl lines instead of stopping at the first
 	Dedup       bool      // leave out documents whose text has come before, byte for byte
 	ShardTokens int64     // 0: 100 million
+	Source      string    // kept in meta.json: TextSum of the inputs
 	Progress    io.Writer // where progress goes: a bar on a terminal, lines elsewhere; nil: nowhere
 
 	create func(path string) (sink, error) // tests put a full disk here
@@ -64,7 +65,7 @@ func Prepare(ctx context.Context, o Options) (*Meta, error) {
 		err = fmt.Errorf("data: no text in %d files (%d bad lines left out)", len(files), r.Skipped)
 	}
 	if err == nil {
-		err = r.finish()
+		err = r.finish(o.Source)
 	}
 	progress.done(r.w.meta, err)
 	if err != nil {
@@ -143,8 +144,8 @@ func (r *run) save(ids int, all bool) error {
 }
 
 // finish ends the last shard and gives all their names.
-func (r *run) finish() error {
-	r.w.meta.Skipped, r.w.meta.Duplicates = r.Skipped, r.Duplicates
+func (r *run) finish(source string) error {
+	r.w.meta.Skipped, r.w.meta.Duplicates, r.w.meta.Source = r.Skipped, r.Duplicates, source
 	if !r.whole {
 		if err := r.w.end(); err != nil {
 			return err

@@ -30,7 +30,8 @@ type Meta struct {
 	Tokenizer string `json:"tokenizer"`
 	Vocab     int    `json:"vocab"`
 	EndOfText int32  `json:"end_of_text"`
-	Skipped   int    `json:"skipped"` // bad jsonl lines that were left out
+	Skipped   int    `json:"skipped"`          // bad jsonl lines that were left out
+	Source    string `json:"source,omitempty"` // checksum of the text, where the caller of Prepare knew it
 
 	Duplicates int `json:"duplicates,omitempty"` // documents left out because their text had come before
 	Totals

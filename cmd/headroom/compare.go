@@ -21,6 +21,8 @@ validation set as mean ± 95% interval over the seeds, the difference to the bas
 
 Run it again after an interruption of any kind: finished runs are kept, others resumed. An arm may change only the keys that vary
 names (attention.* and model.mlp unless the file says otherwise). A failed arm does not stop the others; the exit code is 1 then.
+Checksums of all texts are kept in plan.yaml and with every result: a run that read another text, or has other settings, is refused
+before anything is written, and so is --text with another file than at first.
 The table is also written as comparison.md and comparison.json beside the runs, and with charts as report.html.
 
   name: kinds

@@ -114,7 +114,7 @@ func (c *Compare) do(ctx context.Context, t Task) (err error) {
 		}
 	}
 	r := c.at(arm, t.Seed, t.LR)
-	if result, err := Finished(r.Dir, r.Config); result != nil || err != nil {
+	if result, err := r.finished(); result != nil || err != nil {
 		return err
 	}
 	result, err := r.patient(ctx)

@@ -29,6 +29,9 @@ const estimateSteps = 3
 
 // Estimate sizes the comparison and times a few steps of every arm.
 func (c *Compare) Estimate(ctx context.Context) (all []Estimate, err error) {
+	if err := c.settle(); err != nil {
+		return nil, err
+	}
 	runs := map[int]int{}
 	for _, tasks := range c.Stages() {
 		for _, t := range tasks {

@@ -19,9 +19,21 @@ type failure struct {
 
 const failureName = "failed.json"
 
+// finished reads the run's result. One from other texts than its comparison's is an error.
+func (r Run) finished() (*Result, error) {
+	result, err := Finished(r.Dir, r.Config)
+	if result == nil {
+		return nil, err
+	}
+	if t, before, yes := changed(result.Texts, r.texts); yes {
+		return nil, fmt.Errorf("lab: %s has figures of another text than the comparison: its %s, %s, had checksum %.12s, not %.12s", r.Dir, t.Key, t.Path, t.Sum, before.Sum)
+	}
+	return result, nil
+}
+
 // left reads what a run has left in its directory: its result, or how it failed, or with neither why there is neither.
 func (r Run) left() (*Result, *failure, error) {
-	result, err := Finished(r.Dir, r.Config)
+	result, err := r.finished()
 	if result != nil || err != nil {
 		return result, nil, err
 	}

@@ -27,6 +27,7 @@ type Compare struct {
 	LRSeeds  int          `yaml:"lr_seeds,omitempty"` // the first seeds try them all, the others train at the best
 	Match    string       `yaml:"match,omitempty"`    // what MLP widths were fitted to: parameters or flops
 	Decode   []DecodeCase `yaml:"decode,omitempty"`   // batches and contexts at which decoding is timed
+	Texts    []Text       `yaml:"texts,omitempty"`    // that its runs read
 	Arms     []Arm        `yaml:"arms"`               // of one size after the other
 }
 
@@ -65,8 +66,11 @@ func (a *Arm) UnmarshalYAML(n *yaml.Node) (err error) {
 	return err
 }
 
-// store keeps the plan beside the runs.
+// store keeps the plan beside the runs, unless these are of another comparison.
 func (c *Compare) store() error {
+	if err := c.settle(); err != nil {
+		return err
+	}
 	c.Command = os.Args
 	text, err := yaml.Marshal(c)
 	if err != nil {
@@ -139,7 +143,7 @@ func (c *Compare) home(a Arm) string { return filepath.Join(c.Dir, a.Size, a.Nam
 
 // at is the run of an arm with a seed and, where rates are tried, one of them.
 func (c *Compare) at(a Arm, seed uint64, lr float64) Run {
-	r := Run{Config: a.Config, Resume: true}
+	r := Run{Config: a.Config, Resume: true, texts: c.Texts}
 	if len(c.LR) > 0 {
 		r.Config.Train.LR = lr
 	} else {

@@ -33,6 +33,8 @@ type Run struct {
 	Resume bool         // go on from the newest checkpoint, if there is one
 	Log    *slog.Logger // nil for a progress bar on a terminal and the default log elsewhere
 	Team   *Team        // the processes that train it together, nil for this one alone
+
+	texts []Text // that its comparison reads
 }
 
 // A Result is what a finished run leaves in result.json.
@@ -51,6 +53,7 @@ type Result struct {
 	Interrupted     bool          `json:"interrupted,omitempty"`
 	Sets            []eval.Result `json:"sets"`
 	Tasks           []eval.Figure `json:"tasks,omitempty"`
+	Texts           []Text        `json:"texts,omitempty"`
 }
 
 // String is the result for a terminal.
@@ -182,7 +185,7 @@ func (b *bench) run(ctx context.Context, r Run) (sum train.Summary, err error) {
 		return sum, err
 	}
 	if r.Team.Rank() == 0 {
-		if err := r.claim(); err != nil {
+		if b.texts, err = r.claim(); err != nil {
 			return sum, err
 		}
 	}
@@ -193,15 +196,19 @@ func (b *bench) run(ctx context.Context, r Run) (sum train.Summary, err error) {
 	return sum, err
 }
 
-// claim makes the directory and keeps the configuration in it, unless another run lives there.
-func (r Run) claim() error {
+// claim makes the directory and keeps the configuration and the checksums of texts in it, unless another run lives there.
+func (r Run) claim() ([]Text, error) {
 	if err := os.MkdirAll(r.Dir, 0o777); err != nil {
-		return fmt.Errorf("lab: %w", err)
+		return nil, fmt.Errorf("lab: %w", err)
 	}
 	if err := r.alien(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return nil, err
 	}
-	return replace(filepath.Join(r.Dir, configName), []byte(r.Config.YAML()))
+	texts, err := r.note()
+	if err != nil {
+		return nil, err
+	}
+	return texts, replace(filepath.Join(r.Dir, configName), []byte(r.Config.YAML()))
 }
 
 // alien says that another run lives in the directory, or one of another version, or with an fs.ErrNotExist that none does.
@@ -231,6 +238,7 @@ type bench struct {
 	sets     map[string]*data.Tokens
 	ppl      *eval.Perplexity
 	measured []eval.Result // the last evaluation
+	texts    []Text        // that the run reads
 
 	questions map[string][]eval.Item // by task
 }

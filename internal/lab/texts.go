@@ -38,15 +38,24 @@ func (o Order) prepare(ctx context.Context, base configs.Run) (sets []string, er
 	return sets, nil
 }
 
-// makeShards prepares text with a tokenizer, unless that is done.
+// makeShards prepares text with a tokenizer, unless that is done. Shards of another text are an error: results may stand on them.
 func makeShards(ctx context.Context, tokenizer, out string, inputs []string, log io.Writer) error {
+	source, err := data.TextSum(inputs)
+	if err != nil {
+		return err
+	}
 	switch meta, err := data.ReadMeta(out); {
-	case err == nil && meta != nil && meta.Tokenizer == tokenizer:
+	case err == nil && meta.Tokenizer == tokenizer && meta.Source == "":
+		slog.Warn("compare: shards were made before the checksum of their text was noted, so nobody knows that they are of this one", "dir", out)
 		return nil
-	case err == nil && meta != nil:
+	case err == nil && meta.Tokenizer == tokenizer && meta.Source == source:
+		return nil
+	case err == nil && meta.Tokenizer == tokenizer:
+		return fmt.Errorf("lab: %s was made of another text than %s holds now: bring that text back, or choose another --out", out, inputs[0])
+	case err == nil:
 		return fmt.Errorf("lab: %s was made with tokenizer %s, not %s: remove it, or choose another --out", out, meta.Tokenizer, tokenizer)
 	}
 	slog.Info("preparing", "shards", out, "from", inputs[0], "inputs", len(inputs))
-	_, err := data.Prepare(ctx, data.Options{Tokenizer: tokenizer, Out: out, Inputs: inputs, Progress: log})
+	_, err = data.Prepare(ctx, data.Options{Tokenizer: tokenizer, Out: out, Inputs: inputs, Source: source, Progress: log})
 	return err
 }
