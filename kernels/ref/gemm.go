@@ -28,7 +28,7 @@ func (k *Gemm) Run() {
 	}
 	k.sums = cores.lock(words)
 	defer cores.unlock()
-	k.tile(len(cores.workers))
+	k.tile()
 	cores.run(k, k.Batch*k.part*k.down*k.over, 1)
 	if k.part > 1 {
 		cores.run((*foldGemm)(k), k.Batch*k.M, max(1, words/k.part/16/k.N))
@@ -36,22 +36,26 @@ func (k *Gemm) Run() {
 	k.sums = nil
 }
 
-// tile cuts C so that every core has two tiles, but not below 64 rows or columns, where packing does not pay: with
-// K = N = 256 tiles of 128, 256, 512 and 1024 rows ran at 103, 111, 127 and 137 GFLOP/s a core. A small C with a long K,
-// the gradient of a weight, is cut along K instead (127 against 80), into parts that depend on the shape alone. Tiles
-// change no bit of the result, parts would.
-func (k *Gemm) tile(workers int) {
-	want := (2*workers + k.Batch*k.part - 1) / (k.Batch * k.part)
+// tile cuts C by its shape alone: BLAS libraries sum the elements at a tile's edge in another order than those inside (the
+// AVX2 kernels of OpenBLAS do), so that tiles cut for the number of cores would give other bits on other machines.
+// Four tiles feed two cores evenly, larger products are cut into more for larger machines, and nothing is cut below 64 rows
+// or columns, where packing does not pay: with K = N = 256 tiles of 128, 256, 512 and 1024 rows ran at 103, 111, 127 and
+// 137 GFLOP/s a core. A small C with a long K, the gradient of a weight, is cut along K instead (127 against 80).
+func (k *Gemm) tile() {
 	k.rows, k.cols, k.deep = max(k.M, 1), max(k.N, 1), max((k.K+k.part-1)/k.part, 1)
-	if k.M >= k.N {
-		k.rows = min(k.rows, tileOf(k.M, want))
+	if products := k.Batch * k.part; k.M >= k.N {
+		k.rows = min(k.rows, tileOf(k.M, products))
 	} else {
-		k.cols = min(k.cols, tileOf(k.N, want))
+		k.cols = min(k.cols, tileOf(k.N, products))
 	}
 	k.down, k.over = (k.M+k.rows-1)/k.rows, (k.N+k.cols-1)/k.cols
 }
 
-func tileOf(n, want int) int { return max(64, min(1024, ((n+want-1)/want+63)&^63)) }
+// tileOf is how many of n rows or columns a tile takes, where there are so many products.
+func tileOf(n, products int) int {
+	share := func(tiles int) int { return (n*products/tiles + 63) &^ 63 }
+	return max(64, min(share(4), 512), min(share(16), 1024))
+}
 
 func (k *Gemm) span(_ *worker, lo, hi int) {
 	for u := lo; u < hi; u++ {

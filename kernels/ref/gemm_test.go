@@ -70,23 +70,3 @@ func testGemm(t *testing.T, seed uint64, m, n, k, batch int, ta, tb, bias bool) 
 	accumulates(t, "C", g, g.C, want, tol)
 	s.check(t)
 }
-
-// The tiles are cut for the number of cores, and no cut changes a bit.
-func TestGemmTiles(t *testing.T) {
-	const M, N, K = 1024, 48, 40
-	s := newSource(1)
-	g := &Gemm{M: M, N: N, K: K, A: s.normal(M * K), B: s.normal(K * N), C: s.guarded(M * N), Lda: K, Ldb: N, Ldc: N, Batch: 1, part: 1}
-	var first []float32
-	for _, workers := range []int{1, 2, 3, 8, 64} {
-		g.tile(workers)
-		g.span(nil, 0, g.down*g.over)
-		if first == nil {
-			first = append(first, g.C...)
-		}
-		for i := range first {
-			if g.C[i] != first[i] {
-				t.Fatalf("%d workers: C[%d] = %g, with one %g", workers, i, g.C[i], first[i])
-			}
-		}
-	}
-}

@@ -16,6 +16,7 @@ const sentinel = float32(12345.678)
 type source struct {
 	*rand.Rand
 	guards [][]float32
+	words  [][]float32 // all that lies between the guards
 }
 
 func newSource(seed uint64) *source { return &source{Rand: rand.New(rand.NewPCG(seed, 7))} }
@@ -37,6 +38,7 @@ func (s *source) guarded(n int) []float32 {
 		x[i] = sentinel
 	}
 	s.guards = append(s.guards, x[:g:g], x[g+n:])
+	s.words = append(s.words, x[g:g+n:g+n])
 	return x[g : g+n : g+n]
 }
 
