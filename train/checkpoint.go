@@ -13,6 +13,7 @@ import (
 // Names inside a run directory.
 const (
 	checkpoints = "checkpoints"
+	stateFile   = "state.json"
 	latest      = "latest"
 	best        = "best"
 	unfinished  = ".unfinished-" // before the name of a checkpoint that is being written or removed
@@ -36,7 +37,7 @@ func Steps(run string) ([]int, error) {
 		if n, _ := fmt.Sscanf(e.Name(), "step-%d", &step); n != 1 || e.Name() != stepName(step) {
 			continue
 		}
-		if s, err := readState(filepath.Join(run, checkpoints, e.Name())); err == nil && s.Step == step {
+		if s, err := whole(filepath.Join(run, checkpoints, e.Name())); err == nil && s.Step == step {
 			steps = append(steps, step)
 		}
 	}
@@ -52,7 +53,7 @@ func Latest(run string) (path string, s State, err error) {
 		return "", s, err
 	}
 	path = filepath.Join(run, checkpoints, stepName(steps[len(steps)-1]))
-	s, err = readState(path)
+	s, err = whole(path)
 	return path, s, err
 }
 
@@ -70,10 +71,10 @@ func commit(run string, s State, write func(dir string) error) (err error) {
 	if err := write(tmp); err != nil {
 		return err
 	}
-	if s.Files, err = flush(tmp); err != nil {
+	if s.Files, s.SHA256, err = flush(tmp); err != nil {
 		return err
 	}
-	if err := writeJSON(filepath.Join(tmp, "state.json"), s); err != nil {
+	if err := s.write(filepath.Join(tmp, stateFile)); err != nil {
 		return err
 	}
 	final := filepath.Join(root, stepName(s.Step))
@@ -86,24 +87,28 @@ func commit(run string, s State, write func(dir string) error) (err error) {
 	return point(run, latest, s.Step)
 }
 
-// flush brings every file of a directory to the disk and returns their sizes.
-func flush(dir string) (map[string]int64, error) {
+// flush brings every file of a directory to the disk and returns their sizes and checksums.
+func flush(dir string) (sizes map[string]int64, sums map[string]string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	sizes := map[string]int64{}
+	sizes, sums = map[string]int64{}, map[string]string{}
 	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
 		info, err := e.Info()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		sizes[e.Name()] = info.Size()
-		if err := syncPath(filepath.Join(dir, e.Name())); err != nil {
-			return nil, err
+		if sums[e.Name()], err = checksum(path); err != nil {
+			return nil, nil, err
+		}
+		if err := syncPath(path); err != nil {
+			return nil, nil, err
 		}
 	}
-	return sizes, nil
+	return sizes, sums, nil
 }
 
 // point turns the link name to a checkpoint in one move.
@@ -163,9 +168,14 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
+	return replace(path, append(text, '\n'))
+}
+
+// replace writes a file in one move.
+func replace(path string, text []byte) error {
 	tmp := path + ".tmp"
 	defer os.Remove(tmp) // nothing is there by then, unless a step failed
-	if err := os.WriteFile(tmp, append(text, '\n'), 0o666); err != nil {
+	if err := os.WriteFile(tmp, text, 0o666); err != nil {
 		return err
 	}
 	return move(tmp, path)

@@ -95,6 +95,9 @@ func (s *session) weights() error {
 	if s.Config.From == "" {
 		return s.Store.Init(s.Config.Seed)
 	}
+	if err := Check(s.Config.From, model.WeightsFile); err != nil {
+		return err
+	}
 	was, _, err := model.Load(s.Config.From)
 	if err != nil {
 		return err

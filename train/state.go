@@ -1,11 +1,8 @@
 package train
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -25,35 +22,14 @@ type State struct {
 	Settings map[string]string `json:"settings"`          // what must be the same at resume
 	Choices  map[string]int    `json:"choices,omitempty"` // the device's algorithms by shape, which must be the same too
 	Files    map[string]int64  `json:"files"`             // bytes of the checkpoint's other files
+	SHA256   map[string]string `json:"sha256,omitempty"`  // their checksums; older checkpoints have none
+	Sum      string            `json:"sum,omitempty"`     // checksum of state.json itself, with zeros in this place
 }
 
 // Best is the best evaluation so far.
 type Best struct {
 	Step int     `json:"step"`
 	NLL  float64 `json:"nll"` // mean over the sets, nats a token
-}
-
-// readState reads a checkpoint's state and holds the sizes of its files against it.
-func readState(dir string) (State, error) {
-	var s State
-	path := filepath.Join(dir, "state.json")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return s, fmt.Errorf("train: %w", err)
-	}
-	if err := json.Unmarshal(text, &s); err != nil {
-		return s, fmt.Errorf("train: %s: %w", path, err)
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.Files)) {
-		info, err := os.Stat(filepath.Join(dir, name))
-		if err != nil {
-			return s, fmt.Errorf("train: %w", err)
-		}
-		if info.Size() != s.Files[name] {
-			return s, fmt.Errorf("train: %s has %d bytes, not the %d written", filepath.Join(dir, name), info.Size(), s.Files[name])
-		}
-	}
-	return s, nil
 }
 
 // settings flattens a configuration to its keys as they stand in a file, below a prefix.

@@ -15,7 +15,8 @@ import (
 )
 
 // Checkpoint finds what a path means: a checkpoint, or the newest one of a run directory. The configuration is that of its
-// run, or where the checkpoint has been moved away from it, that of the model alone.
+// run, or where the checkpoint has been moved away from it, that of the model alone. Weights that are not those that were
+// written are refused.
 func Checkpoint(path string) (checkpoint string, c configs.Run, err error) {
 	run := path
 	if _, err := os.Stat(filepath.Join(path, configName)); err == nil {
@@ -30,6 +31,9 @@ func Checkpoint(path string) (checkpoint string, c configs.Run, err error) {
 			return "", c, fmt.Errorf("lab: %w", err)
 		}
 		run = filepath.Dir(filepath.Dir(checkpoint))
+	}
+	if err := train.Check(checkpoint, model.WeightsFile); err != nil {
+		return "", c, err
 	}
 	m, extra, err := model.Load(checkpoint)
 	if err != nil {
