@@ -15,7 +15,7 @@ import (
 	"unicode/utf8"
 )
 
-// A Choice is a text whose continuation is scored.
+// A Choice is a text whose continuation is scored, and white space at the end of its context with it.
 type Choice struct{ Context, Continuation string }
 
 // length is the characters of the continuation without the space before it, by which a likelihood is normed.
@@ -149,7 +149,7 @@ func (d *fields) question(task string) []Choice {
 		return after(d.text("question_stem"), d.labelled())
 	case "sciq":
 		d.gold = 3
-		return after(strings.TrimLeftFunc(d.text("support"), unicode.IsSpace)+"\nQuestion: "+d.text("question")+"\nAnswer:",
+		return after(strings.TrimLeftFunc(d.text("support"), space)+"\nQuestion: "+d.text("question")+"\nAnswer:",
 			[]string{d.text("distractor1"), d.text("distractor2"), d.text("distractor3"), d.text("correct_answer")})
 	case "winogrande": // what follows the gap is scored after each way to fill it
 		before, rest, ok := strings.Cut(d.text("sentence"), "_")
@@ -157,7 +157,7 @@ func (d *fields) question(task string) []Choice {
 			d.err = errors.New(`field "sentence" has no _`)
 		}
 		d.gold = d.number("answer") - 1
-		rest = " " + strings.TrimSpace(rest)
+		rest = " " + strings.TrimFunc(rest, space)
 		return []Choice{{before + d.text("option1"), rest}, {before + d.text("option2"), rest}}
 	}
 	text := d.text("text") // lambada
@@ -170,18 +170,20 @@ func (d *fields) question(task string) []Choice {
 
 // after lets each choice follow the question and a space.
 func after(question string, choices []string) (all []Choice) {
-	context := strings.TrimRight(question, " ") // trailing spaces belong to the continuation
 	for _, c := range choices {
-		all = append(all, Choice{context, question[len(context):] + " " + c})
+		all = append(all, Choice{question, " " + c})
 	}
 	return all
 }
+
+// space is what Python takes for white space.
+func space(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f }
 
 var brackets = regexp.MustCompile(`\[.*?\]`)
 
 // clean takes the marks of WikiHow out of hellaswag's texts.
 func clean(s string) string {
-	s = strings.ReplaceAll(strings.TrimSpace(s), " [title]", ". ")
+	s = strings.ReplaceAll(strings.TrimFunc(s, space), " [title]", ". ")
 	return strings.ReplaceAll(brackets.ReplaceAllString(s, ""), "  ", " ")
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 
 	"headroom/data"
 	"headroom/internal/graph"
@@ -67,8 +68,8 @@ func (t *Tasks) rows(items []Item) (rows []row, err error) {
 	for _, item := range items {
 		for _, c := range item.Choices {
 			whole := t.tok.Append(nil, []byte(c.Context+c.Continuation))
-			head := len(t.tok.Append(nil, []byte(c.Context)))
-			if head == 0 { // nothing to go on from: a text begins
+			head := len(t.tok.Append(nil, []byte(strings.TrimRightFunc(c.Context, space)))) // a token may join the space and the word behind it
+			if head == 0 {                                                                  // nothing to go on from: a text begins
 				whole, head = append([]int32{t.tok.EndOfText}, whole...), 1
 			}
 			r := row{tokens: whole, counted: len(whole) - head}

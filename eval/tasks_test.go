@@ -60,7 +60,8 @@ func (t *Tasks) plainly(tb testing.TB, c Choice) (sum float64, greedy bool) {
 		tb.Fatal(err)
 	}
 	greedy = true
-	for i := T - len(c.Continuation); i < T; i++ {
+	spaces := len(c.Context) - len(strings.TrimRight(c.Context, " "))
+	for i := T - spaces - len(c.Continuation); i < T; i++ {
 		row := logits[i*257 : (i+1)*257]
 		total := 0.0
 		for _, v := range row {
@@ -133,6 +134,48 @@ func TestFigures(t *testing.T) {
 	}
 	if m := f.Measure(); m.Name != "x acc (random 0.5)" || math.Abs(m.Error-1.96*f.StdErr) > 1e-15 {
 		t.Errorf("%+v", m)
+	}
+}
+
+// TestNormedLengths: acc_norm divides by the characters of the choice alone: not by the bytes, and not by white space that ends the question,
+// which is scored all the same. For a model of zeros a likelihood is the count of bytes, here four and the choice's.
+func TestNormedLengths(t *testing.T) {
+	task := talker(t, 0)
+	for _, c := range []struct {
+		name, lines string
+		norm        float64
+	}{
+		{"6 of 2 against 24 of 10", `{"question_stem": "q \t ", "choices": {"text": ["ab", "éééééééééé"], "label": ["A", "B"]}, "answerKey": "B"}`, 1},
+		{"6 of 2 against 10 of 2", `{"question_stem": "q\n  ", "choices": {"text": ["ab", "世世"], "label": ["A", "B"]}, "answerKey": "A"}
+			{"question_stem": "q   ", "choices": {"text": ["ab", "cde"], "label": ["A", "B"]}, "answerKey": "A"}`, 0.5},
+	} {
+		items, err := parseItems("openbookqa", strings.NewReader(c.lines), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		figures, err := task.Measure(context.Background(), "openbookqa", items)
+		if err != nil || len(figures) != 2 || figures[1].Value != c.norm {
+			t.Errorf("%s: %+v, %v", c.name, figures, err)
+		}
+		rows, err := task.rows(items)
+		if err != nil || rows[0].counted != 6 {
+			t.Errorf("%s: %d bytes of the first choice count, %v", c.name, rows[0].counted, err)
+		}
+	}
+	for _, c := range []struct {
+		task, line string
+		counted    int
+	}{
+		{"winogrande", `{"sentence": "It is _ that won.", "option1": "he  ", "option2": "she", "answer": "1"}`, 12},
+		{"lambada", `{"text": "shut the   door"}`, 7},
+	} {
+		items, err := parseItems(c.task, strings.NewReader(c.line), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rows, err := task.rows(items); err != nil || rows[0].counted != c.counted {
+			t.Errorf("%s: %d bytes count, not %d, %v", c.task, rows[0].counted, c.counted, err)
+		}
 	}
 }
 
