@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // Names inside a run directory.
@@ -17,13 +18,22 @@ const (
 	latest      = "latest"
 	best        = "best"
 	unfinished  = ".unfinished-" // before the name of a checkpoint that is being written or removed
+	setAside    = "damaged-"     // before the name of a damaged checkpoint that a run did not go on from
 )
 
 func stepName(step int) string { return fmt.Sprintf("step-%08d", step) }
 
-// Steps lists the steps of a run directory's whole checkpoints, oldest first. Whatever a crash left behind is passed
-// over.
-func Steps(run string) ([]int, error) {
+// A found is a checkpoint in a run directory, and what is wrong with it.
+type found struct {
+	step    int
+	path    string
+	state   State
+	damaged error
+}
+
+// find lists the checkpoints of a run directory, oldest first, and reads their states and sizes. What a crash left
+// unfinished is passed over.
+func find(run string) (all []found, err error) {
 	entries, err := os.ReadDir(filepath.Join(run, checkpoints))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -31,30 +41,70 @@ func Steps(run string) ([]int, error) {
 	if err != nil {
 		return nil, fmt.Errorf("train: %w", err)
 	}
-	var steps []int
 	for _, e := range entries {
 		var step int
 		if n, _ := fmt.Sscanf(e.Name(), "step-%d", &step); n != 1 || e.Name() != stepName(step) {
 			continue
 		}
-		if s, err := whole(filepath.Join(run, checkpoints, e.Name())); err == nil && s.Step == step {
-			steps = append(steps, step)
+		c := found{step: step, path: filepath.Join(run, checkpoints, e.Name())}
+		c.state, c.damaged = whole(c.path)
+		if c.damaged == nil && c.state.Step != step {
+			c.damaged = fmt.Errorf("%s is of step %d", filepath.Join(c.path, stateFile), c.state.Step)
 		}
+		if _, err := os.Lstat(c.path); errors.Is(err, fs.ErrNotExist) {
+			continue // the run removed it meanwhile
+		}
+		all = append(all, c)
 	}
-	slices.Sort(steps)
-	return steps, nil
+	slices.SortFunc(all, func(a, b found) int { return a.step - b.step })
+	return all, nil
 }
 
-// Latest is the newest whole checkpoint of a run directory, found by looking at all of them rather than by the link.
-// The path is empty where there is none.
+// Steps lists the steps of a run directory's whole checkpoints, oldest first.
+func Steps(run string) (steps []int, err error) {
+	all, err := find(run)
+	for _, c := range all {
+		if c.damaged == nil {
+			steps = append(steps, c.step)
+		}
+	}
+	return steps, err
+}
+
+// Latest is the newest checkpoint of a run directory, found by looking at all of them rather than by the link. The path
+// is empty where there is none; one that is damaged is an error that names the newest whole one.
 func Latest(run string) (path string, s State, err error) {
-	steps, err := Steps(run)
-	if err != nil || len(steps) == 0 {
+	all, err := find(run)
+	if err != nil || len(all) == 0 {
 		return "", s, err
 	}
-	path = filepath.Join(run, checkpoints, stepName(steps[len(steps)-1]))
-	s, err = whole(path)
-	return path, s, err
+	good, damaged := newest(all)
+	switch {
+	case len(damaged) == 0:
+		return good.path, good.state, nil
+	case good == nil:
+		return "", s, fmt.Errorf("train: %s has no whole checkpoint: %s", run, reasons(damaged))
+	}
+	return "", s, fmt.Errorf("train: the newest checkpoint of %s is damaged: %s; the newest whole one is %s", run, reasons(damaged), good.path)
+}
+
+// newest is the newest whole checkpoint, and the damaged ones that are newer.
+func newest(all []found) (good *found, damaged []found) {
+	for i := len(all) - 1; i >= 0; i-- {
+		if all[i].damaged == nil {
+			return &all[i], damaged
+		}
+		damaged = append(damaged, all[i])
+	}
+	return nil, damaged
+}
+
+func reasons(damaged []found) string {
+	var all []string
+	for _, c := range damaged {
+		all = append(all, c.damaged.Error())
+	}
+	return strings.Join(all, "; ")
 }
 
 // commit makes a checkpoint of what write leaves in an empty directory, in one move: it exists whole or not at all.

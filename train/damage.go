@@ -52,14 +52,14 @@ func readState(dir string) (State, error) {
 	path := filepath.Join(dir, stateFile)
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return s, fmt.Errorf("train: %w", err)
+		return s, err
 	}
 	if err := json.Unmarshal(text, &s); err != nil {
-		return s, fmt.Errorf("train: %s is damaged: %w", path, err)
+		return s, fmt.Errorf("%s is damaged: %w", path, err)
 	}
 	sum := sha256.Sum256(bytes.Replace(text, []byte(s.Sum), []byte(noSum), 1))
 	if sealed := s.Sum != "" || s.SHA256 != nil; sealed && hex.EncodeToString(sum[:]) != s.Sum {
-		return s, fmt.Errorf("train: %s is damaged: its SHA-256 is not the one that it was written with", path)
+		return s, fmt.Errorf("%s is damaged: its SHA-256 is not the one that it was written with", path)
 	}
 	return s, nil
 }
@@ -70,10 +70,10 @@ func (s State) sizes(dir string, files []string) error {
 		path := filepath.Join(dir, name)
 		info, err := os.Stat(path)
 		if err != nil {
-			return fmt.Errorf("train: %w", err)
+			return err
 		}
 		if info.Size() != s.Files[name] {
-			return fmt.Errorf("train: %s is damaged: it has %d bytes, not the %d that were written", path, info.Size(), s.Files[name])
+			return fmt.Errorf("%s is damaged: it has %d bytes, not the %d that were written", path, info.Size(), s.Files[name])
 		}
 	}
 	return nil
@@ -96,9 +96,17 @@ func Check(dir string, files ...string) error {
 		return nil
 	}
 	if err == nil {
-		err = s.sizes(dir, files)
+		err = s.check(dir, files)
 	}
 	if err != nil {
+		return fmt.Errorf("train: %w", err)
+	}
+	return nil
+}
+
+// check holds files against their sizes and checksums.
+func (s State) check(dir string, files []string) error {
+	if err := s.sizes(dir, files); err != nil {
 		return err
 	}
 	if s.SHA256 == nil {
@@ -109,10 +117,10 @@ func Check(dir string, files ...string) error {
 		path := filepath.Join(dir, name)
 		sum, err := checksum(path)
 		if err != nil {
-			return fmt.Errorf("train: %w", err)
+			return err
 		}
 		if want := s.SHA256[name]; sum != want {
-			return fmt.Errorf("train: %s is damaged: its SHA-256 is %.12s…, not the %.12s… that was written", path, sum, want)
+			return fmt.Errorf("%s is damaged: its SHA-256 is %.12s…, not the %.12s… that was written", path, sum, want)
 		}
 	}
 	return nil

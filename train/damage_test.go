@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -97,7 +98,7 @@ func TestFlippedBit(t *testing.T) {
 		}
 		r := tiny(t, dir, tokens, c)
 		r.Resume = true
-		if _, err := r.Train(context.Background()); name != stateFile && (err == nil || !strings.Contains(err.Error(), path+" is damaged: ")) {
+		if _, err := r.Train(context.Background()); err == nil || !strings.Contains(err.Error(), path+" is damaged: ") {
 			t.Errorf("%s: resumed with %v", name, err)
 		}
 		flip(t, path, info.Size()/2)
@@ -123,5 +124,127 @@ func TestOlderCheckpoint(t *testing.T) {
 	}
 	if err := Check(alone, model.WeightsFile); err != nil || log.Len() > 0 {
 		t.Errorf("weights alone: %v, %s", err, log)
+	}
+}
+
+// TestDamagedRun: a run is never begun over another's remains, whatever is left of it, and with or without Resume.
+func TestDamagedRun(t *testing.T) {
+	tokens := shard(t, 300)
+	each := func(t *testing.T, dir string, do func(checkpoint string) error) {
+		t.Helper()
+		all, err := filepath.Glob(filepath.Join(dir, checkpoints, "step-*"))
+		if err != nil || len(all) != 2 {
+			t.Fatal(all, err)
+		}
+		for _, c := range all {
+			if err := do(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, test := range map[string]struct {
+		spoil func(t *testing.T, dir string)
+		want  []string
+	}{
+		"cut weights": {func(t *testing.T, dir string) {
+			each(t, dir, func(c string) error { return os.Truncate(filepath.Join(c, model.WeightsFile), 100) })
+		}, []string{"no checkpoint is whole", stepName(8) + "/model.safetensors is damaged: it has 100 bytes", stepName(10) + "/model.safetensors"}},
+		"edited states": {func(t *testing.T, dir string) {
+			each(t, dir, func(c string) error {
+				text, err := os.ReadFile(filepath.Join(c, stateFile))
+				if err != nil {
+					return err
+				}
+				return os.WriteFile(filepath.Join(c, stateFile), bytes.Replace(text, []byte(`"seed"`), []byte(`"sead"`), 1), 0o666)
+			})
+		}, []string{"no checkpoint is whole", stepName(10) + "/state.json is damaged: "}},
+		"empty checkpoints": {func(t *testing.T, dir string) {
+			if err := errors.Join(os.RemoveAll(filepath.Join(dir, checkpoints)), os.Mkdir(filepath.Join(dir, checkpoints), 0o777)); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"it saved step 10, but ", "checkpoints has no checkpoint"}},
+		"only the links": {func(t *testing.T, dir string) {
+			each(t, dir, os.RemoveAll)
+			if err := os.Remove(filepath.Join(dir, environmentName)); err != nil { // as an older version noted nothing
+				t.Fatal(err)
+			}
+		}, []string{"it saved step 10, but "}},
+		"cut env.json": {func(t *testing.T, dir string) {
+			each(t, dir, os.RemoveAll)
+			if err := os.Truncate(filepath.Join(dir, environmentName), 30); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"env.json is damaged"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, c := t.TempDir(), tinyConfig()
+			train(t, tiny(t, dir, tokens, c))
+			test.spoil(t, dir)
+			before := lines(t, dir)
+			for _, resume := range []bool{false, true} {
+				r := tiny(t, dir, tokens, c)
+				r.Resume = resume
+				_, err := r.Train(context.Background())
+				for _, want := range append(test.want, dir) {
+					if err == nil || !strings.Contains(err.Error(), want) {
+						t.Errorf("resume %t: %v, without %q", resume, err, want)
+					}
+				}
+				if after := lines(t, dir); len(after) != len(before) {
+					t.Errorf("resume %t: %d lines of metrics, there were %d", resume, len(after), len(before))
+				}
+			}
+		})
+	}
+}
+
+// TestOlderWholeCheckpoint: where the newest checkpoint is damaged a run goes on from the one before, says so, and ends
+// with the same bits; the damaged one is kept under another name.
+func TestOlderWholeCheckpoint(t *testing.T) {
+	for name, spoil := range map[string]func(t *testing.T, checkpoint string){
+		"cut":     func(t *testing.T, c string) { must(t, os.Truncate(filepath.Join(c, momentsFile), 50)) },
+		"flipped": func(t *testing.T, c string) { flip(t, filepath.Join(c, momentsFile), 5000) },
+	} {
+		dir, tokens, c := t.TempDir(), shard(t, 300), tinyConfig()
+		whole := tiny(t, t.TempDir(), tokens, c)
+		train(t, whole)
+		train(t, tiny(t, dir, tokens, c))
+		newest := filepath.Join(dir, checkpoints, stepName(10))
+		spoil(t, newest)
+		log := logged(t)
+		r := tiny(t, dir, tokens, c)
+		r.Resume = true
+		train(t, r)
+		if !strings.Contains(log.String(), "goes on from an older checkpoint") || !strings.Contains(log.String(), momentsFile+" is damaged") {
+			t.Errorf("%s: it says %q", name, log)
+		}
+		sameRun(t, whole, r)
+		if _, err := os.Stat(filepath.Join(dir, checkpoints, setAside+stepName(10), momentsFile)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestCutMetrics: lines that are lost are named, and those after them stay.
+func TestCutMetrics(t *testing.T) {
+	dir, tokens, c := t.TempDir(), shard(t, 300), tinyConfig()
+	train(t, tiny(t, dir, tokens, c))
+	path := filepath.Join(dir, "metrics.jsonl")
+	info, err := os.Stat(path)
+	must(t, err)
+	must(t, os.Truncate(path, info.Size()-20))
+	log := logged(t)
+	r := tiny(t, dir, tokens, c)
+	r.Resume = true
+	train(t, r)
+	if !strings.Contains(log.String(), "metrics.jsonl has been damaged or cut") || !strings.Contains(log.String(), "first_lost=10") {
+		t.Errorf("it says %q", log)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

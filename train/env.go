@@ -27,7 +27,8 @@ type Environment struct {
 	CPU      string   `json:"cpu"`
 	Cores    int      `json:"cores"`
 	Backend  string   `json:"backend"`
-	Products string   `json:"products"` // the library of the CPU's matrix products
+	Products string   `json:"products"`             // the library of the CPU's matrix products
+	Saved    int      `json:"saved_step,omitempty"` // of the newest checkpoint that this start saved
 }
 
 // environment describes this process.
@@ -38,20 +39,41 @@ func environment(backend string, step int) Environment {
 	}
 }
 
+const environmentName = "env.json"
+
+// environments are those of a run's starts so far.
+func environments(dir string) (all []Environment, err error) {
+	path := filepath.Join(dir, environmentName)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("train: %w", err)
+	}
+	if err := json.Unmarshal(text, &all); err != nil {
+		return nil, fmt.Errorf("train: %s is damaged, and says how the run was started: %w", path, err)
+	}
+	return all, nil
+}
+
 // appendEnvironment adds an entry to a run's env.json.
 func appendEnvironment(dir string, e Environment) error {
-	path := filepath.Join(dir, "env.json")
-	var all []Environment
-	switch text, err := os.ReadFile(path); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return fmt.Errorf("train: %w", err)
-	default:
-		if err := json.Unmarshal(text, &all); err != nil {
-			return fmt.Errorf("train: %s: %w", path, err)
-		}
+	all, err := environments(dir)
+	if err != nil {
+		return err
 	}
-	return writeJSON(path, append(all, e))
+	return writeJSON(filepath.Join(dir, environmentName), append(all, e))
+}
+
+// noteSaved says in env.json which step was saved, so that a checkpoint that is lost is missed.
+func noteSaved(dir string, step int) error {
+	all, err := environments(dir)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	all[len(all)-1].Saved = step
+	return writeJSON(filepath.Join(dir, environmentName), all)
 }
 
 // revision is the git revision that the go command stamped on the program.

@@ -68,12 +68,12 @@ func openJournal(run string, c Config, log *slog.Logger) (*journal, error) {
 }
 
 // rewind goes on after a step: lines of later steps, which a run wrote between its last checkpoint and its end, are
-// cut off.
+// cut off. Lines that should be there and are not are named.
 func (j *journal) rewind(step int) error {
 	if j == nil {
 		return nil
 	}
-	end, err := endOf(j.file, step)
+	end, lacks, err := endOf(j.file, step)
 	if err == nil {
 		err = j.file.Truncate(end)
 	}
@@ -82,6 +82,10 @@ func (j *journal) rewind(step int) error {
 	}
 	if err != nil {
 		return fmt.Errorf("train: metrics.jsonl: %w", err)
+	}
+	if lacks > 0 {
+		slog.Warn("metrics.jsonl has been damaged or cut: the run goes on, but the lines of these steps are lost",
+			"file", j.file.Name(), "first_lost", lacks, "run_at", step)
 	}
 	if j.board, err = openEvents(filepath.Dir(j.file.Name()), step, time.Now()); err != nil {
 		return fmt.Errorf("train: event file: %w", err)
@@ -92,22 +96,32 @@ func (j *journal) rewind(step int) error {
 	return nil
 }
 
-// endOf is where the line of a step ends, or the last one before it.
-func endOf(r io.Reader, step int) (end int64, err error) {
+// endOf is where the line of a step ends, or the last one before it, and the first step up to there that has no line, 0
+// where all have one. What cannot be read between lines is left as it is.
+func endOf(r io.Reader, step int) (end int64, lacks int, err error) {
+	next, at := 1, int64(0)
 	for lines := bufio.NewReader(r); ; {
 		text, err := lines.ReadBytes('\n')
-		if err == io.EOF {
-			return end, nil // a last line without its end was cut short
+		if err != nil && err != io.EOF {
+			return 0, 0, err
 		}
-		if err != nil {
-			return 0, err
-		}
+		at += int64(len(text))
 		var l Line
-		if json.Unmarshal(text, &l) != nil || l.Step > step {
-			return end, nil
+		whole := err == nil && json.Unmarshal(text, &l) == nil // a last line without its end was cut short
+		if whole && l.Step <= step {
+			if l.Step != next && lacks == 0 {
+				lacks = next
+			}
+			end, next = at, l.Step+1
 		}
-		end += int64(len(text))
+		if err == io.EOF || whole && l.Step > step {
+			break
+		}
 	}
+	if next <= step && lacks == 0 {
+		lacks = next
+	}
+	return end, lacks, nil
 }
 
 func (j *journal) write(l Line) error {

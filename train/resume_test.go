@@ -188,7 +188,7 @@ func TestResumeRefuses(t *testing.T) {
 		change func(*Run)
 		want   string
 	}{
-		{"no resume", func(r *Run) { r.Resume = false }, "train: " + dir + " holds a run at step 10: resume it, or choose another directory"},
+		{"no resume", func(r *Run) { r.Resume = false }, "train: " + dir + " holds a run at step 10: go on with --resume, or choose another directory"},
 		{"rate", func(r *Run) { r.Config.LR = 3e-4 }, "train: " + checkpoint + ` was trained with other settings: train.lr was "0.01", now "0.0003"`},
 		{"two keys", func(r *Run) { r.Config.Clip, r.Config.Accumulate = 2, 2 },
 			"train: " + checkpoint + ` was trained with other settings: train.accumulate was "1", now "2"; train.clip was "1", now "2"`},
@@ -251,10 +251,20 @@ func TestMoreStepsAtAConstantRate(t *testing.T) {
 }
 
 func TestMetricsEndWhereTheCheckpointDoes(t *testing.T) {
-	text := "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"st"
-	for step, want := range []int{0, 11, 22, 33, 33} {
-		if got, err := endOf(strings.NewReader(text), step); err != nil || got != int64(want) {
-			t.Errorf("after step %d the lines end at %d, %v, not %d", step, got, err, want)
+	whole := "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"st"
+	spoilt := "{\"step\":1}\n{\"st3p\"2}\n{\"step\":3}\n{\"step\":4}\n"
+	for _, test := range []struct {
+		text             string
+		step, end, lacks int
+	}{
+		{whole, 0, 0, 0}, {whole, 1, 11, 0}, {whole, 2, 22, 0}, {whole, 3, 33, 0},
+		{whole, 4, 33, 4},                                                              // cut within the line of step 4
+		{spoilt, 1, 11, 0}, {spoilt, 2, 11, 2}, {spoilt, 3, 32, 2}, {spoilt, 4, 43, 2}, // what comes after a bad line stays
+		{"", 2, 0, 1},
+	} {
+		end, lacks, err := endOf(strings.NewReader(test.text), test.step)
+		if err != nil || end != int64(test.end) || lacks != test.lacks {
+			t.Errorf("%q after step %d: the lines end at %d and lack %d (%v), not at %d and %d", test.text, test.step, end, lacks, err, test.end, test.lacks)
 		}
 	}
 }

@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"headroom/data"
@@ -53,8 +51,12 @@ func (s *session) first() bool { return s.Store.Group == nil || s.Store.Group.Ra
 // start compiles the training step and brings weights, moments and data to where the newest checkpoint left them, or
 // to the beginning.
 func (s *session) start() (err error) {
-	if _, was, err := Latest(s.Dir); err == nil && s.Resume {
-		s.Store.Backend.Choose(was.Choices)
+	was, err := s.find()
+	if err != nil {
+		return err
+	}
+	if was != nil {
+		s.Store.Backend.Choose(was.state.Choices)
 	}
 	B, T, accumulate := s.Config.Batch, s.Config.Context, s.Config.Accumulate
 	s.trainer, err = graph.NewTrainer(s.Store, B, T, accumulate, func(b *graph.Builder) *graph.Node {
@@ -72,7 +74,7 @@ func (s *session) start() (err error) {
 		s.micro = append(s.micro, m)
 		s.batches = append(s.batches, graph.Batch{"tokens": m.Inputs, "targets": m.Targets})
 	}
-	if err := s.restore(); err != nil {
+	if err := s.restore(was); err != nil {
 		return err
 	}
 	if s.memory, err = s.Store.Backend.Used(); err != nil {
@@ -106,62 +108,6 @@ func (s *session) weights() error {
 		return fmt.Errorf("train: from must be a checkpoint of this model: %s is %+v with %+v", s.Config.From, was.Config, was.Attention.Resolve())
 	}
 	return was.LoadValues(s.Config.From, s.Store)
-}
-
-// restore takes up the newest checkpoint, or begins.
-func (s *session) restore() error {
-	now := map[string]string{}
-	s.Config.settings(now)
-	settings(now, "model", s.Model.Config)
-	settings(now, "attention", s.Model.Attention.Resolve())
-	maps.Copy(now, s.Settings)
-	if s.first() {
-		if err := sweep(s.Dir); err != nil {
-			return fmt.Errorf("train: %w", err)
-		}
-	}
-	path, was, err := Latest(s.Dir)
-	switch {
-	case err != nil:
-		return err
-	case path == "":
-		s.state.Settings = now
-		return s.weights()
-	case !s.Resume:
-		return fmt.Errorf("train: %s holds a run at step %d: resume it, or choose another directory", s.Dir, was.Step)
-	}
-	before := maps.Clone(was.Settings)
-	if otherRanks(before, now) {
-		s.journal.note("the run goes on with another number of processes: sums round otherwise than they would have")
-	}
-	if diff := differences(before, now); len(diff) > 0 {
-		return fmt.Errorf("train: %s was trained with other settings: %s", path, strings.Join(diff, "; "))
-	}
-	if was.Step > s.Config.Steps {
-		return fmt.Errorf("train: %s is at step %d, beyond the %d of this run", path, was.Step, s.Config.Steps)
-	}
-	s.state, s.checkpoint, s.before, s.staged = was, path, was.Elapsed, was.Step
-	if err := loadWeights(path, s.Model, s.Store); err != nil {
-		return err
-	}
-	if err := s.Data.Restore(was.Data); err != nil {
-		return fmt.Errorf("train: %s: %w", path, err)
-	}
-	if !s.first() {
-		return nil
-	}
-	if was.Best != nil {
-		if err := point(s.Dir, best, was.Best.Step); err != nil {
-			return fmt.Errorf("train: %w", err)
-		}
-	}
-	if err := point(s.Dir, latest, was.Step); err != nil {
-		return fmt.Errorf("train: %w", err)
-	}
-	if err := prune(s.Dir, s.Config.Keep, was.Best); err != nil { // keep may be smaller now, where the disk was full
-		return fmt.Errorf("train: %w", err)
-	}
-	return nil
 }
 
 // stage reads the micro-batches of the step after those that have begun and sends them to the device. After the last
@@ -259,6 +205,9 @@ func (s *session) save() (err error) {
 		return err
 	}
 	s.checkpoint = filepath.Join(s.Dir, checkpoints, stepName(s.state.Step))
+	if err := noteSaved(s.Dir, s.state.Step); err != nil {
+		return err
+	}
 	if b := s.state.Best; b != nil && b.Step == s.state.Step {
 		if err := point(s.Dir, best, b.Step); err != nil {
 			return err

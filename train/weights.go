@@ -33,11 +33,8 @@ func saveWeights(dir string, m *model.Transformer, store *graph.Store, extra map
 	return safetensors.Write(filepath.Join(dir, momentsFile), nil, tensors)
 }
 
-// loadWeights brings weights and moments back, if they are what was written.
+// loadWeights brings weights and moments back.
 func loadWeights(dir string, m *model.Transformer, store *graph.Store) error {
-	if err := Check(dir, model.WeightsFile, momentsFile); err != nil {
-		return err
-	}
 	if err := m.LoadValues(dir, store); err != nil {
 		return fmt.Errorf("train: %w", err)
 	}

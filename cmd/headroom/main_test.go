@@ -114,7 +114,7 @@ func TestPath(t *testing.T) {
 	if lines := strings.Split(speeds, "\n"); len(lines) != 4 || !strings.HasPrefix(lines[1], "decode 1x8: ") || !strings.Contains(lines[2], " MiB, on cpu") {
 		t.Errorf("eval with decode prints %q", speeds)
 	}
-	if code, _, logs := headroom(tiny...); code != 2 || !strings.Contains(logs, "run holds a run at step 4: resume it") {
+	if code, _, logs := headroom(tiny...); code != 2 || !strings.Contains(logs, "run holds a run at step 4: go on with --resume") {
 		t.Errorf("a second run in the same place: code %d, %q", code, logs)
 	}
 }

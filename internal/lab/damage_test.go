@@ -39,4 +39,13 @@ func TestFlippedBit(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
+	if err := os.Truncate(filepath.Join(moved, model.WeightsFile), 9); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(moved, result.Checkpoint); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Checkpoint(r.Dir); err == nil || !strings.Contains(err.Error(), "model.safetensors is damaged: it has 9 bytes, not the ") {
+		t.Errorf("cut weights: %v", err)
+	}
 }

@@ -103,7 +103,9 @@ func (t *Team) guard(dir string, run func() error) error {
 		case <-time.After(5 * time.Second):
 		}
 		where := "no checkpoint was saved"
-		if path, s, bad := train.Latest(dir); bad == nil && path != "" {
+		if path, s, bad := train.Latest(dir); bad != nil {
+			where = bad.Error()
+		} else if path != "" {
 			where = fmt.Sprintf("the last checkpoint is %s, step %d: --resume goes on from there", path, s.Step)
 		}
 		return &Failed{fmt.Errorf("%w; %s", err, where)}
