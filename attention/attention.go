@@ -92,35 +92,49 @@ func (c Config) Name() string {
 
 // Resolve fills in the kind's own number of groups and the paper's default dimensions.
 func (c Config) Resolve() Config {
-	set := func(p *int, v int) {
+	c.resolve()
+	return c
+}
+
+// Laws are the rules by which Resolve gives keys of the configuration, such as latent_dim, other values than they have.
+func (c Config) Laws() map[string]string { return c.resolve() }
+
+func (c *Config) resolve() map[string]string {
+	laws := map[string]string{}
+	set := func(key string, p *int, v int, law string) {
+		if *p != v {
+			*p, laws[key] = v, law
+		}
+	}
+	open := func(key string, p *int, v int, law string) {
 		if *p == 0 {
-			*p = v
+			set(key, p, v, law)
 		}
 	}
 	switch c.Kind {
 	case MHA:
-		c.Groups = c.Heads
+		set("groups", &c.Groups, c.Heads, "heads")
 	case MQA, MLA:
-		c.Groups = 1
+		set("groups", &c.Groups, 1, "one")
 	}
 	switch {
 	case c.Kind == GTA:
-		set(&c.RopeDim, c.HeadDim/2)
+		open("rope_dim", &c.RopeDim, c.HeadDim/2, "head_dim / 2")
 	case !c.Kind.latent():
-		set(&c.RopeDim, c.HeadDim)
+		open("rope_dim", &c.RopeDim, c.HeadDim, "head_dim")
 	case c.HeadDim >= 128:
-		set(&c.RopeDim, 64)
+		open("rope_dim", &c.RopeDim, 64, "64 from head_dim 128 on")
 	default:
-		set(&c.RopeDim, 32)
+		open("rope_dim", &c.RopeDim, 32, "32 below head_dim 128")
+	}
+	if c.Kind == MLA {
+		open("latent_dim", &c.LatentDim, 4*c.HeadDim, "4 x head_dim")
 	}
 	if c.Kind.latent() {
-		if c.Kind == MLA {
-			set(&c.LatentDim, 4*c.HeadDim)
-		}
-		set(&c.LatentDim, 2*c.HeadDim)
-		set(&c.QueryLatentDim, 8*c.HeadDim)
+		open("latent_dim", &c.LatentDim, 2*c.HeadDim, "2 x head_dim")
+		open("query_latent_dim", &c.QueryLatentDim, 8*c.HeadDim, "8 x head_dim")
 	}
-	return c
+	return laws
 }
 
 // Widths are the columns of a head that are multiplied for scores, and for values.

@@ -120,7 +120,7 @@ func TestPositionIsInTheRopeKey(t *testing.T) {
 		clear(w["Wkr"])
 		clear(w["bkr"])
 		for how, late := range arrangements {
-			if d := apart(last(9, 1, 3, 5, 7, 9), late()); !(d < 2e-6) {
+			if d := apart(last(9, 1, 3, 5, 7, 9), late()); !(d < 1e-5) {
 				t.Errorf("%s: without a rope key the output %s is %v off", name, how, d)
 			}
 		}

@@ -143,12 +143,48 @@ func TestPrintLoadsToTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v in\n%s", err, &out)
 	}
-	if changes := Changes(r.Run, again); len(changes) > 0 || again.Hash() != r.Hash() || again.YAML() != r.YAML() {
+	resolved := r.Run
+	resolved.Attention = r.Attention.Resolve()
+	if changes := Changes(r.Run, again); len(changes) > 0 || again.Hash() != resolved.Hash() || again.YAML() != resolved.YAML() {
 		t.Errorf("%v of\n%s", changes, &out)
 	}
 	for _, line := range strings.Split(strings.TrimSpace(out.String()), "\n") {
 		if !strings.HasSuffix(line, ":") && !strings.Contains(line, "  # ") {
 			t.Errorf("no origin in %q", line)
+		}
+	}
+}
+
+// TestPrintShowsDefaultDimensions: what the kind gives is shown as it is, with its rule, and is no change against what leaves it open.
+func TestPrintShowsDefaultDimensions(t *testing.T) {
+	for kind, want := range map[string][]string{
+		"mla": {"groups: 1 # default of mla: one", "rope_dim: 32 # default of mla: 32 below head_dim 128", "latent_dim: 64 # default of mla: 4 x head_dim", "query_latent_dim: 128 # default of mla: 8 x head_dim"},
+		"gla": {"groups: 4 # default", "latent_dim: 32 # default of gla: 2 x head_dim"},
+		"gta": {"rope_dim: 8 # default of gta: head_dim / 2", "latent_dim: 0 # default"},
+		"mha": {"groups: 4 # default", "rope_dim: 16 # default of mha: head_dim"},
+	} {
+		r, err := Load(Input{Sets: []string{"attention.kind=" + kind, "attention.head_dim=16"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if err := r.Print(&out); err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Join(strings.FieldsFunc(out.String(), func(r rune) bool { return r == ' ' }), " ")
+		for _, w := range want {
+			if !strings.Contains(text, " "+w+"\n") {
+				t.Errorf("%s: no %q in\n%s", kind, w, &out)
+			}
+		}
+		given := r.Run
+		given.Attention = given.Attention.Resolve()
+		if changes := Changes(r.Run, given); len(changes) > 0 {
+			t.Errorf("%s: %v", kind, changes)
+		}
+		given.Attention.RopeDim = 4
+		if changes := Changes(r.Run, given); len(changes) != 1 || changes[0].From == "0" || changes[0].To != "4" {
+			t.Errorf("%s: %v", kind, changes)
 		}
 	}
 }

@@ -13,9 +13,17 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Print writes the run as YAML that loads to the same run, with where each value came from.
+// Print writes the run as YAML that loads to the same run, with where each value came from. Dimensions that the kind of attention gives are
+// shown as they are, with the rule.
 func (r *Resolved) Print(w io.Writer) error {
-	return r.Run.write(w, func(key string) string { return r.From[key] })
+	shown, laws := r.Run, r.Attention.Laws()
+	shown.Attention = r.Attention.Resolve()
+	return shown.write(w, func(key string) string {
+		if law, ok := laws[strings.TrimPrefix(key, "attention.")]; ok && strings.HasPrefix(key, "attention.") {
+			return fmt.Sprintf("default of %s: %s", r.Attention.Kind, law)
+		}
+		return r.From[key]
+	})
 }
 
 // YAML is the run as YAML that loads to the same run.
@@ -109,13 +117,20 @@ func setFlow(n *yaml.Node) {
 // A Change is a key that has another value in two runs.
 type Change struct{ Key, From, To string }
 
-// Changes lists what differs between two runs, in the order of the schema.
+// Changes lists what differs between two runs, in the order of the schema. A dimension that is left to the kind of attention is the one that
+// the kind gives.
 func Changes(a, b Run) (all []Change) {
-	for _, f := range schema {
+	whole, other := a, b
+	whole.Attention, other.Attention = a.Attention.Resolve(), b.Attention.Resolve()
+	equal := func(a, b Run, f field) bool {
 		x, y := reflect.ValueOf(a).FieldByIndex(f.index), reflect.ValueOf(b).FieldByIndex(f.index)
-		if reflect.DeepEqual(x.Interface(), y.Interface()) || f.isMap() && x.Len()+y.Len() == 0 {
+		return reflect.DeepEqual(x.Interface(), y.Interface()) || f.isMap() && x.Len()+y.Len() == 0
+	}
+	for _, f := range schema {
+		if equal(a, b, f) || equal(whole, other, f) {
 			continue
 		}
+		x, y := reflect.ValueOf(whole).FieldByIndex(f.index), reflect.ValueOf(other).FieldByIndex(f.index)
 		all = append(all, Change{f.key, fmt.Sprint(x.Interface()), fmt.Sprint(y.Interface())})
 	}
 	return all

@@ -49,6 +49,7 @@ func (c *Comparison) remarks() (lines []string) {
 	if text := c.matches(); text != "" {
 		lines = append(lines, text)
 	}
+	lines = append(lines, c.unmatched()...)
 	swept := slices.IndexFunc(c.Arms, func(a Arm) bool { return len(a.Rates) > 0 })
 	if swept < 0 {
 		return lines

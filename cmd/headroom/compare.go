@@ -31,7 +31,7 @@ The table is also written as comparison.md and comparison.json beside the runs, 
   seeds: [1, 2, 3]
   lr: [1e-3, 3e-3]        # optional: learning rates; every arm is compared at its best by the loss on data.val
   lr_seeds: 1             # the first seeds try them all, the others only the best; 0 is all
-  match: parameters       # optional: MLP widths fitted to the baseline's parameters, or flops
+  match: parameters       # optional: MLP widths fitted to the baseline's parameters, or flops; what it cannot match is said
   decode: [1x1024, 8x1024]  # optional: decode speed of BATCHxCONTEXT beside perplexity
   sizes: {small: {}, wide: {model: {width: 256, mlp: 688}}}   # optional: all of it at each size
   arms:

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"strconv"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -22,17 +23,22 @@ func dryRun(cmd *cobra.Command, c *lab.Compare, asJSON bool) error {
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', tabwriter.AlignRight)
 	runs, flops := 0, 0.0
-	fmt.Fprintln(w, "arm\tattention\tMLP\tparameters\tcache B/token/layer\truns\ttokens a run\tFLOPs a run\ttokens/s\t")
+	fmt.Fprintln(w, "arm\tattention\trope dim\tlatent dim\tquery latent dim\tMLP\tparameters\tcache B/token/layer\truns\ttokens a run\tFLOPs a run\ttokens/s\t")
 	for _, e := range all {
 		speed := "-"
 		if e.Untimed == "" {
 			speed = fmt.Sprintf("%.0f", e.TokensPerSecond)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.3g\t%s\t\n", e.Arm, e.Attention, e.MLP, e.Parameters, e.CacheBytes, e.Runs, e.Tokens, e.FLOPs, speed)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.3g\t%s\t\n", e.Arm, e.Attention, e.RopeDim, dim(e.LatentDim), dim(e.QueryLatentDim), e.MLP, e.Parameters, e.CacheBytes, e.Runs, e.Tokens, e.FLOPs, speed)
 		runs, flops = runs+e.Runs, flops+float64(e.Runs)*e.FLOPs
 	}
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	for _, e := range all {
+		if e.Unmatched != "" {
+			fmt.Fprintf(cmd.OutOrStdout(), "\n%s\n", e.Unmatched)
+		}
 	}
 	long := "about " + lab.Duration(all).String() + " in turn, without evaluation"
 	if why := all[0].Untimed; why != "" {
@@ -40,4 +46,12 @@ func dryRun(cmd *cobra.Command, c *lab.Compare, asJSON bool) error {
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "\n%d runs, %.3g FLOPs, %s; in %s\n", runs, flops, long, c.Dir)
 	return err
+}
+
+// dim is a dimension that not every kind has.
+func dim(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return strconv.Itoa(n)
 }

@@ -219,10 +219,40 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
+// TestCompareWarnsOfAnMLPThatIsGone: the file that a newcomer writes leaves MLA next to no MLP, and still more parameters.
+func TestCompareWarnsOfAnMLPThatIsGone(t *testing.T) {
+	dir := t.TempDir()
+	put(t, strings.Repeat("the quick brown fox jumps over the lazy dog. ", 60), dir, "fox.txt")
+	put(t, `name: newcomer
+base:
+  model: {layers: 1, width: 64, mlp: 172, vocab: 257, context: 16}
+  attention: {kind: gqa, heads: 4, head_dim: 16, groups: 4}
+  data: {tokenizer: bytes, train: none, val: {fox: none}}
+  train: {steps: 2, batch: 2, warmup: 1}
+baseline: gqa-4
+seeds: [1]
+match: parameters
+arms: {gqa-4: {}, mla: {attention: {kind: mla}}}
+`, dir, "newcomer.yaml")
+	file, text := filepath.Join(dir, "newcomer.yaml"), filepath.Join(dir, "fox.txt")
+	code, out, logs := headroom("compare", file, "--dry-run")
+	words := strings.Join(strings.Fields(out), " ")
+	for _, want := range []string{"arm attention rope dim latent dim query latent dim MLP", "gqa-4 gqa-4 16 - - 172", "mla mla 32 64 128 8",
+		"WARNING: mla is not matched to gqa-4: its MLP has a width of 8, that of gqa-4 172, and its parameters still differ by +"} {
+		if code != 0 || !strings.Contains(words, want) {
+			t.Errorf("code %d, no %q in\n%s%s", code, want, out, logs)
+		}
+	}
+	said, err := program(t, "compare", file, "--text", "train="+text, "--text", "fox="+text, "--out", filepath.Join(dir, "runs")).CombinedOutput()
+	if want := "mla is not matched to gqa-4: its MLP has a width of 8"; err != nil || strings.Count(string(said), "WARNING: "+want) != 1 || !strings.Contains(string(said), `level=WARN msg="compare: `+want) {
+		t.Errorf("%v, no warning in\n%s", err, said)
+	}
+}
+
 func TestCompareDryRun(t *testing.T) {
-	file, text := kinds(t, "sizes: {small: {}, wide: {model: {width: 32, mlp: 48}, train: {lr: 5e-4}}}\n")
+	file, _ := kinds(t, "sizes: {small: {}, wide: {model: {width: 32, mlp: 48}, train: {lr: 5e-4}}}\n")
 	dir := filepath.Join(t.TempDir(), "runs")
-	code, out, logs := headroom("compare", file, "--set", "data.train="+text, "--dry-run", "--out", dir)
+	code, out, logs := headroom("compare", file, "--set", "data.train=nowhere", "--dry-run", "--out", dir)
 	for _, want := range []string{"small/gqa-2", "wide/gta-2", "12 runs, ", " FLOPs, about "} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("code %d, no %q in\n%s%s", code, want, out, logs)
@@ -231,7 +261,7 @@ func TestCompareDryRun(t *testing.T) {
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("a dry run left a directory")
 	}
-	code, out, _ = headroom("compare", file, "--set", "data.train="+text, "--dry-run", "--json")
+	code, out, _ = headroom("compare", file, "--set", "data.train=nowhere", "--dry-run", "--json")
 	var got struct {
 		Arms []struct {
 			Runs                int

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,6 +23,15 @@ var errInterrupted = errors.New("lab: interrupted; it goes on from here")
 func (c *Compare) Do(ctx context.Context, jobs Jobs) (*eval.Comparison, error) {
 	if err := c.store(); err != nil {
 		return nil, err
+	}
+	warnings, err := c.unmatched()
+	if err != nil {
+		return nil, err
+	}
+	for _, text := range warnings {
+		if text != "" {
+			slog.Warn("compare: " + strings.TrimPrefix(text, "WARNING: "))
+		}
 	}
 	first, total := 1, 0
 	for _, stage := range c.Stages() {

@@ -14,7 +14,11 @@ type Estimate struct {
 	Arm             string  `json:"arm"`
 	Attention       string  `json:"attention"`
 	MLP             int     `json:"mlp"`
+	RopeDim         int     `json:"rope_dim"`
+	LatentDim       int     `json:"latent_dim,omitempty"`
+	QueryLatentDim  int     `json:"query_latent_dim,omitempty"`
 	Parameters      int64   `json:"parameters"`
+	Unmatched       string  `json:"unmatched,omitempty"` // why match has not made it comparable to the baseline
 	CacheBytes      int64   `json:"cache_bytes_per_token_layer"`
 	Runs            int     `json:"runs"`
 	Tokens          int64   `json:"tokens_per_run"`
@@ -40,11 +44,16 @@ func (c *Compare) Estimate(ctx context.Context) (all []Estimate, err error) {
 			}
 		}
 	}
+	warnings, err := c.unmatched()
+	if err != nil {
+		return nil, err
+	}
 	for i, arm := range c.Arms {
 		e, err := estimate(ctx, arm)
 		if err != nil {
 			return nil, fmt.Errorf("arm %s: %w", arm.label(), err)
 		}
+		e.Unmatched = warnings[i]
 		if e.Runs = runs[i]; e.Untimed == "" {
 			e.Seconds = float64(e.Runs) * float64(e.Tokens) / e.TokensPerSecond
 		}
@@ -62,9 +71,9 @@ func estimate(ctx context.Context, arm Arm) (e Estimate, err error) {
 	if err != nil {
 		return e, err
 	}
-	count := m.Count()
+	count, a := m.Count(), arm.Config.Attention.Resolve()
 	e = Estimate{
-		Arm: arm.label(), Attention: arm.Config.Attention.Name(), MLP: arm.Config.Model.MLP, Parameters: count.Parameters,
+		Arm: arm.label(), Attention: a.Name(), RopeDim: a.RopeDim, LatentDim: a.LatentDim, QueryLatentDim: a.QueryLatentDim, MLP: arm.Config.Model.MLP, Parameters: count.Parameters,
 		CacheBytes: int64(2 * count.CacheElements), Tokens: int64(config.Steps) * config.TokensPerStep(),
 	}
 	each, err := trainFLOPs(arm.Config)

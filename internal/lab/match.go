@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"headroom/configs"
+	"headroom/eval"
 	"headroom/model"
 )
 
@@ -59,6 +60,30 @@ func match(arms []Arm, baseline, what string) error {
 		}
 	}
 	return nil
+}
+
+// unmatched says of each arm why match has not made it comparable to its baseline; empty where it has.
+func (c *Compare) unmatched() (lines []string, err error) {
+	sized := map[string]*eval.Arm{} // baselines by size
+	var all []*eval.Arm
+	for _, arm := range c.Arms {
+		a := &eval.Arm{Name: arm.Name, Size: arm.Size, MLP: arm.Config.Model.MLP}
+		n, err := parameters(arm.Config)
+		if err != nil {
+			return nil, err
+		}
+		a.Parameters = int64(n)
+		if a.FLOPs, err = trainFLOPs(arm.Config); err != nil {
+			return nil, err
+		}
+		if all = append(all, a); arm.Name == c.Baseline {
+			sized[arm.Size] = a
+		}
+	}
+	for _, a := range all {
+		lines = append(lines, eval.Unmatched(c.Match, a, sized[a.Size]))
+	}
+	return lines, nil
 }
 
 // fitMLP sets the MLP width, a multiple of matchStep, with which a run's count comes closest to a total. Counts are linear
