@@ -33,6 +33,14 @@ func fields(prefix string, typ reflect.Type, index []int) (all []field) {
 	return all
 }
 
+// Keys are all keys of a run, in the order of the schema.
+func Keys() (keys []string) {
+	for _, f := range schema {
+		keys = append(keys, f.key)
+	}
+	return keys
+}
+
 func (f field) isMap() bool { return f.typ.Kind() == reflect.Map }
 
 // env is the name of the environment variable that sets a field: HEADROOM_TRAIN_LR for train.lr.

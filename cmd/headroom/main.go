@@ -64,18 +64,20 @@ func command() *cobra.Command {
 The kinds: mha, mqa and gqa-G (G key/value heads), gta-G (grouped-TIED attention: one state is key and value),
 mla (one latent), gla-N and gla_q-N (grouped LATENT attention with N latents; not gated linear attention).
 
-Reports go to stdout, logs to stderr. Exit codes: 0 fine, 1 a run failed, 2 bad input or usage.`,
+Reports go to stdout, logs to stderr. Exit codes: 0 fine, 1 a run failed, 2 bad input or usage.
+` + "`headroom completion bash`" + ` (or zsh, fish) prints what makes a shell complete commands, flags and their values.`,
 		Example: `  headroom quickstart
   headroom prepare --tokenizer gpt2 --out shards/books 'books/*.txt'
   headroom train run.yaml --out runs/first --set train.lr=3e-4
   headroom eval runs/first --data wiki=shards/wiki
   headroom compare kinds.yaml
   headroom generate runs/first --prompt "Once upon a time"`,
-		SilenceErrors: true, SilenceUsage: true,
+		SilenceErrors: true, SilenceUsage: true, PersistentPreRunE: checkCounts,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(quickstartCommand(), prepareCommand(), tokenizerCommand(), trainCommand(), evalCommand(), compareCommand(),
 		generateCommand(), serveCommand(), exportCommand(), importCommand(), verifyCommand(), configCommand(), analyzeCommand(),
 		benchCommand(), reportCommand(), watchCommand(), versionCommand())
+	complete(root)
 	return root
 }

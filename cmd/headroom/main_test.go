@@ -41,6 +41,14 @@ func TestBadUsage(t *testing.T) {
 		{"compare " + dir + "/none.yaml", "headroom: lab: open "},
 		{"prepare --out " + dir + "/s " + dir + "/none", "headroom: data: stat "},
 		{"bench train --steps 0", "headroom: bench: steps must be at least 1, not 0"},
+		{"train --out x --gpus -1", "headroom: --gpus must be at least 1, not -1"},
+		{"train --out x --gpus 0", "headroom: --gpus must be at least 1, not 0"},
+		{"train --out x --rank 1", "headroom: train: --rank and --local-rank count among --world-size processes, which is not given"},
+		{"train --out x --local-rank -1", "headroom: --local-rank must be at least 0, not -1"},
+		{"prepare --out " + dir + "/s --shard-tokens 0 x", "headroom: --shard-tokens must be at least 1, not 0"},
+		{"tokenizer train --out x --min-count 0 x", "headroom: --min-count must be at least 1, not 0"},
+		{"generate x --cache-mib -1", "headroom: --cache-mib must be at least 0, not -1"},
+		{"serve x --gpus -1", "headroom: --gpus must be at least 1, not -1"},
 	} {
 		code, out, logs := headroom(strings.Fields(c.args)...)
 		if code != 2 || out != "" || !strings.HasPrefix(logs, c.want) || strings.Count(logs, "\n") != 1 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -39,6 +40,9 @@ bit where the newest checkpoint stands.`,
 			in, err := flags.input(args)
 			if err != nil {
 				return err
+			}
+			if f := cmd.Flags(); at.WorldSize == 0 && (f.Changed("rank") || f.Changed("local-rank")) {
+				return errors.New("train: --rank and --local-rank count among --world-size processes, which is not given")
 			}
 			if from != "" {
 				was, err := lab.From(from)
