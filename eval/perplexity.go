@@ -14,7 +14,8 @@ import (
 
 // A Result is how well a model predicts one set. Every token but the set's first (an end-of-text token in shards made
 // by data.Prepare) is predicted once. Bytes and words are those of the text behind the tokens; they and the figures
-// that rest on them are missing where the shards came without counts, or where only part of a set was measured.
+// that rest on them are missing where the shards came without counts, or where only part of a set was measured. A word
+// perplexity too large for a number, as of a text almost without spaces, is missing too.
 type Result struct {
 	Set            string  `json:"set"`
 	Tokens         int64   `json:"tokens"` // targets
@@ -100,8 +101,19 @@ func (p *Perplexity) Measure(ctx context.Context, name string, set *data.Tokens)
 	if r.Tokens != want {
 		panic(fmt.Sprintf("eval: %s: the windows had %d targets, not %d", name, r.Tokens, want))
 	}
+	if err := finite(sum / float64(want)); err != nil {
+		return r, fmt.Errorf("eval: %s: %w", name, err)
+	}
 	r.finish(sum, set.Meta, want == windows.Targets())
 	return r, nil
+}
+
+// finite refuses a mean of so many nats that is no figure, or whose exponential is none.
+func finite(nats float64) error {
+	if e := math.Exp(nats); math.IsNaN(e) || math.IsInf(e, 0) {
+		return fmt.Errorf("the model's loss is %v nats a token, which is no perplexity: its weights are damaged, or training diverged", nats)
+	}
+	return nil
 }
 
 // run sums the likelihood of the batch's first most targets, and counts them.
@@ -147,6 +159,8 @@ func (r *Result) finish(sum float64, meta *data.Meta, whole bool) {
 		r.BitsPerByte = sum / math.Ln2 / float64(r.Bytes)
 	}
 	if r.Words = meta.Words; r.Words > 0 {
-		r.WordPerplexity = math.Exp(sum / float64(r.Words))
+		if w := math.Exp(sum / float64(r.Words)); !math.IsInf(w, 0) { // a text of few spaces has none
+			r.WordPerplexity = w
+		}
 	}
 }

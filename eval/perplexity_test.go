@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -234,5 +235,31 @@ func TestProgressOfALongMeasurement(t *testing.T) {
 	p.done()
 	if out.String() != "evaluating books: 50 of 100 tokens\n" {
 		t.Errorf("it says %q", out.String())
+	}
+}
+
+// TestNoFigureOfNoNumbers: weights that overflow have no perplexity, and a text of few spaces has one but none per word.
+func TestNoFigureOfNoNumbers(t *testing.T) {
+	store, m := tiny(t, 1)
+	words := measure(t, store, m, Config{Batch: 4}, tokens(t, 2000, 2000, 1))
+	if _, err := json.Marshal(words); err != nil || words.WordPerplexity != 0 || words.Perplexity == 0 {
+		t.Errorf("a text of one word: %+v, %v", words, err)
+	}
+	x, err := store.Value("norm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range x {
+		x[i] = 3e38
+	}
+	if err := store.Set("norm", x); err != nil {
+		t.Fatal(err)
+	}
+	p, err := NewPerplexity(store, m, Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := p.Measure(context.Background(), "set", tokens(t, 40, 0, 0)); err == nil || !strings.Contains(err.Error(), "which is no perplexity: its weights are damaged") {
+		t.Errorf("weights that overflow: %+v, %v", r, err)
 	}
 }

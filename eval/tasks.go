@@ -48,10 +48,16 @@ func (t *Tasks) Measure(ctx context.Context, task string, items []Item) ([]Figur
 	if err := t.score(ctx, task, rows, len(items[0].Choices) == 1); err != nil {
 		return nil, fmt.Errorf("eval: %s: %w", task, err)
 	}
-	if len(items[0].Choices) == 1 {
-		return t.lastWord(task, rows), nil
+	if len(items[0].Choices) > 1 {
+		return choose(task, items, rows), nil
 	}
-	return choose(task, items, rows), nil
+	figures := t.lastWord(task, rows)
+	for _, f := range figures {
+		if math.IsInf(f.Value, 0) {
+			return nil, fmt.Errorf("eval: %s: %s is infinite: the model holds the words for all but impossible", task, f.Metric)
+		}
+	}
+	return figures, nil
 }
 
 // A row is one text to score: its tokens, of which the last so many count.
@@ -133,6 +139,9 @@ func (t *Tasks) score(ctx context.Context, task string, rows []row, greedy bool)
 		}
 		for i := range some {
 			some[i].take(nll[i*T:(i+1)*T], logits, len(logits)/T)
+			if err := finite(-some[i].sum / float64(some[i].counted)); err != nil {
+				return err
+			}
 		}
 		bar.at(int64(at + len(some)))
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"headroom/internal/safetensors"
+	"headroom/model"
 )
 
 // indexFile names the shards of a checkpoint that has several.
@@ -32,6 +33,9 @@ func (s source) value(t tensor) ([]float32, error) {
 		}
 		if len(ours) != p.param.Size() {
 			return nil, fmt.Errorf("export: tensor %s has %d values, not %d", p.param.Name, len(ours), p.param.Size())
+		}
+		if err := model.Finite(p.param.Name, ours); err != nil {
+			return nil, err
 		}
 		p.pack(x[at:], ours)
 		at += len(ours)

@@ -56,10 +56,38 @@ func (t *Transformer) Write(dir string, value func(name string) ([]float32, erro
 	for _, p := range t.Params() {
 		tensors = append(tensors, safetensors.Tensor{
 			Name: p.Name, DType: safetensors.F32, Shape: p.Shape,
-			Values: func() ([]float32, error) { return value(p.Name) },
+			Values: func() ([]float32, error) {
+				x, err := value(p.Name)
+				if err == nil {
+					err = Finite(p.Name, x)
+				}
+				return x, err
+			},
 		})
 	}
 	return safetensors.Write(filepath.Join(dir, WeightsFile), map[string]string{"format": "pt", "headroom": config}, tensors)
+}
+
+// NotFinite says that a tensor has a value that no model computes with: training that diverged leaves them, or damage to
+// a file.
+type NotFinite struct {
+	Tensor    string
+	At, Count int
+	Value     float32
+}
+
+func (n *NotFinite) Error() string {
+	return fmt.Sprintf("tensor %s is not finite: value %d of %d is %v", n.Tensor, n.At, n.Count, n.Value)
+}
+
+// Finite looks through the values of a tensor.
+func Finite(name string, x []float32) error {
+	for i, v := range x {
+		if v-v != 0 { // NaN or infinite
+			return &NotFinite{name, i, len(x), v}
+		}
+	}
+	return nil
 }
 
 // Load reads the model of a checkpoint directory, without its values, and what Save was told beside it.
@@ -105,6 +133,9 @@ func (t *Transformer) LoadValues(dir string, store *graph.Store) error {
 		x, _, err := f.Float32(p.Name)
 		if err != nil {
 			return fmt.Errorf("model: %w", err)
+		}
+		if err := Finite(p.Name, x); err != nil {
+			return fmt.Errorf("model: %s: %w; use a checkpoint from before training diverged", filepath.Join(dir, WeightsFile), err)
 		}
 		if err := store.Set(p.Name, x); err != nil {
 			return fmt.Errorf("model: %w", err)

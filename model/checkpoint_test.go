@@ -1,6 +1,9 @@
 package model_test
 
 import (
+	"encoding/binary"
+	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,6 +64,30 @@ func TestOtherCheckpoint(t *testing.T) {
 	must(t, gqa.Save(dir, s, nil))
 	if err := tied.LoadValues(dir, s); err == nil || !strings.HasSuffix(err.Error(), "has a tensor head that this model does not have") {
 		t.Errorf("a head too many: error %v", err)
+	}
+}
+
+// TestNotFinite: weights that no model computes with are neither written nor read.
+func TestNotFinite(t *testing.T) {
+	m := newTiny(t, config(t, "gqa-2"), 8)
+	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))} {
+		dir, store := t.TempDir(), m.store(t)
+		must(t, m.Save(dir, store, nil))
+		path := filepath.Join(dir, model.WeightsFile)
+		text, err := os.ReadFile(path)
+		must(t, err)
+		binary.LittleEndian.PutUint32(text[len(text)-8:], math.Float32bits(bad))
+		must(t, os.WriteFile(path, text, 0o666))
+		if err := m.LoadValues(dir, store); err == nil || !strings.Contains(err.Error(), fmt.Sprintf(" is %v; use a checkpoint from before training diverged", bad)) {
+			t.Errorf("loaded %v: %v", bad, err)
+		}
+		x, err := store.Value("norm")
+		must(t, err)
+		x[3] = bad
+		must(t, store.Set("norm", x))
+		if err := m.Save(t.TempDir(), store, nil); err == nil || !strings.Contains(err.Error(), "tensor norm is not finite: value 3 of 16 is ") {
+			t.Errorf("saved %v: %v", bad, err)
+		}
 	}
 }
 

@@ -185,7 +185,9 @@ func (s *session) agreed(results []eval.Result) ([]eval.Result, error) {
 // save writes a checkpoint and removes those that are no longer to be kept.
 func (s *session) save() (err error) {
 	defer func() {
-		if err != nil {
+		if bad := (*model.NotFinite)(nil); errors.As(err, &bad) {
+			err = &Diverged{Step: s.state.Step, Loss: s.loss, Weights: bad, Checkpoint: s.checkpoint}
+		} else if err != nil {
 			before := "no checkpoint was saved before"
 			if s.checkpoint != "" {
 				before = "the last good checkpoint is " + s.checkpoint

@@ -258,15 +258,25 @@ func TestDivergenceStopsTheRun(t *testing.T) {
 	if !errors.As(err, &d) {
 		t.Fatalf("a rate of 1e38 ends with %v", err)
 	}
-	good, _, _ := Latest(r.Dir)
-	if d.Step != 2 || d.Checkpoint != good || filepath.Base(good) != stepName(1) {
-		t.Errorf("%+v, newest checkpoint %s", d, good)
-	}
-	if want := "; the last good checkpoint is " + good; !strings.HasPrefix(err.Error(), "train: step 2 has loss ") || !strings.HasSuffix(err.Error(), want) {
+	const want = " and leaves weights that are not finite (tensor embed is not finite: value 0 of 512 is +Inf); no checkpoint was saved before"
+	if !strings.HasPrefix(err.Error(), "train: step 1 has loss 3.") || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("the message is %v", err)
+	}
+	if good, _, err := Latest(r.Dir); d.Step != 1 || d.Checkpoint != "" || good != "" || err != nil {
+		t.Errorf("%+v, newest checkpoint %s, %v", d, good, err)
 	}
 	if n := len(lines(t, r.Dir)); n != 1 {
 		t.Errorf("%d lines of metrics", n)
+	}
+	c.LR, c.SaveEvery = 1e30, 1 // the weights of step 1 are finite, what comes of them is not
+	r = tiny(t, t.TempDir(), shard(t, 500), c)
+	_, err = r.Train(context.Background())
+	good, _, _ := Latest(r.Dir)
+	if !errors.As(err, &d) || d.Step != 2 || d.Checkpoint != good || filepath.Base(good) != stepName(1) {
+		t.Errorf("%v, newest checkpoint %s", err, good)
+	}
+	if want := "; the last good checkpoint is " + good; err == nil || !strings.HasPrefix(err.Error(), "train: step 2 has loss ") || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("the message is %v", err)
 	}
 	if got := (&Diverged{Step: 3, Loss: math.Inf(1), GradNorm: 2}).Error(); got != "train: step 3 has loss +Inf and gradient norm 2; no checkpoint was saved before" {
 		t.Error(got)

@@ -25,7 +25,11 @@ func saveWeights(dir string, m *model.Transformer, store *graph.Store, extra map
 				Name: moment + p.Name, DType: safetensors.F32, Shape: p.Shape,
 				Values: func() ([]float32, error) {
 					m, v, err := store.Moments(p.Name)
-					return [][]float32{m, v}[i], err
+					x := [][]float32{m, v}[i]
+					if err == nil {
+						err = model.Finite(moment+p.Name, x)
+					}
+					return x, err
 				},
 			})
 		}
