@@ -23,6 +23,8 @@ type hfTokenizer struct {
 	Normalizer   *hfPart   `json:"normalizer"`
 	PreTokenizer *hfPart   `json:"pre_tokenizer"`
 	Model        hfModel   `json:"model"`
+
+	PostProcessor *hfProcessor `json:"post_processor"`
 }
 
 type hfAdded struct {
@@ -68,11 +70,11 @@ func loadTokenizer(path string) (*Tokenizer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data: tokenizer: %w", err)
 	}
-	config, err := os.ReadFile(filepath.Join(filepath.Dir(path), "tokenizer_config.json"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("data: tokenizer: %w", err)
+	beside, err := readBeside(filepath.Dir(path))
+	if err != nil {
+		return nil, err
 	}
-	t, err := parseTokenizer(text, config)
+	t, err := parseTokenizer(text, beside)
 	if err != nil {
 		return nil, fmt.Errorf("data: tokenizer %s: %w", path, err)
 	}
@@ -80,8 +82,8 @@ func loadTokenizer(path string) (*Tokenizer, error) {
 	return t, nil
 }
 
-// parseTokenizer builds what a tokenizer.json describes; config is the tokenizer_config.json beside it, or empty.
-func parseTokenizer(text, config []byte) (*Tokenizer, error) {
+// parseTokenizer builds what a tokenizer.json describes; beside are the files beside it that name special tokens.
+func parseTokenizer(text []byte, beside map[string][]byte) (*Tokenizer, error) {
 	var f hfTokenizer
 	if err := json.Unmarshal(text, &f); err != nil {
 		return nil, fmt.Errorf("no tokenizer.json: %w", err)
@@ -93,7 +95,7 @@ func parseTokenizer(text, config []byte) (*Tokenizer, error) {
 		return nil, err
 	}
 	t.Vocab, t.pieces = len(table), func() [][]byte { return table }
-	if t.EndOfText, err = f.endOfText(config); err != nil {
+	if err := t.setSpecial(&f, beside); err != nil {
 		return nil, err
 	}
 	b, err := f.Model.merger()
@@ -149,40 +151,6 @@ func (f *hfTokenizer) pieces() ([][]byte, error) {
 		table[a.ID] = []byte(a.Content)
 	}
 	return table, nil
-}
-
-// usualEnds are how published vocabularies call the token between documents.
-var usualEnds = []string{endOfText, "<|end_of_text|>", "<|begin_of_text|>", "</s>", "<eos>", "<｜end▁of▁sentence｜>", "<|im_end|>"}
-
-// endOfText is the id of the token that tokenizer_config.json calls eos_token, or of one with a usual name.
-func (f *hfTokenizer) endOfText(config []byte) (int32, error) {
-	var c struct {
-		EOS json.RawMessage `json:"eos_token"`
-	}
-	if len(config) > 0 {
-		if err := json.Unmarshal(config, &c); err != nil {
-			return 0, fmt.Errorf("the tokenizer_config.json beside it: %w", err)
-		}
-	}
-	names := usualEnds
-	var name string
-	var object struct{ Content string }
-	if json.Unmarshal(c.EOS, &name) == nil && name != "" {
-		names = []string{name}
-	} else if json.Unmarshal(c.EOS, &object) == nil && object.Content != "" {
-		names = []string{object.Content}
-	}
-	for _, name := range names {
-		for _, a := range f.Added {
-			if a.Content == name {
-				return a.ID, nil
-			}
-		}
-		if id, ok := f.Model.Vocab[name]; ok {
-			return id, nil
-		}
-	}
-	return 0, fmt.Errorf("no token ends a text: none is called %s; name one as eos_token in a tokenizer_config.json beside it", strings.Join(names, ", "))
 }
 
 func (m *hfModel) merger() (*merger, error) {
@@ -404,9 +372,11 @@ func regexCutter(pattern string) (cutter, error) {
 
 // setAdded keeps the added tokens that a text may hold: those that are not special, longest first.
 func (t *Tokenizer) setAdded(added []hfAdded) error {
+	t.special = map[string]int32{}
 	for _, a := range added {
 		switch {
 		case a.Special:
+			t.special[a.Content] = a.ID
 			continue
 		case a.Content == "":
 			return fmt.Errorf("added token %d is empty", a.ID)

@@ -198,7 +198,7 @@ func TestTokenizerRefuses(t *testing.T) {
 		{nil, `{"eos_token": {"content": "</eos>"}}`, "none is called </eos>"},
 		{nil, `{`, "the tokenizer_config.json beside it"},
 	} {
-		_, err := parseTokenizer(edited(t, test.sets), []byte(test.config))
+		_, err := parseTokenizer(edited(t, test.sets), map[string][]byte{"tokenizer_config.json": []byte(test.config)})
 		if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%v: %v, want %s", test.sets, err, test.want)
 		}

@@ -137,6 +137,7 @@ type block struct {
 	file  string
 	line  int  // of a jsonl file's first line here, from 1; 0 for text
 	first bool // a text file's first block: a document begins
+	last  bool // a text file's last block: a document ends
 	hash  docHash
 	rows  *rows // of a parquet file, instead of data
 	data  []byte
@@ -252,7 +253,7 @@ func readText(path string, r io.Reader, whole bool, emit func(block) error) erro
 		}
 		rest = buf[cut:]
 		if cut > 0 {
-			if err := emit(block{first: first, data: buf[:cut]}); err != nil {
+			if err := emit(block{first: first, last: err != nil, data: buf[:cut]}); err != nil {
 				return err
 			}
 			first = false

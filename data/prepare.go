@@ -282,17 +282,21 @@ func pipeline(ctx context.Context, files []string, from position, field string, 
 	return ctx.Err()
 }
 
-// tokenize turns a block into ids, with end-of-text before each document that begins in it.
+// tokenize turns a block into ids, with what opens a document before each that begins in it.
 func tokenize(tok *Tokenizer, o *Options, b block) (r result) {
 	r.ids = make([]int32, 0, len(b.data)/3+16)
+	open, closed := tok.document()
 	r.goesOn = b.line == 0 && !b.first
 	r.skipped, r.err = b.documents(o.TextField, o.SkipBad, func(text []byte, begins bool) {
 		d := document{start: len(r.ids)}
 		if begins {
-			r.ids = append(r.ids, tok.EndOfText)
+			r.ids = append(r.ids, open)
 			d.Documents = 1
 		}
 		r.ids = tok.Append(r.ids, text)
+		if closed && (b.line > 0 || b.rows != nil || b.last) {
+			r.ids = append(r.ids, tok.EndOfText)
+		}
 		d.Bytes, d.Words, d.end = int64(len(text)), countWords(text), len(r.ids)
 		r.add(d.Totals)
 		if o.Dedup && begins {

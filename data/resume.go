@@ -44,7 +44,7 @@ type unfinished struct {
 // fingerprint names the options that decide the bytes of shards, and the files by path, size and time of change.
 func fingerprint(o *Options, tok *Tokenizer, files []string) (string, error) {
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %d %q %q %v %v %d\n", tok.Name, tok.sum, tok.Vocab, o.Name, o.TextField, o.SkipBad, o.Dedup, o.ShardTokens)
+	fmt.Fprintf(h, "%q %q %d %d %d %q %q %v %v %d\n", tok.Name, tok.sum, tok.Vocab, tok.Begin, tok.EndOfText, o.Name, o.TextField, o.SkipBad, o.Dedup, o.ShardTokens)
 	for _, file := range files {
 		info, err := os.Stat(file)
 		if err != nil {

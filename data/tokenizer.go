@@ -10,14 +10,16 @@ import (
 	"github.com/tiktoken-go/tokenizer/codec"
 )
 
-// endOfText is how the token that begins each document is shown. The same words inside a document are ordinary text.
+// endOfText is how the end-of-text of the vocabularies by name is shown. The same words inside a document are ordinary text.
 const endOfText = "<|endoftext|>"
 
 // A Tokenizer turns text into token ids and back. It may be used by several goroutines at once.
 type Tokenizer struct {
 	Name      string
-	Vocab     int // ids are 0..Vocab-1, special ones included
-	EndOfText int32
+	Vocab     int     // ids are 0..Vocab-1, special ones included
+	EndOfText int32   // ends a text; in shards it stands between documents
+	Ends      []int32 // all tokens that end a text, EndOfText first; some may lie beyond Vocab
+	Begin     int32   // what a text begins with; negative: nothing
 
 	split  func(scanner, []byte) int               // into pre-tokens
 	merge  func(ids []int32, piece string) []int32 // appends the ids of a pre-token; nil: one id per byte
@@ -31,7 +33,8 @@ type Tokenizer struct {
 	cuts             []cutter // one within the other, instead of split
 	prefixSpace      bool
 	added, addedLate []hfAdded // tokens that stand for their text: those found before it is normalized, and after
-	whole            bool      // a text must not be cut where cutText would
+	special          map[string]int32
+	whole            bool // a text must not be cut where cutText would
 }
 
 // TokenizerNames lists what NewTokenizer accepts.
@@ -45,6 +48,7 @@ func NewTokenizer(name string) (*Tokenizer, error) {
 		return loadTokenizer(name)
 	}
 	t := &Tokenizer{Name: name}
+	defer func() { t.Begin, t.Ends = t.EndOfText, []int32{t.EndOfText} }()
 	switch name {
 	case "bytes":
 		t.Vocab, t.EndOfText = 257, 256
@@ -102,13 +106,14 @@ func (t *Tokenizer) EndName() string {
 	return endOfText
 }
 
-// Decode returns the text of ids. End-of-text is written as <|endoftext|>.
+// Decode returns the text of ids. Special tokens are written as the vocabulary calls them: end-of-text is <|endoftext|> in
+// those by name.
 func (t *Tokenizer) Decode(ids []int32) ([]byte, error) {
 	var text []byte
 	for i, id := range ids {
 		switch {
 		case id == t.EndOfText:
-			text = append(text, endOfText...)
+			text = append(text, t.EndName()...)
 		case t.merge == nil && 0 <= id && id < 256:
 			text = append(text, byte(id))
 		case t.merge != nil && 0 <= id && int(id) < t.Vocab && t.pieces()[id] != nil:

@@ -49,7 +49,7 @@ func anyModel(t *testing.T, r *rand.Rand, of func(*model.Config)) (*Model, strin
 func checkRandom(t *testing.T, on Backend, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 77))
 	m, what := anyModel(t, r, func(*model.Config) {})
-	o := Options{Pages: pagesFor(m.Config.Context) + r.IntN(8), Rows: 1 + r.IntN(20), Chunk: 1 + r.IntN(80), EndOfText: int32(r.IntN(9)) - 4}
+	o := Options{Pages: pagesFor(m.Config.Context) + r.IntN(8), Rows: 1 + r.IntN(20), Chunk: 1 + r.IntN(80), Ends: []int32{int32(r.IntN(9)) - 4}}
 	if r.IntN(2) == 0 {
 		o.Scored = 1 + r.IntN(50)
 	}
@@ -148,7 +148,7 @@ func TestCUDAPagesComeBack(t *testing.T) {
 			n = 100
 		}
 		m := tiny(t, "gta-2", wide, func(c *model.Config, _ *attention.Config) { c.Layers, c.Vocab, c.Context = 1, 40, 200 })
-		o := Options{Pages: 9, Rows: 6, Chunk: 200, EndOfText: 5, Vocabulary: letters{}}
+		o := Options{Pages: 9, Rows: 6, Chunk: 200, Ends: []int32{5}, Vocabulary: letters{}}
 		draft, err := NewDraftModel(m, on, o, 2, m)
 		if err != nil {
 			t.Fatal(err)
@@ -177,7 +177,7 @@ func TestCUDAGreedySpeculationIsGreedy(t *testing.T) {
 		}
 		for _, kind := range kinds {
 			m := tiny(t, kind, wide)
-			o := Options{Pages: 12, Chunk: 31, EndOfText: -1}
+			o := Options{Pages: 12, Chunk: 31}
 			itself, err := NewDraftModel(m, on, o, 3, m)
 			if err != nil {
 				t.Fatal(err)

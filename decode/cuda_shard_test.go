@@ -61,7 +61,7 @@ func sayTheSame(t *testing.T, kind string, on Backend) {
 	t.Helper()
 	m := tiny(t, kind, wide, func(_ *model.Config, a *attention.Config) { a.Heads = 8 })
 	serve := func(on Backend) (all []*Sequence) {
-		e, err := Open(m, on, Options{Pages: 12, Rows: 3, Chunk: 24, EndOfText: -1})
+		e, err := Open(m, on, Options{Pages: 12, Rows: 3, Chunk: 24})
 		if err != nil {
 			t.Fatal(err)
 		}

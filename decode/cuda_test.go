@@ -227,7 +227,7 @@ func TestCUDAEngine(t *testing.T) {
 		for _, kind := range kinds {
 			for _, drafter := range []Drafter{nil, Lookup{3}} {
 				m := tiny(t, kind, wide, func(c *model.Config, _ *attention.Config) { c.Context = 150 })
-				o := Options{Pages: 9, Rows: 4, Chunk: 40, EndOfText: 5, Drafter: drafter}
+				o := Options{Pages: 9, Rows: 4, Chunk: 40, Ends: []int32{5}, Drafter: drafter}
 				onCPU, err := Open(m, OnCPU(), o)
 				if err != nil {
 					t.Fatal(err)

@@ -288,7 +288,7 @@ func (e *Engine) extend(s *Sequence, at int, tokens []int32) error {
 func (e *Engine) emit(s *Sequence, token int32) {
 	s.Tokens = append(s.Tokens, token)
 	e.Counts.Tokens++
-	if token == e.options.EndOfText && !s.IgnoreEnd {
+	if !s.IgnoreEnd && slices.Contains(e.options.Ends, token) {
 		e.end(s, Ended)
 		return
 	}

@@ -23,9 +23,6 @@ func (letters) Decode(ids []int32) ([]byte, error) {
 
 func newEngine(t *testing.T, m *Model, o Options) *Engine {
 	t.Helper()
-	if o.EndOfText == 0 {
-		o.EndOfText = -1
-	}
 	d := NewCPU(m, o.Pages)
 	d.ahead = o.Pages%2 == 1 // as a GPU does, in half of the tests
 	e, err := NewEngine(m, d, o)
@@ -134,7 +131,7 @@ func TestPagesComeBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, drafter := range map[string]Drafter{"guesses": draft, "ahead": nil} {
-		e := newEngine(t, m, Options{Pages: 9, Rows: 6, Chunk: 200, EndOfText: 5, Drafter: drafter, Vocabulary: letters{}})
+		e := newEngine(t, m, Options{Pages: 9, Rows: 6, Chunk: 200, Ends: []int32{5}, Drafter: drafter, Vocabulary: letters{}})
 		comeAndGo(t, e, name, 5000)
 	}
 }

@@ -13,7 +13,7 @@ type Options struct {
 	Rows       int        // most requests in a pass; 0 is 64
 	Chunk      int        // most prompt tokens in a pass; 0 is 256
 	Scored     int        // most prompt tokens in a pass that are scored; 0: no request may ask for it
-	EndOfText  int32      // the token that ends a text; negative for none
+	Ends       []int32    // the tokens that end a text; there may be none
 	Vocabulary Vocabulary // may be nil: no text, and no stop strings
 	Drafter    Drafter    // may be nil: no speculation
 }

@@ -18,7 +18,7 @@ func TestShardsSayTheSame(t *testing.T) {
 		m := tiny(t, kind, func(c *model.Config, a *attention.Config) { a.Heads, c.MLP = 8, 48 })
 		var want []*Sequence
 		for _, parts := range []int{1, 2, 4} {
-			e, err := Open(m, OnCPUs(parts), Options{Pages: 20, Rows: 5, Chunk: 30, Scored: 20, EndOfText: -1})
+			e, err := Open(m, OnCPUs(parts), Options{Pages: 20, Rows: 5, Chunk: 30, Scored: 20})
 			if err != nil {
 				t.Fatalf("%s in %d parts: %v", kind, parts, err)
 			}

@@ -1,14 +1,9 @@
 package export
 
 import (
-	"errors"
 	"fmt"
-	"log/slog"
-	"os"
 	"path/filepath"
-	"slices"
 
-	"headroom/data"
 	"headroom/model"
 )
 
@@ -21,9 +16,6 @@ type Import struct {
 	Context    int    `json:"context"`
 	Tokenizer  string `json:"tokenizer,omitempty"` // the name of ours, or the path of the file beside the weights
 }
-
-// tokenizerFile is how the library's tokenizers are stored.
-const tokenizerFile = "tokenizer.json"
 
 // Read makes a checkpoint of ours in out from a directory of the transformers library: the Llama family, dense
 // DeepSeek-V3, or what HF wrote. A context of 0 is the directory's own. What the models here cannot express is refused by
@@ -39,17 +31,12 @@ func Read(dir, out string, context int) (r Import, err error) {
 	r.Tokenizer = f.tokenizer()
 	err = whole(out, func(to string) error {
 		if r.Tokenizer == tokenizerFile {
-			text, err := f.read(tokenizerFile)
-			if err == nil {
-				err = os.WriteFile(filepath.Join(to, tokenizerFile), text, 0o666)
-			}
+			ok, err := f.copyTokenizer(to)
 			if err != nil {
 				return err
 			}
-			r.Tokenizer = filepath.Join(out, tokenizerFile)
-			if _, err := data.NewTokenizer(filepath.Join(to, tokenizerFile)); err != nil {
-				slog.Warn("the tokenizer cannot be read here: name another with --tokenizer", "why", err)
-				r.Tokenizer = ""
+			if r.Tokenizer = ""; ok {
+				r.Tokenizer = filepath.Join(out, tokenizerFile)
 			}
 		}
 		if r.Tokenizer != "" {
@@ -100,20 +87,6 @@ func openModel(dir string, context int) (f *folder, t *model.Transformer, list [
 		list = halves(list)
 	}
 	return f, t, list, class, f.check(list)
-}
-
-// tokenizer is the name of ours that the directory was written with, else its tokenizer.json, else nothing.
-func (f *folder) tokenizer() string {
-	var c struct {
-		Headroom string `json:"headroom"`
-	}
-	if err := f.json("tokenizer_config.json", &c); err == nil && slices.Contains(data.TokenizerNames(), c.Headroom) {
-		return c.Headroom
-	}
-	if _, err := f.root.Stat(tokenizerFile); errors.Is(err, os.ErrNotExist) {
-		return ""
-	}
-	return tokenizerFile
 }
 
 // halves are tensors whose rotary columns stand in halves, as ours do.

@@ -105,7 +105,11 @@ func (w *writer) logprobs(tokens []int32, scores []decode.Score, headless bool) 
 	for i, id := range tokens {
 		l.Tokens = append(l.Tokens, w.words.shown(id))
 		l.TextOffset = append(l.TextOffset, w.offset)
-		for _, b := range w.words.piece(id) {
+		piece := w.words.piece(id)
+		if headless && i < w.order.begun { // not in the text
+			piece = nil
+		}
+		for _, b := range piece {
 			if utf8.RuneStart(b) {
 				w.offset++
 			}

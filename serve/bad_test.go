@@ -26,7 +26,7 @@ func TestBadRequests(t *testing.T) {
 		{`{"prompt":"a"} {}`, "more than one JSON value"},
 		{`{}`, "prompt is missing"},
 		{`{"prompt":null}`, "prompt is missing"},
-		{`{"prompt":""}`, "the prompt is empty"},
+		{`{"prompt":"","add_special_tokens":false}`, "the prompt is empty"},
 		{`{"prompt":[]}`, "an empty list"},
 		{`{"prompt":[[]]}`, "the prompt is empty"},
 		{`{"prompt":[null]}`, "prompt must be text"},

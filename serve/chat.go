@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"text/template"
 	"unicode/utf8"
@@ -61,6 +62,7 @@ type chatRequest struct {
 	Logprobs    bool      `json:"logprobs"`
 	TopLogprobs *int      `json:"top_logprobs"`
 	Tools       []any     `json:"tools"`
+	Begin       *bool     `json:"add_special_tokens"` // false where it is left out: the template says all
 }
 
 // chat answers /v1/chat/completions.
@@ -75,7 +77,7 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) parseChat(body io.Reader) (*order, error) {
 	if s.config.Chat == nil {
-		return nil, &refusal{http.StatusNotFound, "", "this model has no chat template: use /v1/completions, or start the server with --chat-template"}
+		return nil, errNoChat
 	}
 	var q chatRequest
 	if err := decodeJSON(body, &q); err != nil {
@@ -87,8 +89,6 @@ func (s *Server) parseChat(body io.Reader) (*order, error) {
 	}
 	o.chat = true
 	switch {
-	case len(q.Messages) == 0:
-		return nil, bad("messages", "messages must be a list of at least one {role, content}")
 	case len(q.Tools) > 0:
 		return nil, bad("tools", "tools are not supported: leave them out")
 	case q.TopLogprobs != nil && !q.Logprobs:
@@ -96,30 +96,11 @@ func (s *Server) parseChat(body io.Reader) (*order, error) {
 	case q.TopLogprobs != nil && (*q.TopLogprobs < 0 || *q.TopLogprobs > mostTop):
 		return nil, bad("top_logprobs", "top_logprobs must be from 0 to %d, it is %d", mostTop, *q.TopLogprobs)
 	}
-	for i, m := range q.Messages {
-		switch {
-		case m.Role != "system" && m.Role != "user" && m.Role != "assistant":
-			return nil, bad("messages", "message %d has role %.40q, it must be system, user or assistant", i, m.Role)
-		case m.Content == nil:
-			return nil, bad("messages", "message %d has no content", i)
-		}
-		if end := s.words.endText; end != "" { // or a user could end the text in another's name
-			clean := *m.Content
-			for strings.Contains(clean, end) {
-				clean = strings.ReplaceAll(clean, end, "")
-			}
-			q.Messages[i].Content = &clean
-		}
-	}
 	o.logprobs, o.sequence.Score = q.Logprobs, q.Logprobs
 	set(&o.sequence.Top, q.TopLogprobs)
-	text, err := s.config.Chat.prompt(q.Messages)
+	ids, err := s.chatTokens(q.Messages, q.Begin)
 	if err != nil {
 		return nil, err
-	}
-	ids, err := s.words.encode(text, false)
-	if err != nil {
-		return nil, bad("messages", "the chat %s", err)
 	}
 	o.prompts = [][]int32{ids}
 	if set(&o.sequence.MaxTokens, q.NewTokens); q.NewTokens == nil && q.MaxTokens == nil {
@@ -127,6 +108,39 @@ func (s *Server) parseChat(body io.Reader) (*order, error) {
 	}
 	return o, s.check(o)
 }
+
+// chatTokens are the tokens of a chat. What a message says is no special token, or a user could end the text in another's
+// name.
+func (s *Server) chatTokens(messages []message, begin *bool) ([]int32, error) {
+	switch {
+	case s.config.Chat == nil:
+		return nil, errNoChat
+	case len(messages) == 0:
+		return nil, bad("messages", "messages must be a list of at least one {role, content}")
+	}
+	quoted := slices.Clone(messages)
+	for i, m := range messages {
+		switch {
+		case m.Role != "system" && m.Role != "user" && m.Role != "assistant":
+			return nil, bad("messages", "message %d has role %.40q, it must be system, user or assistant", i, m.Role)
+		case m.Content == nil:
+			return nil, bad("messages", "message %d has no content", i)
+		}
+		content := s.words.quoted(*m.Content)
+		quoted[i].Content = &content
+	}
+	text, err := s.config.Chat.prompt(quoted)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := s.words.encode(text, begins(begin, false))
+	if err != nil {
+		return nil, bad("messages", "the chat %s", err)
+	}
+	return ids, nil
+}
+
+var errNoChat = &refusal{http.StatusNotFound, "", "this model has no chat template: use /v1/completions, or start the server with --chat-template"}
 
 // chatLogprobs are log probabilities as chat has them.
 type chatLogprobs struct {

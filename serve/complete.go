@@ -84,7 +84,7 @@ func (s *Server) errand(ctx context.Context, o *order, client string) *errand {
 	for _, prompt := range o.prompts {
 		text := ""
 		if o.echo {
-			text = string(s.words.text(prompt))
+			text = string(s.words.text(prompt[o.begun:]))
 		}
 		for n := range o.n {
 			q := o.sequence

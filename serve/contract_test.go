@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -166,10 +167,24 @@ func evalNLL(t *testing.T, m *decode.Model, text []int32) float64 {
 func TestEchoOfTextAlone(t *testing.T) {
 	s := start(t, tiny(t, "mha"), Config{})
 	a := s.complete(object{"prompt": "hello", "max_tokens": 0, "echo": true})
-	if c := a.Choices[0]; c.Text != "hello" || c.Reason != "length" || a.Usage.Total != 5 {
+	if c := a.Choices[0]; c.Text != "hello" || c.Reason != "length" || a.Usage.Total != 6 {
 		t.Errorf("%+v", a)
 	}
-	if got := fmt.Sprint(s.complete(object{"prompt": "<end>ab", "max_tokens": 0, "echo": true, "logprobs": 1}).Choices[0].Logprobs.IDs); got != "[36 0 1]" {
-		t.Error(got)
+	for _, c := range []struct{ set, want, offsets string }{
+		{`{"prompt": "<end>ab"}`, "[36 36 0 1]", "[0 0 5 6]"},
+		{`{"prompt": "<end>ab", "add_special_tokens": true}`, "[36 36 0 1]", "[0 0 5 6]"},
+		{`{"prompt": "<end>ab", "add_special_tokens": false}`, "[36 0 1]", "[0 5 6]"},
+		{`{"prompt": ["ab"]}`, "[36 0 1]", "[0 0 1]"},
+		{`{"prompt": [0, 1]}`, "[0 1]", "[0 1]"},
+		{`{"prompt": [[0, 1]], "add_special_tokens": true}`, "[0 1]", "[0 1]"},
+	} {
+		body := object{"max_tokens": 0, "echo": true, "logprobs": 1}
+		if err := json.Unmarshal([]byte(c.set), &body); err != nil {
+			t.Fatal(err)
+		}
+		got := s.complete(body).Choices[0]
+		if ids, at := fmt.Sprint(got.Logprobs.IDs), fmt.Sprint(got.Logprobs.Offset); ids != c.want || at != c.offsets || strings.TrimPrefix(got.Text, "<end>") != "ab" {
+			t.Errorf("%s: ids %s at %s of %q, want %s at %s", c.set, ids, at, got.Text, c.want, c.offsets)
+		}
 	}
 }

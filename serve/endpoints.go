@@ -122,16 +122,20 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, v any) error {
 
 func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
 	var q struct {
-		Prompt *string `json:"prompt"`
-		Begin  bool    `json:"add_special_tokens"`
+		Prompt   *string   `json:"prompt"`
+		Messages []message `json:"messages"`
+		Begin    *bool     `json:"add_special_tokens"`
 	}
 	err := s.body(w, r, &q)
-	if err == nil && q.Prompt == nil {
-		err = bad("prompt", "prompt is missing: give a text")
-	}
 	var ids []int32
-	if err == nil {
-		if ids, err = s.words.encode(*q.Prompt, q.Begin); err != nil {
+	switch {
+	case err != nil:
+	case (q.Prompt == nil) == (q.Messages == nil):
+		err = bad("prompt", "give one of prompt, a text, and messages, a chat")
+	case q.Messages != nil:
+		ids, err = s.chatTokens(q.Messages, q.Begin)
+	default:
+		if ids, err = s.words.encode(*q.Prompt, begins(q.Begin, true)); err != nil {
 			err = bad("prompt", "prompt %s", err)
 		}
 	}
@@ -172,8 +176,11 @@ func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) {
 // tokenizerInfo says what a client needs to begin documents and to stop.
 func (s *Server) tokenizerInfo(w http.ResponseWriter, _ *http.Request) {
 	info := map[string]any{"vocab_size": s.vocab, "model_max_length": s.context}
-	if s.words.endText != "" {
-		info["eos_token"], info["eos_token_id"] = s.words.endText, s.words.end
+	if ends := s.words.ends; len(ends) > 0 {
+		info["eos_token"], info["eos_token_id"], info["eos_token_ids"] = string(s.words.piece(ends[0])), ends[0], ends
+	}
+	if begin := s.words.begin; len(begin) > 0 {
+		info["bos_token"], info["bos_token_id"] = string(s.words.piece(begin[0])), begin[0]
 	}
 	if s.config.Chat != nil {
 		info["chat_template"] = s.config.Chat.text

@@ -29,6 +29,7 @@ func bad(param, format string, args ...any) error {
 // An order is a request for completions, checked.
 type order struct {
 	prompts  [][]int32
+	begun    int // tokens at the beginning of each that stand for no text of the client's
 	n        int // completions of each prompt
 	sequence decode.Request
 	echo     bool // the prompt goes before the completion
@@ -68,7 +69,7 @@ type completionRequest struct {
 	Echo     bool            `json:"echo"`
 	BestOf   *int            `json:"best_of"`
 	Suffix   *string         `json:"suffix"`
-	Begin    bool            `json:"add_special_tokens"`
+	Begin    *bool           `json:"add_special_tokens"` // true where it is left out: texts begin as documents do
 }
 
 // stops is a string or a list of them.
@@ -185,8 +186,12 @@ func (s *Server) parseCompletion(body io.Reader) (*order, error) {
 	if q.Logprobs != nil {
 		o.logprobs, o.sequence.Score, o.sequence.Top, o.sequence.Echo = true, true, *q.Logprobs, o.echo
 	}
-	if o.prompts, err = s.prompts(q.Prompt, q.Begin); err != nil {
+	begin := begins(q.Begin, true)
+	if o.prompts, err = s.prompts(q.Prompt, begin); err != nil {
 		return nil, err
+	}
+	if begin && strings.HasSuffix(shape(bytes.TrimSpace(q.Prompt)), `"`) { // a text, or texts
+		o.begun = len(s.words.begin)
 	}
 	if q.MaxTokens == nil {
 		o.sequence.MaxTokens = max(1, min(defaultTokens, s.room(o)))
@@ -237,6 +242,14 @@ func (s *Server) common(q *sampling) (*order, error) {
 		}
 	}
 	return o, nil
+}
+
+// begins says whether a text gets the tokens before it: as the request asks, or as its kind does.
+func begins(asked *bool, usual bool) bool {
+	if asked != nil {
+		return *asked
+	}
+	return usual
 }
 
 func set[T any](to *T, from *T) {

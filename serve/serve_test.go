@@ -88,8 +88,11 @@ type site struct {
 
 func start(t testing.TB, m *decode.Model, c Config) *site {
 	t.Helper()
-	c.Name, c.Tokenizer, c.EndOfText = "tiny", letters{}, testVocab-1
-	o := decode.Options{Rows: 8, Chunk: 40, Scored: 30, Pages: testPages, EndOfText: testVocab - 1, Vocabulary: letters{}}
+	c.Name, c.Tokenizer, c.Ends, c.Begin = "tiny", letters{}, []int32{testVocab - 1}, []int32{testVocab - 1}
+	if c.Specials == nil {
+		c.Specials = map[string]int32{"<end>": testVocab - 1}
+	}
+	o := decode.Options{Rows: 8, Chunk: 40, Scored: 30, Pages: testPages, Ends: c.Ends, Vocabulary: letters{}}
 	if c.Rows != 0 {
 		o.Rows = c.Rows
 	}
@@ -283,7 +286,7 @@ func TestChat(t *testing.T) {
 	status, text := s.ask("/v1/chat/completions", body)
 	var got answer
 	json.Unmarshal(text, &got)
-	want := s.complete(object{"prompt": "user:hi;assistant:", "max_tokens": 8, "temperature": 0})
+	want := s.complete(object{"prompt": "user:hieendnd;assistant:", "add_special_tokens": false, "max_tokens": 8, "temperature": 0})
 	if status != 200 || got.Object != "chat.completion" || got.Choices[0].Message.Content != want.Choices[0].Text || got.Usage.Prompt != want.Usage.Prompt {
 		t.Errorf("status %d, %s; a completion says %q", status, text, want.Choices[0].Text)
 	}

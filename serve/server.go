@@ -20,24 +20,26 @@ import (
 
 // A Config says how to serve. What is zero gets a default.
 type Config struct {
-	Name      string        // of the model
-	Tokenizer Tokenizer     // nil: token ids stand for text
-	EndOfText int32         // the token that ends a text; negative for none
-	Chat      *Template     // nil: no chat
-	Keys      []string      // who has none of them is turned away; none: nobody is
-	Rows      int           // most sequences in a pass; 64
-	Queue     int           // most that wait; 1024
-	Sequences int           // most of one request: prompts times n; 256
-	Requests  int           // most HTTP requests at once; 1024
-	Body      int64         // most bytes of a request; 4 MiB
-	Timeout   time.Duration // of a request; 10 minutes
-	Stall     time.Duration // most that a client may take to send its request, or not to read; 30 s
-	Drain     time.Duration // most that requests in work get when the server stops; 30 s
+	Name      string           // of the model
+	Tokenizer Tokenizer        // nil: token ids stand for text
+	Ends      []int32          // the tokens that end a text
+	Begin     []int32          // what a text begins with
+	Specials  map[string]int32 // special tokens by their text
+	Chat      *Template        // nil: no chat
+	Keys      []string         // who has none of them is turned away; none: nobody is
+	Rows      int              // most sequences in a pass; 64
+	Queue     int              // most that wait; 1024
+	Sequences int              // most of one request: prompts times n; 256
+	Requests  int              // most HTTP requests at once; 1024
+	Body      int64            // most bytes of a request; 4 MiB
+	Timeout   time.Duration    // of a request; 10 minutes
+	Stall     time.Duration    // most that a client may take to send its request, or not to read; 30 s
+	Drain     time.Duration    // most that requests in work get when the server stops; 30 s
 }
 
 func (c Config) resolve() Config {
 	if c.Tokenizer == nil {
-		c.Tokenizer, c.EndOfText = Numbers{}, -1
+		c.Tokenizer, c.Ends, c.Begin, c.Specials = Numbers{}, nil, nil, nil
 	}
 	c.Rows, c.Queue, c.Sequences, c.Requests = cmp.Or(c.Rows, 64), cmp.Or(c.Queue, 1024), cmp.Or(c.Sequences, 256), cmp.Or(c.Requests, 1024)
 	c.Queue = max(c.Queue, c.Sequences) // or the largest request would never be taken
@@ -64,7 +66,7 @@ type Server struct {
 func New(m *decode.Model, e *decode.Engine, memory decode.Memory, c Config) *Server {
 	c = c.resolve()
 	s := &Server{
-		config: c, engine: e, metrics: newMetrics(), words: newWords(c.Tokenizer, c.EndOfText),
+		config: c, engine: e, metrics: newMetrics(), words: newWords(c),
 		context: m.Config.Context, vocab: m.Config.Vocab, memory: memory, started: time.Now(),
 	}
 	s.scheduler = newScheduler(e, c.Rows, c.Queue, s.metrics)

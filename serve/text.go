@@ -37,47 +37,6 @@ func (Numbers) Decode(ids []int32) ([]byte, error) {
 	return text, nil
 }
 
-// words turns text into tokens as clients write it: the text of the end-of-text token is that token.
-type words struct {
-	Tokenizer
-	end     int32
-	endText string // empty: no token ends a text
-}
-
-func newWords(t Tokenizer, end int32) words {
-	w := words{Tokenizer: t, end: end}
-	if end >= 0 {
-		text, _ := t.Decode([]int32{end})
-		w.endText = string(text)
-	}
-	return w
-}
-
-// longestWord is how many bytes of one class (letters, numbers, spaces, others) may follow each other: merging takes the
-// square of that.
-const longestWord = 16 << 10
-
-// encode turns a text into ids, behind an end-of-text where a document is to begin.
-func (w words) encode(text string, begin bool) ([]int32, error) {
-	if n := longestRun(text); n > longestWord {
-		return nil, fmt.Errorf("has %d bytes of one kind in a row, at most %d may follow each other", n, longestWord)
-	}
-	var ids []int32
-	if begin && w.end >= 0 {
-		ids = append(ids, w.end)
-	}
-	if w.endText == "" {
-		return w.Append(ids, []byte(text)), nil
-	}
-	for i, part := range strings.Split(text, w.endText) {
-		if i > 0 {
-			ids = append(ids, w.end)
-		}
-		ids = w.Append(ids, []byte(part))
-	}
-	return ids, nil
-}
-
 // longestRun is the bytes of the longest run of one class.
 func longestRun(text string) (longest int) {
 	class := func(r rune) int {

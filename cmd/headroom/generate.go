@@ -122,7 +122,7 @@ func (g *generation) do(ctx context.Context, path string, out io.Writer) (*gener
 		bytes = decode.BytesFor(m.Transformer, min(m.Config.Context, len(prompt)+max(0, g.maxTokens)), on.ElementBytes())
 	}
 	memory := decode.Fit(m.Transformer, bytes, on.ElementBytes())
-	o := decode.Options{Pages: memory.Pages, Rows: 1, Chunk: on.Chunk(), EndOfText: t.EndOfText, Vocabulary: t}
+	o := decode.Options{Pages: memory.Pages, Rows: 1, Chunk: on.Chunk(), Ends: t.Ends, Vocabulary: t}
 	if o.Drafter, err = g.drafter(m, on, o); err != nil {
 		return nil, err
 	}
@@ -180,7 +180,7 @@ func (g *generation) load(path string) (*decode.Model, error) {
 	return m, nil
 }
 
-// tokens is the prompt as the beginning of a document.
+// tokens is the prompt behind what a text begins with.
 func (g *generation) tokens(t *data.Tokenizer) ([]int32, error) {
 	text := []byte(g.prompt)
 	if g.file != "" {
@@ -192,7 +192,7 @@ func (g *generation) tokens(t *data.Tokenizer) ([]int32, error) {
 	if len(text) == 0 {
 		return nil, errors.New("generate: the prompt is empty")
 	}
-	return t.Append([]int32{t.EndOfText}, text), nil
+	return t.Append(t.BeginText(nil), text), nil
 }
 
 func (g *generation) drafter(m *decode.Model, on decode.Backend, o decode.Options) (decode.Drafter, error) {

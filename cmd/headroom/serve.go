@@ -45,7 +45,8 @@ the passes of one engine; prompts that begin alike share their cache. CHECKPOINT
 with --random the model is that of a configuration, with the weights that training would start from, to measure speed by.
 
 It listens on the loopback unless --addr says otherwise. The first SIGTERM or interrupt lets requests in work end; the second ends at once.
-A chat template is Go's text/template over .Messages, each with .Role and .Content.`,
+A chat template is Go's text/template over .Messages, each with .Role and .Content; its special tokens are tokens, those in messages are text. A text
+prompt begins with what documents begin with; "add_special_tokens": false leaves that out, and true adds it to a chat. docs/tokens.md says more.`,
 		Example: `  headroom serve runs/first
   headroom serve runs/first --addr 0.0.0.0:8443 --keys keys.txt --tls-cert cert.pem --tls-key key.pem
   headroom serve --random --preset 183m-gqa-4 --device cuda --addr 127.0.0.1:0`,
@@ -97,16 +98,15 @@ func (s *serving) do(cmd *cobra.Command, args []string) error {
 	}
 	defer on.Close()
 	o := decode.Options{
-		Rows: s.config.Rows, Chunk: cmp.Or(s.chunk, min(2048, on.Chunk())), Scored: s.scored, Pages: 1, EndOfText: -1, Vocabulary: serve.Numbers{},
+		Rows: s.config.Rows, Chunk: cmp.Or(s.chunk, min(2048, on.Chunk())), Scored: s.scored, Pages: 1, Vocabulary: serve.Numbers{},
 	}
-	s.config.EndOfText = -1
 	if m.Tokenizer != "" {
 		t, err := data.NewTokenizer(m.Tokenizer)
 		if err != nil {
 			return err
 		}
 		o.Vocabulary, s.config.Tokenizer = t, t
-		o.EndOfText, s.config.EndOfText = t.EndOfText, t.EndOfText
+		o.Ends, s.config.Ends, s.config.Begin, s.config.Specials = t.Ends, t.Ends, t.BeginText(nil), t.Specials()
 	}
 	memory, err := s.memory(m, on, o)
 	if err != nil {
