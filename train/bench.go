@@ -92,18 +92,6 @@ func Bench(ctx context.Context, backend graph.Backend, c BenchCase, steps int) (
 	return r, nil
 }
 
-// StepTime is the median time of steps of a case, after two to warm up.
-func StepTime(ctx context.Context, backend graph.Backend, c BenchCase, steps int) (took time.Duration, err error) {
-	err = c.open(backend, func(_ *model.Transformer, tr *graph.Trainer) error {
-		times, err := timeSteps(ctx, tr, c.random(), steps)
-		if err == nil {
-			took = times[len(times)/2]
-		}
-		return err
-	})
-	return took, err
-}
-
 // open compiles the training step of a case for use.
 func (c BenchCase) open(backend graph.Backend, use func(*model.Transformer, *graph.Trainer) error) error {
 	m, err := model.New(c.Model, c.Attention)

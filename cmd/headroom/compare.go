@@ -68,7 +68,7 @@ func compareCommand() *cobra.Command {
 	f.StringArrayVar(&o.order.Sets, "set", nil, "override one key of the base, as in --set train.lr=3e-4")
 	f.StringToStringVar(&o.order.Texts, "text", nil, "NAME=PATH of text to make shards of: train, or the name of a set to measure; may be given many times")
 	f.StringSliceVar(&o.order.Decode, "decode", nil, "BATCHxCONTEXT: time decoding too, instead of what the file says")
-	f.BoolVar(&o.dryRun, "dry-run", false, "show the runs with their parameters, tokens, FLOPs and estimated time; train nothing")
+	f.BoolVar(&o.dryRun, "dry-run", false, "show the runs with their parameters, tokens, FLOPs and the time they will take, from the beginning of one of each arm; train nothing")
 	f.IntVar(&o.jobs.N, "jobs", 1, "runs at once, each in a process with its share of the cores or with a GPU; with --launch, at most")
 	f.StringVar(&o.launch.On, "launch", "", "slurm or kubernetes: write array jobs into OUT instead of running here")
 	f.StringArrayVar(&o.launch.Options, "option", nil, "with --launch slurm: an option of sbatch, as in --option=--partition=gpu; may be given many times")

@@ -13,7 +13,7 @@ import (
 
 // dryRun prints what a comparison would train.
 func dryRun(cmd *cobra.Command, c *lab.Compare, asJSON bool) error {
-	slog.Info("compare: timing a few steps of each arm", "arms", len(c.Arms))
+	slog.Info("compare: timing the beginning of a run of each arm", "arms", len(c.Arms))
 	all, err := c.Estimate(cmd.Context())
 	if err != nil {
 		return err
@@ -23,13 +23,14 @@ func dryRun(cmd *cobra.Command, c *lab.Compare, asJSON bool) error {
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', tabwriter.AlignRight)
 	runs, flops := 0, 0.0
-	fmt.Fprintln(w, "arm\tattention\trope dim\tlatent dim\tquery latent dim\tMLP\tparameters\tcache B/token/layer\truns\ttokens a run\tFLOPs a run\ttokens/s\t")
+	fmt.Fprintln(w, "arm\tattention\trope dim\tlatent dim\tquery latent dim\tMLP\tparameters\tcache B/token/layer\truns\ttokens a run\tFLOPs a run\ttokens/s\ttime a run\tbeside steps\t")
 	for _, e := range all {
-		speed := "-"
+		speed, run, beside := "-", "-", "-"
 		if e.Untimed == "" {
-			speed = fmt.Sprintf("%.0f", e.TokensPerSecond)
+			one := e.Training + e.Beside
+			speed, run, beside = fmt.Sprintf("%.0f", e.TokensPerSecond), lab.Seconds(one).String(), fmt.Sprintf("%.0f%%", 100*e.Beside/one)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.3g\t%s\t\n", e.Arm, e.Attention, e.RopeDim, dim(e.LatentDim), dim(e.QueryLatentDim), e.MLP, e.Parameters, e.CacheBytes, e.Runs, e.Tokens, e.FLOPs, speed)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.3g\t%s\t%s\t%s\t\n", e.Arm, e.Attention, e.RopeDim, dim(e.LatentDim), dim(e.QueryLatentDim), e.MLP, e.Parameters, e.CacheBytes, e.Runs, e.Tokens, e.FLOPs, speed, run, beside)
 		runs, flops = runs+e.Runs, flops+float64(e.Runs)*e.FLOPs
 	}
 	if err := w.Flush(); err != nil {
@@ -40,7 +41,13 @@ func dryRun(cmd *cobra.Command, c *lab.Compare, asJSON bool) error {
 			fmt.Fprintf(cmd.OutOrStdout(), "\n%s\n", e.Unmatched)
 		}
 	}
-	long := "about " + lab.Duration(all).String() + " in turn, without evaluation"
+	long := "about " + lab.Duration(all).String() + " in turn"
+	if not := all[0].Unknown; not != "" {
+		long += ", without " + not
+	}
+	if len(c.Decode) > 0 {
+		long += ", without decode speed"
+	}
 	if why := all[0].Untimed; why != "" {
 		long = "not timed (" + why + ")"
 	}

@@ -3,13 +3,17 @@ package lab
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
+	"headroom/configs"
+	"headroom/data"
 	"headroom/model"
-	"headroom/train"
 )
 
-// An Estimate is what an arm's runs will take.
+// An Estimate is what an arm's runs will take. Times are of this machine, from the beginning of a run that was made now.
 type Estimate struct {
 	Arm             string  `json:"arm"`
 	Attention       string  `json:"attention"`
@@ -23,15 +27,16 @@ type Estimate struct {
 	Runs            int     `json:"runs"`
 	Tokens          int64   `json:"tokens_per_run"`
 	FLOPs           float64 `json:"flops_per_run"`
-	TokensPerSecond float64 `json:"tokens_per_second,omitempty"` // timed now, in a few steps on random tokens
-	Seconds         float64 `json:"seconds,omitempty"`           // of all its runs one after the other, without evaluation and checkpoints
-	Untimed         string  `json:"untimed,omitempty"`           // why it could not be timed here
+	TokensPerSecond float64 `json:"tokens_per_second,omitempty"`
+	Cost            Cost    `json:"cost"`
+	Training        float64 `json:"training_s,omitempty"`  // steps of one run
+	Beside          float64 `json:"beside_s,omitempty"`    // start, evaluations and checkpoints of one run
+	Seconds         float64 `json:"seconds,omitempty"`     // of all its runs one after the other
+	Unknown         string  `json:"not_counted,omitempty"` // what takes time as well
+	Untimed         string  `json:"untimed,omitempty"`     // why it could not be timed here
 }
 
-// estimateSteps are the steps that an arm is timed by, after two to warm up.
-const estimateSteps = 3
-
-// Estimate sizes the comparison and times a few steps of every arm.
+// Estimate sizes the comparison and times the beginning of a run of every arm.
 func (c *Compare) Estimate(ctx context.Context) (all []Estimate, err error) {
 	if err := c.settle(); err != nil {
 		return nil, err
@@ -54,9 +59,8 @@ func (c *Compare) Estimate(ctx context.Context) (all []Estimate, err error) {
 			return nil, fmt.Errorf("arm %s: %w", arm.label(), err)
 		}
 		e.Unmatched = warnings[i]
-		if e.Runs = runs[i]; e.Untimed == "" {
-			e.Seconds = float64(e.Runs) * float64(e.Tokens) / e.TokensPerSecond
-		}
+		e.Runs = runs[i]
+		e.Seconds = float64(e.Runs) * (e.Training + e.Beside)
 		all = append(all, e)
 	}
 	return all, nil
@@ -81,26 +85,43 @@ func estimate(ctx context.Context, arm Arm) (e Estimate, err error) {
 		return e, err
 	}
 	e.FLOPs = each * float64(e.Tokens)
-	if err := e.time(ctx, arm, config); ctx.Err() != nil {
+	if e.Cost, err = probe(ctx, arm); ctx.Err() != nil {
 		return e, &Failed{err}
 	} else if err != nil {
 		e.Untimed = err.Error()
+		return e, nil
 	}
+	e.TokensPerSecond = float64(config.TokensPerStep()) / e.Cost.Step
+	e.Training = float64(config.Steps) * e.Cost.Step
+	passes, unknown := evaluation(arm.Config)
+	evaluations, saves := config.Pauses(len(Sets(arm.Config)) > 0)
+	if evaluations == 0 {
+		evaluations = 1 // at the end
+	}
+	e.Beside = e.Cost.Start + float64(evaluations)*float64(passes)*e.Cost.Pass + float64(saves)*e.Cost.Save
+	if len(arm.Config.Eval.Tasks) > 0 {
+		unknown = append(unknown, "zero-shot tasks")
+	}
+	e.Unknown = strings.Join(unknown, ", ")
 	return e, nil
 }
 
-func (e *Estimate) time(ctx context.Context, arm Arm, config train.Config) error {
-	backend, err := Backend(config.Device, config.Precision)
-	if err != nil {
-		return err
+// evaluation is how many passes it takes to measure all sets once, and of which sets that is not known.
+func evaluation(c configs.Run) (passes int64, unknown []string) {
+	sets := Sets(c)
+	for _, name := range slices.Sorted(maps.Keys(sets)) {
+		tokens := int64(c.Eval.Tokens) + 1
+		t, err := data.Open(sets[name], data.OpenOptions{})
+		if err == nil {
+			tokens = t.Len()
+			t.Close()
+		} else if c.Eval.Tokens == 0 {
+			unknown = append(unknown, fmt.Sprintf("evaluation on %s, whose shards are not there yet", name))
+			continue
+		}
+		passes += c.Eval.Passes(tokens, c.Model.Context)
 	}
-	defer backend.Close()
-	c := train.BenchCase{Model: arm.Config.Model, Attention: arm.Config.Attention, Batch: config.Batch, Context: config.Context}
-	took, err := train.StepTime(ctx, backend, c, estimateSteps)
-	if err == nil {
-		e.TokensPerSecond = float64(config.Batch*config.Context) / took.Seconds()
-	}
-	return err
+	return passes, unknown
 }
 
 // Duration is the time of all runs in turn.
@@ -109,5 +130,14 @@ func Duration(all []Estimate) time.Duration {
 	for _, e := range all {
 		seconds += e.Seconds
 	}
-	return time.Duration(seconds * float64(time.Second)).Round(time.Second)
+	return Seconds(seconds)
+}
+
+// Seconds is a duration in as many digits as a terminal needs.
+func Seconds(s float64) time.Duration {
+	d := time.Duration(s * float64(time.Second))
+	if d < 10*time.Second {
+		return d.Round(10 * time.Millisecond)
+	}
+	return d.Round(time.Second)
 }

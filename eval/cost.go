@@ -1,0 +1,47 @@
+package eval
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// PassTime is how long one pass over a batch takes, on random tokens: the mean of as many as fill a time, after one to warm up.
+func (p *Perplexity) PassTime(ctx context.Context, vocab int, fill time.Duration) (time.Duration, error) {
+	r := rand.New(rand.NewPCG(1, 2))
+	passes, began := -1, time.Now()
+	for ; passes < 1 || time.Since(began) < fill; passes++ {
+		if passes == 0 {
+			began = time.Now()
+		}
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		for i := range p.batch.Inputs {
+			p.batch.Inputs[i], p.batch.Targets[i] = r.Int32N(int32(vocab)), r.Int32N(int32(vocab))
+		}
+		if _, _, err := p.run(int64(len(p.batch.Targets))); err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(began) / time.Duration(passes), nil
+}
+
+// Passes is how many passes a set of so many tokens takes with windows of the configuration, where the model has a context.
+func (c Config) Passes(tokens int64, context int) int64 {
+	if c.Context == 0 {
+		c.Context = context
+	}
+	if c.Stride == 0 {
+		c.Stride = c.Context
+	}
+	targets := tokens - 1
+	if c.Tokens > 0 {
+		targets = min(targets, int64(c.Tokens))
+	}
+	if targets < 1 {
+		return 0
+	}
+	windows := 1 + max(0, (targets-int64(c.Context)+int64(c.Stride)-1)/int64(c.Stride))
+	return (windows + int64(c.Batch) - 1) / int64(c.Batch)
+}

@@ -1,0 +1,144 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"time"
+
+	"headroom/data"
+	"headroom/eval"
+	"headroom/train"
+)
+
+// A Cost is how long the parts of one run take, measured on this machine on random tokens.
+type Cost struct {
+	Start float64 `json:"start_s"`           // opening the device, compiling, choosing algorithms
+	Step  float64 `json:"step_s"`            // of training
+	Pass  float64 `json:"evaluation_pass_s"` // over a batch of windows
+	Save  float64 `json:"save_s"`            // of a checkpoint
+}
+
+// What an arm is timed by: steps after the first until both are reached, and evaluation.
+const (
+	probeSteps = 4
+	probeTime  = 1500 * time.Millisecond
+	passTime   = 300 * time.Millisecond
+)
+
+// probe makes the beginning of an arm's run, as training makes it, in a directory that is removed afterwards.
+func probe(ctx context.Context, arm Arm) (c Cost, err error) {
+	dir, err := os.MkdirTemp("", "headroom-dry-run-")
+	if err != nil {
+		return c, fmt.Errorf("lab: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	began := time.Now()
+	bare := arm.Config
+	bare.Data.Val, bare.Eval.Sets, bare.Eval.Tasks = nil, nil, nil // which need not be there yet
+	b, err := open(bare, nil)
+	if err != nil {
+		return c, err
+	}
+	defer b.close()
+	config, err := arm.Config.Train.Resolve(arm.Config.Model.Context, 1)
+	if err != nil {
+		return c, err
+	}
+	opened := time.Since(began)
+	if len(Sets(arm.Config)) > 0 {
+		began := time.Now()
+		if b.ppl, err = eval.NewPerplexity(b.store, b.model, arm.Config.Eval); err != nil {
+			return c, err
+		}
+		opened += time.Since(began)
+		if err := b.store.Init(1); err != nil {
+			return c, err
+		}
+		pass, err := b.ppl.PassTime(ctx, arm.Config.Model.Vocab, passTime)
+		if err != nil {
+			return c, err
+		}
+		c.Pass = pass.Seconds()
+	}
+	enough, stop := context.WithCancel(ctx)
+	defer stop()
+	source := &random{vocab: arm.Config.Model.Vocab, steps: config.Accumulate, stop: stop, r: rand.New(rand.NewPCG(1, 2))}
+	// the rate does not matter to the time, and with a small one nothing diverges
+	config.EvalEvery, config.SaveEvery, config.From, config.LR, config.LogEvery = 0, 0, "", 1e-7, 1<<30
+	began = time.Now()
+	run := train.Run{Dir: dir, Config: config, Model: b.model, Store: b.store, Data: source, Log: slog.New(slog.DiscardHandler)}
+	if _, err := run.Train(enough); err != nil {
+		return c, err
+	}
+	trained := time.Since(began)
+	if ctx.Err() != nil {
+		return c, ctx.Err()
+	}
+	lines, err := readLines(filepath.Join(dir, "metrics.jsonl"))
+	if err != nil {
+		return c, err
+	}
+	if len(lines) == 0 {
+		return c, errors.New("lab: no step was timed")
+	}
+	first, last := lines[0], lines[len(lines)-1]
+	c.Step = float64(config.TokensPerStep()) / first.TokensSec
+	if len(lines) > 1 {
+		c.Step = (last.Elapsed - first.Elapsed) / float64(len(lines)-1)
+	}
+	c.Start = opened.Seconds() + max(0, first.Elapsed-c.Step) // and what the first step took beyond one
+	c.Save = max(0, trained.Seconds()-last.Elapsed)
+	return c, nil
+}
+
+// readLines are the steps of a metrics.jsonl.
+func readLines(path string) (lines []train.Line, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	defer f.Close()
+	d := json.NewDecoder(bufio.NewReader(f))
+	for {
+		var l train.Line
+		if err := d.Decode(&l); err == io.EOF {
+			return lines, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("lab: %s: %w", path, err)
+		}
+		lines = append(lines, l)
+	}
+}
+
+// random is a source of random tokens that ends training when enough steps are timed.
+type random struct {
+	vocab, steps int // micro-batches of a step
+	drawn        int
+	since        time.Time // the first step had begun
+	stop         context.CancelFunc
+	r            *rand.Rand
+}
+
+func (s *random) Next(b *data.Batch) error {
+	for i := range b.Inputs {
+		b.Inputs[i], b.Targets[i] = s.r.Int32N(int32(s.vocab)), s.r.Int32N(int32(s.vocab))
+	}
+	switch s.drawn++; {
+	case s.drawn == 2*s.steps: // while the first runs
+		s.since = time.Now()
+	case s.drawn > (1+probeSteps)*s.steps && time.Since(s.since) > probeTime:
+		s.stop()
+	}
+	return nil
+}
+
+func (s *random) State() data.State          { return data.State{} }
+func (s *random) Restore(_ data.State) error { return nil }
