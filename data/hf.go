@@ -7,8 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"io/fs"
 	"runtime"
 	"slices"
 	"strings"
@@ -64,22 +63,21 @@ type hfModel struct {
 // maxVocab bounds the ids that a file may give: twenty times the largest vocabulary in use.
 const maxVocab = 1 << 22
 
-// loadTokenizer reads a tokenizer.json.
-func loadTokenizer(path string) (*Tokenizer, error) {
-	text, err := os.ReadFile(path)
+// OpenTokenizer reads a tokenizer.json of a folder, and the files beside it that name special tokens.
+func OpenTokenizer(folder fs.FS, name string) (*Tokenizer, error) {
+	text, err := fs.ReadFile(folder, name)
 	if err != nil {
-		return nil, fmt.Errorf("data: tokenizer: %w", err)
+		return nil, err
 	}
-	beside, err := readBeside(filepath.Dir(path))
+	beside, err := readBeside(folder)
 	if err != nil {
 		return nil, err
 	}
 	t, err := parseTokenizer(text, beside)
-	if err != nil {
-		return nil, fmt.Errorf("data: tokenizer %s: %w", path, err)
+	if err == nil {
+		t.Name = name
 	}
-	t.Name = path
-	return t, nil
+	return t, err
 }
 
 // parseTokenizer builds what a tokenizer.json describes; beside are the files beside it that name special tokens.

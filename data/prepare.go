@@ -285,7 +285,7 @@ func pipeline(ctx context.Context, files []string, from position, field string, 
 // tokenize turns a block into ids, with what opens a document before each that begins in it.
 func tokenize(tok *Tokenizer, o *Options, b block) (r result) {
 	r.ids = make([]int32, 0, len(b.data)/3+16)
-	open, closed := tok.document()
+	open, closed := tok.Document()
 	r.goesOn = b.line == 0 && !b.first
 	r.skipped, r.err = b.documents(o.TextField, o.SkipBad, func(text []byte, begins bool) {
 		d := document{start: len(r.ids)}

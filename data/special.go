@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -17,16 +15,16 @@ var specialFiles = []string{"tokenizer_config.json", "special_tokens_map.json", 
 // SpecialFiles lists the files beside a tokenizer.json that say which tokens begin and end a text.
 func SpecialFiles() []string { return slices.Clone(specialFiles) }
 
-// readBeside reads the special files of a directory that are there.
-func readBeside(dir string) (map[string][]byte, error) {
+// readBeside reads the special files of a folder that are there.
+func readBeside(folder fs.FS) (map[string][]byte, error) {
 	beside := map[string][]byte{}
 	for _, name := range specialFiles {
-		text, err := os.ReadFile(filepath.Join(dir, name))
+		text, err := fs.ReadFile(folder, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("data: tokenizer: %w", err)
+			return nil, err
 		}
 		beside[name] = text
 	}
@@ -58,20 +56,21 @@ func (n *tokenName) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// tokenIDs is what config.json and generation_config.json say.
-type tokenIDs struct {
-	BOS idList `json:"bos_token_id"`
-	EOS idList `json:"eos_token_id"`
+// TokenIDs is what config.json and generation_config.json say.
+type TokenIDs struct {
+	BOS IDList `json:"bos_token_id"`
+	EOS IDList `json:"eos_token_id"`
 }
 
-// An idList is a token id or a list of them; null is none.
-type idList []int32
+// An IDList is a token id or a list of them; null is none.
+type IDList []int32
 
-func (l *idList) UnmarshalJSON(text []byte) error {
+// UnmarshalJSON reads either form.
+func (l *IDList) UnmarshalJSON(text []byte) error {
 	var one *int32
 	if json.Unmarshal(text, &one) == nil {
 		if *l = nil; one != nil {
-			*l = idList{*one}
+			*l = IDList{*one}
 		}
 		return nil
 	}
@@ -91,7 +90,7 @@ var usualEnds = []string{endOfText, "<|end_of_text|>", "<|begin_of_text|>", "</s
 // added_tokens_decoder. The ids of generation_config.json end a text too; where it has none, those of config.json do.
 func (t *Tokenizer) setSpecial(f *hfTokenizer, beside map[string][]byte) error {
 	var names, listed tokenNames
-	var generation, config tokenIDs
+	var generation, config TokenIDs
 	for name, into := range map[string]any{
 		"tokenizer_config.json": &names, "special_tokens_map.json": &listed, "generation_config.json": &generation, "config.json": &config,
 	} {
@@ -249,6 +248,19 @@ func Leading(text []byte) (string, error) {
 	return f.PostProcessor.leading()
 }
 
+// BeginProcessor is the post-processor of a tokenizer.json that puts one token before each text.
+func BeginProcessor(name string, id int32) map[string]any {
+	type object = map[string]any
+	token := func(segment int) object { return object{"SpecialToken": object{"id": name, "type_id": segment}} }
+	text := func(of string, segment int) object { return object{"Sequence": object{"id": of, "type_id": segment}} }
+	return object{
+		"type":           "TemplateProcessing",
+		"single":         []object{token(0), text("A", 0)},
+		"pair":           []object{token(0), text("A", 0), token(1), text("B", 1)},
+		"special_tokens": object{name: object{"id": name, "ids": []int32{id}, "tokens": []string{name}}},
+	}
+}
+
 // BeginText appends what a text begins with: the token Begin, or nothing.
 func (t *Tokenizer) BeginText(ids []int32) []int32 {
 	if t.Begin < 0 {
@@ -257,9 +269,9 @@ func (t *Tokenizer) BeginText(ids []int32) []int32 {
 	return append(ids, t.Begin)
 }
 
-// document is the token before each document of a shard, and whether EndOfText comes behind it: where the token before it
+// Document is the token before each document of a shard, and whether EndOfText comes behind it: where the token before it
 // is another.
-func (t *Tokenizer) document() (open int32, closed bool) {
+func (t *Tokenizer) Document() (open int32, closed bool) {
 	if t.Begin < 0 || t.Begin == t.EndOfText {
 		return t.EndOfText, false
 	}

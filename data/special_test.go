@@ -48,7 +48,7 @@ func TestSpecialFiles(t *testing.T) {
 		for name, text := range test.files {
 			beside[name] = []byte(text)
 		}
-		sets := map[string]string{"added_tokens": chatTokens}
+		sets := map[string]string{"added_tokens": chatTokens, "post_processor": "null"}
 		if test.post != "" {
 			sets["post_processor"] = test.post
 		}
@@ -57,7 +57,7 @@ func TestSpecialFiles(t *testing.T) {
 			t.Errorf("%s: %v", test.what, err)
 			continue
 		}
-		opened, closed := tok.document()
+		opened, closed := tok.Document()
 		if tok.Begin != test.begin || !slices.Equal(tok.Ends, test.ends) || tok.EndOfText != test.ends[0] || opened != test.opened || closed != test.closed {
 			t.Errorf("%s: begins with %d, ends with %v (%d first), documents open with %d and are closed %v; want %d, %v, %d, %v", test.what,
 				tok.Begin, tok.Ends, tok.EndOfText, opened, closed, test.begin, test.ends, test.opened, test.closed)
@@ -75,7 +75,7 @@ func TestSpecialFiles(t *testing.T) {
 		{model, `{"eos_token_id": "x"}`}:       "the config.json beside it: a token id must be",
 		{generation, `{"eos_token_id": [-1]}`}: "eos_token_id -1",
 	} {
-		_, err := parseTokenizer(edited(t, map[string]string{"added_tokens": chatTokens}), map[string][]byte{files[0]: []byte(files[1])})
+		_, err := parseTokenizer(edited(t, map[string]string{"added_tokens": chatTokens, "post_processor": "null"}), map[string][]byte{files[0]: []byte(files[1])})
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%v: %v, want %s", files, err, want)
 		}
@@ -87,7 +87,7 @@ func TestSpecialFiles(t *testing.T) {
 func TestDocumentsAreClosed(t *testing.T) {
 	long := strings.Repeat("the end of the text ", 200_000) // some blocks
 	dir := write(t, map[string]string{
-		"t.json": string(edited(t, map[string]string{"added_tokens": chatTokens})), "tokenizer_config.json": `{"eos_token": "<|im_end|>", "bos_token": "<|begin_of_text|>"}`,
+		"t.json": string(edited(t, map[string]string{"added_tokens": chatTokens, "post_processor": "null"})), "tokenizer_config.json": `{"eos_token": "<|im_end|>", "bos_token": "<|begin_of_text|>"}`,
 		"in/a.txt": long, "in/b.jsonl": "{\"text\": \"one\"}\n{\"text\": \"two\"}\n{\"text\": \"one\"}\n", "in/c.txt": "x",
 	})
 	for _, dedup := range []bool{false, true} {

@@ -2,6 +2,8 @@ package data
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -45,7 +47,12 @@ func TokenizerNames() []string { return []string{"bytes", "gpt2", "cl100k", "o20
 // "o200k" have their published vocabularies, special tokens included.
 func NewTokenizer(name string) (*Tokenizer, error) {
 	if strings.HasSuffix(name, ".json") {
-		return loadTokenizer(name)
+		t, err := OpenTokenizer(os.DirFS(filepath.Dir(name)), filepath.Base(name))
+		if err != nil {
+			return nil, fmt.Errorf("data: tokenizer %s: %w", name, err)
+		}
+		t.Name = name
+		return t, nil
 	}
 	t := &Tokenizer{Name: name}
 	defer func() { t.Begin, t.Ends = t.EndOfText, []int32{t.EndOfText} }()

@@ -247,7 +247,7 @@ func writeHF(path, pattern string, tokens []string, merges [][2]string) error {
 		merges = [][2]string{}
 	}
 	text, err := json.MarshalIndent(object{
-		"version": "1.0", "truncation": nil, "padding": nil, "normalizer": nil, "post_processor": nil,
+		"version": "1.0", "truncation": nil, "padding": nil, "normalizer": nil, "post_processor": BeginProcessor(endOfText, 0),
 		"added_tokens":  []object{{"id": 0, "content": endOfText, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}},
 		"pre_tokenizer": split, "decoder": level,
 		"model": object{"type": "BPE", "dropout": nil, "unk_token": nil, "continuing_subword_prefix": nil, "end_of_word_suffix": nil,

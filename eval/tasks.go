@@ -76,7 +76,8 @@ func (t *Tasks) rows(items []Item) (rows []row, err error) {
 			whole := t.tok.Append(nil, []byte(c.Context+c.Continuation))
 			head := len(t.tok.Append(nil, []byte(strings.TrimRightFunc(c.Context, space)))) // a token may join the space and the word behind it
 			if head == 0 {                                                                  // nothing to go on from: a text begins
-				whole, head = append([]int32{t.tok.EndOfText}, whole...), 1
+				open, _ := t.tok.Document()
+				whole, head = append([]int32{open}, whole...), 1
 			}
 			r := row{tokens: whole, counted: len(whole) - head}
 			if r.counted < 1 || r.counted >= longest {

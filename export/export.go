@@ -75,27 +75,24 @@ func HF(checkpoint string, o Options) (r Report, err error) {
 
 // writeTexts writes everything but the weights.
 func writeTexts(dir string, t *model.Transformer, class Class, o Options) error {
-	end := -1
+	var tokenizer *data.Tokenizer
 	if o.Tokenizer != "" {
-		tokenizer, err := data.NewTokenizer(o.Tokenizer)
-		if err != nil {
+		var err error
+		if tokenizer, err = data.NewTokenizer(o.Tokenizer); err != nil {
 			return fmt.Errorf("export: %w", err)
 		}
-		if end = int(tokenizer.EndOfText); end >= t.Config.Vocab {
-			return fmt.Errorf("export: the end-of-text of tokenizer %s is token %d, the model has %d", o.Tokenizer, end, t.Config.Vocab)
+		if most := int(max(tokenizer.EndOfText, tokenizer.Begin)); most >= t.Config.Vocab {
+			return fmt.Errorf("export: with tokenizer %s a text begins or ends with token %d, the model has %d", o.Tokenizer, most, t.Config.Vocab)
 		}
 		if err := writeTokenizer(dir, o.Tokenizer, t.Config.Context); err != nil {
 			return err
 		}
 	}
 	name := map[string]string{"fp32": "float32", "bf16": "bfloat16"}[o.DType]
-	generation := object{}
-	if end >= 0 {
-		generation = object{"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
-	}
+	ids := tokenIDs(tokenizer)
 	err := errors.Join(
-		writeJSON(filepath.Join(dir, "config.json"), class.config(t, name, end)),
-		writeJSON(filepath.Join(dir, "generation_config.json"), generation),
+		writeJSON(filepath.Join(dir, "config.json"), class.config(t, name, ids)),
+		writeJSON(filepath.Join(dir, "generation_config.json"), ids),
 	)
 	if class == Own {
 		err = errors.Join(err, copyCode(dir))

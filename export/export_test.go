@@ -488,7 +488,7 @@ func (g *ggufReader) value(typ uint32) any {
 func FuzzConfig(f *testing.F) {
 	for _, c := range cases {
 		_, m := tiny(f, c.kind, c.change...)
-		text, _ := json.Marshal(c.class.config(m.Transformer, "float32", 256))
+		text, _ := json.Marshal(c.class.config(m.Transformer, "float32", object{"eos_token_id": 256}))
 		f.Add(string(text))
 	}
 	f.Add(`{"architectures":["LlamaForCausalLM"],"num_attention_heads":1e9}`)

@@ -9,6 +9,7 @@ package export
 import (
 	"embed"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -69,8 +70,8 @@ func (c Class) tensors(t *model.Transformer) []tensor {
 	return own(t)
 }
 
-// config is the config.json of a model. Token ids below zero are left out.
-func (c Class) config(t *model.Transformer, dtype string, end int) map[string]any {
+// config is the config.json of a model. ids are those of special tokens.
+func (c Class) config(t *model.Transformer, dtype string, ids object) map[string]any {
 	m, a := t.Config, t.Attention.Resolve()
 	j := map[string]any{
 		"architectures": []string{string(c)}, "dtype": dtype, "torch_dtype": dtype,
@@ -84,9 +85,7 @@ func (c Class) config(t *model.Transformer, dtype string, end int) map[string]an
 		"head_dim":       a.HeadDim,
 		"attention_bias": false,
 	}
-	if end >= 0 { // a document begins with it, too
-		j["bos_token_id"], j["eos_token_id"] = end, end
-	}
+	maps.Copy(j, ids)
 	switch c {
 	case Llama:
 		j["model_type"], j["num_key_value_heads"], j["mlp_bias"] = "llama", a.Groups, false

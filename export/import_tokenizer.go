@@ -31,7 +31,7 @@ func (f *folder) tokenizer() string {
 	if err != nil {
 		return tokenizerFile
 	}
-	if theirs, err := data.NewTokenizer(filepath.Join(f.dir, tokenizerFile)); err == nil && !sameSpecial(ours, theirs) {
+	if theirs, err := data.OpenTokenizer(f.root.FS(), tokenizerFile); err == nil && !sameSpecial(ours, theirs) {
 		return tokenizerFile
 	}
 	return c.Headroom

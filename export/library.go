@@ -31,8 +31,10 @@ type library struct {
 	CacheWant   int      `json:"cache_elements_of_paper"`   // what the kind's layout says
 	Greedy      int      `json:"greedy_equal"`              // tokens
 	GreedyBatch int      `json:"greedy_padded_equal"`       // beside a longer row
-	Tokenizer   *bool    `json:"tokenizer_equal,omitempty"` // the ids of a text
+	Tokenizer   *bool    `json:"tokenizer_equal,omitempty"` // the ids of all texts
 	Decoded     *bool    `json:"decoded_equal,omitempty"`   // and the way back
+	End         *int32   `json:"end,omitempty"`             // the tokenizer's
+	Begin       *int32   `json:"begin,omitempty"`
 }
 
 // hasLibrary says whether a Python can import what is needed.
@@ -76,11 +78,11 @@ func (v *Verdict) inLibrary(ctx context.Context, python, dir string, q request, 
 	l.CacheWant = t.CacheLayout().Elements()
 	v.Library, v.By, v.Logits, v.Greedy = l, l.Version, l.Logits, l.Greedy
 	v.judge()
-	v.judgeLibrary(l)
+	v.judgeLibrary(l, q)
 	return nil
 }
 
-func (v *Verdict) judgeLibrary(l *library) {
+func (v *Verdict) judgeLibrary(l *library, q request) {
 	v.fail(l.Class != v.Class, "it loads as %s", l.Class)
 	v.fail(!(l.Steps <= v.Tolerance), "token by token a logit is %.3g off", l.Steps)
 	for name, p := range map[string]*float64{"padded": l.Padded, "padded without positions": l.NoPositions} {
@@ -89,6 +91,8 @@ func (v *Verdict) judgeLibrary(l *library) {
 	v.fail(v.Class != DeepSeek && l.Cache != l.CacheWant, "the cache has %d elements a token and layer, not %d", l.Cache, l.CacheWant)
 	v.fail(l.GreedyBatch != v.GreedyOf, "beside a longer row %d of %d greedy tokens are others", v.GreedyOf-l.GreedyBatch, v.GreedyOf)
 	v.fail(l.Tokenizer != nil && !*l.Tokenizer, "the tokenizer makes other ids of a text")
+	v.fail(l.End != nil && *l.End != q.Ends[0], "the tokenizer ends a text with another token than %v", q.Ends)
+	v.fail(l.Begin != nil && q.Begin >= 0 && *l.Begin != q.Begin, "the tokenizer begins a text with another token than %d", q.Begin)
 	v.fail(l.Decoded != nil && !*l.Decoded, "the tokenizer makes another text of its ids")
 }
 

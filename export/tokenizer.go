@@ -2,7 +2,6 @@ package export
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -22,20 +21,11 @@ func writeTokenizer(dir, name string, context int) error {
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
-	config := object{
-		"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": endOfText, "eos_token": endOfText, "pad_token": endOfText,
-		"padding_side": "left", "model_max_length": context, "headroom": name, "clean_up_tokenization_spaces": false,
-	}
-	if filepath.Ext(name) == ".json" { // goes along as it is
-		text, err := os.ReadFile(name)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, "tokenizer.json"), text, 0o644)
+	if filepath.Ext(name) == ".json" {
+		if err := passTokenizer(dir, name, t); err != nil {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("export: %w", err)
-		}
-		config["bos_token"], config["eos_token"], config["pad_token"] = t.EndName(), t.EndName(), t.EndName()
-		return writeJSON(filepath.Join(dir, "tokenizer_config.json"), config)
+		return writeTokenizerConfig(dir, filepath.Join(filepath.Dir(name), "tokenizer_config.json"), t, context)
 	}
 	pieces := pieces(t)
 	vocab := object{}
@@ -48,22 +38,16 @@ func writeTokenizer(dir, name string, context int) error {
 		"version": "1.0", "truncation": nil, "padding": nil, "normalizer": nil,
 		"added_tokens": []object{{"id": t.EndOfText, "content": endOfText, "single_word": false, "lstrip": false, "rstrip": false,
 			"normalized": false, "special": true}},
-		"pre_tokenizer": splitter(name),
-		"post_processor": object{
-			"type":   "TemplateProcessing",
-			"single": []object{special, {"Sequence": object{"id": "A", "type_id": 0}}},
-			"pair": []object{special, {"Sequence": object{"id": "A", "type_id": 0}}, {"SpecialToken": object{"id": endOfText, "type_id": 1}},
-				{"Sequence": object{"id": "B", "type_id": 1}}},
-			"special_tokens": object{endOfText: object{"id": endOfText, "ids": []int32{t.EndOfText}, "tokens": []string{endOfText}}},
-		},
-		"decoder": byteLevel(true),
+		"pre_tokenizer":  splitter(name),
+		"post_processor": data.BeginProcessor(endOfText, t.EndOfText),
+		"decoder":        byteLevel(true),
 		"model": object{"type": "BPE", "dropout": nil, "unk_token": nil, "continuing_subword_prefix": nil, "end_of_word_suffix": nil,
 			"fuse_unk": false, "byte_fallback": false, "ignore_merges": true, "vocab": vocab, "merges": merges(pieces)},
 	}
 	if err := writeJSON(filepath.Join(dir, "tokenizer.json"), whole); err != nil {
 		return err
 	}
-	return writeJSON(filepath.Join(dir, "tokenizer_config.json"), config)
+	return writeTokenizerConfig(dir, "", t, context)
 }
 
 // pieces are the texts of a tokenizer's ids, empty where there is none.
@@ -79,8 +63,6 @@ func pieces(t *data.Tokenizer) []string {
 	}
 	return all
 }
-
-var special = object{"SpecialToken": object{"id": endOfText, "type_id": 0}}
 
 func byteLevel(split bool) object {
 	return object{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": split}

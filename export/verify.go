@@ -35,6 +35,7 @@ type Verdict struct {
 	Rounding  float64  `json:"largest_rounding"` // what rounding the weights to the type changed, against float32
 	Greedy    int      `json:"greedy_equal"`     // of the greedy tokens, those that are the same
 	GreedyOf  int      `json:"greedy"`
+	Texts     int      `json:"texts"` // whose tokens were held against the checkpoint's; none where there is no tokenizer
 	Library   *library `json:"library,omitempty"`
 	Failed    []string `json:"failed,omitempty"`
 }
@@ -71,6 +72,9 @@ func Verify(ctx context.Context, dir string, m *decode.Model, python string, ins
 		}
 	}
 	v.Rounding = apart(want, exact)
+	if err := v.special(f, &q); err != nil {
+		return v, err
+	}
 	if err := hasLibrary(ctx, python); err == nil {
 		if err := f.checkCode(class); err != nil {
 			return v, err
@@ -186,8 +190,10 @@ type request struct {
 	Tokens     [][]int32 `json:"tokens"` // [B, T]: random rows, and text where there is a tokenizer
 	Prompt     []int32   `json:"prompt"`
 	Greedy     []int32   `json:"greedy"` // what comes after it here
-	Text       string    `json:"text,omitempty"`
-	TextTokens []int32   `json:"text_tokens,omitempty"`
+	Texts      []string  `json:"texts,omitempty"`
+	TextTokens [][]int32 `json:"text_tokens,omitempty"` // with what a text begins with
+	Ends       []int32   `json:"ends,omitempty"`        // the tokens that end a text
+	Begin      int32     `json:"begin"`                 // negative: nothing begins one
 }
 
 // newRequest draws tokens and lets the checkpoint go on.
@@ -208,12 +214,15 @@ func newRequest(m *decode.Model, seed uint64) (r request, err error) {
 			return r, fmt.Errorf("export: %w", err)
 		}
 		code, _ := modeling.ReadFile("modeling_headroom.py")
-		r.Text = string(code)
-		r.TextTokens = t.Append([]int32{t.EndOfText}, code)
-		for i := range 2 {
-			r.Tokens = append(r.Tokens, r.TextTokens[i*T:][:T])
+		r.Texts = append([]string{string(code)}, shortTexts...)
+		for _, text := range r.Texts {
+			r.TextTokens = append(r.TextTokens, t.Append(t.BeginText(nil), []byte(text)))
 		}
-		r.Prompt = r.TextTokens[:len(r.Prompt)]
+		r.Ends, r.Begin = t.Ends, t.Begin
+		for i := range 2 {
+			r.Tokens = append(r.Tokens, r.TextTokens[0][i*T:][:T])
+		}
+		r.Prompt = r.TextTokens[0][:len(r.Prompt)]
 	}
 	r.Greedy, err = greedy(m, r.Prompt, min(64, m.Config.Context-len(r.Prompt)))
 	return r, err
@@ -275,6 +284,11 @@ func (v Verdict) String() string {
 	}
 	s := fmt.Sprintf("%s (%s, %s) %s\nby %s\nlogits: %.3g apart at most over %d rows of %d tokens, %.3g are allowed\ngreedy: %d of %d tokens equal\n",
 		v.Dir, v.Class, v.DType, state, v.By, v.Logits, v.Rows, v.Length, v.Tolerance, v.Greedy, v.GreedyOf)
+	if v.Texts > 0 {
+		s += fmt.Sprintf("text: %d texts, what begins and what ends them were held against each other\n", v.Texts)
+	} else {
+		s += "text: not compared, for the export or the checkpoint has no tokenizer\n"
+	}
 	if v.DType != "fp32" {
 		s += fmt.Sprintf("rounding the weights to %s changed logits by %.3g at most\n", v.DType, v.Rounding)
 	}

@@ -70,8 +70,10 @@ half = transformers.AutoModelForCausalLM.from_pretrained(export, dtype=torch.bfl
 report["bf16_logits"] = apart(half(tokens).logits.float(), logits)
 
 # The tokenizer, where there is one.
-if request.get("text"):
+if request.get("texts"):
     tokenizer = transformers.AutoTokenizer.from_pretrained(export, trust_remote_code=True)
-    report["tokenizer_equal"] = tokenizer(request["text"])["input_ids"] == request["text_tokens"]
-    report["decoded_equal"] = tokenizer.decode(request["text_tokens"], skip_special_tokens=True) == request["text"]
+    both = list(zip(request["texts"], request["text_tokens"]))
+    report["tokenizer_equal"] = all(tokenizer(text)["input_ids"] == ids for text, ids in both)
+    report["decoded_equal"] = all(tokenizer.decode(ids, skip_special_tokens=True) == text for text, ids in both)
+    report["end"], report["begin"] = tokenizer.eos_token_id, tokenizer.bos_token_id
 print(json.dumps(report))
