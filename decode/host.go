@@ -2,11 +2,11 @@ package decode
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
-	"os"
-	"strconv"
-	"strings"
 	"time"
+
+	"headroom/internal/graph"
 )
 
 // OnCPU is the backend of this machine's processor, in float32.
@@ -22,6 +22,11 @@ func (cpuBackend) Close() error      { return nil }
 func (cpuBackend) Open(m *Model, l Limits) (Device, error) {
 	if l.Pages < 1 {
 		return nil, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d", PageTokens, l.Pages)
+	}
+	need, free := BytesFor(m.Transformer, l.Pages*PageTokens, 4), graph.HostFree(0)
+	if need > int64(free) {
+		return nil, fmt.Errorf("decode: the cache of %d tokens takes %.2f GiB (%d bytes), and this machine has %.2f GiB of memory free",
+			l.Pages*PageTokens, float64(need)/(1<<30), need, float64(free)/(1<<30))
 	}
 	return NewCPU(m, l.Pages), nil
 }
@@ -44,17 +49,10 @@ func (cpuBackend) Bandwidth() (float64, error) {
 
 // Available is what the system can give without swapping: the weights are in memory already.
 func (cpuBackend) Available(*Model, Limits) (int64, error) {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, nil // another system
+	if free := graph.HostFree(0); free < math.MaxInt {
+		return int64(free), nil
 	}
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "MemAvailable:" {
-			kib, _ := strconv.ParseInt(f[1], 10, 64)
-			return kib << 10, nil
-		}
-	}
-	return 0, nil
+	return 0, nil // another system
 }
 
 // Noise gives the whole pool random content.

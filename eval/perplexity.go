@@ -57,6 +57,9 @@ func NewPerplexity(store *graph.Store, m *model.Transformer, c Config) (*Perplex
 	prog, err := graph.Compile(store, c.Batch, c.Context, func(b *graph.Builder) []*graph.Node {
 		return []*graph.Node{m.NLL(b, b.Tokens("tokens"), b.Tokens("targets"))} // [B, T]
 	})
+	if noRoom := (*graph.MemoryError)(nil); errors.As(err, &noRoom) {
+		return nil, fmt.Errorf("eval: %w; a smaller eval.batch or eval.context needs less", err)
+	}
 	if err != nil {
 		return nil, err
 	}

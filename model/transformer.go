@@ -21,6 +21,9 @@ type Config struct {
 	InitStd float64 `mapstructure:"init_std" yaml:"init_std"`
 }
 
+// maxLayers is beyond any model; a graph of so many blocks still fits in memory.
+const maxLayers = 10000
+
 // Default is a small model over bytes.
 func Default() Config {
 	return Config{Layers: 4, Width: 128, MLP: 384, Vocab: 257, Context: 256, NormEps: 1e-5, Tie: true, InitStd: 0.02}
@@ -35,6 +38,9 @@ func (c Config) Validate() error {
 		if r.val < 1 {
 			return fmt.Errorf("model: %s must be positive, it is %d", r.key, r.val)
 		}
+	}
+	if c.Layers > maxLayers {
+		return fmt.Errorf("model: layers must be at most %d, it is %d", maxLayers, c.Layers)
 	}
 	if !(c.NormEps > 0 && c.NormEps < 1) {
 		return fmt.Errorf("model: norm_eps must be between 0 and 1, it is %v", c.NormEps)

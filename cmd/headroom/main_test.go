@@ -118,6 +118,20 @@ func TestPath(t *testing.T) {
 	if out := must("eval", "run/checkpoints/latest", "--stride", "4", "--tokens", "64"); !strings.HasPrefix(out, "box: perplexity ") {
 		t.Errorf("eval prints %q", out)
 	}
+	for key, want := range map[string]string{
+		"eval.context=10000000":    "eval: context must be at most the model's 16",
+		"train.batch=100000000":    "headroom: train: graph: the tensors of a step need ",
+		"eval.batch=1000000000":    "headroom: eval: graph: the tensors of a step need ",
+		"model.vocab=100000000000": "headroom: graph: no room for the parameters",
+	} {
+		many := append(slices.Clone(tiny[:len(tiny)-3]), "--set", key, "--out", "many")
+		if code, out, logs := headroom(many...); code != 2 || out != "" || !strings.Contains(logs, want) || strings.Count(logs, "\n") != 1 {
+			t.Errorf("%s: code %d, %q, %q", key, code, out, logs)
+		}
+		if err := os.RemoveAll("many"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	speeds := must("eval", "run", "--tokens", "64", "--decode", "1x8,2x70")
 	if lines := strings.Split(speeds, "\n"); len(lines) != 4 || !strings.HasPrefix(lines[1], "decode 1x8: ") || !strings.Contains(lines[2], " MiB, on cpu") {
 		t.Errorf("eval with decode prints %q", speeds)

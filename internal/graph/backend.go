@@ -113,15 +113,3 @@ type Backend interface {
 
 	Close() error
 }
-
-// A MemoryError says that a device has no room for the activations of a step.
-type MemoryError struct {
-	Need int // bytes
-	Err  error
-}
-
-func (e *MemoryError) Error() string {
-	return fmt.Sprintf("graph: the activations of a step need %.2f GiB: %v", float64(e.Need)/(1<<30), e.Err)
-}
-
-func (e *MemoryError) Unwrap() error { return e.Err }

@@ -47,7 +47,9 @@ type Builder struct {
 func NewBuilder(B, T int) *Builder { return newBuilder(B, T, 0) }
 
 func newBuilder(B, T int, salt uint32) *Builder {
-	return &Builder{B: B, T: T, g: gorgonia.NewGraph(), salt: salt, params: map[string]*Node{}, inputs: map[string]*Node{}}
+	b := &Builder{B: B, T: T, g: gorgonia.NewGraph(), salt: salt, params: map[string]*Node{}, inputs: map[string]*Node{}}
+	b.err = fits([]int{B, T})
+	return b
 }
 
 // Err returns the first error of the pass.

@@ -62,8 +62,13 @@ type hostMemory struct{ b []byte }
 func (m *hostMemory) Bytes() int { return len(m.b) }
 
 func (c *CPU) Alloc(bytes int) (Memory, error) {
+	const line, much = 64, 1 << 28
+	if bytes > much {
+		if free := HostFree(c.used); bytes > free {
+			return nil, fmt.Errorf("this machine has %.2f GiB of memory free, and %.2f GiB were asked for", gib(free), gib(bytes))
+		}
+	}
 	c.used += bytes
-	const line = 64
 	m := make([]byte, bytes+line)
 	skip := -int(uintptr(unsafe.Pointer(&m[0]))) & (line - 1)
 	return &hostMemory{m[skip : skip+bytes : skip+bytes]}, nil

@@ -3,6 +3,7 @@ package graph
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -70,15 +71,24 @@ type planner struct {
 	leaf       func(n *Node) (*Buf, error) // where a parameter or an input lives
 }
 
-// lower plans the computation of outputs. What nobody needs for them is left out.
-func lower(activation DType, outputs []*Node, leaf func(*Node) (*Buf, error)) (*planner, error) {
+// lower plans the computation of outputs. What nobody needs for them is left out. Where outputs are read from outside, no
+// kernel writes over one.
+func lower(activation DType, outputs []*Node, read bool, leaf func(*Node) (*Buf, error)) (*planner, error) {
 	p := &planner{activation: activation, of: map[*Node][]*value{}, aux: map[*Op][]*value{}, leaf: leaf}
 	if err := p.collect(outputs); err != nil {
 		return nil, err
 	}
-	p.place()
+	if err := p.place(); err != nil {
+		return nil, err
+	}
 	for _, n := range p.nodes {
 		p.use(n)
+	}
+	if read {
+		for _, n := range outputs {
+			v := p.of[n][0].root()
+			v.uses = append(v.uses, math.MaxInt64)
+		}
 	}
 	for _, n := range p.nodes {
 		if err := p.emit(n); err != nil {
@@ -87,6 +97,9 @@ func lower(activation DType, outputs []*Node, leaf func(*Node) (*Buf, error)) (*
 	}
 	return p, nil
 }
+
+// distinct says whether the nodes that outputs depend on have hashes of their own.
+func distinct(outputs []*Node) error { return new(planner).collect(outputs) }
 
 // collect finds the nodes that outputs depend on. IDs ascend from operands to results; a 32-bit hash that two nodes
 // share would have made one of them wrong.
@@ -155,9 +168,12 @@ func isConstant(n *Node) bool {
 }
 
 // place gives every node its values. Views get those of their operand.
-func (p *planner) place() {
+func (p *planner) place() error {
 	for _, n := range p.nodes {
 		attr, op, _ := attrOf(n)
+		if err := fits(n.Shape()); err != nil {
+			return err
+		}
 		switch a := attr.(type) {
 		case nil:
 			p.of[n] = []*value{p.newValue(n.Shape().TotalSize(), F32)}
@@ -176,10 +192,14 @@ func (p *planner) place() {
 				if x.Stat {
 					t = F32
 				}
+				if err := fits(x.Shape); err != nil {
+					return err
+				}
 				p.aux[op] = append(p.aux[op], p.newValue(x.Shape.TotalSize(), t))
 			}
 		}
 	}
+	return nil
 }
 
 func (p *planner) newValue(n int, t DType) *value {

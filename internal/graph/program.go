@@ -41,9 +41,12 @@ func (e *executable) leaf(b *Builder) func(n *Node) (*Buf, error) {
 		}
 		size := n.Shape().TotalSize()
 		mem, err := e.alloc(size * I32.Size())
+		if err != nil {
+			return nil, &MemoryError{size * I32.Size(), err}
+		}
 		buf := Buf{Mem: mem, Len: size, Type: I32}
 		e.inputs[name] = buf
-		return &buf, err
+		return &buf, nil
 	}
 }
 
@@ -167,8 +170,10 @@ var _ gorgonia.VM = (*Program)(nil)
 func Compile(store *Store, B, T int, build func(b *Builder) []*Node) (*Program, error) {
 	var nodes []*Node
 	b, err := Build(B, T, func(b *Builder) error {
-		nodes = build(b)
-		return nil
+		if nodes = build(b); b.err != nil {
+			return nil
+		}
+		return distinct(nodes)
 	})
 	if err != nil {
 		return nil, err
@@ -182,7 +187,7 @@ func Compile(store *Store, B, T int, build func(b *Builder) []*Node) (*Program, 
 }
 
 func (p *Program) plan(b *Builder, nodes []*Node) error {
-	pl, err := lower(p.store.Backend.Activation(), nodes, p.leaf(b))
+	pl, err := lower(p.store.Backend.Activation(), nodes, true, p.leaf(b))
 	if err != nil {
 		return err
 	}

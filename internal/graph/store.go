@@ -50,6 +50,9 @@ func NewGroupStore(backend Backend, params []Param, group Group, shard Sharding)
 		if _, dup := s.index[p.Name]; dup {
 			return nil, fmt.Errorf("graph: two parameters are named %s", p.Name)
 		}
+		if err := fits(p.Shape); err != nil {
+			return nil, fmt.Errorf("graph: parameter %s: %w", p.Name, err)
+		}
 		s.index[p.Name], order[i] = i, i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(bit(!params[a].Decay), bit(!params[b].Decay)) })
@@ -88,6 +91,9 @@ func bit(b bool) int {
 
 func (s *Store) alloc(t DType, n int) (Buf, error) {
 	mem, err := s.Backend.Alloc(n * t.Size())
+	if err != nil {
+		err = fmt.Errorf("graph: no room for the parameters and what training keeps of them: %w", err)
+	}
 	return Buf{Mem: mem, Len: n, Type: t}, err
 }
 

@@ -61,8 +61,10 @@ func NewTrainer(store *Store, B, T, accum int, build func(b *Builder) *Node) (*T
 		if loss = build(b); b.err != nil {
 			return nil
 		}
-		names, grads, err = gradients(b, loss)
-		return err
+		if names, grads, err = gradients(b, loss); err != nil {
+			return err
+		}
+		return distinct(append([]*Node{loss}, grads...))
 	})
 	if err != nil {
 		return nil, err
@@ -93,7 +95,7 @@ func gradients(b *Builder, loss *Node) (names []string, grads gorgonia.Nodes, er
 }
 
 func (t *Trainer) plan(b *Builder, loss *Node, names []string, grads gorgonia.Nodes) error {
-	pl, err := lower(t.store.Backend.Activation(), append([]*Node{loss}, grads...), t.leaf(b))
+	pl, err := lower(t.store.Backend.Activation(), append([]*Node{loss}, grads...), false, t.leaf(b))
 	if err != nil {
 		return err
 	}
