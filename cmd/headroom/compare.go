@@ -23,6 +23,10 @@ Run it again after an interruption of any kind: finished runs are kept, others r
 names (attention.* and model.mlp unless the file says otherwise). A failed arm does not stop the others; the exit code is 1 then.
 Checksums of all texts are kept in plan.yaml and with every result: a run that read another text, or has other settings, is refused
 before anything is written, and so is --text with another file than at first.
+
+A finished run needs no weights any more: config.yaml, texts.json, metrics.jsonl, env.json and result.json are enough for every table and report,
+and compare goes on from them alone. On machines whose disk goes with them, --results DIR, on a disk that stays, gets these files as each run ends and
+gives them back when the same command runs elsewhere (docs/spot.md).
 The table is also written as comparison.md and comparison.json beside the runs, and with charts as report.html.
 
   name: kinds
@@ -57,6 +61,7 @@ func compareCommand() *cobra.Command {
   headroom compare kinds.yaml --out runs/kinds --set train.steps=500 --json
   headroom compare books-cpu --text train=books.train.jsonl.zst --text books=books.val.jsonl
   headroom compare kinds.yaml --dry-run                    # what would be run, and for how long
+  headroom compare kinds.yaml --results /mnt/kept/kinds    # on a machine that may go away
   headroom compare kinds.yaml --jobs 4                     # four runs at once, each with its share of the cores, or a GPU
   headroom compare kinds.yaml --launch slurm --option=--partition=gpu --option=--time=04:00:00
   headroom compare --collect runs/kinds                    # table and report of what jobs have left so far`,
@@ -68,6 +73,7 @@ func compareCommand() *cobra.Command {
 	f.StringArrayVar(&o.order.Sets, "set", nil, "override one key of the base, as in --set train.lr=3e-4")
 	f.StringToStringVar(&o.order.Texts, "text", nil, "NAME=PATH of text to make shards of: train, or the name of a set to measure; may be given many times")
 	f.StringSliceVar(&o.order.Decode, "decode", nil, "BATCHxCONTEXT: time decoding too, instead of what the file says")
+	f.StringVar(&o.order.Keep, "results", "", "a directory that keeps the results of finished runs, without weights, and gives them back to an OUT that was lost")
 	f.BoolVar(&o.dryRun, "dry-run", false, "show the runs with their parameters, tokens, FLOPs and the time they will take, from the beginning of one of each arm; train nothing")
 	f.IntVar(&o.jobs.N, "jobs", 1, "runs at once, each in a process with its share of the cores or with a GPU; with --launch, at most")
 	f.StringVar(&o.launch.On, "launch", "", "slurm or kubernetes: write array jobs into OUT instead of running here")

@@ -24,6 +24,9 @@ func (c *Compare) Do(ctx context.Context, jobs Jobs) (*eval.Comparison, error) {
 	if err := c.store(); err != nil {
 		return nil, err
 	}
+	if err := c.exchange(); err != nil {
+		return nil, err
+	}
 	warnings, err := c.unmatched()
 	if err != nil {
 		return nil, err
@@ -56,7 +59,11 @@ func (c *Compare) Do(ctx context.Context, jobs Jobs) (*eval.Comparison, error) {
 		}
 		first += len(stage)
 	}
-	return c.Collect()
+	table, err := c.Collect()
+	if bad := c.exchange(); bad != nil {
+		err = &Failed{errors.Join(err, bad)}
+	}
+	return table, err
 }
 
 // inTurn does the tasks of a stage one after the other in this process. What fails is left behind as such; the error is one that keeps all
@@ -99,6 +106,9 @@ func (c *Compare) what(t Task) string {
 
 // Do1 does one task of a stored comparison, counted from 1, as an array job or a child process does.
 func (c *Compare) Do1(ctx context.Context, number int) error {
+	if err := c.exchange(); err != nil {
+		return err
+	}
 	i := number
 	for _, stage := range c.Stages() {
 		if i >= 1 && i <= len(stage) {
@@ -139,7 +149,15 @@ func (c *Compare) do(ctx context.Context, t Task) (err error) {
 	if err := os.Remove(filepath.Join(r.Dir, failureName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("lab: %w", err)
 	}
+	c.kept(c.exchangeRun(r))
 	return nil
+}
+
+// kept says that a result was not brought to where results are kept. That is tried again at the end.
+func (c *Compare) kept(err error) {
+	if err != nil {
+		slog.Error("compare: a result is not kept yet", "in", c.Results, "reason", err)
+	}
 }
 
 // patient is Do that waits for another process to leave the directory: one that was told to stop may still be saving.

@@ -112,7 +112,11 @@ func (c *Compare) decode(ctx context.Context, arm Arm) error {
 	if err := os.MkdirAll(c.home(arm), 0o777); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	return writeFile(filepath.Join(c.home(arm), decodeName), decoding{arm.Config.YAML(), results})
+	if err := writeFile(filepath.Join(c.home(arm), decodeName), decoding{arm.Config.YAML(), results}); err != nil {
+		return err
+	}
+	c.kept(c.exchangeDecode(arm))
+	return nil
 }
 
 // decoded reads the speeds of an arm: of the comparison's cases, if they were all measured with its configuration.

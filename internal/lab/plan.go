@@ -27,6 +27,7 @@ type Compare struct {
 	LRSeeds  int          `yaml:"lr_seeds,omitempty"` // the first seeds try them all, the others train at the best
 	Match    string       `yaml:"match,omitempty"`    // what MLP widths were fitted to: parameters or flops
 	Decode   []DecodeCase `yaml:"decode,omitempty"`   // batches and contexts at which decoding is timed
+	Results  string       `yaml:"results,omitempty"`  // a directory that keeps the results of finished runs, without weights
 	Texts    []Text       `yaml:"texts,omitempty"`    // that its runs read
 	Arms     []Arm        `yaml:"arms"`               // of one size after the other
 }
@@ -79,7 +80,10 @@ func (c *Compare) store() error {
 	if err := os.MkdirAll(c.Dir, 0o777); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	return replace(filepath.Join(c.Dir, planName), text)
+	if err := replace(filepath.Join(c.Dir, planName), text); err != nil || c.Results == "" {
+		return err
+	}
+	return bring(c.Dir, c.Results, []string{planName})
 }
 
 // Planned reads the comparison that a directory belongs to.

@@ -9,31 +9,42 @@ import (
 	"slices"
 
 	"headroom/configs"
+	"headroom/train"
 )
 
 // settle notes the texts of the comparison, after it has held every run that its directory has already against what it asks for: one that
 // was made with other settings or from other texts under the same names would not be comparable.
 func (c *Compare) settle() error {
 	var all []Text
+	found := map[string][]Text{} // by arm
 	for _, arm := range c.Arms {
 		now, err := texts(arm.Config)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // what is missing fails its own runs
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // what is missing fails its own runs, unless these are finished
 			return fmt.Errorf("%w (arm %s)", err, arm.label())
 		}
-		rates := c.LR
-		if len(rates) == 0 {
-			rates = []float64{0}
-		}
-		for _, lr := range rates {
-			for _, seed := range c.Seeds {
-				if err := c.at(arm, seed, lr).fits(now); err != nil {
-					return err
-				}
-			}
-		}
+		found[arm.label()] = now
 		for _, t := range now {
 			if !slices.Contains(all, t) {
 				all = append(all, t)
+			}
+		}
+	}
+	for arm, r := range c.runs() {
+		dirs := []string{r.Dir}
+		if there, err := c.away(r.Dir); err != nil {
+			return err
+		} else if there != "" {
+			dirs = append(dirs, there)
+		}
+		for _, r.Dir = range dirs {
+			was, err := r.fits(found[arm.label()])
+			if err != nil {
+				return err
+			}
+			for _, t := range was { // its text need not be here any more
+				if !slices.ContainsFunc(all, func(u Text) bool { return u.Key == t.Key && u.Path == t.Path }) {
+					all = append(all, t)
+				}
 			}
 		}
 	}
@@ -41,30 +52,37 @@ func (c *Compare) settle() error {
 	return nil
 }
 
-// fits says why what lies in the run's directory is not of this comparison.
-func (r Run) fits(now []Text) error {
+// fits says why what lies in the run's directory is not of this comparison, and which texts it had.
+func (r Run) fits(now []Text) (was []Text, err error) {
 	switch err := r.alien(); {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil
+		return nil, nil
 	case err != nil:
-		return fmt.Errorf("%w: choose another --out, or undo the change; nothing was written", err)
+		return nil, fmt.Errorf("%w: choose another --out, or undo the change; nothing was written", err)
 	}
-	was, err := used(r.Dir)
-	if err != nil {
-		return err
+	if was, err = used(r.Dir); err != nil {
+		return nil, err
 	}
 	if len(was) == 0 {
 		slog.Warn("compare: a run was made before texts were noted, so nobody knows that it had these", "dir", r.Dir)
 	}
 	stored, err := configs.Stored(filepath.Join(r.Dir, configName))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if len(configs.Changes(stored, r.Config)) > 0 {
-		now = trainedOn(now) // all else is measured again
+	if changes := configs.Changes(stored, r.Config); len(changes) > 0 { // it goes on, or is measured again
+		now, was = trainedOn(now), trainedOn(was)
+		result, err := Finished(r.Dir, stored)
+		if err != nil {
+			return nil, err
+		}
+		if at, _, err := train.Latest(r.Dir); result != nil && err == nil && at == "" {
+			return nil, fmt.Errorf("lab: %s is finished with %s %s, not %s, and has no checkpoint to go on from: undo the change, or choose another --out; nothing was written",
+				r.Dir, changes[0].Key, changes[0].From, changes[0].To)
+		}
 	}
 	if t, before, yes := changed(now, was); yes {
-		return another(r.Dir, t, before)
+		return nil, another(r.Dir, t, before)
 	}
-	return nil
+	return was, nil
 }

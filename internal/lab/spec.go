@@ -47,6 +47,7 @@ type Order struct {
 	Sets   []string          // override keys of the base
 	Texts  map[string]string // by set: text to make shards of, instead of those that the base names; see prepare
 	Decode []string          // instead of the comparison's own cases
+	Keep   string            // a directory for the results of finished runs, without weights; empty for none
 	Dry    bool              // prepare nothing
 	Log    io.Writer         // where preparing tells how far it is
 }
@@ -100,7 +101,7 @@ func (o Order) open(ctx context.Context, text []byte, dir string) (*Compare, err
 		return nil, err
 	}
 	base.Sets = append(made, base.Sets...)
-	c := &Compare{Name: s.Name, Dir: o.Out, Baseline: s.Baseline, Seeds: s.Seeds, LR: s.LR, LRSeeds: s.LRSeeds, Match: s.Match}
+	c := &Compare{Name: s.Name, Dir: o.Out, Baseline: s.Baseline, Seeds: s.Seeds, LR: s.LR, LRSeeds: s.LRSeeds, Match: s.Match, Results: o.Keep}
 	if len(c.LR) > 0 && c.LRSeeds == 0 {
 		c.LRSeeds = len(c.Seeds)
 	}

@@ -26,13 +26,16 @@ type Text struct {
 // textsName is where a run keeps what it reads.
 const textsName = "texts.json"
 
-// texts are all that a run reads. Shards are held against the checksums of their meta.json.
+// texts are all that a run reads. Shards are held against the checksums of their meta.json. The error is an fs.ErrNotExist only where nothing
+// is wrong but that some are missing.
 func texts(c configs.Run) (all []Text, err error) {
 	add := func(key, path string, sum func(string) (string, error)) {
-		if err == nil {
-			t := Text{Key: key, Path: path}
-			t.Sum, err = sum(path)
-			all = append(all, t)
+		s, bad := sum(path)
+		switch {
+		case bad == nil:
+			all = append(all, Text{key, path, s})
+		case err == nil, errors.Is(err, fs.ErrNotExist) && !errors.Is(bad, fs.ErrNotExist):
+			err = bad
 		}
 	}
 	parts, err := data.ParseMixture(c.Data.Train)
