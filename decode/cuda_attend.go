@@ -44,7 +44,7 @@ type manner int
 const (
 	few   manner = iota // up to decodeTokens new tokens of each request, by the kernels of decoding
 	plain               // any, by the plain kernel
-	long                // more, by the kernel of training, over the request's tokens side by side
+	long                // more, by the kernel of training, to the request's tokens side by side
 )
 
 // decodeTokens is how many new tokens of a request the kernels of decoding take.
@@ -57,7 +57,7 @@ func (d *CUDA) segments(rows []Row) (all []segment) {
 		switch {
 		case r.T > decodeTokens && d.trains:
 			s.how = long
-		case r.T <= decodeTokens && d.decodes && (i%4 == 0 || joins(all, s)): // the kernel wants its arguments on 16 bytes
+		case r.T <= decodeTokens && d.decodes:
 			s.how, s.start = few, 0
 		}
 		if n := len(all); n > 0 {
@@ -79,12 +79,6 @@ func (d *CUDA) longs() manner {
 		return long
 	}
 	return plain
-}
-
-// joins says that a request of s goes on from a segment by the kernels of decoding.
-func joins(all []segment, s segment) bool {
-	n := len(all)
-	return n > 0 && all[n-1].how == few && all[n-1].t == s.t
 }
 
 // Rope marks a value to be rotated where it goes.
@@ -339,19 +333,23 @@ func (d *CUDA) attendExpanded(s segment, p *pendingAttend, wukv graph.Param, buk
 	d.arena.used = mark
 }
 
-// train launches the kernel of training, which knows only squares: queries of tokens that were there before are zeros, and
-// what they give is thrown away. A prompt in n chunks so takes n/3 of the operations too many, in attention alone.
+// train launches the kernel of training. It takes tokens behind a multiple of startTokens: the few rows of queries that are
+// missing before others are zeros, and what they give is thrown away.
 func (d *CUDA) train(k *kernels.Attention, s segment, q, o *value) {
-	k.B, k.T = s.b, s.start+s.t
+	before := s.start % startTokens
+	k.B, k.T, k.Start = s.b, before+s.t, s.start-before
 	k.Q, k.O = q.rows(s.token, s.token+s.n), o.rows(s.token, s.token+s.n)
-	if s.start > 0 {
+	if before > 0 {
 		k.Q, k.O = d.arena.take(d.t, k.T*q.width), d.arena.take(d.t, k.T*o.width)
-		d.run(fill{k.Q.Slice(0, s.start*q.width), 0})
-		d.run(copying{k.Q.Slice(s.start*q.width, k.Q.N), q.rows(s.token, s.token+s.n)})
+		d.run(fill{k.Q.Slice(0, before*q.width), 0})
+		d.run(copying{k.Q.Slice(before*q.width, k.Q.N), q.rows(s.token, s.token+s.n)})
 	}
 	k.LSE = d.arena.take(device.F32, k.B*k.T*k.H)
 	d.run(k)
-	if s.start > 0 {
-		d.run(copying{o.rows(s.token, s.token+s.n), k.O.Slice(s.start*o.width, k.O.N)})
+	if before > 0 {
+		d.run(copying{o.rows(s.token, s.token+s.n), k.O.Slice(before*o.width, k.O.N)})
 	}
 }
+
+// startTokens is what kernels.Attention wants a multiple of before its queries.
+const startTokens = 64

@@ -91,7 +91,7 @@ func (d *CUDA) count() {
 	d.mode = counting
 	for _, parts := range [][]segment{
 		{{how: d.longs(), b: b, n: b * t, t: t}, others},
-		{{how: d.longs(), b: 1, n: last, t: last, start: l.Context - last}, others},
+		{{how: d.longs(), b: 1, n: last, t: last, start: (l.Context - last) | (startTokens - 1)}, others},
 		{{how: others.how, b: kernels.StepMaxRows, n: kernels.StepMaxRows, t: 1}},
 	} {
 		d.parts, d.step = parts, len(parts) == 1

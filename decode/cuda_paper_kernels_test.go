@@ -315,8 +315,8 @@ func (p *papers) attention(k *kernels.Attention) {
 	for b := range k.B {
 		for g := range k.G {
 			var keys, values []float32
-			for t := range k.T {
-				at := b*k.T + t
+			for t := range k.Start + k.T {
+				at := b*(k.Start+k.T) + t
 				keys = append(keys, p.view(k.K).row((at*k.G+g)*k.KStride, k.P)...)
 				if k.R > 0 {
 					keys = append(keys, p.view(k.KRope).row(at*k.R, k.R)...)
@@ -326,7 +326,7 @@ func (p *papers) attention(k *kernels.Attention) {
 			for i := range k.T * share {
 				t, h := i/share, g*share+i%share
 				row := (b*k.T+t)*k.H + h
-				p.view(k.O).setAt(row*k.Dv, attended(p.view(k.Q).row(row*E, E), keys, values, t+1, k.Dv, k.Scale))
+				p.view(k.O).setAt(row*k.Dv, attended(p.view(k.Q).row(row*E, E), keys, values, k.Start+t+1, k.Dv, k.Scale))
 			}
 		}
 	}

@@ -35,6 +35,7 @@ type papers struct {
 	left   int // bytes
 	shards *sum
 	rank   int
+	seen   func(k launcher) // if a test wants to know what is launched
 }
 
 // onPaper is a backend that lays out and computes like an H200, on none.
@@ -153,6 +154,9 @@ func (p *paper) downloadFloats(to []float32, from device.Buffer) {
 }
 
 func (p *paper) launch(k launcher) {
+	if p.seen != nil {
+		p.seen(k)
+	}
 	k.Launch(p.dry)
 	if err := p.dry.Err(); err != nil {
 		p.fail(err)

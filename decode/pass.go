@@ -25,18 +25,22 @@ func (s *Sequence) pending() int {
 // scoring says that the prompt is to be scored, and is not yet.
 func (s *Sequence) scoring() bool { return s.Echo && s.cached < len(s.Prompt) }
 
-// gather puts together the next pass.
+// gather puts together the next pass. Requests of few new tokens come first, those of equally many side by side, for a device
+// serves them together.
 func (e *Engine) gather() *flight {
 	f := &flight{}
 	portions := e.portions()
 	for _, s := range e.running {
-		n := s.pending()
-		if n > 1 {
-			n = portions[s]
+		if s.pending() == 1 {
+			portions[s] = 1
 		}
-		if n == 0 {
-			continue
-		}
+	}
+	rows := slices.DeleteFunc(slices.Clone(e.running), func(s *Sequence) bool { return portions[s] == 0 })
+	slices.SortStableFunc(rows, func(a, b *Sequence) int {
+		return cmp.Compare(portions[a]+len(a.guesses), portions[b]+len(b.guesses))
+	})
+	for _, s := range rows {
+		n := portions[s]
 		tokens := s.Tokens[s.cached : s.cached+n]
 		last := s.cached+n == len(s.Tokens)
 		scored, echoed := 0, 0
@@ -58,7 +62,7 @@ func (e *Engine) gather() *flight {
 }
 
 // portions deals out the chunk to the prompts: half to the oldest, so that none waits for ever, and the rest to those that
-// need least, so that short prompts do not wait for long ones.
+// need least, so that short prompts do not wait for long ones. What is left of a prompt begins with a page where it can.
 func (e *Engine) portions() map[*Sequence]int {
 	chunk, scored := e.options.Chunk, min(e.options.Scored, e.options.Chunk)
 	portions := map[*Sequence]int{}
@@ -66,6 +70,11 @@ func (e *Engine) portions() map[*Sequence]int {
 		n := min(most, chunk, s.pending()-portions[s])
 		if s.scoring() {
 			n = min(n, scored)
+		}
+		if over := (s.cached + portions[s] + n) % PageTokens; over < n && n < s.pending()-portions[s] {
+			n -= over
+		}
+		if s.scoring() {
 			scored -= n
 		}
 		chunk -= n
@@ -73,7 +82,7 @@ func (e *Engine) portions() map[*Sequence]int {
 	}
 	prompts := slices.DeleteFunc(slices.Clone(e.running), func(s *Sequence) bool { return s.pending() < 2 })
 	if len(prompts) == 0 {
-		return nil
+		return portions
 	}
 	oldest := prompts[0]
 	deal(oldest, (chunk+1)/2)

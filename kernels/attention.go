@@ -3,6 +3,7 @@
 package kernels
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -13,11 +14,15 @@ import (
 // at K[((b·T+t)·G+g)·KStride] and the R elements KRope[b,t] that all heads share; a value is Dv elements at
 // V[((b·T+t)·G+g)·VStride]; head h reads group h/(H/G). O [B,T,H,Dv]; LSE [B,H,T] = log Σ exp, float32.
 //
+// With Start, a multiple of 64, there are Start+T keys and values, and the queries are those of the last T: a prompt whose
+// first tokens are in a cache. Gradients have no Start.
+//
 // In float32 widths are any up to 256; in bf16 P+R and Dv are multiples of 16 up to 256, P, R and the strides multiples
 // of 8, and the buffers begin on 16 bytes. Hopper has kernels of its own for the widths (P+R)/Dv 64/64, 96/64, 96/96,
 // 128/96, 128/128 and 192/128.
 type Attention struct {
 	B, T, H, G, P, R, Dv int
+	Start                int
 	Scale                float32
 	Q, K, V, KRope       device.Buffer
 	KStride, VStride     int
@@ -44,6 +49,7 @@ type attentionArgs struct {
 	tied, chunk                            int32
 	scale                                  float32
 	dS                                     device.Ptr
+	start                                  int32
 }
 
 // attentionTiles are the kernels and shapes of one Hopper instance: warpgroups of 64 queries, keys a block and stages forward;
@@ -87,7 +93,7 @@ func (k *Attention) hopper(s *device.Stream) (attentionTiles, bool) {
 // equal in length, and read the same keys at nearly the same time: a sixth of the multiprocessors, and no more than fill 2/5
 // of L2.
 func (k *Attention) heads(s *device.Stream) int32 {
-	share, bytes := k.H/k.G, 2*k.T*(k.P+k.R+k.Dv)
+	share, bytes := k.H/k.G, 2*(k.Start+k.T)*(k.P+k.R+k.Dv)
 	groups := min(s.Device().L2*2/5/bytes, ceil(s.Device().SMs/6, share), k.B*k.G)
 	return int32(max(groups, 1) * share)
 }
@@ -149,19 +155,21 @@ func (k *Attention) valid(s *device.Stream) bool {
 		rule = "in bf16 P+R and Dv must be multiples of 16, P and the strides of 8"
 	case k.B*k.H > 65535:
 		rule = "B·H must be at most 65535"
+	case k.Start < 0 || k.Start%64 != 0:
+		rule = fmt.Sprintf("Start must be a multiple of 64, it is %d", k.Start)
 	}
 	if rule != "" {
 		s.Fail(fmt.Errorf("kernels: attention: %s: B %d, T %d, H %d, G %d, P %d, R %d, Dv %d, strides %d and %d",
 			rule, k.B, k.T, k.H, k.G, k.P, k.R, k.Dv, k.KStride, k.VStride))
 		return false
 	}
-	rows := k.B * k.T
+	rows, keys := k.B*k.T, k.B*(k.Start+k.T)
 	if rows == 0 {
 		return false
 	}
-	return fits(s, "attention", want{"Q", k.Q, rows * k.H * d, t}, want{"K", k.K, last(rows*k.G, k.KStride, k.P), t}, want{"V", k.V, last(rows*k.G, k.VStride, k.Dv), t},
+	return fits(s, "attention", want{"Q", k.Q, rows * k.H * d, t}, want{"K", k.K, last(keys*k.G, k.KStride, k.P), t}, want{"V", k.V, last(keys*k.G, k.VStride, k.Dv), t},
 		want{"O", k.O, rows * k.H * k.Dv, t}, want{"LSE", k.LSE, rows * k.H, device.F32}) &&
-		(k.R == 0 || fits(s, "attention", want{"KRope", k.KRope, rows * k.R, t})) &&
+		(k.R == 0 || fits(s, "attention", want{"KRope", k.KRope, keys * k.R, t})) &&
 		k.aligned(s, k.Q, k.K, k.V, k.KRope, k.O)
 }
 
@@ -182,7 +190,7 @@ func (k *Attention) args() attentionArgs {
 	return attentionArgs{
 		q: k.Q.Ptr, k: k.K.Ptr, v: k.V.Ptr, kRope: k.KRope.Ptr, o: k.O.Ptr, lse: k.LSE.Ptr,
 		b: int32(k.B), t: int32(k.T), h: int32(k.H), g: int32(k.G), p: int32(k.P), r: int32(k.R), dv: int32(k.Dv),
-		kStride: int32(k.KStride), vStride: int32(k.VStride), scale: k.Scale,
+		kStride: int32(k.KStride), vStride: int32(k.VStride), scale: k.Scale, start: int32(k.Start),
 	}
 }
 
@@ -213,6 +221,10 @@ func (k *Attention) Launch(s *device.Stream) {
 // Launch puts the kernels on the stream.
 func (k *AttentionGrad) Launch(s *device.Stream) {
 	rows, t := k.B*k.T, k.Q.Type
+	if k.Start != 0 {
+		s.Fail(errors.New("kernels: attention gradient: there is none behind cached tokens, Start must be 0"))
+		return
+	}
 	if !k.valid(s) || !fits(s, "attention gradient", want{"DO", k.DO, rows * k.H * k.Dv, t}, want{"DQ", k.DQ, rows * k.H * (k.P + k.R), t},
 		want{"DK", k.DK, last(rows*k.G, k.KStride, k.P), t}, want{"DV", k.DV, last(rows*k.G, k.VStride, k.Dv), t}) ||
 		k.R > 0 && !fits(s, "attention gradient", want{"DKRope", k.DKRope, rows * k.R, t}) || !k.aligned(s, k.DO, k.DQ, k.DK, k.DV, k.DKRope) {

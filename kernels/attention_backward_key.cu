@@ -38,7 +38,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 			queue.offer(kvFull(), more, p.queue);
 			if (!more) break;
 			int b = tile.head / p.G, g = tile.head % p.G, n0 = tile.block * BN;
-			copyKeys<DK, BN>(base, p, b, g, n0);
+			copyKeys<DK, BN>(base, p, b, g, n0, p.T);
 			copyRows<DV, BN>(base + K, p.v + ((size_t)b * p.T * p.G + g) * p.vStride, p.G * p.vStride, n0, p.T);
 			feed.commit(kvFull());
 			for (int h = g * share; h < (g + 1) * share; h++) {

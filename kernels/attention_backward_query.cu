@@ -38,7 +38,7 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 			feed.commit(qFull());
 			for (int j = (min(m0 + BM, p.T) - 1) / BN; j >= 0; j--) {
 				feed.acquire(empty(ring.stage), ring.parity);
-				copyKeys<DK, BN>(k(ring.stage), p, b, g, j * BN);
+				copyKeys<DK, BN>(k(ring.stage), p, b, g, j * BN, p.T);
 				copyRows<DV, BN>(v(ring.stage), p.v + ((size_t)b * p.T * p.G + g) * p.vStride, p.G * p.vStride, j * BN, p.T);
 				feed.commit(full(ring.stage));
 				ring.next<STAGES>();

@@ -1,5 +1,5 @@
 // Causal attention forward on Hopper. A tile is 64 queries per warpgroup against blocks of BN keys, from the diagonal
-// down to key 0. The products of block j-1 are issued before those of block j are waited for, so that the exponentials
+// down to key 0; query t stands at key start + t. The products of block j-1 are issued before those of block j are waited for, so that the exponentials
 // run under the tensor cores.
 #include "attention_tile.cuh"
 
@@ -50,6 +50,7 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 	__device__ uint32_t vEmpty(int s) { return kFull(s) + 24; }
 
 	__device__ void produce(const AttentionParams<bf16> &p) {
+		const int S = p.start + p.T;
 		Ring kr = {0, 1}, vr = {0, 1};
 		Feed feed;
 		Queue queue;
@@ -63,13 +64,13 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 			int b = tile.head / p.H, h = tile.head % p.H, g = h / (p.H / p.G), m0 = tile.block * BM;
 			copyRows<DK, BM>(base, p.q + ((size_t)b * p.T * p.H + h) * DK, p.H * DK, m0, p.T);
 			feed.commit(qFull());
-			for (int j = (min(m0 + BM, p.T) - 1) / BN; j >= 0; j--) {
+			for (int j = (p.start + min(m0 + BM, p.T) - 1) / BN; j >= 0; j--) {
 				feed.acquire(kEmpty(kr.stage), kr.parity);
-				copyKeys<DK, BN>(k(kr.stage), p, b, g, j * BN);
+				copyKeys<DK, BN>(k(kr.stage), p, b, g, j * BN, S);
 				feed.commit(kFull(kr.stage));
 				kr.next<STAGES>();
 				feed.acquire(vEmpty(vr.stage), vr.parity);
-				copyRows<DV, BN>(v(vr.stage), p.v + ((size_t)b * p.T * p.G + g) * p.vStride, p.G * p.vStride, j * BN, p.T);
+				copyRows<DV, BN>(v(vr.stage), p.v + ((size_t)b * S * p.G + g) * p.vStride, p.G * p.vStride, j * BN, S);
 				feed.commit(vFull(vr.stage));
 				vr.next<STAGES>();
 			}
@@ -102,7 +103,7 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 			barrierWait(qFull(), i & 1);
 			if (!tileAt(Queue::published(slots()), (p.T + BM - 1) / BM, p.B * p.H, p.chunk, true, tile)) break;
 			int b = tile.head / p.H, h = tile.head % p.H, m0 = tile.block * BM;
-			int last = (min(m0 + BM, p.T) - 1) / BN, j = (min(m0 + 64 * wg + 64, p.T) - 1) / BN;
+			int last = (p.start + min(m0 + BM, p.T) - 1) / BN, j = (p.start + min(m0 + 64 * wg + 64, p.T) - 1) / BN;
 			if (m0 + 64 * wg >= p.T) j = -1;
 			for (int skip = last; skip > j; skip--) { // blocks that only later warpgroups of the tile see
 				barrierWait(kFull(kr.stage), kr.parity);
@@ -130,7 +131,7 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 			pin(s);
 			release(kEmpty(kr.stage));
 			kr.next<STAGES>();
-			int row = m0 + rowInTile - j * BN - lane % 4 * 2; // the key columns 8i+e of this lane up to here are seen
+			int row = p.start + m0 + rowInTile - j * BN - lane % 4 * 2; // the key columns 8i+e of this lane up to here are seen
 #pragma unroll
 			for (int e = 0; e < BN / 2; e++)
 				if (e / 4 * 8 + e % 2 > row + e % 4 / 2 * 8) s[e] = -INFINITY;

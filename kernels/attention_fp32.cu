@@ -12,9 +12,9 @@ __device__ __forceinline__ void loadRows(float *dst, int ld, const float *src, i
 	}
 }
 
-__device__ __forceinline__ void loadKeys(float *dst, int ld, const AttentionParams<float> &p, int b, int g, int row0) {
-	loadRows(dst, ld, p.k + ((size_t)b * p.T * p.G + g) * p.kStride, p.G * p.kStride, row0, p.T, p.P);
-	if (p.R > 0) loadRows(dst + p.P, ld, p.kRope + (size_t)b * p.T * p.R, p.R, row0, p.T, p.R);
+__device__ __forceinline__ void loadKeys(float *dst, int ld, const AttentionParams<float> &p, int b, int g, int row0, int S) {
+	loadRows(dst, ld, p.k + ((size_t)b * S * p.G + g) * p.kStride, p.G * p.kStride, row0, S, p.P);
+	if (p.R > 0) loadRows(dst + p.P, ld, p.kRope + (size_t)b * S * p.R, p.R, row0, S, p.R);
 }
 
 // products gives s[i] = row y of a · row x+8i of b.
@@ -52,16 +52,17 @@ extern "C" __global__ void __launch_bounds__(256) attention_forward_f32(const __
 	int y = threadIdx.x / 8, x = threadIdx.x % 8, t = m0 + y;
 	float s[4], o[WIDEST / 8] = {}, m = -INFINITY, sum = 0;
 	loadRows(q, ld, p.q + ((size_t)b * p.T * p.H + h) * D, p.H * D, m0, p.T, D);
-	for (int j = block; j >= 0; j--) {
+	const int last = block + p.start / SIDE, S = p.start + p.T;
+	for (int j = last; j >= 0; j--) {
 		__syncthreads();
-		loadKeys(k, ld, p, b, g, j * SIDE);
-		loadRows(v, lv, p.v + ((size_t)b * p.T * p.G + g) * p.vStride, p.G * p.vStride, j * SIDE, p.T, p.Dv);
+		loadKeys(k, ld, p, b, g, j * SIDE, S);
+		loadRows(v, lv, p.v + ((size_t)b * S * p.G + g) * p.vStride, p.G * p.vStride, j * SIDE, S, p.Dv);
 		__syncthreads();
 		products(s, q, k, ld, D);
 		float top = m;
 #pragma unroll
 		for (int i = 0; i < 4; i++) {
-			s[i] = j == block && x + 8 * i > y ? -INFINITY : s[i] * p.scale;
+			s[i] = j == last && x + 8 * i > y ? -INFINITY : s[i] * p.scale;
 			top = fmaxf(top, s[i]);
 		}
 #pragma unroll
@@ -98,7 +99,7 @@ extern "C" __global__ void __launch_bounds__(256) attention_backward_query_f32(c
 	loadRows(dO, lv, p.dO + ((size_t)b * p.T * p.H + h) * p.Dv, p.H * p.Dv, m0, p.T, p.Dv);
 	for (int j = block; j >= 0; j--) {
 		__syncthreads();
-		loadKeys(k, ld, p, b, g, j * SIDE);
+		loadKeys(k, ld, p, b, g, j * SIDE, p.T);
 		loadRows(v, lv, p.v + ((size_t)b * p.T * p.G + g) * p.vStride, p.G * p.vStride, j * SIDE, p.T, p.Dv);
 		__syncthreads();
 		products(s, q, k, ld, D);
@@ -122,7 +123,7 @@ extern "C" __global__ void __launch_bounds__(256) attention_backward_key_f32(con
 	int n0 = blockIdx.x * SIDE, b = blockIdx.y / p.G, g = blockIdx.y % p.G;
 	int y = threadIdx.x / 8, x = threadIdx.x % 8, key = n0 + y;
 	float s[4], dp[4], dk[WIDEST / 8] = {}, dv[WIDEST / 8] = {};
-	loadKeys(k, ld, p, b, g, n0);
+	loadKeys(k, ld, p, b, g, n0, p.T);
 	loadRows(v, lv, p.v + ((size_t)b * p.T * p.G + g) * p.vStride, p.G * p.vStride, n0, p.T, p.Dv);
 	for (int h = g * share; h < (g + 1) * share; h++) {
 		for (int m0 = n0; m0 < p.T; m0 += SIDE) {

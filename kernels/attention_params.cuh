@@ -24,6 +24,7 @@ template <typename E> struct AttentionParams {
 	int chunk;          // heads (groups, for dK and dV) that walk the sequence together, so that their rows stay in L2
 	float scale;
 	uint4 *dS;          // nil, or blocks of 64 queries by 64 keys of [B, H]: see scoreGradients in attention_tile.cuh
+	int start;          // forward only: keys before the first query, a multiple of 64; k, v and kRope have start + T rows
 };
 
 constexpr float LOG2E = 1.4426950408889634f, LN2 = 0.6931471805599453f;

@@ -17,10 +17,10 @@ __device__ __forceinline__ void loadRows(bf16 *dst, int ld, const bf16 *src, int
 	}
 }
 
-// loadKeys composes the key rows of group g.
-__device__ __forceinline__ void loadKeys(bf16 *dst, int ld, const AttentionParams<bf16> &p, int b, int g, int row0) {
-	loadRows(dst, ld, p.k + ((size_t)b * p.T * p.G + g) * p.kStride, p.G * p.kStride, row0, p.T, p.P);
-	if (p.R > 0) loadRows(dst + p.P, ld, p.kRope + (size_t)b * p.T * p.R, p.R, row0, p.T, p.R);
+// loadKeys composes rows of the S keys of group g.
+__device__ __forceinline__ void loadKeys(bf16 *dst, int ld, const AttentionParams<bf16> &p, int b, int g, int row0, int S) {
+	loadRows(dst, ld, p.k + ((size_t)b * S * p.G + g) * p.kStride, p.G * p.kStride, row0, S, p.P);
+	if (p.R > 0) loadRows(dst + p.P, ld, p.kRope + (size_t)b * S * p.R, p.R, row0, S, p.R);
 }
 
 // products computes d [16,64] = rows of a (this warp's 16) times rows of b, over cols columns.
@@ -76,9 +76,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_forward_portable
 	int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = warp * 16 + lane / 4;
 	float c = p.scale * LOG2E, s[32], o[CHUNK / 2] = {}, m[2] = {-INFINITY, -INFINITY}, sum[2] = {};
 	loadRows(q, ld, p.q + ((size_t)b * p.T * p.H + h) * D, p.H * D, m0, p.T, D);
-	for (int j = block; j >= 0; j--) {
-		loadKeys(k, ld, p, b, g, j * TILE);
-		loadRows(v, lv, p.v + ((size_t)b * p.T * p.G + g) * p.vStride + col0, p.G * p.vStride, j * TILE, p.T, cols);
+	const int last = block + p.start / TILE, S = p.start + p.T;
+	for (int j = last; j >= 0; j--) {
+		loadKeys(k, ld, p, b, g, j * TILE, S);
+		loadRows(v, lv, p.v + ((size_t)b * S * p.G + g) * p.vStride + col0, p.G * p.vStride, j * TILE, S, cols);
 		copyCommit();
 		copyWait<0>();
 		__syncthreads();
@@ -90,7 +91,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_forward_portable
 #pragma unroll
 			for (int e = 0; e < 32; e++) {
 				if (e % 4 / 2 != r) continue;
-				if (j == block && e / 4 * 8 + lane % 4 * 2 + e % 2 > row + 8 * r) s[e] = -INFINITY;
+				if (j == last && e / 4 * 8 + lane % 4 * 2 + e % 2 > row + 8 * r) s[e] = -INFINITY;
 				top = fmaxf(top, s[e]);
 			}
 			top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
@@ -131,7 +132,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_query_p
 	loadRows(q, ld, p.q + ((size_t)b * p.T * p.H + h) * D, p.H * D, m0, p.T, D);
 	loadRows(dO, lv, p.dO + ((size_t)b * p.T * p.H + h) * p.Dv, p.H * p.Dv, m0, p.T, p.Dv);
 	for (int j = block; j >= 0; j--) {
-		loadKeys(k, ld, p, b, g, j * TILE);
+		loadKeys(k, ld, p, b, g, j * TILE, p.T);
 		loadRows(v, lv, p.v + ((size_t)b * p.T * p.G + g) * p.vStride, p.G * p.vStride, j * TILE, p.T, p.Dv);
 		copyCommit();
 		copyWait<0>();
@@ -164,7 +165,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_key_por
 	int n0 = blockIdx.x * TILE, b = blockIdx.y / p.G, g = blockIdx.y % p.G;
 	int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = warp * 16 + lane / 4, t2 = lane % 4 * 2;
 	float c = p.scale * LOG2E, s[32], dp[32], dk[CHUNK / 2] = {}, dv[CHUNK / 2] = {};
-	loadKeys(k, ld, p, b, g, n0);
+	loadKeys(k, ld, p, b, g, n0, p.T);
 	loadRows(v, lv, p.v + ((size_t)b * p.T * p.G + g) * p.vStride, p.G * p.vStride, n0, p.T, p.Dv);
 	for (int h = g * share; h < (g + 1) * share; h++) {
 		for (int m0 = n0; m0 < p.T; m0 += TILE) {

@@ -39,7 +39,7 @@ template <int DK, int STAGES> struct QueryGradient {
 			int b = tile.head / p.H, h = tile.head % p.H, g = h / (p.H / p.G), first = tile.block * WGS;
 			for (int j = min(first + WGS, blocks) - 1; j >= 0; j--) {
 				feed.acquire(empty(ring.stage), ring.parity);
-				copyKeys<DK, BN>(k(ring.stage), p, b, g, j * BN);
+				copyKeys<DK, BN>(k(ring.stage), p, b, g, j * BN, p.T);
 				if (Queue::leader()) {
 					int from = max(j - first, 0), to = min(WGS, blocks - first); // warpgroups that see the keys
 					barrierExpect(full(ring.stage), (to - from) * DS);

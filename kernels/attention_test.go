@@ -281,6 +281,54 @@ func (r *rig) checkAttention(launch func(*device.Stream), outs []device.Buffer, 
 	}
 }
 
+// TestAttentionStart runs the last tokens of a sequence behind the others' keys: their outputs are those of the whole
+// sequence, bit for bit.
+func TestAttentionStart(t *testing.T) {
+	const B = 2
+	for _, typ := range types {
+		for _, d := range attentionShapes {
+			for _, c := range [][2]int{{64, 1}, {64, 65}, {128, 200}, {192, 64}, {320, 193}} {
+				start, T := c[0], c[1]
+				t.Run(fmt.Sprint(typ, d, start, T), func(t *testing.T) {
+					r, S := newRig(t), start+T
+					a := newAttentionData(d, B, S, typ)
+					kv, D := r.in(typ, a.kv), d.P+d.R
+					k := Attention{
+						B: B, T: S, H: d.H, G: d.G, P: d.P, R: d.R, Dv: d.Dv, Scale: a.scale(), Q: r.in(typ, a.q), K: kv, V: kv.Slice(d.v, kv.N),
+						KRope: r.in(typ, a.rope), KStride: d.stride, VStride: d.stride, O: r.out(typ, B*S*d.H*d.Dv), LSE: r.out(device.F32, B*d.H*S),
+					}
+					k.Launch(r.s)
+					r.sync()
+					o, lse := r.read(k.O), r.read(k.LSE)
+					var q []float32
+					for b := range B {
+						q = append(q, a.q[(b*S+start)*d.H*D:(b+1)*S*d.H*D]...)
+					}
+					k.T, k.Start, k.Q, k.O, k.LSE = T, start, r.in(typ, q), r.out(typ, B*T*d.H*d.Dv), r.out(device.F32, B*d.H*T)
+					k.Launch(r.s)
+					r.sync()
+					for b := range B {
+						r.sameBits("o", r.read(k.O)[b*T*d.H*d.Dv:][:T*d.H*d.Dv], o[(b*S+start)*d.H*d.Dv:])
+					}
+					for i := range B * d.H {
+						r.sameBits("lse", r.read(k.LSE)[i*T:][:T], lse[i*S+start:])
+					}
+				})
+			}
+		}
+	}
+}
+
+// sameBits compares all of x with the beginning of y.
+func (r *rig) sameBits(what string, x, y []float32) {
+	r.Helper()
+	for i := range x {
+		if math.Float32bits(x[i]) != math.Float32bits(y[i]) {
+			r.Fatalf("%s: element %d is %v, of the whole sequence %v", what, i, x[i], y[i])
+		}
+	}
+}
+
 func TestAttentionBadShapes(t *testing.T) {
 	r := newRig(t)
 	b, f := r.out(device.BF16, 1<<14), r.out(device.F32, 1<<14)
@@ -296,6 +344,7 @@ func TestAttentionBadShapes(t *testing.T) {
 		{func(k *AttentionGrad) { k.LSE = f.Slice(0, 3) }, "kernels: attention: LSE must be 4 of f32, it is 3 of f32"},
 		{func(k *AttentionGrad) { k.Q = b.Slice(1, b.N) }, "kernels: attention: a bf16 buffer must begin on 16 bytes"},
 		{func(k *AttentionGrad) { k.DQ = f }, "kernels: attention gradient: DQ must be 256 of bf16, it is 16384 of f32"},
+		{func(k *AttentionGrad) { k.Start = 64 }, "attention gradient: there is none behind cached tokens"},
 		{func(k *AttentionGrad) { k.DV, k.Tied = b.Slice(8, b.N), true }, "a tied key must lie in the first columns of the value"},
 	} {
 		k := AttentionGrad{Attention: good, DO: b, DQ: b, DK: b, DV: b}

@@ -132,13 +132,13 @@ template <int COLS, int ROWS> __device__ __forceinline__ void copyRows(uint32_t 
 	}
 }
 
-// copyKeys composes key rows of group g: P columns of K, then KRope.
-template <int COLS, int ROWS> __device__ __forceinline__ void copyKeys(uint32_t dst, const AttentionParams<bf16> &p, int b, int g, int row0) {
-	const bf16 *k = p.k + ((size_t)b * p.T * p.G + g) * p.kStride, *rope = p.kRope + (size_t)b * p.T * p.R;
+// copyKeys composes rows of the S keys of group g: P columns of K, then KRope.
+template <int COLS, int ROWS> __device__ __forceinline__ void copyKeys(uint32_t dst, const AttentionParams<bf16> &p, int b, int g, int row0, int S) {
+	const bf16 *k = p.k + ((size_t)b * S * p.G + g) * p.kStride, *rope = p.kRope + (size_t)b * S * p.R;
 #pragma unroll
 	for (int tile = 0; tile < (COLS + 63) / 64; tile++) {
 		int col = tile * 64 + threadIdx.x % 8 * 8;
-		if (col < COLS) copyColumns<ROWS>(dst + tile * ROWS * 128, col < p.P ? k + col : rope + col - p.P, col < p.P ? p.G * p.kStride : p.R, row0, p.T);
+		if (col < COLS) copyColumns<ROWS>(dst + tile * ROWS * 128, col < p.P ? k + col : rope + col - p.P, col < p.P ? p.G * p.kStride : p.R, row0, S);
 	}
 }
 

@@ -1,0 +1,115 @@
+//go:build gpu
+
+package decode
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"headroom/attention"
+	"headroom/internal/device"
+	"headroom/internal/graph"
+	"headroom/kernels"
+	"headroom/model"
+)
+
+// TestCUDAMixedPass takes a long prompt in while other requests decode. All requests of one new token attend in one launch of
+// the decode kernel, wherever they stand in the pass, and a chunk behind cached tokens computes its own rows only.
+func TestCUDAMixedPass(t *testing.T) {
+	for _, kind := range []string{"gqa-2", "gta-2", "mla", "gla-2"} {
+		t.Run(kind, func(t *testing.T) {
+			m := tiny(t, kind, wide, func(c *model.Config, _ *attention.Config) { c.Layers, c.Context = 1, 512 })
+			o := Options{Pages: 40, Rows: 8, Chunk: 128, EndOfText: -1}
+			d := openCUDA(t, m, onPaper(device.BF16), o)
+			e, err := NewEngine(m, d, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var few []*kernels.Decode
+			var long []*kernels.Attention
+			d.queue.(*paper).seen = func(k launcher) {
+				switch k := k.(type) {
+				case *kernels.DecodePlain:
+					t.Errorf("%d rows attend by the plain kernel", k.N)
+				case *kernels.Decode:
+					few = append(few, k)
+				case *kernels.Attention:
+					long = append(long, k)
+				}
+			}
+			r := rand.New(rand.NewPCG(1, 1))
+			requests := []int{300, 3, 5, 2, 400, 4}
+			var all []*Sequence
+			for _, n := range requests {
+				all = append(all, submit(t, e, Request{Prompt: randomTokens(r, n, m.Config.Vocab), MaxTokens: 20}))
+			}
+			behind := 0
+			for all[4].cached < 400 {
+				few, long = nil, nil
+				ones := 0
+				for _, s := range all {
+					if s.cached > 0 && s.pending() == 1 {
+						ones++
+					}
+				}
+				if err := e.Step(); err != nil {
+					t.Fatal(err)
+				}
+				if ones > 0 && (len(few) == 0 || few[0].T != 1 || few[0].B != ones) {
+					t.Fatalf("%d requests of one token, the first launch of decode attention has %+v", ones, few)
+				}
+				for _, k := range long {
+					if k.T >= 128+startTokens {
+						t.Errorf("%d rows of queries for a chunk of at most 128 tokens", k.T)
+					}
+					if k.Start > 0 {
+						behind++
+					}
+				}
+			}
+			if behind == 0 {
+				t.Error("no chunk came behind cached tokens")
+			}
+			finish(t, e)
+		})
+	}
+}
+
+// TestCUDAChunks holds prompts taken in by chunks of odd sizes against the CPU: starts that are no multiple of a tile's.
+func TestCUDAChunks(t *testing.T) {
+	for _, typ := range []graph.DType{graph.F32, graph.BF16} {
+		everywhere(t, typ, func(t *testing.T, on Backend) {
+			for _, kind := range []string{"gqa-2", "gta-2", "mla", "gla-2"} {
+				m := tiny(t, kind, wide, func(c *model.Config, _ *attention.Config) { c.Layers, c.Context = 2, 512 })
+				for _, chunk := range []int{37, 64, 200} {
+					o := Options{Pages: 20, Rows: 3, Chunk: chunk, EndOfText: -1}
+					var out [2][]*Sequence
+					for i, b := range []Backend{OnCPU(), on} {
+						e, err := Open(m, b, o)
+						if err != nil {
+							t.Fatal(err)
+						}
+						r := rand.New(rand.NewPCG(uint64(chunk), 2))
+						for _, n := range []int{300, 17, 205} {
+							out[i] = append(out[i], submit(t, e, Request{Prompt: randomTokens(r, n, m.Config.Vocab), MaxTokens: 4, Score: true}))
+						}
+						finish(t, e)
+						if err := e.Close(); err != nil {
+							t.Fatal(err)
+						}
+					}
+					tolerance := 1e-3
+					if typ == graph.BF16 && !isPaper(on) {
+						tolerance = 0.05
+					}
+					for i, want := range out[0] {
+						got := out[1][i].Scores[0].LogProb
+						if d := float64(got - want.Scores[0].LogProb); !(d < tolerance && d > -tolerance) {
+							t.Errorf("%s in chunks of %d: request %d's first token has log p %v, on the CPU %v", kind, chunk, i, got, want.Scores[0].LogProb)
+						}
+					}
+				}
+			}
+		})
+	}
+}
