@@ -80,7 +80,7 @@ func (p *Perplexity) Measure(ctx context.Context, name string, set *data.Tokens)
 	if c.Tokens > 0 {
 		want = min(want, int64(c.Tokens))
 	}
-	bar := newProgress(p.Progress, name, want)
+	bar := newProgress(p.Progress, name, want, "tokens")
 	defer bar.done()
 	r = Result{Set: name, Context: c.Context, Stride: c.Stride}
 	sum := 0.0

@@ -224,7 +224,7 @@ func TestPerplexityRefuses(t *testing.T) {
 
 func TestProgressOfALongMeasurement(t *testing.T) {
 	var out bytes.Buffer
-	p := newProgress(&out, "books", 100)
+	p := newProgress(&out, "books", 100, "tokens")
 	p.at(1)
 	if out.Len() > 0 {
 		t.Errorf("a short one says %q", out.String())

@@ -18,15 +18,16 @@ type progress struct {
 	out   io.Writer
 	bar   *progressbar.ProgressBar // on a terminal
 	name  string
+	of    string // what is counted
 	total int64
 	spoke time.Time
 }
 
-func newProgress(out io.Writer, name string, total int64) *progress {
+func newProgress(out io.Writer, name string, total int64, of string) *progress {
 	if out == nil {
 		out = io.Discard
 	}
-	p := &progress{out: out, name: name, total: total, spoke: time.Now()}
+	p := &progress{out: out, name: name, of: of, total: total, spoke: time.Now()}
 	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(out), progressbar.OptionSetDescription("evaluating "+name),
 			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
@@ -34,12 +35,12 @@ func newProgress(out io.Writer, name string, total int64) *progress {
 	return p
 }
 
-func (p *progress) at(tokens int64) {
+func (p *progress) at(done int64) {
 	if p.bar != nil {
-		_ = p.bar.Set64(tokens) // a bar that cannot be drawn is no reason to stop
+		_ = p.bar.Set64(done) // a bar that cannot be drawn is no reason to stop
 	} else if time.Since(p.spoke) >= every {
 		p.spoke = time.Now()
-		fmt.Fprintf(p.out, "evaluating %s: %d of %d tokens\n", p.name, tokens, p.total)
+		fmt.Fprintf(p.out, "evaluating %s: %d of %d %s\n", p.name, done, p.total, p.of)
 	}
 }
 

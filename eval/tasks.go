@@ -115,7 +115,7 @@ func (t *Tasks) score(ctx context.Context, task string, rows []row, greedy bool)
 		return err
 	}
 	defer func() { err = errors.Join(err, prog.Close()) }()
-	bar := newProgress(t.Progress, task, int64(len(rows)))
+	bar := newProgress(t.Progress, task, int64(len(rows)), "choices")
 	defer bar.done()
 	batch := data.NewBatch(B, T)
 	var nll, logits []float32

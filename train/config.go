@@ -18,7 +18,7 @@ type Config struct {
 
 	LR       float64 `mapstructure:"lr" yaml:"lr"`             // the peak
 	MinLR    float64 `mapstructure:"min_lr" yaml:"min_lr"`     // where the schedule ends, as a fraction of the peak
-	Warmup   int     `mapstructure:"warmup" yaml:"warmup"`     // steps of linear rise to the peak
+	Warmup   int     `mapstructure:"warmup" yaml:"warmup"`     // steps of linear rise to the peak; -1 is a tenth of all steps, at most 100
 	Schedule string  `mapstructure:"schedule" yaml:"schedule"` // cosine, wsd or constant
 	Decay    float64 `mapstructure:"decay" yaml:"decay"`       // wsd: the last part of the steps, in which the rate falls
 
@@ -39,14 +39,16 @@ type Config struct {
 	Device    string `mapstructure:"device" yaml:"device"`         // cpu or cuda
 	Shard     string `mapstructure:"shard" yaml:"shard"`           // what several GPUs divide among them: optimizer, or weights too
 
-	Ranks int `mapstructure:"-" yaml:"-"` // processes that train together, each on Batch rows at once; Resolve sets it
+	Ranks   int  `mapstructure:"-" yaml:"-"` // processes that train together, each on Batch rows at once; Resolve sets it
+	follows bool `mapstructure:"-"`          // Resolve made Warmup of Steps
 }
 
-// Default is the paper's recipe at a size for one machine: AdamW (0.9, 0.95), decay 0.1, clip 1, cosine to 1%.
+// Default is the paper's recipe at a size for one machine: AdamW (0.9, 0.95), decay 0.1, clip 1, cosine to 1% after a
+// warm-up of a tenth of the steps, at most 100.
 func Default() Config {
 	return Config{
 		Steps: 1000, Batch: 8, Accumulate: 1,
-		LR: 1e-3, MinLR: 0.01, Warmup: 100, Schedule: "cosine", Decay: 0.2,
+		LR: 1e-3, MinLR: 0.01, Warmup: -1, Schedule: "cosine", Decay: 0.2,
 		Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1,
 		EvalEvery: 250, SaveEvery: 250, Keep: 2, LogEvery: 10, Seed: 1,
 		Precision: "fp32", Device: "cpu", Shard: "optimizer",
@@ -71,7 +73,7 @@ func (c Config) Validate() error {
 		{"accumulate", c.Accumulate >= 1, c.Accumulate, "at least 1"},
 		{"lr", c.LR > 0 && !math.IsInf(c.LR, 0), c.LR, "positive"},
 		{"min_lr", c.MinLR >= 0 && c.MinLR <= 1, c.MinLR, "a fraction from 0 to 1"},
-		{"warmup", c.Warmup >= 0, c.Warmup, "at least 0"},
+		{"warmup", c.Warmup >= -1, c.Warmup, "at least 0, or -1 for a tenth of the steps"},
 		{"schedule", slices.Contains(schedules, c.Schedule), c.Schedule, strings.Join(schedules, ", ")},
 		{"decay", c.Decay > 0 && c.Decay <= 1, c.Decay, "a fraction above 0, at most 1"},
 		{"beta1", c.Beta1 >= 0 && c.Beta1 < 1, c.Beta1, "from 0 to below 1"},
@@ -96,8 +98,8 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Resolve fills in what depends on the model and the number of processes: the context, and the steps where tokens are
-// given.
+// Resolve fills in what depends on the model and the number of processes: the context, the steps where tokens are given,
+// and the warm-up that follows from them.
 func (c Config) Resolve(context, ranks int) (Config, error) {
 	if err := c.Validate(); err != nil {
 		return c, err
@@ -112,6 +114,9 @@ func (c Config) Resolve(context, ranks int) (Config, error) {
 	if c.Steps == 0 {
 		per := c.TokensPerStep()
 		c.Steps, c.Tokens = int((c.Tokens+per-1)/per), 0
+	}
+	if c.follows = c.Warmup < 0; c.follows {
+		c.Warmup = min(c.Steps/10, 100)
 	}
 	if c.Warmup > c.Steps {
 		return c, fmt.Errorf("train: warmup must be at most the %d steps, not %d", c.Steps, c.Warmup)

@@ -27,7 +27,7 @@ func TestValidateNamesKeyValueAndRule(t *testing.T) {
 		{func(c *Config) { c.LR = math.NaN() }, "train: lr must be positive, not NaN"},
 		{func(c *Config) { c.LR = math.Inf(1) }, "train: lr must be positive, not +Inf"},
 		{func(c *Config) { c.MinLR = 1.5 }, "train: min_lr must be a fraction from 0 to 1, not 1.5"},
-		{func(c *Config) { c.Warmup = -1 }, "train: warmup must be at least 0, not -1"},
+		{func(c *Config) { c.Warmup = -2 }, "train: warmup must be at least 0, or -1 for a tenth of the steps, not -2"},
 		{func(c *Config) { c.Schedule = "linear" }, "train: schedule must be cosine, wsd, constant, not linear"},
 		{func(c *Config) { c.Decay = 0 }, "train: decay must be a fraction above 0, at most 1, not 0"},
 		{func(c *Config) { c.Beta1 = 1 }, "train: beta1 must be from 0 to below 1, not 1"},
@@ -66,6 +66,22 @@ func TestResolve(t *testing.T) {
 	c.Context, c.Warmup = 10, 12
 	if _, err := c.Resolve(10, 1); err == nil || !strings.Contains(err.Error(), "warmup must be at most the 11 steps, not 12") {
 		t.Errorf("more warm-up than steps: %v", err)
+	}
+}
+
+// TestWarmupFollowsSteps where it is not given: a tenth, at most 100.
+func TestWarmupFollowsSteps(t *testing.T) {
+	for steps, want := range map[int]int{1: 0, 5: 0, 50: 5, 100: 10, 999: 99, 1000: 100, 5000: 100} {
+		c := Default()
+		c.Steps = steps
+		if got, err := c.Resolve(10, 1); err != nil || got.Warmup != want {
+			t.Errorf("%d steps warm up for %d, %v, not %d", steps, got.Warmup, err, want)
+		}
+	}
+	c := Default()
+	c.Steps, c.Tokens, c.Batch = 0, 4000, 2
+	if got, err := c.Resolve(10, 1); err != nil || got.Steps != 200 || got.Warmup != 20 {
+		t.Errorf("4000 tokens: %+v, %v", got, err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"headroom/model"
@@ -88,6 +89,9 @@ func (s *session) restore(from *found) error {
 		return s.weights()
 	}
 	path, was := from.path, from.state
+	if n, err := strconv.Atoi(was.Settings["train.warmup"]); err == nil && s.Config.follows { // of fewer steps, or by an older version's rule
+		s.Config.Warmup, now["train.warmup"] = n, was.Settings["train.warmup"]
+	}
 	before := maps.Clone(was.Settings)
 	if otherRanks(before, now) {
 		s.journal.note("the run goes on with another number of processes: sums round otherwise than they would have")

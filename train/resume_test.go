@@ -250,6 +250,27 @@ func TestMoreStepsAtAConstantRate(t *testing.T) {
 	}
 }
 
+// TestWarmupOfTheCheckpoint: a warm-up that nobody gave stays that of the run's beginning, whether by fewer steps or by the
+// rule of an older version.
+func TestWarmupOfTheCheckpoint(t *testing.T) {
+	dir, tokens := t.TempDir(), shard(t, 300)
+	run := func(steps, warmup int) Run {
+		c := tinyConfig()
+		c.Schedule, c.Steps, c.Warmup = "constant", steps, warmup
+		c, err := c.Resolve(16, 1)
+		must(t, err)
+		r := tiny(t, dir, tokens, c)
+		r.Resume = true
+		return r
+	}
+	train(t, run(10, 8)) // a tenth of 10 is 1
+	on := run(20, -1)
+	train(t, on)
+	whole := tiny(t, t.TempDir(), tokens, run(20, 8).Config)
+	train(t, whole)
+	sameRun(t, whole, on)
+}
+
 func TestMetricsEndWhereTheCheckpointDoes(t *testing.T) {
 	whole := "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"st"
 	spoilt := "{\"step\":1}\n{\"st3p\"2}\n{\"step\":3}\n{\"step\":4}\n"

@@ -61,7 +61,7 @@ func (r Run) Train(ctx context.Context) (sum Summary, err error) {
 			return sum, ahead
 		}
 		began := time.Now()
-		hyper := r.Config.hyper(s.state.Step + 1)
+		hyper := s.Config.hyper(s.state.Step + 1)
 		if err := s.trainer.Begin(hyper, ctx.Err() != nil); err != nil {
 			return sum, err
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -134,6 +135,9 @@ func (r Run) Do(ctx context.Context) (result *Result, err error) {
 		if result.Sets, err = b.final(ctx, r.Config); err == nil {
 			result.Tasks, err = b.tasks(ctx, r.Config)
 		}
+		if err != nil && ctx.Err() != nil { // the weights are saved, and resuming measures them
+			result.Interrupted, err = true, nil
+		}
 		if err != nil {
 			err = &Failed{err}
 		}
@@ -169,7 +173,7 @@ func (r Run) Do(ctx context.Context) (result *Result, err error) {
 			return nil, err
 		}
 	}
-	if sum.Interrupted {
+	if result.Interrupted {
 		return result, nil
 	}
 	if err := writeFile(filepath.Join(r.Dir, resultName), result); err != nil {
@@ -218,7 +222,8 @@ func (r Run) alien() error {
 		return err
 	}
 	for _, c := range configs.Changes(was, r.Config) {
-		if !configs.Matches(c.Key, free) {
+		follows := c.Key == "train.warmup" && r.Config.Train.Warmup < 0 // what a checkpoint has goes on
+		if !follows && !configs.Matches(c.Key, free) {
 			return fmt.Errorf("lab: %s holds another run: %s is %s there, not %s", r.Dir, c.Key, c.From, c.To)
 		}
 	}
@@ -241,6 +246,7 @@ type bench struct {
 	texts    []Text        // that the run reads
 
 	questions map[string][]eval.Item // by task
+	progress  io.Writer              // of long measurements; nil for nowhere
 }
 
 // open builds the model, opens its validation sets and compiles their measurement.
@@ -269,8 +275,13 @@ func open(c configs.Run, t *Team) (b *bench, err error) {
 	if err != nil {
 		return b, err
 	}
+	if t.Rank() == 0 {
+		b.progress = os.Stderr
+	}
 	if b.store, err = graph.NewGroupStore(b.backend, b.model.Params(), group, sharding(c.Train)); err == nil && len(b.sets) > 0 {
-		b.ppl, err = eval.NewPerplexity(b.store, b.model, c.Eval)
+		if b.ppl, err = eval.NewPerplexity(b.store, b.model, c.Eval); err == nil {
+			b.ppl.Progress = b.progress
+		}
 	}
 	return b, err
 }

@@ -35,9 +35,7 @@ func (b *bench) tasks(ctx context.Context, c configs.Run) (figures []eval.Figure
 		return nil, fmt.Errorf("%w: tasks are text", err)
 	}
 	t := eval.NewTasks(b.store, b.model, tok, c.Eval.Batch)
-	if b.ppl != nil {
-		t.Progress = b.ppl.Progress
-	}
+	t.Progress = b.progress
 	for _, name := range slices.Sorted(maps.Keys(b.questions)) {
 		f, err := t.Measure(ctx, name, b.questions[name])
 		if err != nil {

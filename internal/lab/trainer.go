@@ -57,6 +57,7 @@ func (b *bench) trainer(r Run) (train.Run, *watched, error) {
 
 // evaluate measures every set with the weights as they stand.
 func (b *bench) evaluate(ctx context.Context) (results []eval.Result, err error) {
+	b.measured = nil // of earlier weights
 	for _, name := range slices.Sorted(maps.Keys(b.sets)) {
 		r, err := b.ppl.Measure(ctx, name, b.sets[name])
 		if err != nil {
