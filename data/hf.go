@@ -296,7 +296,7 @@ func (t *Tokenizer) setSplit(p *hfPart) error {
 		t.whole = t.whole || name == ""
 	}
 	if len(names) == 1 && names[0] != "" && !t.prefixSpace {
-		t.split, t.cuts = scanners[names[0]], nil
+		t.pattern, t.split, t.cuts = names[0], scanners[names[0]], nil
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -237,6 +238,20 @@ func (p *hfProcessor) leading() (name string, err error) {
 		name = part.SpecialToken.ID
 	}
 	return name, nil
+}
+
+// Pattern is the name in Patterns of what cuts a text into pre-tokens, empty where each byte is a token. It is an error where
+// more is done to a text.
+func (t *Tokenizer) Pattern() (string, error) {
+	switch {
+	case t.normalize != nil:
+		return "", errors.New("it normalizes texts")
+	case t.prefixSpace:
+		return "", errors.New("it puts a space before a text")
+	case t.merge != nil && t.split == nil:
+		return "", fmt.Errorf("it cuts texts by another pattern than %s", strings.Join(slices.Sorted(maps.Keys(Patterns)), ", "))
+	}
+	return t.pattern, nil
 }
 
 // Leading is the token that the post-processor of a tokenizer.json puts before a text; empty where it puts none.

@@ -23,11 +23,12 @@ type Tokenizer struct {
 	Ends      []int32 // all tokens that end a text, EndOfText first; some may lie beyond Vocab
 	Begin     int32   // what a text begins with; negative: nothing
 
-	split  func(scanner, []byte) int               // into pre-tokens
-	merge  func(ids []int32, piece string) []int32 // appends the ids of a pre-token; nil: one id per byte
-	codec  *codec.Codec                            // of the published vocabularies
-	idle   chan *memo
-	pieces func() [][]byte // by id
+	pattern string                                  // of split, in Patterns
+	split   func(scanner, []byte) int               // into pre-tokens
+	merge   func(ids []int32, piece string) []int32 // appends the ids of a pre-token; nil: one id per byte
+	codec   *codec.Codec                            // of the published vocabularies
+	idle    chan *memo
+	pieces  func() [][]byte // by id
 
 	// What else a tokenizer.json may ask for.
 	sum              string // of its bytes
@@ -69,6 +70,7 @@ func NewTokenizer(name string) (*Tokenizer, error) {
 	default:
 		return nil, fmt.Errorf("data: tokenizer %q: must be one of %s, or a tokenizer.json", name, strings.Join(TokenizerNames(), ", "))
 	}
+	t.pattern = name
 	t.idle = make(chan *memo, runtime.NumCPU())
 	t.pieces = sync.OnceValue(t.decodePieces)
 	// The library has the vocabulary. It does not merge for us: its expressions (tokenizer v0.10.0 on regexp2 v2.5.1) pass over

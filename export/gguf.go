@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"headroom/data"
 	"headroom/internal/safetensors"
@@ -93,9 +92,6 @@ type key struct {
 	value any
 }
 
-// preTokenizers are llama.cpp's names of the patterns that texts are cut by. Bytes have no merges: any will do.
-var preTokenizers = map[string]string{"bytes": "gpt-2", "gpt2": "gpt-2", "cl100k": "dbrx", "o200k": "gpt-4o"}
-
 func ggufKeys(t *model.Transformer, o Options) ([]key, error) {
 	m, a := t.Config, t.Attention.Resolve()
 	fileType := map[string]uint32{"fp32": 0, "bf16": 32}[o.DType]
@@ -111,33 +107,15 @@ func ggufKeys(t *model.Transformer, o Options) ([]key, error) {
 	if o.Tokenizer == "" {
 		return append(keys, key{"tokenizer.ggml.model", "none"}), nil
 	}
-	if preTokenizers[o.Tokenizer] == "" {
-		return nil, fmt.Errorf("export: gguf: tokenizer %s: only %s go along in this format", o.Tokenizer, strings.Join(data.TokenizerNames(), ", "))
-	}
 	tokenizer, err := data.NewTokenizer(o.Tokenizer)
 	if err != nil {
 		return nil, fmt.Errorf("export: %w", err)
 	}
-	pieces := pieces(tokenizer)
-	tokens, types := make([]string, m.Vocab), make([]int32, m.Vocab)
-	for id := range tokens {
-		switch {
-		case id == int(tokenizer.EndOfText):
-			tokens[id], types[id] = endOfText, 3 // control
-		case id < len(pieces) && pieces[id] != "":
-			tokens[id], types[id] = printable(pieces[id]), 1 // normal
-		default:
-			tokens[id], types[id] = fmt.Sprintf("[unused%d]", id), 5
-		}
+	more, err := ggufTokenizer(tokenizer, m.Vocab)
+	if err != nil {
+		return nil, fmt.Errorf("export: gguf: tokenizer %s: %w", o.Tokenizer, err)
 	}
-	var pairs []string
-	for _, p := range merges(pieces) {
-		pairs = append(pairs, p[0]+" "+p[1])
-	}
-	return append(keys,
-		key{"tokenizer.ggml.model", "gpt2"}, key{"tokenizer.ggml.pre", preTokenizers[o.Tokenizer]}, key{"tokenizer.ggml.tokens", tokens},
-		key{"tokenizer.ggml.token_type", types}, key{"tokenizer.ggml.merges", pairs}, key{"tokenizer.ggml.bos_token_id", uint32(tokenizer.EndOfText)},
-		key{"tokenizer.ggml.eos_token_id", uint32(tokenizer.EndOfText)}, key{"tokenizer.ggml.add_bos_token", true}), nil
+	return append(keys, more...), nil
 }
 
 // alignment is where each tensor's data may begin.

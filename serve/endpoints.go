@@ -156,10 +156,13 @@ func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) {
 	err := s.body(w, r, &q)
 	var ids []int32
 	for i, id := range q.Tokens {
-		if err == nil && (id == nil || *id < 0 || int(*id) >= s.vocab) {
-			err = bad("tokens", "token %d is none of the model's %d", i, s.vocab)
-		}
-		if err == nil {
+		switch {
+		case err != nil:
+		case id == nil:
+			err = bad("tokens", "position %d holds null, where it must hold a token from 0 to %d", i, s.vocab-1)
+		case *id < 0 || int(*id) >= s.vocab:
+			err = bad("tokens", "token %d at position %d is none of the model's, which go from 0 to %d", *id, i, s.vocab-1)
+		default:
 			ids = append(ids, *id)
 		}
 	}

@@ -314,6 +314,14 @@ func TestTokensAndBack(t *testing.T) {
 	if _, text = s.ask("/detokenize", object{"tokens": []int{0, 1, 36}}); string(bytes.TrimSpace(text)) != `{"prompt":"ab<end>"}` {
 		t.Error(string(text))
 	}
+	for body, want := range map[string]string{
+		`{"tokens":[1,37]}`: "token 37 at position 1 is none of the model's, which go from 0 to 36", `{"tokens":[-5]}`: "token -5 at position 0",
+		`{"tokens":[0,null]}`: "position 1 holds null", `{}`: "tokens are missing",
+	} {
+		if status, text := s.ask("/detokenize", body); status != 400 || !strings.Contains(string(text), want) {
+			t.Errorf("%s: status %d, %s, want %q", body, status, text, want)
+		}
+	}
 	for path, want := range map[string]string{
 		"/v1/models": `"id":"tiny"`, "/v1/models/tiny": `"max_model_len":96`, "/tokenizer_info": `"eos_token_id":36`,
 		"/healthz": `"ok"`, "/metrics": "headroom_cache_pages 24", "/status": `"page_tokens":64`, "/": "<title>",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -14,7 +15,7 @@ import (
 func exportCommand() *cobra.Command {
 	o := export.Options{ShardBytes: 4 << 30}
 	var format string
-	var asJSON bool
+	var asJSON, noTokenizer bool
 	cmd := &cobra.Command{
 		Use:   "export CHECKPOINT --out DIR",
 		Short: "write a checkpoint for other programs",
@@ -24,7 +25,8 @@ config.json, generation_config.json, the tokenizer, and a model card with the ru
 MHA, MQA and GQA become LlamaForCausalLM, and MLA without biases and with model.norm_eps 1e-6 DeepseekV3ForCausalLM. The other kinds come with
 modeling_headroom.py, which the library loads with trust_remote_code; its cache holds what the kind's layout says and no more.
 
---format gguf writes MHA, MQA and GQA as one file for llama.cpp and what is built on it.`,
+--format gguf writes MHA, MQA and GQA as one file for llama.cpp and what is built on it; a tokenizer of our own training goes along. Weights are
+written in the precision that the run was trained in, unless --dtype says otherwise.`,
 		Example: `  headroom export runs/first --out first-hf
   headroom verify export first-hf runs/first
   headroom export runs/first --format gguf --out first.gguf`,
@@ -34,7 +36,13 @@ modeling_headroom.py, which the library loads with trust_remote_code; its cache 
 			if err != nil {
 				return err
 			}
-			o.Tokenizer = cmp.Or(o.Tokenizer, c.Data.Tokenizer)
+			o.DType = cmp.Or(o.DType, c.Train.Precision)
+			switch {
+			case noTokenizer && o.Tokenizer != "":
+				return errors.New("export: give one of --tokenizer and --no-tokenizer")
+			case !noTokenizer:
+				o.Tokenizer = cmp.Or(o.Tokenizer, c.Data.Tokenizer)
+			}
 			write := map[string]func(string, export.Options) (export.Report, error){"hf": export.HF, "gguf": export.GGUF}[format]
 			if write == nil {
 				return fmt.Errorf("export: format must be hf or gguf, not %q", format)
@@ -52,7 +60,7 @@ modeling_headroom.py, which the library loads with trust_remote_code; its cache 
 			if _, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %d tensors in %s\n", r.Dir, r.Class, r.Tensors, r.DType); err == nil && r.Reason != "" {
 				slog.Info("it needs trust_remote_code", "because", r.Reason)
 			}
-			if r.Tokenizer == "" {
+			if r.Tokenizer == "" && !noTokenizer {
 				slog.Warn("no tokenizer goes along: name one with --tokenizer")
 			}
 			return err
@@ -61,8 +69,9 @@ modeling_headroom.py, which the library loads with trust_remote_code; its cache 
 	f := cmd.Flags()
 	f.StringVar(&o.Dir, "out", "", "the directory, or for gguf the file, to write (needed)")
 	f.StringVar(&format, "format", "hf", "hf or gguf")
-	f.StringVar(&o.DType, "dtype", "bf16", "bf16 or fp32")
+	f.StringVar(&o.DType, "dtype", "", "fp32 or bf16; empty is the precision that the run was trained in, and fp32 for a checkpoint outside a run")
 	f.StringVar(&o.Tokenizer, "tokenizer", "", "of a checkpoint that lies outside its run")
+	f.BoolVar(&noTokenizer, "no-tokenizer", false, "leave the tokenizer out")
 	f.Int64Var(&o.ShardBytes, "shard-bytes", o.ShardBytes, "most bytes of a file of weights (hf)")
 	f.BoolVar(&asJSON, "json", false, "print what was written as JSON")
 	if err := cmd.MarkFlagRequired("out"); err != nil {

@@ -26,7 +26,15 @@ func TestOutAndBack(t *testing.T) {
 	size := " --set data.train=shards --set data.tokenizer=bytes --set model.width=16 --set model.layers=1 --set model.mlp=32 --set model.context=64" +
 		" --set attention.heads=2 --set attention.head_dim=8 --set train.steps=40 --set train.warmup=1 --set train.lr=0.02 --set train.batch=8"
 	run(0, "train --attention gta-2"+size+" --out first")
-	run(0, "export first --out hf")
+	if out, _ := run(0, "export first --out hf"); !strings.Contains(out, "in fp32") { // as it was trained
+		t.Error(out)
+	}
+	if out, _ := run(0, "export first --dtype bf16 --no-tokenizer --out half"); !strings.Contains(out, "in bf16") {
+		t.Error(out)
+	}
+	if _, err := os.Stat("half/tokenizer.json"); err == nil {
+		t.Error("--no-tokenizer left a tokenizer.json")
+	}
 	run(2, "export first --out hf")
 	if out, _ := run(0, "verify export hf first"); !strings.Contains(out, "holds") {
 		t.Error(out)
@@ -38,7 +46,7 @@ func TestOutAndBack(t *testing.T) {
 	run(0, "import hf --out back")
 	a, _ := run(0, "generate first --temperature 0 --max-tokens 20 --prompt pack")
 	b, _ := run(0, "generate back --temperature 0 --max-tokens 20 --prompt pack")
-	if a[:5] != b[:5] { // the weights were rounded to bf16
+	if a != b {
 		t.Errorf("%q, back again %q", a, b)
 	}
 	on := " --set data.train=shards --set train.steps=4 --set train.warmup=1 --set train.lr=0.001"
@@ -66,18 +74,19 @@ func TestOutAndBack(t *testing.T) {
 		t.Error(logs)
 	}
 	for line, want := range map[string]string{
-		"train --from nowhere --out x":              "nowhere",
-		"export nowhere --out x":                    "nowhere",
-		"export first --format onnx --out x":        "format must be hf or gguf",
-		"import first --out x":                      "config.json",
-		"verify export first first":                 "config.json",
-		"serve":                                     "give a checkpoint",
-		"serve first --rows 0":                      "at least 1",
-		"serve first --tls-cert x":                  "give both",
-		"serve first --keys nowhere":                "nowhere",
-		"serve first --addr 127.0.0.1:99999":        "99999",
-		"serve first --cache-mib 0 --timeout 0s":    "above 0",
-		"serve --random --set model.layers=nothing": "model.layers",
+		"train --from nowhere --out x":                          "nowhere",
+		"export nowhere --out x":                                "nowhere",
+		"export first --format onnx --out x":                    "format must be hf or gguf",
+		"export first --no-tokenizer --tokenizer bytes --out x": "give one of",
+		"import first --out x":                                  "config.json",
+		"verify export first first":                             "config.json",
+		"serve":                                                 "give a checkpoint",
+		"serve first --rows 0":                                  "at least 1",
+		"serve first --tls-cert x":                              "give both",
+		"serve first --keys nowhere":                            "nowhere",
+		"serve first --addr 127.0.0.1:99999":                    "99999",
+		"serve first --cache-mib 0 --timeout 0s":                "above 0",
+		"serve --random --set model.layers=nothing":             "model.layers",
 	} {
 		code, _, logs := headroom(strings.Fields(line)...)
 		if code == 0 || !strings.Contains(logs, want) || strings.Count(strings.TrimSpace(logs), "\n") > 0 {
