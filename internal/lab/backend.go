@@ -14,6 +14,9 @@ import (
 // substitute.
 func Backend(device, precision string) (graph.Backend, error) { return backend(device, precision, 0) }
 
+// openDevice is backend; tests put another in its place.
+var openDevice = backend
+
 // backend opens the GPU of that number, where the device is one.
 func backend(device, precision string, ordinal int) (graph.Backend, error) {
 	switch {

@@ -53,20 +53,21 @@ func (c *Compare) Estimate(ctx context.Context) (all []Estimate, err error) {
 	if err != nil {
 		return nil, err
 	}
+	known := map[string]int{} // algorithms, as runs in turn hand them on
 	for i, arm := range c.Arms {
-		e, err := estimate(ctx, arm)
+		e, err := estimate(ctx, arm, known)
 		if err != nil {
 			return nil, fmt.Errorf("arm %s: %w", arm.label(), err)
 		}
 		e.Unmatched = warnings[i]
 		e.Runs = runs[i]
-		e.Seconds = float64(e.Runs) * (e.Training + e.Beside)
+		e.Seconds = float64(e.Runs)*(e.Training+e.Beside) + e.Cost.First - e.Cost.Start
 		all = append(all, e)
 	}
 	return all, nil
 }
 
-func estimate(ctx context.Context, arm Arm) (e Estimate, err error) {
+func estimate(ctx context.Context, arm Arm, known map[string]int) (e Estimate, err error) {
 	config, err := arm.Config.Train.Resolve(arm.Config.Model.Context, 1)
 	if err != nil {
 		return e, err
@@ -85,12 +86,15 @@ func estimate(ctx context.Context, arm Arm) (e Estimate, err error) {
 		return e, err
 	}
 	e.FLOPs = each * float64(e.Tokens)
-	if e.Cost, err = probe(ctx, arm); ctx.Err() != nil {
+	cost, all, err := costs(ctx, arm, known)
+	if ctx.Err() != nil {
 		return e, &Failed{err}
 	} else if err != nil {
 		e.Untimed = err.Error()
 		return e, nil
 	}
+	e.Cost = cost
+	maps.Copy(known, all)
 	e.TokensPerSecond = float64(config.TokensPerStep()) / e.Cost.Step
 	e.Training = float64(config.Steps) * e.Cost.Step
 	passes, unknown := evaluation(arm.Config)

@@ -52,7 +52,7 @@ func TestInterruptedInTheLastEvaluation(t *testing.T) {
 // TestNoFigureOfEarlierWeights: an evaluation that was cut short leaves none of an earlier step behind.
 func TestNoFigureOfEarlierWeights(t *testing.T) {
 	dir := shards(t)
-	b, err := open(load(t, tiny(dir)), nil)
+	b, err := open(load(t, tiny(dir)), nil, nothingKnown)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func Measure(ctx context.Context, checkpoint string, c configs.Run) (sets []eval
 	if err := c.Eval.Validate(); err != nil {
 		return nil, nil, err
 	}
-	b, err := open(c, nil)
+	b, err := open(c, nil, nothingKnown)
 	if err != nil {
 		return nil, nil, err
 	}

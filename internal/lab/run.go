@@ -35,7 +35,8 @@ type Run struct {
 	Log    *slog.Logger // nil for a progress bar on a terminal and the default log elsewhere
 	Team   *Team        // the processes that train it together, nil for this one alone
 
-	texts []Text // that its comparison reads
+	texts    []Text // that its comparison reads
+	products string // where its comparison keeps algorithms; see products.go
 }
 
 // A Result is what a finished run leaves in result.json.
@@ -145,7 +146,7 @@ func (r Run) Do(ctx context.Context) (result *Result, err error) {
 	}
 	together := r.Team != nil && sharding(r.Config.Train) == graph.ShardWeights // no rank alone has the weights
 	err = r.Team.guard(r.Dir, func() error {
-		opened, err := open(r.Config, r.Team)
+		opened, err := open(r.Config, r.Team, r.algorithms)
 		if err != nil {
 			return err
 		}
@@ -172,6 +173,9 @@ func (r Run) Do(ctx context.Context) (result *Result, err error) {
 		if err := measure(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if err := r.found(b.backend); err != nil {
+		slog.Warn("compare: the next run searches algorithms again", "reason", err)
 	}
 	if result.Interrupted {
 		return result, nil
@@ -249,8 +253,8 @@ type bench struct {
 	progress  io.Writer              // of long measurements; nil for nowhere
 }
 
-// open builds the model, opens its validation sets and compiles their measurement.
-func open(c configs.Run, t *Team) (b *bench, err error) {
+// open builds the model, opens its validation sets and compiles their measurement, with the algorithms that are known for the device.
+func open(c configs.Run, t *Team, known func(graph.Backend) map[string]int) (b *bench, err error) {
 	b = &bench{sets: map[string]*data.Tokens{}}
 	defer func() {
 		if err != nil {
@@ -260,8 +264,11 @@ func open(c configs.Run, t *Team) (b *bench, err error) {
 	if b.questions, err = questions(c); err != nil {
 		return b, err
 	}
-	if b.backend, err = backend(c.Train.Device, c.Train.Precision, t.device()); err != nil {
+	if b.backend, err = openDevice(c.Train.Device, c.Train.Precision, t.device()); err != nil {
 		return b, err
+	}
+	if choices := known(b.backend); len(choices) > 0 {
+		b.backend.Choose(choices)
 	}
 	if b.model, err = model.New(c.Model, c.Attention); err != nil {
 		return b, err
@@ -335,25 +342,4 @@ func (b *bench) close() {
 	if b.backend != nil {
 		b.backend.Close()
 	}
-}
-
-func writeFile(path string, v any) error {
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	return replace(path, append(text, '\n'))
-}
-
-// replace writes a file in one move.
-func replace(path string, text []byte) error {
-	tmp := path + ".tmp"
-	defer os.Remove(tmp) // nothing is there by then, unless a step failed
-	if err := os.WriteFile(tmp, text, 0o666); err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	return nil
 }

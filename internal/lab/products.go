@@ -1,0 +1,85 @@
+package lab
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"headroom/internal/graph"
+	"headroom/train"
+)
+
+// products.go lets runs share what was found by timing: which algorithms of a device are the fastest for a shape. It spares each run of a
+// comparison the search of the run before, and gives all the same ones.
+
+// productsName is where a comparison keeps the algorithms, by device and shape.
+const productsName = "products.json"
+
+// algorithms are those that a run takes on a device: its checkpoint's, with which alone it goes on bit for bit, or those that its comparison
+// has found. They must be set before anything is compiled, since evaluation and training share shapes.
+func (r Run) algorithms(on graph.Backend) map[string]int {
+	if r.Resume {
+		if at, state, err := train.Latest(r.Dir); err == nil && at != "" {
+			return state.Choices
+		}
+	}
+	if r.products == "" {
+		return nil
+	}
+	all, err := readProducts(r.products)
+	if err != nil {
+		slog.Warn("compare: the algorithms found so far cannot be read and are searched again", "reason", err)
+	}
+	return all[on.Name()]
+}
+
+// nothingKnown has a device search its algorithms.
+func nothingKnown(graph.Backend) map[string]int { return nil }
+
+// found adds a device's algorithms to those of the comparison. What stands there stays, so that all runs have the same.
+func (r Run) found(on graph.Backend) error {
+	now := on.Choices()
+	if r.products == "" || len(now) == 0 {
+		return nil
+	}
+	lock, err := os.Open(filepath.Dir(r.products))
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lab: %s: %w", r.products, err)
+	}
+	all, err := readProducts(r.products)
+	if err != nil || all == nil {
+		all = map[string]map[string]int{}
+	}
+	before := all[on.Name()]
+	maps.Copy(now, before)
+	if maps.Equal(now, before) {
+		return nil
+	}
+	all[on.Name()] = now
+	return writeFile(r.products, all)
+}
+
+func readProducts(path string) (all map[string]map[string]int, err error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &all)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lab: %s: %w", path, err)
+	}
+	return all, nil
+}
