@@ -119,6 +119,7 @@ func TestValidate(t *testing.T) {
 		"model: layers must be at most 10000, it is 1000000000": func(c *model.Config) { c.Layers = 1e9 },
 		"model: vocab must be positive, it is -1":               func(c *model.Config) { c.Vocab = -1 },
 		"model: norm_eps must be between 0 and 1, it is 1":      func(c *model.Config) { c.NormEps = 1 },
+		"model: init must be scaled or plain, it is small":      func(c *model.Config) { c.Init = "small" },
 		"model: init_std must be between 0 and 10, it is -0.5":  func(c *model.Config) { c.InitStd = -0.5 },
 	} {
 		c := model.Default()

@@ -19,6 +19,7 @@ type Config struct {
 	NormEps float64 `mapstructure:"norm_eps" yaml:"norm_eps"` // of every RMSNorm
 	Tie     bool    `mapstructure:"tie" yaml:"tie"`           // the embedding is the head
 	InitStd float64 `mapstructure:"init_std" yaml:"init_std"`
+	Init    string  `mapstructure:"init" yaml:"init"` // scaled or plain: how projections into the residual stream start
 }
 
 // maxLayers is beyond any model; a graph of so many blocks still fits in memory.
@@ -26,7 +27,7 @@ const maxLayers = 10000
 
 // Default is a small model over bytes.
 func Default() Config {
-	return Config{Layers: 4, Width: 128, MLP: 384, Vocab: 257, Context: 256, NormEps: 1e-5, Tie: true, InitStd: 0.02}
+	return Config{Layers: 4, Width: 128, MLP: 384, Vocab: 257, Context: 256, NormEps: 1e-5, Tie: true, InitStd: 0.02, Init: Scaled}
 }
 
 // Validate states the rule that a value breaks.
@@ -48,6 +49,9 @@ func (c Config) Validate() error {
 	if !(c.InitStd > 0 && c.InitStd < 10) {
 		return fmt.Errorf("model: init_std must be between 0 and 10, it is %v", c.InitStd)
 	}
+	if c.Init != Scaled && c.Init != Plain && c.Init != "" {
+		return fmt.Errorf("model: init must be %s or %s, it is %s", Scaled, Plain, c.Init)
+	}
 	return nil
 }
 
@@ -66,6 +70,9 @@ type Transformer struct {
 func New(c Config, a attention.Config) (*Transformer, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
+	}
+	if c.Init == "" { // an older file
+		c.Init = Scaled
 	}
 	t := &Transformer{
 		Config: c, Attention: a,

@@ -93,6 +93,9 @@ func (s *session) restore(from *found) error {
 		s.Config.Warmup, now["train.warmup"] = n, was.Settings["train.warmup"]
 	}
 	before := maps.Clone(was.Settings)
+	if before["model.init"] == "" { // an older version knew one way
+		before["model.init"] = model.Scaled
+	}
 	if otherRanks(before, now) {
 		s.journal.note("the run goes on with another number of processes: sums round otherwise than they would have")
 	}

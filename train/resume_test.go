@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"headroom/data"
+	"headroom/model"
 )
 
 // TestMain also is the child process of the tests below, which they kill, interrupt and starve of disk.
@@ -256,19 +257,47 @@ func TestWarmupOfTheCheckpoint(t *testing.T) {
 	dir, tokens := t.TempDir(), shard(t, 300)
 	run := func(steps, warmup int) Run {
 		c := tinyConfig()
-		c.Schedule, c.Steps, c.Warmup = "constant", steps, warmup
+		c.Schedule, c.Steps, c.Warmup, c.EvalEvery = "constant", steps, warmup, 0
 		c, err := c.Resolve(16, 1)
 		must(t, err)
 		r := tiny(t, dir, tokens, c)
 		r.Resume = true
 		return r
 	}
-	train(t, run(10, 8)) // a tenth of 10 is 1
+	first := run(10, 8) // a tenth of 20 is 2
+	first.Config.Keep, first.Config.EvalEvery = 5, 0
+	train(t, first)
+	for _, step := range []int{8, 10} { // the warm-up is under way at step 4
+		must(t, os.RemoveAll(filepath.Join(dir, checkpoints, stepName(step))))
+	}
 	on := run(20, -1)
 	train(t, on)
 	whole := tiny(t, t.TempDir(), tokens, run(20, 8).Config)
 	train(t, whole)
 	sameRun(t, whole, on)
+}
+
+// TestOlderSettings: what a checkpoint of an older version does not say was as it is by default.
+func TestOlderSettings(t *testing.T) {
+	dir, tokens, c := t.TempDir(), shard(t, 300), tinyConfig()
+	train(t, tiny(t, dir, tokens, c))
+	checkpoint := filepath.Join(dir, checkpoints, stepName(10))
+	s, err := readState(checkpoint)
+	must(t, err)
+	delete(s.Settings, "model.init")
+	must(t, s.write(filepath.Join(checkpoint, stateFile)))
+	r := tiny(t, dir, tokens, c)
+	r.Resume = true
+	train(t, r)
+	r = tiny(t, dir, tokens, c)
+	r.Resume = true
+	other := r.Model.Config
+	other.Init = model.Plain
+	r.Model, err = model.New(other, r.Model.Attention)
+	must(t, err)
+	if _, err := r.Train(context.Background()); err == nil || !strings.HasSuffix(err.Error(), `model.init was "scaled", now "plain"`) {
+		t.Errorf("another start: %v", err)
+	}
 }
 
 func TestMetricsEndWhereTheCheckpointDoes(t *testing.T) {

@@ -104,7 +104,9 @@ func (s *session) weights() error {
 	if err != nil {
 		return err
 	}
-	if was.Config != s.Model.Config || was.Attention.Resolve() != s.Model.Attention.Resolve() {
+	config := was.Config
+	config.Init = s.Model.Config.Init // how its weights began does not matter
+	if config != s.Model.Config || was.Attention.Resolve() != s.Model.Attention.Resolve() {
 		return fmt.Errorf("train: from must be a checkpoint of this model: %s is %+v with %+v", s.Config.From, was.Config, was.Attention.Resolve())
 	}
 	return was.LoadValues(s.Config.From, s.Store)
