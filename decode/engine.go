@@ -35,6 +35,10 @@ func (s *Sequence) Output() []int32 { return s.Tokens[len(s.Prompt):] }
 // Take returns the text that is certain since the last call: never part of a stop string or of a rune.
 func (s *Sequence) Take() string { return s.stream.take() }
 
+// Taken is how many tokens of the output the text that was taken comes from: those of a stop string, and those whose text is
+// not certain yet, are not among them.
+func (s *Sequence) Taken() int { return s.stream.tokens() }
+
 // Counts are what an engine has done.
 type Counts struct {
 	Passes   int `json:"passes"`
@@ -289,15 +293,19 @@ func (e *Engine) emit(s *Sequence, token int32) {
 	s.Tokens = append(s.Tokens, token)
 	e.Counts.Tokens++
 	if !s.IgnoreEnd && slices.Contains(e.options.Ends, token) {
+		s.stream.push(nil)
 		e.end(s, Ended)
 		return
 	}
+	var piece []byte
 	if e.options.Vocabulary != nil {
-		piece, err := e.options.Vocabulary.Decode([]int32{token})
-		if err == nil && s.stream.push(piece) { // an id beyond the tokenizer's has no text
-			e.end(s, Stopped)
-			return
+		if text, err := e.options.Vocabulary.Decode([]int32{token}); err == nil { // an id beyond the tokenizer's has no text
+			piece = text
 		}
+	}
+	if s.stream.push(piece) {
+		e.end(s, Stopped)
+		return
 	}
 	if len(s.Tokens) == s.most {
 		e.end(s, Full)

@@ -115,6 +115,16 @@ func TestStream(t *testing.T) {
 			t.Errorf("%s: %q stopped %v, want %q", c.name, got, stopped, c.want)
 		}
 	}
+	var told []int
+	held := stream{stops: []string{"END"}}
+	for _, p := range []string{"x", "yE", "", "N", "z", "E", "ND!"} { // an empty piece is a token without text
+		held.push([]byte(p))
+		held.take()
+		told = append(told, held.tokens())
+	}
+	if want := []int{1, 2, 2, 2, 5, 5, 5}; !slices.Equal(told, want) {
+		t.Errorf("%v tokens are certain, not %v", told, want)
+	}
 	s := stream{stops: []string{"xyz"}}
 	s.push([]byte("axy"))
 	if first := s.take(); first != "a" {

@@ -17,12 +17,15 @@ type stream struct {
 	text  []byte
 	taken int
 	done  bool
+	ends  []int // of each token's text
+	told  int   // so many tokens have their text in what was taken, or a part of it
 }
 
 // push appends the text of a token and says whether a stop string ended the text; the text then ends before it.
 func (s *stream) push(piece []byte) bool {
 	old := len(s.text)
 	s.text = append(s.text, piece...)
+	s.ends = append(s.ends, len(s.text))
 	end := -1
 	for _, stop := range s.stops {
 		from := max(0, old-len(stop)+1)
@@ -49,6 +52,20 @@ func (s *stream) take() string {
 	text := string(s.text[s.taken:end])
 	s.taken = end
 	return text
+}
+
+// tokens is how many tokens what was taken comes from. A stop string's own are not among them.
+func (s *stream) tokens() int {
+	for ; s.told < len(s.ends); s.told++ {
+		start := 0
+		if s.told > 0 {
+			start = s.ends[s.told-1]
+		}
+		if s.ends[s.told] > s.taken && start >= s.taken {
+			break
+		}
+	}
+	return s.told
 }
 
 // waiting is how many bytes at the end may become part of a stop string or of a rune.

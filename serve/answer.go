@@ -1,10 +1,6 @@
 package serve
 
-import (
-	"unicode/utf8"
-
-	"headroom/decode"
-)
+import "headroom/decode"
 
 // A completion is the body of an answer, or of an event of a stream.
 type completion struct {
@@ -59,7 +55,7 @@ type writer struct {
 	index  int
 
 	begun  bool
-	offset int // runes of the text behind whose tokens the next comes
+	offset offset
 	tokens int
 }
 
@@ -104,16 +100,11 @@ func (w *writer) logprobs(tokens []int32, scores []decode.Score, headless bool) 
 	}
 	for i, id := range tokens {
 		l.Tokens = append(l.Tokens, w.words.shown(id))
-		l.TextOffset = append(l.TextOffset, w.offset)
 		piece := w.words.piece(id)
 		if headless && i < w.order.begun { // not in the text
 			piece = nil
 		}
-		for _, b := range piece {
-			if utf8.RuneStart(b) {
-				w.offset++
-			}
-		}
+		l.TextOffset = append(l.TextOffset, w.offset.add(piece))
 		if headless && i == 0 {
 			l.TokenLogprobs, l.TopLogprobs = append(l.TokenLogprobs, nil), append(l.TopLogprobs, nil)
 			continue

@@ -19,60 +19,60 @@ import (
 func TestBadRequests(t *testing.T) {
 	s := start(t, tiny(t, "gqa-2"), Config{Body: 10000, Sequences: 8})
 	long := strings.Repeat("a", testContext)
-	for _, c := range []struct{ body, want string }{
-		{``, "the body is empty"},
-		{`{`, "ends in the middle"},
-		{`[]`, "body must be an object"},
-		{`{"prompt":"a"} {}`, "more than one JSON value"},
-		{`{}`, "prompt is missing"},
-		{`{"prompt":null}`, "prompt is missing"},
-		{`{"prompt":"","add_special_tokens":false}`, "the prompt is empty"},
-		{`{"prompt":[]}`, "an empty list"},
-		{`{"prompt":[[]]}`, "the prompt is empty"},
-		{`{"prompt":[null]}`, "prompt must be text"},
-		{`{"prompt":[1.5]}`, "prompt must be text"},
-		{`{"prompt":[37]}`, "token 37 at position 0 is none of the model's 37"},
-		{`{"prompt":[-1]}`, "token -1"},
-		{`{"prompt":[99999999999]}`, "prompt must be text"},
-		{`{"prompt":{"a":1}}`, "prompt must be text"},
-		{`{"prompt":true}`, "prompt must be text"},
-		{`{"prompt":["a",[1]]}`, "prompt must be text"},
-		{`{"prompt":"` + long + `"}`, "leaves no room"},
-		{`{"prompt":"a","max_tokens":1000000000}`, "max_tokens is 1000000000"},
-		{`{"prompt":"a","max_tokens":1e30}`, "max_tokens must be a whole number"},
-		{`{"prompt":"a","max_tokens":-1}`, "must not be negative"},
-		{`{"prompt":"a","max_tokens":0}`, "only with echo"},
-		{`{"prompt":"a","n":0}`, "n must be at least 1"},
-		{`{"prompt":"a","n":9}`, "more than the 8 sequences"},
-		{`{"prompt":"a","n":9223372036854775807}`, "more than the 8 sequences"},
-		{`{"prompt":["a","b","c","a","b","c","a","b","c"]}`, "more than the 8 sequences"},
-		{`{"prompt":"a","temperature":-1}`, "temperature"},
-		{`{"prompt":"a","temperature":NaN}`, "no JSON"},
-		{`{"prompt":"a","temperature":1e999}`, "temperature must be a number within range"},
-		{`{"prompt":"a","temperature":"hot"}`, "temperature must be a number"},
-		{`{"prompt":"a","top_p":0}`, "top_p must be above 0"},
-		{`{"prompt":"a","top_p":1.1}`, "top-p"},
-		{`{"prompt":"a","top_k":-2}`, "top-k"},
-		{`{"prompt":"a","min_p":2}`, "min-p"},
-		{`{"prompt":"a","repetition_penalty":0}`, "repetition"},
-		{`{"prompt":"a","logprobs":21}`, "logprobs must be from 0 to 20"},
-		{`{"prompt":"a","stop":5}`, "stop must be a string"},
-		{`{"prompt":"a","stop":[null]}`, "stop must be a string"},
-		{`{"prompt":"a","stop":[""]}`, "stop string is empty"},
-		{`{"prompt":"a","stop":["` + strings.Repeat("x", 257) + `"]}`, "at most 256 bytes"},
-		{`{"prompt":"a","best_of":3}`, "best_of is not supported"},
-		{`{"prompt":"a","suffix":"b"}`, "suffix is not supported"},
-		{`{"prompt":"a","presence_penalty":1}`, "not supported"},
-		{`{"prompt":"a","logit_bias":{"1":2}}`, "logit_bias is not supported"},
-		{`{"prompt":"a","x":` + strings.Repeat("[", 9000) + `}`, "no JSON"},
-		{`{"prompt":"a","x":"` + strings.Repeat("x", 10000) + `"}`, "longer than 10000 bytes"},
-		{`{"prompt":"a","model":"other"}`, `there is no model "other"`},
+	for _, c := range []struct{ body, param, want string }{
+		{``, "", "the body is empty"},
+		{`{`, "", "ends in the middle"},
+		{`[]`, "body", "body must be an object"},
+		{`{"prompt":"a"} {}`, "", "more than one JSON value"},
+		{`{}`, "prompt", "prompt is missing"},
+		{`{"prompt":null}`, "prompt", "prompt is missing"},
+		{`{"prompt":"","add_special_tokens":false}`, "prompt", "the prompt is empty"},
+		{`{"prompt":[]}`, "prompt", "an empty list"},
+		{`{"prompt":[[]]}`, "prompt", "the prompt is empty"},
+		{`{"prompt":[null]}`, "prompt", "prompt must be text"},
+		{`{"prompt":[1.5]}`, "prompt", "prompt must be text"},
+		{`{"prompt":[37]}`, "prompt", "token 37 at position 0 is none of the model's 37"},
+		{`{"prompt":[-1]}`, "prompt", "token -1"},
+		{`{"prompt":[99999999999]}`, "prompt", "prompt must be text"},
+		{`{"prompt":{"a":1}}`, "prompt", "prompt must be text"},
+		{`{"prompt":true}`, "prompt", "prompt must be text"},
+		{`{"prompt":["a",[1]]}`, "prompt", "prompt must be text"},
+		{`{"prompt":"` + long + `"}`, "prompt", "leaves no room"},
+		{`{"prompt":"a","max_tokens":1000000000}`, "max_tokens", "max_tokens is 1000000000"},
+		{`{"prompt":"a","max_tokens":1e30}`, "max_tokens", "max_tokens must be a whole number"},
+		{`{"prompt":"a","max_tokens":-1}`, "max_tokens", "must not be negative"},
+		{`{"prompt":"a","max_tokens":0}`, "max_tokens", "only with echo"},
+		{`{"prompt":"a","n":0}`, "n", "n must be at least 1"},
+		{`{"prompt":"a","n":9}`, "n", "more than the 8 sequences"},
+		{`{"prompt":"a","n":9223372036854775807}`, "n", "more than the 8 sequences"},
+		{`{"prompt":["a","b","c","a","b","c","a","b","c"]}`, "prompt", "more than the 8 sequences"},
+		{`{"prompt":"a","temperature":-1}`, "temperature", "temperature"},
+		{`{"prompt":"a","temperature":NaN}`, "", "no JSON"},
+		{`{"prompt":"a","temperature":1e999}`, "temperature", "temperature must be a number within range"},
+		{`{"prompt":"a","temperature":"hot"}`, "temperature", "temperature must be a number"},
+		{`{"prompt":"a","top_p":1.1}`, "top_p", "top-p"},
+		{`{"prompt":"a","top_k":-2}`, "top_k", "top-k"},
+		{`{"prompt":"a","min_p":2}`, "min_p", "min-p"},
+		{`{"prompt":"a","repetition_penalty":0}`, "repetition_penalty", "repetition"},
+		{`{"prompt":"a","logprobs":21}`, "logprobs", "logprobs must be from 0 to 20"},
+		{`{"prompt":"a","stop":5}`, "stop", "stop must be a string"},
+		{`{"prompt":"a","stop":[null]}`, "stop", "stop must be a string"},
+		{`{"prompt":"a","stop":["` + strings.Repeat("x", 257) + `"]}`, "stop", "at most 256 bytes"},
+		{`{"prompt":"a","best_of":3}`, "best_of", "best_of is not supported"},
+		{`{"prompt":"a","suffix":"b"}`, "suffix", "suffix is not supported"},
+		{`{"prompt":"a","presence_penalty":1}`, "presence_penalty", "not supported"},
+		{`{"prompt":"a","logit_bias":{"1":2}}`, "logit_bias", "logit_bias is not supported"},
+		{`{"prompt":"a","x":` + strings.Repeat("[", 9000) + `}`, "", "no JSON"},
+		{`{"prompt":"a","x":"` + strings.Repeat("x", 10000) + `"}`, "", "longer than 10000 bytes"},
+		{`{"prompt":"a","model":"other"}`, "model", `there is no model "other"`},
 	} {
 		status, text := s.ask("/v1/completions", c.body)
 		var f failed
 		err := json.Unmarshal(text, &f)
-		if err != nil || status < 400 || status > 499 || !strings.Contains(f.Error.Message, c.want) || f.Error.Code != status {
-			t.Errorf("%.80s: status %d, %s, want %q", c.body, status, text, c.want)
+		param := ""
+		set(&param, f.Error.Param)
+		if err != nil || status < 400 || status > 499 || !strings.Contains(f.Error.Message, c.want) || param != c.param {
+			t.Errorf("%.80s: status %d, %s, want %q of %q", c.body, status, text, c.want, c.param)
 		}
 	}
 	s.complete(object{"prompt": "a", "max_tokens": 3}) // it goes on
@@ -80,14 +80,29 @@ func TestBadRequests(t *testing.T) {
 
 func TestNotHere(t *testing.T) {
 	s := start(t, tiny(t, "mha"), Config{})
-	for path, want := range map[string]int{"/nowhere": 404, "/page/../serve.go": 404, "/page/..%2fserve.go": 400, "/v1/completions": 404, "/v1/models/other": 404} {
+	for path, want := range map[string]int{"/nowhere": 404, "/page/../serve.go": 404, "/page/..%2fserve.go": 400, "/v1/models/other": 404} {
 		r, err := http.Get(s.url + path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.Body.Close()
-		if r.StatusCode != want && r.StatusCode != 405 {
+		if r.StatusCode != want {
 			t.Errorf("%s: status %d, want %d", path, r.StatusCode, want)
+		}
+	}
+	for request, allow := range map[string]string{
+		"GET /v1/completions": "POST", "DELETE /v1/chat/completions": "POST", "PUT /tokenize": "POST",
+		"POST /v1/models": "GET, HEAD", "DELETE /v1/models/tiny": "GET, HEAD", "POST /": "GET, HEAD", "POST /page/page.js": "GET, HEAD",
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		q, _ := http.NewRequest(method, s.url+path, nil)
+		r, err := http.DefaultClient.Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if got := r.Header.Get("Allow"); r.StatusCode != http.StatusMethodNotAllowed || got != allow {
+			t.Errorf("%s: status %d, Allow %q, want 405 and %q", request, r.StatusCode, got, allow)
 		}
 	}
 	q, _ := http.NewRequest("POST", s.url+"/v1/completions", strings.NewReader(`{"prompt":"a"}`))

@@ -2,10 +2,10 @@ package serve
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"text/template"
 	"unicode/utf8"
@@ -54,15 +54,28 @@ func (t *Template) prompt(messages []message) (string, error) {
 	return b.String(), nil
 }
 
-// chatRequest is the body of /v1/chat/completions. Contents are text.
+// chatRequest is the body of /v1/chat/completions.
 type chatRequest struct {
 	sampling
-	Messages    []message `json:"messages"`
-	NewTokens   *int      `json:"max_completion_tokens"`
-	Logprobs    bool      `json:"logprobs"`
-	TopLogprobs *int      `json:"top_logprobs"`
-	Tools       []any     `json:"tools"`
-	Begin       *bool     `json:"add_special_tokens"` // false where it is left out: the template says all
+	Messages    []said `json:"messages"`
+	NewTokens   *whole `json:"max_completion_tokens"`
+	Logprobs    bool   `json:"logprobs"`
+	TopLogprobs *whole `json:"top_logprobs"`
+	Begin       *bool  `json:"add_special_tokens"` // false where it is left out: the template says all
+
+	Tools     unsupported `json:"tools"`
+	Functions unsupported `json:"functions"`
+	Audio     unsupported `json:"audio"`
+	Echo      unsupported `json:"echo"`
+	Continue  unsupported `json:"continue_final_message"`
+	Template  unsupported `json:"chat_template"`
+	Documents unsupported `json:"documents"`
+}
+
+// A said is a message of a request.
+type said struct {
+	Role    string          `json:"role"`
+	Content json.RawMessage `json:"content"` // a text, or a list of parts
 }
 
 // chat answers /v1/chat/completions.
@@ -87,23 +100,24 @@ func (s *Server) parseChat(body io.Reader) (*order, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.chat = true
+	o.chat, o.promptKey = true, "messages"
+	if q.NewTokens != nil {
+		o.limitKey = "max_completion_tokens"
+	}
 	switch {
-	case len(q.Tools) > 0:
-		return nil, bad("tools", "tools are not supported: leave them out")
 	case q.TopLogprobs != nil && !q.Logprobs:
 		return nil, bad("top_logprobs", "top_logprobs come only with logprobs")
 	case q.TopLogprobs != nil && (*q.TopLogprobs < 0 || *q.TopLogprobs > mostTop):
 		return nil, bad("top_logprobs", "top_logprobs must be from 0 to %d, it is %d", mostTop, *q.TopLogprobs)
 	}
 	o.logprobs, o.sequence.Score = q.Logprobs, q.Logprobs
-	set(&o.sequence.Top, q.TopLogprobs)
+	setWhole(&o.sequence.Top, q.TopLogprobs)
 	ids, err := s.chatTokens(q.Messages, q.Begin)
 	if err != nil {
 		return nil, err
 	}
 	o.prompts = [][]int32{ids}
-	if set(&o.sequence.MaxTokens, q.NewTokens); q.NewTokens == nil && q.MaxTokens == nil {
+	if setWhole(&o.sequence.MaxTokens, q.NewTokens); q.NewTokens == nil && q.MaxTokens == nil {
 		o.sequence.MaxTokens = max(1, s.room(o))
 	}
 	return o, s.check(o)
@@ -111,23 +125,28 @@ func (s *Server) parseChat(body io.Reader) (*order, error) {
 
 // chatTokens are the tokens of a chat. What a message says is no special token, or a user could end the text in another's
 // name.
-func (s *Server) chatTokens(messages []message, begin *bool) ([]int32, error) {
+func (s *Server) chatTokens(messages []said, begin *bool) ([]int32, error) {
 	switch {
 	case s.config.Chat == nil:
 		return nil, errNoChat
 	case len(messages) == 0:
 		return nil, bad("messages", "messages must be a list of at least one {role, content}")
 	}
-	quoted := slices.Clone(messages)
+	quoted := make([]message, len(messages))
 	for i, m := range messages {
-		switch {
-		case m.Role != "system" && m.Role != "user" && m.Role != "assistant":
-			return nil, bad("messages", "message %d has role %.40q, it must be system, user or assistant", i, m.Role)
-		case m.Content == nil:
-			return nil, bad("messages", "message %d has no content", i)
+		switch m.Role {
+		case "developer": // a newer name, which templates do not know
+			m.Role = "system"
+		case "system", "user", "assistant":
+		default:
+			return nil, bad("messages", "message %d has role %.40q, it must be system, developer, user or assistant", i, m.Role)
 		}
-		content := s.words.quoted(*m.Content)
-		quoted[i].Content = &content
+		content, err := contentText(m.Content)
+		if err != nil {
+			return nil, bad("messages", "message %d %s", i, err)
+		}
+		content = s.words.quoted(content)
+		quoted[i] = message{m.Role, &content}
 	}
 	text, err := s.config.Chat.prompt(quoted)
 	if err != nil {
@@ -140,7 +159,9 @@ func (s *Server) chatTokens(messages []message, begin *bool) ([]int32, error) {
 	return ids, nil
 }
 
-var errNoChat = &refusal{http.StatusNotFound, "", "this model has no chat template: use /v1/completions, or start the server with --chat-template"}
+var errNoChat = &refusal{
+	status: http.StatusNotFound, reason: "this model has no chat template: use /v1/completions, or start the server with --chat-template",
+}
 
 // chatLogprobs are log probabilities as chat has them.
 type chatLogprobs struct {

@@ -26,11 +26,11 @@ func (s *Server) guard(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if len(keys) > 0 && !knows(keys, bearer(r)) {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			s.refuse(w, &refusal{http.StatusUnauthorized, "", "this server needs an API key: send Authorization: Bearer KEY"})
+			s.refuse(w, errKey)
 			return
 		}
 		if len(keys) == 0 && rebound(r) {
-			s.refuse(w, &refusal{http.StatusForbidden, "", fmt.Sprintf("this server is called localhost or by its address, not %.80q", r.Host)})
+			s.refuse(w, &refusal{status: http.StatusForbidden, reason: fmt.Sprintf("this server is called localhost or by its address, not %.80q", r.Host)})
 			return
 		}
 		defer s.inFlight.Add(-1)
@@ -40,6 +40,10 @@ func (s *Server) guard(next http.HandlerFunc) http.HandlerFunc {
 		}
 		next(w, r)
 	}
+}
+
+var errKey = &refusal{
+	status: http.StatusUnauthorized, reason: "this server needs an API key: send Authorization: Bearer KEY", code: "invalid_api_key",
 }
 
 func bearer(r *http.Request) string {
@@ -108,7 +112,7 @@ func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) oneModel(w http.ResponseWriter, r *http.Request) {
 	if name := r.PathValue("name"); name != s.config.Name {
-		s.refuse(w, &refusal{http.StatusNotFound, "model", fmt.Sprintf("there is no model %.80q here: this is %q", name, s.config.Name)})
+		s.refuse(w, s.noModel(name))
 		return
 	}
 	s.writeJSON(w, http.StatusOK, s.card())
@@ -122,9 +126,9 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, v any) error {
 
 func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
 	var q struct {
-		Prompt   *string   `json:"prompt"`
-		Messages []message `json:"messages"`
-		Begin    *bool     `json:"add_special_tokens"`
+		Prompt   *string `json:"prompt"`
+		Messages []said  `json:"messages"`
+		Begin    *bool   `json:"add_special_tokens"`
 	}
 	err := s.body(w, r, &q)
 	var ids []int32
@@ -151,7 +155,7 @@ func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) {
 	var q struct {
-		Tokens []*int32 `json:"tokens"`
+		Tokens []*whole `json:"tokens"`
 	}
 	err := s.body(w, r, &q)
 	var ids []int32
@@ -163,7 +167,7 @@ func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) {
 		case *id < 0 || int(*id) >= s.vocab:
 			err = bad("tokens", "token %d at position %d is none of the model's, which go from 0 to %d", *id, i, s.vocab-1)
 		default:
-			ids = append(ids, *id)
+			ids = append(ids, int32(*id))
 		}
 	}
 	if err == nil && q.Tokens == nil {

@@ -3,7 +3,6 @@ package serve
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -16,14 +15,15 @@ import (
 // A refusal is an answer that says what is wrong with a request.
 type refusal struct {
 	status int
-	param  string
+	param  string // the key that is wrong
 	reason string
+	code   string // for programs, in the dialect's words; may be empty
 }
 
 func (r *refusal) Error() string { return r.reason }
 
 func bad(param, format string, args ...any) error {
-	return &refusal{http.StatusBadRequest, param, fmt.Sprintf(format, args...)}
+	return &refusal{status: http.StatusBadRequest, param: param, reason: fmt.Sprintf(format, args...)}
 }
 
 // An order is a request for completions, checked.
@@ -37,69 +37,61 @@ type order struct {
 	stream   bool
 	usage    bool // a last event of a stream tells it
 	chat     bool
+
+	promptKey, limitKey string // how the request calls its prompts and its most new tokens
 }
 
-// sampling is what completions and chat have in common. Unknown keys are ignored, as clients of other servers send many.
+// sampling is what completions and chat have in common. Keys that change nothing are ignored, as clients of other servers
+// send many.
 type sampling struct {
 	Model         string   `json:"model"`
-	N             *int     `json:"n"`
-	MaxTokens     *int     `json:"max_tokens"`
+	N             *whole   `json:"n"`
+	MaxTokens     *whole   `json:"max_tokens"`
 	Temperature   *float64 `json:"temperature"`
 	TopP          *float64 `json:"top_p"`
-	TopK          *int     `json:"top_k"`
+	TopK          *whole   `json:"top_k"`
 	MinP          *float64 `json:"min_p"`
 	Repetition    *float64 `json:"repetition_penalty"`
-	Presence      *float64 `json:"presence_penalty"`
-	Frequency     *float64 `json:"frequency_penalty"`
-	Seed          *int64   `json:"seed"`
+	Seed          *whole   `json:"seed"`
 	Stop          stops    `json:"stop"`
 	Stream        bool     `json:"stream"`
 	IgnoreEnd     bool     `json:"ignore_eos"`
 	StreamOptions *struct {
 		IncludeUsage bool `json:"include_usage"`
 	} `json:"stream_options"`
-	LogitBias map[string]float64 `json:"logit_bias"`
+
+	Format format `json:"response_format"`
+
+	// What would change the answer, and is not heeded.
+	Presence       unsupported `json:"presence_penalty"`
+	Frequency      unsupported `json:"frequency_penalty"`
+	Bias           unsupported `json:"logit_bias"`
+	MinTokens      unsupported `json:"min_tokens"`
+	StopIDs        unsupported `json:"stop_token_ids"`
+	StopInText     unsupported `json:"include_stop_str_in_output"`
+	BadWords       unsupported `json:"bad_words"`
+	BeamSearch     unsupported `json:"use_beam_search"`
+	Structured     unsupported `json:"structured_outputs"`
+	GuidedJSON     unsupported `json:"guided_json"`
+	GuidedRegex    unsupported `json:"guided_regex"`
+	GuidedChoice   unsupported `json:"guided_choice"`
+	GuidedGrammar  unsupported `json:"guided_grammar"`
+	Grammar        unsupported `json:"grammar"`
+	Schema         unsupported `json:"json_schema"`
+	PromptLogprobs unsupported `json:"prompt_logprobs"`
+	Truncate       unsupported `json:"truncate_prompt_tokens"`
 }
 
 // completionRequest is the body of /v1/completions.
 type completionRequest struct {
 	sampling
 	Prompt   json.RawMessage `json:"prompt"`
-	Logprobs *int            `json:"logprobs"`
+	Logprobs *whole          `json:"logprobs"`
 	Echo     bool            `json:"echo"`
-	BestOf   *int            `json:"best_of"`
-	Suffix   *string         `json:"suffix"`
+	BestOf   *whole          `json:"best_of"`
+	Suffix   unsupported     `json:"suffix"`
 	Begin    *bool           `json:"add_special_tokens"` // true where it is left out: texts begin as documents do
 }
-
-// stops is a string or a list of them.
-type stops []string
-
-func (s *stops) UnmarshalJSON(text []byte) error {
-	if len(text) > 0 && text[0] == '[' {
-		var many []*string
-		if err := json.Unmarshal(text, &many); err != nil {
-			return errStop
-		}
-		for _, one := range many {
-			if one == nil {
-				return errStop
-			}
-			*s = append(*s, *one)
-		}
-		return nil
-	}
-	var one *string
-	if err := json.Unmarshal(text, &one); err != nil {
-		return errStop
-	}
-	if one != nil {
-		*s = stops{*one}
-	}
-	return nil
-}
-
-var errStop = bad("stop", "stop must be a string or a list of strings")
 
 // Most of what a request may ask for, beside the server's own limits.
 const (
@@ -108,61 +100,6 @@ const (
 	longestStop   = 256
 	defaultTokens = 16
 )
-
-// decodeJSON reads one JSON value and nothing behind it.
-func decodeJSON(body io.Reader, into any) error {
-	d := json.NewDecoder(body)
-	err := d.Decode(into)
-	if err == nil {
-		if _, more := d.Token(); more == io.EOF {
-			return nil
-		} else if more == nil || !errors.As(more, new(*http.MaxBytesError)) {
-			return bad("", "the body has more than one JSON value")
-		} else {
-			err = more
-		}
-	}
-	var r *refusal
-	var typ *json.UnmarshalTypeError
-	var long *http.MaxBytesError
-	switch {
-	case errors.As(err, &r):
-		return r
-	case errors.As(err, &long):
-		return &refusal{http.StatusRequestEntityTooLarge, "", fmt.Sprintf("the body is longer than %d bytes", long.Limit)}
-	case errors.As(err, &typ):
-		return bad(field(typ.Field), "%s must be %s, not a JSON %s", field(typ.Field), kind(typ), typ.Value)
-	case err == io.EOF:
-		return bad("", "the body is empty: it must be a JSON object")
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return bad("", "the body ends in the middle of its JSON")
-	}
-	return bad("", "the body is no JSON: %s", strings.TrimPrefix(err.Error(), "json: "))
-}
-
-func field(path string) string {
-	if path == "" {
-		return "body"
-	}
-	return path[strings.LastIndexByte(path, '.')+1:]
-}
-
-// kind is what a key must be, in words.
-func kind(e *json.UnmarshalTypeError) string {
-	switch e.Type.Kind().String() {
-	case "int", "int32", "int64":
-		return "a whole number within range"
-	case "float64":
-		return "a number within range"
-	case "bool":
-		return "true or false"
-	case "string":
-		return "a string"
-	case "slice":
-		return "a list"
-	}
-	return "an object"
-}
 
 // parseCompletion reads and checks the body of /v1/completions.
 func (s *Server) parseCompletion(body io.Reader) (*order, error) {
@@ -176,15 +113,13 @@ func (s *Server) parseCompletion(body io.Reader) (*order, error) {
 	}
 	o.echo = q.Echo
 	switch {
-	case q.BestOf != nil && *q.BestOf != o.n:
+	case q.BestOf != nil && int(*q.BestOf) != o.n:
 		return nil, bad("best_of", "best_of is not supported: leave it out, or make it n = %d", o.n)
-	case q.Suffix != nil && *q.Suffix != "":
-		return nil, bad("suffix", "suffix is not supported: leave it out")
 	case q.Logprobs != nil && (*q.Logprobs < 0 || *q.Logprobs > mostTop):
 		return nil, bad("logprobs", "logprobs must be from 0 to %d, it is %d", mostTop, *q.Logprobs)
 	}
 	if q.Logprobs != nil {
-		o.logprobs, o.sequence.Score, o.sequence.Top, o.sequence.Echo = true, true, *q.Logprobs, o.echo
+		o.logprobs, o.sequence.Score, o.sequence.Top, o.sequence.Echo = true, true, int(*q.Logprobs), o.echo
 	}
 	begin := begins(q.Begin, true)
 	if o.prompts, err = s.prompts(q.Prompt, begin); err != nil {
@@ -201,38 +136,25 @@ func (s *Server) parseCompletion(body io.Reader) (*order, error) {
 
 // common checks what completions and chat share.
 func (s *Server) common(q *sampling) (*order, error) {
-	o := &order{n: 1, stream: q.Stream, usage: q.StreamOptions != nil && q.StreamOptions.IncludeUsage}
+	o := &order{
+		n: 1, stream: q.Stream, usage: q.StreamOptions != nil && q.StreamOptions.IncludeUsage,
+		promptKey: "prompt", limitKey: "max_tokens",
+	}
 	r := &o.sequence
 	r.Temperature, r.Seed = 1, rand.Uint64()
 	r.Stop, r.IgnoreEnd = q.Stop, q.IgnoreEnd
-	set(&r.MaxTokens, q.MaxTokens)
-	set(&o.n, q.N)
-	set(&r.Temperature, q.Temperature)
-	set(&r.TopP, q.TopP)
-	set(&r.TopK, q.TopK)
-	set(&r.MinP, q.MinP)
-	set(&r.Repetition, q.Repetition)
+	setWhole(&r.MaxTokens, q.MaxTokens)
+	setWhole(&o.n, q.N)
 	if q.Seed != nil {
 		r.Seed = uint64(*q.Seed)
 	}
-	if r.TopK == -1 { // what other servers call all
-		r.TopK = 0
-	}
 	switch {
 	case q.Model != "" && q.Model != s.config.Name:
-		return nil, &refusal{http.StatusNotFound, "model", fmt.Sprintf("there is no model %.80q here: this is %q", q.Model, s.config.Name)}
+		return nil, s.noModel(q.Model)
 	case o.n < 1:
 		return nil, bad("n", "n must be at least 1, it is %d", o.n)
 	case r.MaxTokens < 0:
 		return nil, bad("max_tokens", "max_tokens must not be negative, it is %d", r.MaxTokens)
-	case q.TopP != nil && *q.TopP == 0:
-		return nil, bad("top_p", "top_p must be above 0 and at most 1, it is 0")
-	case q.Repetition != nil && *q.Repetition == 0:
-		return nil, bad("repetition_penalty", "repetition_penalty must be above 0, it is 0")
-	case q.Presence != nil && *q.Presence != 0, q.Frequency != nil && *q.Frequency != 0:
-		return nil, bad("presence_penalty", "presence_penalty and frequency_penalty are not supported: leave them out, or use repetition_penalty")
-	case len(q.LogitBias) > 0:
-		return nil, bad("logit_bias", "logit_bias is not supported: leave it out")
 	case len(q.Stop) > mostStops:
 		return nil, bad("stop", "at most %d stop strings, not %d", mostStops, len(q.Stop))
 	}
@@ -241,7 +163,45 @@ func (s *Server) common(q *sampling) (*order, error) {
 			return nil, bad("stop", "a stop string has at most %d bytes, not %d", longestStop, len(stop))
 		}
 	}
-	return o, nil
+	return o, q.drawing(&r.Sampling)
+}
+
+// drawing reads how tokens are drawn.
+func (q *sampling) drawing(r *decode.Sampling) error {
+	set(&r.Temperature, q.Temperature)
+	set(&r.TopP, q.TopP)
+	setWhole(&r.TopK, q.TopK)
+	set(&r.MinP, q.MinP)
+	set(&r.Repetition, q.Repetition)
+	if r.TopK == -1 { // what other servers call all
+		r.TopK = 0
+	}
+	if q.Repetition != nil && *q.Repetition == 0 {
+		return bad("repetition_penalty", "repetition_penalty must be above 0, it is 0")
+	}
+	for _, one := range []struct {
+		key   string
+		value decode.Sampling
+	}{
+		{"temperature", decode.Sampling{Temperature: r.Temperature}},
+		{"top_p", decode.Sampling{TopP: r.TopP}},
+		{"top_k", decode.Sampling{TopK: r.TopK}},
+		{"min_p", decode.Sampling{MinP: r.MinP}},
+		{"repetition_penalty", decode.Sampling{Repetition: r.Repetition}},
+	} {
+		if err := one.value.Validate(); err != nil {
+			return bad(one.key, "%s", strings.TrimPrefix(err.Error(), "decode: "))
+		}
+	}
+	if q.TopP != nil && r.TopP == 0 { // the fewest tokens that make nothing are one; the engine's 0 is all
+		r.TopK, r.TopP = 1, 0
+	}
+	return nil
+}
+
+// noModel says that a model of another name was asked for.
+func (s *Server) noModel(name string) error {
+	return &refusal{http.StatusNotFound, "model", fmt.Sprintf("there is no model %.80q here: this is %q", name, s.config.Name), "model_not_found"}
 }
 
 // begins says whether a text gets the tokens before it: as the request asks, or as its kind does.
@@ -258,16 +218,23 @@ func set[T any](to *T, from *T) {
 	}
 }
 
+func setWhole(to *int, from *whole) {
+	if from != nil {
+		*to = int(*from)
+	}
+}
+
 // check holds an order against the limits, and each of its sequences against the engine's.
 func (s *Server) check(o *order) error {
 	if most := s.config.Sequences; o.n > most || len(o.prompts) > most/o.n {
 		return bad("n", "%d prompts times n = %d are more than the %d sequences that a request may ask for", len(o.prompts), o.n, most)
 	}
 	if room := s.room(o); room > 0 && o.sequence.MaxTokens > room {
-		return bad("max_tokens", "max_tokens is %d, and the longest prompt leaves %d of the model's context of %d", o.sequence.MaxTokens, room, s.context)
+		reason := fmt.Sprintf("%s is %d, and the longest prompt leaves %d of the model's context of %d", o.limitKey, o.sequence.MaxTokens, room, s.context)
+		return &refusal{http.StatusBadRequest, o.limitKey, reason, tooLongCode}
 	}
 	if o.sequence.MaxTokens == 0 && !o.echo {
-		return bad("max_tokens", "max_tokens may be 0 only with echo")
+		return bad(o.limitKey, "%s may be 0 only with echo", o.limitKey)
 	}
 	for i, p := range o.prompts {
 		r := o.sequence
@@ -276,11 +243,21 @@ func (s *Server) check(o *order) error {
 			r.MaxTokens = 1 // the echo of a text alone needs no engine
 		}
 		if err := s.engine.Check(r); err != nil {
-			return bad("prompt", "prompt %d: %s", i, strings.TrimPrefix(err.Error(), "decode: "))
+			code, most := "", s.context-1
+			if r.MaxTokens == 0 {
+				most = s.context + 1
+			}
+			if len(p) > most {
+				code = tooLongCode
+			}
+			return &refusal{http.StatusBadRequest, o.promptKey, fmt.Sprintf("%s %d: %s", o.promptKey, i, strings.TrimPrefix(err.Error(), "decode: ")), code}
 		}
 	}
 	return nil
 }
+
+// tooLongCode is the dialect's word for what the context has no room for.
+const tooLongCode = "context_length_exceeded"
 
 // room is how many tokens may come behind the longest prompt.
 func (s *Server) room(o *order) int {
@@ -305,16 +282,21 @@ func (s *Server) prompts(raw json.RawMessage, begin bool) (ids [][]int32, err er
 	case first == `["`:
 		err = json.Unmarshal(raw, &texts)
 	case first == "[[":
-		err = json.Unmarshal(raw, &ids)
+		var lists []json.RawMessage
+		err = json.Unmarshal(raw, &lists)
+		ids = make([][]int32, len(lists))
+		for i := 0; i < len(lists) && err == nil; i++ {
+			ids[i], err = tokenIDs(lists[i])
+		}
 	case first == "[]":
 		return nil, bad("prompt", "prompt is an empty list")
 	case first == "[":
 		ids = make([][]int32, 1)
-		err = json.Unmarshal(raw, &ids[0])
+		ids[0], err = tokenIDs(raw)
 	default:
 		return nil, wrong
 	}
-	if err != nil || len(ids) > 0 && bytes.Contains(raw, []byte("null")) { // which would be read as token 0
+	if err != nil {
 		return nil, wrong
 	}
 	if len(texts)+len(ids) > s.config.Sequences {
@@ -328,19 +310,4 @@ func (s *Server) prompts(raw json.RawMessage, begin bool) (ids [][]int32, err er
 		ids = append(ids, one)
 	}
 	return ids, nil
-}
-
-// shape is how a JSON value begins: its first byte, and of a list the first of what is in it, where that is no number.
-func shape(raw []byte) string {
-	if len(raw) == 0 || raw[0] == 'n' {
-		return "null"[:min(4, 4*len(raw))]
-	}
-	if raw[0] != '[' {
-		return string(raw[:1])
-	}
-	inner := bytes.TrimLeft(raw[1:], " \t\r\n")
-	if len(inner) > 0 && strings.ContainsRune(`"[]`, rune(inner[0])) {
-		return "[" + string(inner[:1])
-	}
-	return "["
 }

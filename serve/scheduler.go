@@ -19,7 +19,7 @@ type job struct {
 
 	arrived, last time.Time // the last time that something came
 	sequence      *decode.Sequence
-	told          int // of the sequence's tokens
+	told          int // of the sequence's output
 	toldScores    int
 
 	mu   sync.Mutex
@@ -202,30 +202,34 @@ func (s *scheduler) admit() {
 			j.fail(err)
 			continue
 		}
-		j.told = len(j.request.Prompt)
 		s.engine.Admit()
 		s.active = append(s.active, j)
 		s.metrics.wait.Observe(time.Since(j.arrived).Seconds())
 	}
 }
 
-// deliver puts what came for a job into its mailbox.
+// deliver puts what came for a job into its mailbox: text that is certain, and the tokens that it comes from. The tokens of
+// a stop string are in neither.
 func (s *scheduler) deliver(j *job, now time.Time) {
 	q := j.sequence
-	tokens := q.Tokens[j.told:]
+	text, output := q.Take(), q.Output()
+	tokens := output[j.told:q.Taken()]
 	if len(tokens) == 0 && q.Reason == decode.Running {
 		return
 	}
-	text := q.Take()
+	scored := len(q.Scores)
+	if q.Score {
+		scored -= len(output) - q.Taken()
+	}
 	j.mu.Lock()
 	m := &j.mail
 	m.text += text
 	m.tokens = append(m.tokens, tokens...)
-	m.scores = append(m.scores, q.Scores[j.toldScores:]...)
+	m.scores = append(m.scores, q.Scores[j.toldScores:scored]...)
 	m.shared, m.reason = q.Shared, q.Reason
 	j.mu.Unlock()
 	s.metrics.came(j, len(tokens), q.Reason, now)
-	j.told, j.toldScores, j.last = len(q.Tokens), len(q.Scores), now
+	j.told, j.toldScores, j.last = j.told+len(tokens), scored, now
 	j.signal()
 	s.mu.Lock()
 	s.queue.charge(j, len(tokens))

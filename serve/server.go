@@ -11,7 +11,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -118,8 +120,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, certificate, key str
 
 // Handler is everything that the server answers.
 func (s *Server) Handler() http.Handler {
-	mux := http.NewServeMux()
-	open := func(pattern string, f http.HandlerFunc) { mux.Handle(pattern, s.metrics.counted(pattern, f)) }
+	mux, methods := http.NewServeMux(), map[string][]string{} // by path
+	open := func(pattern string, f http.HandlerFunc) {
+		mux.Handle(pattern, s.metrics.counted(pattern, f))
+		if method, path, ok := strings.Cut(pattern, " "); ok {
+			methods[path] = append(methods[path], method)
+		}
+	}
 	guarded := func(pattern string, f http.HandlerFunc) { open(pattern, s.guard(f)) }
 	guarded("POST /v1/completions", s.completions)
 	guarded("POST /v1/chat/completions", s.chat)
@@ -134,9 +141,24 @@ func (s *Server) Handler() http.Handler {
 	open("GET /{$}", s.page)
 	open("GET /page/{file}", s.page)
 	open("/", func(w http.ResponseWriter, r *http.Request) {
-		s.refuse(w, &refusal{http.StatusNotFound, "", fmt.Sprintf("there is nothing for %s at %.200q", r.Method, r.URL.Path)})
+		s.refuse(w, &refusal{status: http.StatusNotFound, reason: fmt.Sprintf("there is nothing at %.200q", r.URL.Path)})
 	})
+	for path, known := range methods {
+		open(path, s.otherMethods(known))
+	}
 	return http.NewCrossOriginProtection().Handler(mux)
+}
+
+// otherMethods answers where there is something for other methods alone.
+func (s *Server) otherMethods(known []string) http.HandlerFunc {
+	if slices.Contains(known, http.MethodGet) {
+		known = append(known, http.MethodHead) // the mux lets it in with GET
+	}
+	allow := strings.Join(known, ", ")
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", allow)
+		s.refuse(w, &refusal{status: http.StatusMethodNotAllowed, reason: fmt.Sprintf("%.200q takes %s, not %.40s", r.URL.Path, allow, r.Method)})
+	}
 }
 
 // read reads and parses the body of a request, within its time.
@@ -149,7 +171,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, parse func(io.Read
 	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, s.config.Body)); err != nil {
 		var long *http.MaxBytesError
 		if errors.As(err, &long) {
-			return nil, &refusal{http.StatusRequestEntityTooLarge, "", fmt.Sprintf("the body is longer than %d bytes", long.Limit)}
+			return nil, tooLong(long)
 		}
 		return nil, bad("", "the body did not come whole within %v", s.config.Stall)
 	}
@@ -180,7 +202,7 @@ type failed struct {
 		Message string  `json:"message"`
 		Type    string  `json:"type"`
 		Param   *string `json:"param"`
-		Code    int     `json:"code"`
+		Code    *string `json:"code"` // a word, where programs may want to know more than the status
 	} `json:"error"`
 	status int
 }
@@ -189,14 +211,15 @@ type failed struct {
 func failure(err error) (f failed) {
 	var r *refusal
 	f.Error.Message, f.Error.Type = err.Error(), "server_error"
+	code := ""
 	switch {
 	case errors.As(err, &r):
-		f.status, f.Error.Type = r.status, "invalid_request_error"
+		f.status, f.Error.Type, code = r.status, "invalid_request_error", r.code
 		if r.param != "" {
 			f.Error.Param = &r.param
 		}
 	case errors.Is(err, errBusy):
-		f.status, f.Error.Type = http.StatusTooManyRequests, "rate_limit_error"
+		f.status, f.Error.Type, code = http.StatusTooManyRequests, "rate_limit_error", "rate_limit_exceeded"
 	case errors.Is(err, errDraining):
 		f.status = http.StatusServiceUnavailable
 	case errors.Is(err, errTime):
@@ -206,7 +229,9 @@ func failure(err error) (f failed) {
 	default:
 		f.status = http.StatusInternalServerError
 	}
-	f.Error.Code = f.status
+	if code != "" {
+		f.Error.Code = &code
+	}
 	return f
 }
 

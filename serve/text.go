@@ -2,6 +2,7 @@ package serve
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -94,4 +95,27 @@ func (w words) shown(id int32) string {
 		text += fmt.Sprintf(`\x%02x`, b)
 	}
 	return text
+}
+
+// An offset counts the characters of a text that comes in pieces, as clients read it: a byte that is part of no character is
+// one of its own, the replacement character.
+type offset struct {
+	whole int
+	open  []byte // the beginning of a character that the next piece may complete
+}
+
+// add appends a piece and returns the character at which it begins. A piece that goes on with a character begins at the one
+// behind it.
+func (o *offset) add(piece []byte) int {
+	at := o.whole + min(1, len(o.open))
+	text := append(o.open, piece...)
+	if _, n := utf8.DecodeRune(text); len(piece) > 0 && utf8.FullRune(text) && n <= len(o.open) { // broken off
+		at = o.whole + len(o.open)
+	}
+	for len(text) > 0 && utf8.FullRune(text) {
+		_, n := utf8.DecodeRune(text)
+		o.whole, text = o.whole+1, text[n:]
+	}
+	o.open = slices.Clone(text)
+	return at
 }

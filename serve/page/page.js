@@ -99,11 +99,20 @@ async function generate() {
   $('go').disabled = false; $('stop').disabled = true;
 }
 
+let locked = false; // the server answers nothing without another key
+let learned = false;
+
 async function watch() {
   try {
+    if (locked) return;
     const answer = await fetch('/status', {headers: headers()});
-    if (answer.status === 401) $('keyed').hidden = false;
+    if (answer.status === 401) {
+      $('keyed').hidden = false;
+      locked = true;
+      $('cache').textContent = 'the server needs an API key';
+    }
     if (answer.ok) {
+      if (!learned) learn();
       const s = await answer.json();
       $('model').textContent = `${s.model}, context ${s.context}`;
       $('max_tokens').max = s.context - 1;
@@ -117,13 +126,23 @@ async function watch() {
     }
   } catch {
     $('cache').textContent = 'the server does not answer';
+  } finally {
+    setTimeout(watch, leaving ? 150 : 1000);
   }
-  setTimeout(watch, leaving ? 150 : 1000);
+}
+
+// learn asks how the token that ends a text is called.
+async function learn() {
+  learned = true;
+  try {
+    const answer = await fetch('/tokenizer_info', {headers: headers()});
+    if (answer.ok) eos = (await answer.json()).eos_token || '';
+  } catch {} // it is shown as it stands
 }
 
 $('form').onsubmit = e => { e.preventDefault(); if (!leaving) generate(); };
 $('stop').onclick = () => leaving && leaving.abort();
-fetch('/tokenizer_info', {headers: headers()}).then(a => a.json()).then(i => { eos = i.eos_token || ''; }).catch(() => {});
+$('key').onchange = () => { locked = false; };
 watch();
 const linked = new URLSearchParams(location.hash.slice(1)); // #prompt=…&max_tokens=…: a link that is ready to run
 for (const id of ['prompt', 'max_tokens', 'temperature', 'top_p', 'seed']) if (linked.has(id)) $(id).value = linked.get(id);
