@@ -12,7 +12,7 @@ TAGS := openblas
 GOBUILD := $(GO) build -buildvcs=auto -tags $(TAGS)
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build quickstart quickstart-short test lint bench clean
+.PHONY: help setup build quickstart quickstart-short test lint clients bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ test: setup ## build, vet and every test
 lint: setup ## gofmt and staticcheck
 	@unformatted="$$(gofmt -l $$(git ls-files '*.go'))"; test -z "$$unformatted" || { echo "not gofmt'ed: $$unformatted"; exit 1; }
 	$(GO) run $(STATICCHECK) -tags $(TAGS) ./...
+
+clients: build ## llama.cpp and other real clients, where there is node with npm
+	scripts/clients/run.sh bin/headroom
 
 bench: build ## training speed on this machine's CPU
 	bin/headroom bench train --device cpu

@@ -1,0 +1,128 @@
+// llama.cpp reads GGUF files that headroom writes: for each tokenizer it must make the same tokens of a text, end it at the
+// same tokens, and go on greedily by the same tokens as `headroom generate`. Usage: node gguf.mjs HEADROOM
+import assert from "node:assert";
+import {execFileSync, spawn} from "node:child_process";
+import {once} from "node:events";
+import {mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from "node:fs";
+import {tmpdir} from "node:os";
+import {join} from "node:path";
+import {getLlama} from "node-llama-cpp";
+
+const headroom = process.argv[2];
+const dir = mkdtempSync(join(tmpdir(), "headroom-gguf-"));
+const run = (...args) => execFileSync(headroom, args, {cwd: dir, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"]});
+
+// Texts with what patterns differ in: letters of other scripts, numbers, contractions, spaces and line ends.
+const texts = [
+  "Once upon a time", " there's 1234567 déjà-vus,\n\n\tWE'LL SEE!!  ", "日本語 ½ 🙂 x=y+1;\r\n", "a", "<|endoftext|> is text here",
+];
+const words = " the quick brown fox jumps over 12 lazy dogs; it's Été in Zürich and the 日本 ½ is here\n".split(" ");
+
+// A model is trained until it knows its few documents, so that its greedy tokens differ from each other, and end.
+function make(name, tokenizer, vocab, attention, steps) {
+  run("prepare", "--tokenizer", tokenizer, "--out", `${name}-shards`, "text.jsonl");
+  const sets = {
+    "data.train": `${name}-shards`, "data.tokenizer": tokenizer, "model.vocab": vocab, "model.width": 64, "model.layers": 2, "model.mlp": 96,
+    "model.context": 256, "attention.heads": 4, "attention.head_dim": 16, "train.steps": steps, "train.warmup": 2, "train.lr": 0.01,
+    "train.batch": 4,
+  };
+  const flags = Object.entries(sets).flatMap(([key, value]) => ["--set", `${key}=${value}`]);
+  run("train", "--attention", attention, ...flags, "--out", name);
+  run("export", name, "--format", "gguf", "--out", `${name}.gguf`);
+}
+
+// What llama.cpp makes of a file.
+async function read(llama, name) {
+  const model = await llama.loadModel({modelPath: join(dir, `${name}.gguf`), gpuLayers: 0});
+  const context = await model.createContext({contextSize: 256, threads: 1});
+  const sequence = context.getSequence();
+  const tokenize = (text, special = false) => [...(model.tokens.shouldPrependBosToken ? [model.tokens.bos] : []), ...model.tokenize(text, special)];
+  const greedy = async (prompt, n) => {
+    const out = [];
+    await sequence.clearHistory();
+    for await (const token of sequence.evaluate(prompt, {temperature: 0, yieldEogToken: true})) {
+      out.push(token);
+      if (out.length === n || model.isEogToken(token)) break;
+    }
+    return out;
+  };
+  return {tokenize, greedy, model, done: () => model.dispose()};
+}
+
+// What `headroom serve` makes of a text: special tokens written in it are tokens, as in llama.cpp where it is asked to.
+async function served(name, ask) {
+  const server = spawn(headroom, ["serve", name, "--addr", "127.0.0.1:0"], {cwd: dir, stdio: ["ignore", "pipe", "ignore"]});
+  const gone = once(server, "exit");
+  try {
+    const [url] = await Promise.race([once(server.stdout, "data"), gone.then(() => { throw new Error(`${name}: serve ended`); })]);
+    return await ask(async text => {
+      const answer = await fetch(String(url).trim() + "/tokenize", {method: "POST", body: JSON.stringify({prompt: text})});
+      return (await answer.json()).tokens;
+    });
+  } finally {
+    server.kill();
+    await gone;
+  }
+}
+
+async function check(llama, name, tokenizer, vocab, attention, steps = 60) {
+  make(name, tokenizer, vocab, attention, steps);
+  const theirs = await read(llama, name);
+  await served(name, async tokens => {
+    for (const text of texts) {
+      assert.deepStrictEqual(theirs.tokenize(text, true), await tokens(text), `${name}: ${JSON.stringify(text)} has other tokens`);
+    }
+  });
+  let tokens = 0;
+  let ended = 0;
+  const seen = new Set();
+  for (const text of texts) {
+    const ours = JSON.parse(run("generate", name, "--prompt", text, "--temperature", "0", "--max-tokens", "64", "--json"));
+    const prompt = theirs.tokenize(text);
+    assert.strictEqual(prompt.length, ours.prompt_tokens, `${name}: ${JSON.stringify(text)} has other tokens: ${prompt}`);
+    const got = await theirs.greedy(prompt, 64);
+    assert.deepStrictEqual(got, ours.tokens, `${name}: ${JSON.stringify(text)} goes on otherwise`);
+    for (const token of got) seen.add(token);
+    ended += theirs.model.isEogToken(got.at(-1)) ? 1 : 0;
+    tokens += got.length;
+  }
+  assert(seen.size > (steps < 60 ? 1 : 10), `${name}: ${seen.size} tokens that differ are too few to tell models apart`);
+  assert(steps < 60 || vocab < 300 || ended > 0, `${name}: no text ended`);
+  await theirs.done();
+  console.log(`clients: llama.cpp reads ${name} (${attention}, ${tokenizer}): ${texts.length} texts, ${tokens} greedy tokens equal, ${seen.size} of them different, ${ended} ends`);
+}
+
+// A tokenizer whose texts begin and end with tokens of their own, and end with others too.
+function chat() {
+  const tokenizer = JSON.parse(readFileSync(join(dir, "trained.json")));
+  ["<|begin|>", "<|end|>", "<|turn|>"].forEach((content, i) => tokenizer.added_tokens.push({id: 400 + i, content, special: true}));
+  tokenizer.added_tokens.push({id: 403, content: "<tool>", special: false, normalized: false});
+  tokenizer.post_processor = null;
+  mkdirSync(join(dir, "chat"));
+  const write = (name, value) => writeFileSync(join(dir, "chat", name), JSON.stringify(value));
+  write("tokenizer.json", tokenizer);
+  write("tokenizer_config.json", {bos_token: "<|begin|>", eos_token: "<|turn|>"});
+  write("generation_config.json", {eos_token_id: [401, 0]});
+  texts.push("<|begin|>a <tool> here<|turn|>");
+}
+
+let failed = false;
+try {
+  const documents = texts.map((text, i) => JSON.stringify({text: text + words.slice(i).join(" ")}) + "\n").join("");
+  writeFileSync(join(dir, "text.jsonl"), documents.repeat(200));
+  run("tokenizer", "train", "--vocab", "400", "--pattern", "cl100k", "--out", "trained.json", "text.jsonl");
+  run("tokenizer", "train", "--vocab", "400", "--pattern", "gpt2", "--out", "plain.json", "text.jsonl");
+  const llama = await getLlama({gpu: false, build: "never", logLevel: "error", skipDownload: true});
+  await check(llama, "bytes", "bytes", 257, "mha");
+  await check(llama, "trained", "trained.json", 400, "gqa-2");
+  await check(llama, "plain", "plain.json", 400, "mqa");
+  await check(llama, "gpt2", "gpt2", 50257, "gqa-2", 4);
+  chat();
+  await check(llama, "chat", "chat/tokenizer.json", 404, "gqa-2");
+} catch (wrong) {
+  failed = true;
+  console.error(`clients: gguf: ${wrong.message}${wrong.stderr ?? ""}`);
+} finally {
+  rmSync(dir, {recursive: true});
+}
+process.exit(failed ? 1 : 0); // llama.cpp's threads would keep node alive
