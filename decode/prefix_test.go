@@ -126,3 +126,75 @@ func TestShortPromptsPassLongOnes(t *testing.T) {
 		t.Errorf("first tokens came in the order %v", order)
 	}
 }
+
+// scored asks for a prompt with scores, and runs until it has ended.
+func scored(t *testing.T, e *Engine, prompt []int32, tokens int) *Sequence {
+	t.Helper()
+	s := submit(t, e, Request{Prompt: prompt, MaxTokens: tokens, Score: true})
+	finish(t, e)
+	return s
+}
+
+// asFresh holds a sequence against the same request in an engine of its own.
+func asFresh(t *testing.T, m *Model, s *Sequence, shared int) {
+	t.Helper()
+	if s.Shared != shared {
+		t.Errorf("a prompt of %d tokens shares %d, not %d", len(s.Prompt), s.Shared, shared)
+	}
+	want := scored(t, newEngine(t, m, Options{Pages: 20, Rows: 1}), s.Prompt, s.MaxTokens)
+	if !slices.Equal(s.Output(), want.Output()) {
+		t.Errorf("%v, in a fresh engine %v", s.Output(), want.Output())
+		return
+	}
+	for i, x := range s.Scores {
+		if d := x.LogProb - want.Scores[i].LogProb; d > 1e-4 || d < -1e-4 {
+			t.Errorf("token %d: log probability %v, in a fresh engine %v", i, x.LogProb, want.Scores[i].LogProb)
+		}
+	}
+}
+
+// TestPageIsKnownByWhatLiesBefore: a page with the same tokens behind others holds another cache.
+func TestPageIsKnownByWhatLiesBefore(t *testing.T) {
+	for _, kind := range kinds {
+		m := tiny(t, kind)
+		r := rand.New(rand.NewPCG(5, 1))
+		X, Y, Z, W := randomTokens(r, 64, m.Config.Vocab), randomTokens(r, 64, m.Config.Vocab), randomTokens(r, 64, m.Config.Vocab), randomTokens(r, 64, m.Config.Vocab)
+		for _, pages := range []int{12, 13} {
+			e := newEngine(t, m, Options{Pages: pages, Rows: 2, Chunk: 64})
+			for _, c := range []struct {
+				a, b   []int32
+				shared int
+			}{{X, Y, 0}, {Z, W, 0}, {Z, Y, 64}, {Y, X, 0}, {Z, Y, 128}, {X, Y, 128}, {X, W, 64}} {
+				asFresh(t, m, scored(t, e, slices.Concat(c.a, c.b, []int32{1}), 6), c.shared)
+			}
+		}
+	}
+}
+
+// TestPageIsKnownWhenItIsWritten: the token that came last is not in the cache yet, and that of a prompt not before its pass.
+func TestPageIsKnownWhenItIsWritten(t *testing.T) {
+	for _, kind := range kinds {
+		m := tiny(t, kind)
+		for _, pages := range []int{12, 13} {
+			e := newEngine(t, m, Options{Pages: pages, Rows: 3, Chunk: 64})
+			r := rand.New(rand.NewPCG(5, 2))
+			first := scored(t, e, randomTokens(r, 60, m.Config.Vocab), 4) // the 64th token ends it, and is in no cache
+			asFresh(t, m, scored(t, e, append(slices.Clone(first.Tokens), 1, 2), 6), 0)
+			second := scored(t, e, randomTokens(r, 60, m.Config.Vocab), 5) // the 64th is, for a 65th came
+			asFresh(t, m, scored(t, e, append(slices.Clone(second.Tokens[:64]), 1, 2), 6), 64)
+			prompt := randomTokens(r, 140, m.Config.Vocab)
+			ask := func() *Sequence { return submit(t, e, Request{Prompt: prompt, MaxTokens: 6, Score: true}) }
+			at1, at2 := ask(), ask() // at once: neither has written anything
+			for at1.cached < 64 {
+				if err := e.Step(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			at3 := ask() // one page is written, the other not
+			finish(t, e)
+			asFresh(t, m, at1, 0)
+			asFresh(t, m, at2, 0)
+			asFresh(t, m, at3, 64)
+		}
+	}
+}

@@ -32,6 +32,10 @@ func TestOdds(t *testing.T) {
 		{"top-p takes the one that reaches it", Sampling{Temperature: 1, TopP: 0.65}, base, nil, []float64{0, 4. / 7, 0, 3. / 7}},
 		{"top-p after top-k", Sampling{Temperature: 1, TopK: 2, TopP: 0.5}, base, nil, []float64{0, 1, 0, 0}},
 		{"min-p", Sampling{Temperature: 1, MinP: 0.6}, base, nil, []float64{0, 4. / 7, 0, 3. / 7}},
+		{"top-p that is reached exactly takes no more", Sampling{Temperature: 1, TopP: 0.5}, []float32{2, 2, 2, 2}, nil, []float64{0.5, 0.5, 0, 0}},
+		{"top-p that is reached exactly after top-k", Sampling{Temperature: 1, TopK: 2, TopP: 0.5}, []float32{2, 2, 2, 2}, nil, []float64{1, 0, 0, 0}},
+		{"min-p keeps what has just so much", Sampling{Temperature: 1, MinP: math.Exp(-1)}, []float32{1, 2, 0, 1}, nil, []float64{1 / (2 + math.E), math.E / (2 + math.E), 0, 1 / (2 + math.E)}},
+		{"min-p 1 keeps equals of the largest", Sampling{Temperature: 1, MinP: 1}, []float32{1, 3, 3, 2}, nil, []float64{0, 0.5, 0.5, 0}},
 		{"repetition, each once", Sampling{Repetition: 2}, []float32{3, 2, -1, 1}, []int32{0, 0}, []float64{0, 1, 0, 0}},
 		{"repetition of negatives", Sampling{Repetition: 3}, []float32{-1, -2, -2.5, -4}, []int32{0}, []float64{0, 1, 0, 0}},
 	} {

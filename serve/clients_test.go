@@ -288,6 +288,76 @@ func TestOffsetCountsCharacters(t *testing.T) {
 	}
 }
 
+// TestChoicesHaveSeedsOfTheirOwn: n choices differ, and choice i is that of seed + i alone, in a stream too.
+func TestChoicesHaveSeedsOfTheirOwn(t *testing.T) {
+	s := start(t, tiny(t, "gqa-2"), Config{})
+	body := object{"prompt": []string{"hello", "bye"}, "max_tokens": 20, "temperature": 1, "seed": 40, "n": 4, "ignore_eos": true}
+	all := s.complete(body)
+	if len(all.Choices) != 8 {
+		t.Fatalf("%d choices of 2 prompts times 4", len(all.Choices))
+	}
+	different := map[string]bool{}
+	for i, c := range all.Choices {
+		different[c.Text] = true
+		alone := s.complete(object{"prompt": []string{"hello", "bye"}[i/4], "max_tokens": 20, "temperature": 1, "seed": 40 + i%4, "ignore_eos": true})
+		if c.Index != i || c.Text != alone.Choices[0].Text {
+			t.Errorf("choice %d, index %d: %q, with seed %d alone %q", i, c.Index, c.Text, 40+i%4, alone.Choices[0].Text)
+		}
+	}
+	if len(different) < 7 { // 20 tokens of temperature 1 hardly ever come twice
+		t.Errorf("%d of 8 choices differ: %+v", len(different), all.Choices)
+	}
+	greedy := s.complete(object{"prompt": "hello", "max_tokens": 9, "temperature": 0, "n": 4})
+	for _, c := range greedy.Choices {
+		if c.Text != greedy.Choices[0].Text {
+			t.Errorf("greedy choices differ: %+v", greedy.Choices)
+		}
+	}
+}
+
+// signs is a tokenizer whose tokens are characters of one to four bytes, parts of them and bytes that are part of none.
+type signs struct{}
+
+var pieces = []string{"a", "é", "€", "😀", "né", "\xe2\x82", "\xac", "\xc3", "\xa9", "\xf0\x9f", "\xff", "\x80"}
+
+func (signs) Append(ids []int32, text []byte) []int32 { return ids }
+
+func (signs) Decode(ids []int32) (text []byte, err error) {
+	for _, id := range ids {
+		text = append(text, pieces[int(id)%len(pieces)]...)
+	}
+	return text, nil
+}
+
+// TestOffsetsOutsideASCII: text_offset counts the characters of the text that clients read, echoed or new.
+func TestOffsetsOutsideASCII(t *testing.T) {
+	s := start(t, tiny(t, "gqa-2"), Config{Tokenizer: signs{}})
+	for _, c := range []struct {
+		prompt []int32
+		text   string
+		want   string
+	}{
+		{[]int32{0, 1, 2, 3, 4, 0}, "aé€😀néa", "[0 1 2 3 4 6]"},
+		{[]int32{1, 5, 6, 3, 7, 8, 0}, "é€😀éa", "[0 1 2 2 3 4 4]"},
+		{[]int32{10, 11, 0, 9, 0}, "\ufffd\ufffda\ufffd\ufffda", "[0 1 2 3 5]"},
+	} {
+		got := s.complete(object{"prompt": c.prompt, "max_tokens": 0, "echo": true, "logprobs": 0}).Choices[0]
+		if at := fmt.Sprint(got.Logprobs.Offset); got.Text != c.text || at != c.want {
+			t.Errorf("%q at %s, want %q at %s", got.Text, at, c.text, c.want)
+		}
+	}
+	for seed := range 20 {
+		got := s.complete(object{"prompt": []int32{2}, "max_tokens": 40, "temperature": 2, "seed": seed, "logprobs": 0, "ignore_eos": true}).Choices[0]
+		text := []rune(got.Text)
+		for i, id := range got.Logprobs.IDs {
+			piece := pieces[int(id)%len(pieces)]
+			if at := got.Logprobs.Offset[i]; utf8.ValidString(piece) && !strings.HasPrefix(string(text[at:]), piece) {
+				t.Fatalf("token %d, %q, does not stand at character %d of %q", i, piece, at, got.Text)
+			}
+		}
+	}
+}
+
 // TestPageWaitsForTheKey runs the page's script in node, beside a server that wants a key: it asks for /status once, and goes
 // on when there is a key.
 func TestPageWaitsForTheKey(t *testing.T) {

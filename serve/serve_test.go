@@ -88,11 +88,14 @@ type site struct {
 
 func start(t testing.TB, m *decode.Model, c Config) *site {
 	t.Helper()
-	c.Name, c.Tokenizer, c.Ends, c.Begin = "tiny", letters{}, []int32{testVocab - 1}, []int32{testVocab - 1}
+	c.Name, c.Ends, c.Begin = "tiny", []int32{testVocab - 1}, []int32{testVocab - 1}
+	if c.Tokenizer == nil {
+		c.Tokenizer = letters{}
+	}
 	if c.Specials == nil {
 		c.Specials = map[string]int32{"<end>": testVocab - 1}
 	}
-	o := decode.Options{Rows: 8, Chunk: 40, Scored: 30, Pages: testPages, Ends: c.Ends, Vocabulary: letters{}}
+	o := decode.Options{Rows: 8, Chunk: 40, Scored: 30, Pages: testPages, Ends: c.Ends, Vocabulary: c.Tokenizer}
 	if c.Rows != 0 {
 		o.Rows = c.Rows
 	}

@@ -27,6 +27,8 @@ func TestStepSample(t *testing.T) {
 		{"top-k", StepSampling{Temperature: 1, TopK: 2}, base, 0, [4]int{0, 571, 0, 429}},
 		{"top-k of equals takes the first", StepSampling{Temperature: 1, TopK: 2}, []float32{1, 2, 1, 1}, 0, [4]int{269, 731, 0, 0}},
 		{"top-p takes the one that reaches it", StepSampling{Temperature: 1, TopP: 0.65}, base, 0, [4]int{0, 571, 0, 429}},
+		{"top-p that is reached exactly takes no more", StepSampling{Temperature: 1, TopP: 0.5}, []float32{2, 2, 2, 2}, 0, [4]int{500, 500, 0, 0}},
+		{"min-p 1 keeps equals of the largest", StepSampling{Temperature: 1, MinP: 1}, []float32{1, 3, 3, 2}, 0, [4]int{0, 500, 500, 0}},
 		{"top-p after top-k", StepSampling{Temperature: 1, TopK: 2, TopP: 0.5}, base, 0, [4]int{0, 1000}},
 		{"min-p", StepSampling{Temperature: 1, MinP: 0.6}, base, 0, [4]int{0, 571, 0, 429}},
 		{"repetition", StepSampling{Repetition: 2}, []float32{3, 2, -1, 1}, 1, [4]int{0, 1000}},
