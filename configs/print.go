@@ -118,8 +118,9 @@ func setFlow(n *yaml.Node) {
 type Change struct{ Key, From, To string }
 
 // Changes lists what differs between two runs, in the order of the schema. A dimension that is left to the kind of attention is the one that
-// the kind gives.
+// the kind gives, and a path is the same from whichever directory it is written.
 func Changes(a, b Run) (all []Change) {
+	a = a.like(b)
 	whole, other := a, b
 	whole.Attention, other.Attention = a.Attention.Resolve(), b.Attention.Resolve()
 	equal := func(a, b Run, f field) bool {

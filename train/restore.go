@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"headroom/data"
 	"headroom/model"
 )
 
@@ -95,6 +96,9 @@ func (s *session) restore(from *found) error {
 	before := maps.Clone(was.Settings)
 	if before["model.init"] == "" { // an older version knew one way
 		before["model.init"] = model.Scaled
+	}
+	if data.SamePath(before["data.tokenizer"], now["data.tokenizer"]) {
+		before["data.tokenizer"] = now["data.tokenizer"]
 	}
 	if otherRanks(before, now) {
 		s.journal.note("the run goes on with another number of processes: sums round otherwise than they would have")

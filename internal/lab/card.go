@@ -17,6 +17,7 @@ import (
 // Card is the model card of a checkpoint, in Markdown: what the model is, how it was trained, and how well it predicts, as
 // far as its run directory says.
 func Card(path, checkpoint string, c configs.Run) (string, error) {
+	c = c.Relative()
 	t, err := model.New(c.Model, c.Attention)
 	if err != nil {
 		return "", err

@@ -204,7 +204,8 @@ func (b *bench) run(ctx context.Context, r Run) (sum train.Summary, err error) {
 	return sum, err
 }
 
-// claim makes the directory and keeps the configuration and the checksums of texts in it, unless another run lives there.
+// claim makes the directory and keeps the configuration, with paths that hold from everywhere, and the checksums of texts in it, unless another
+// run lives there.
 func (r Run) claim() ([]Text, error) {
 	if err := os.MkdirAll(r.Dir, 0o777); err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
@@ -216,7 +217,7 @@ func (r Run) claim() ([]Text, error) {
 	if err != nil {
 		return nil, err
 	}
-	return texts, replace(filepath.Join(r.Dir, configName), []byte(r.Config.YAML()))
+	return texts, replace(filepath.Join(r.Dir, configName), []byte(r.Config.Absolute().YAML()))
 }
 
 // alien says that another run lives in the directory, or one of another version, or with an fs.ErrNotExist that none does.
@@ -317,7 +318,7 @@ func openTokens(path string, c configs.Run) (*data.Tokens, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.Meta != nil && c.Data.Tokenizer != "" && t.Meta.Tokenizer != c.Data.Tokenizer {
+	if t.Meta != nil && c.Data.Tokenizer != "" && !data.SamePath(t.Meta.Tokenizer, c.Data.Tokenizer) {
 		t.Close()
 		return nil, fmt.Errorf("lab: %s was made with tokenizer %s, not data.tokenizer %s", path, t.Meta.Tokenizer, c.Data.Tokenizer)
 	}

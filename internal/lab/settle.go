@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"headroom/configs"
+	"headroom/data"
 	"headroom/train"
 )
 
@@ -42,7 +43,7 @@ func (c *Compare) settle() error {
 				return err
 			}
 			for _, t := range was { // its text need not be here any more
-				if !slices.ContainsFunc(all, func(u Text) bool { return u.Key == t.Key && u.Path == t.Path }) {
+				if !slices.ContainsFunc(all, func(u Text) bool { return u.Key == t.Key && data.SamePath(u.Path, t.Path) }) {
 					all = append(all, t)
 				}
 			}

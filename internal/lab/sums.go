@@ -76,7 +76,7 @@ func shardSum(path string) (string, error) {
 // changed finds the first of the texts that was another when others were noted.
 func changed(now, was []Text) (t, before Text, yes bool) {
 	for _, t := range now {
-		i := slices.IndexFunc(was, func(w Text) bool { return w.Key == t.Key && w.Path == t.Path })
+		i := slices.IndexFunc(was, func(w Text) bool { return w.Key == t.Key && data.SamePath(w.Path, t.Path) })
 		if i >= 0 && was[i].Sum != t.Sum {
 			return t, was[i], true
 		}

@@ -47,7 +47,7 @@ func (b *bench) trainer(r Run) (train.Run, *watched, error) {
 	source := &watched{Source: loader}
 	t := train.Run{
 		Dir: r.Dir, Config: config, Model: b.model, Store: b.store, Data: source, Resume: r.Resume, Log: r.Log,
-		Settings: map[string]string{"data.tokenizer": r.Config.Data.Tokenizer},
+		Settings: map[string]string{"data.tokenizer": r.Config.Absolute().Data.Tokenizer},
 	}
 	if len(b.sets) > 0 {
 		t.Evaluate = b.evaluate
@@ -81,7 +81,7 @@ func (b *bench) final(ctx context.Context, c configs.Run) ([]eval.Result, error)
 func (b *bench) result(c configs.Run, sum train.Summary) *Result {
 	count := b.model.Count()
 	return &Result{
-		Hash: c.Hash(), Attention: c.Attention.Name(), Seed: c.Train.Seed,
+		Hash: c.Absolute().Hash(), Attention: c.Attention.Name(), Seed: c.Train.Seed,
 		Parameters: count.Parameters, CacheBytes: int64(2 * count.CacheElements),
 		Steps: sum.Step, Tokens: sum.Tokens, Loss: sum.Loss, TokensPerSecond: sum.TokensPerSecond, Seconds: sum.Elapsed.Seconds(),
 		Checkpoint: sum.Checkpoint, Interrupted: sum.Interrupted, Texts: b.texts,
