@@ -80,7 +80,7 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"<code>attention.kind</code></td><td>gqa</td><td>gta</td>", "<code>model.mlp</code></td><td>32</td><td>40</td>",
+		"<code>attention.kind</code></td><td>gqa</td><td>gta</td>", "<code>attention.rope_dim</code></td><td>8</td><td>4</td>", "<code>model.mlp</code></td><td>32</td><td>40</td>",
 		"<pre>headroom compare &#39;my kinds.yaml&#39;</pre>", "4 runs; revision abc; ", "a chip, 2 cores", "training FLOPs",
 	} {
 		if !strings.Contains(string(text), want) {

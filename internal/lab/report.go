@@ -99,6 +99,7 @@ func (g *gathering) run(dir string, arm *eval.Arm, seed uint64) error {
 	if result == nil {
 		return fmt.Errorf("lab: %s has no result of its configuration", dir)
 	}
+	c.Attention = c.Attention.Resolve() // what the kind gives is a setting too
 	if first, ok := g.configs[arm.ID()]; !ok {
 		if arm.FLOPs, err = trainFLOPs(c); err != nil {
 			return err
