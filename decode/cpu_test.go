@@ -18,7 +18,7 @@ func tiny(t *testing.T, kind string, change ...func(*model.Config, *attention.Co
 	t.Helper()
 	c, a := model.Default(), attention.Default()
 	c.Layers, c.Width, c.MLP, c.Vocab, c.Context, c.Tie = 2, 32, 48, 37, 256, false
-	a.Heads, a.HeadDim = 4, 8
+	a.Heads, a.HeadDim, a.RopeTheta = 4, 8, 500 // a base that nothing has by itself
 	if kind == "mla" || kind[:2] == "gl" {
 		a.RopeDim = 4
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -55,6 +56,7 @@ func tiny(t testing.TB, kind string, change ...func(*model.Config, *attention.Co
 
 func plainMLA(c *model.Config, a *attention.Config) { c.NormEps, a.Bias = deepseekEps, "none" }
 func tied(c *model.Config, _ *attention.Config)     { c.Tie = true }
+func spun(_ *model.Config, a *attention.Config)     { a.RopeTheta = 500 }
 
 var cases = []struct {
 	kind   string
@@ -64,6 +66,9 @@ var cases = []struct {
 	{"mha", nil, Llama}, {"gqa-2", nil, Llama}, {"mqa", []func(*model.Config, *attention.Config){tied}, Llama},
 	{"mla", []func(*model.Config, *attention.Config){plainMLA}, DeepSeek}, {"mla", nil, Own}, {"gta-2", nil, Own}, {"gla-2", nil, Own},
 	{"gla-2", []func(*model.Config, *attention.Config){plainMLA, tied}, Own}, {"gla_q-2", nil, Own},
+	{"gqa-2", []func(*model.Config, *attention.Config){spun}, Llama}, {"mla", []func(*model.Config, *attention.Config){plainMLA, spun}, DeepSeek},
+	{"mla", []func(*model.Config, *attention.Config){spun}, Own}, {"gta-2", []func(*model.Config, *attention.Config){spun}, Own},
+	{"gla-2", []func(*model.Config, *attention.Config){spun}, Own}, {"gla_q-2", []func(*model.Config, *attention.Config){spun}, Own},
 }
 
 // TestThereAndBack exports each kind, verifies it, imports it, and finds the very same weights.
@@ -78,6 +83,10 @@ func TestThereAndBack(t *testing.T) {
 			}
 			if r.Class != c.class || (r.Reason == "") != (c.class != Own) || !slices.Contains(r.Files, indexFile) || !slices.Contains(r.Files, "tokenizer.json") {
 				t.Errorf("%s: %+v", c.kind, r)
+			}
+			text, err := os.ReadFile(filepath.Join(out, "config.json"))
+			if theta := fmt.Sprintf(`"rope_theta": %.1f`, m.Attention.RopeTheta); err != nil || strings.Count(string(text), theta) != strings.Count(string(text), "rope_theta") {
+				t.Errorf("%s: the rotary base is not %s throughout (%v):\n%s", c.kind, theta, err, text)
 			}
 			v, err := Verify(context.Background(), out, m, "there-is-no-such-python", false)
 			if err != nil || len(v.Failed) > 0 || v.Logits != 0 || v.Greedy != v.GreedyOf || v.GreedyOf != 64 || (v.Rounding > 0) != (dtype == "bf16") {

@@ -13,7 +13,7 @@ import (
 
 const goldens = "../attention/testdata"
 
-// A golden is a tiny model whose logits, loss and gradients another program has computed: see gen.py beside the files.
+// A golden is a tiny model whose logits, loss and gradients another program has computed: gen.py or theta.py beside the files.
 type golden struct {
 	*safetensors.File
 	model           *Transformer
@@ -103,8 +103,8 @@ func (g golden) compare(t *testing.T, name string, got []float32, tolerance floa
 
 func eachGolden(t *testing.T, f func(t *testing.T, g golden)) {
 	paths, err := filepath.Glob(filepath.Join(goldens, "*.safetensors"))
-	if err != nil || len(paths) < 8 {
-		t.Fatalf("%d golden files in %s (%v), there should be eight", len(paths), goldens, err)
+	if err != nil || len(paths) < 11 {
+		t.Fatalf("%d golden files in %s (%v), there should be eleven", len(paths), goldens, err)
 	}
 	for _, path := range paths {
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".safetensors"), func(t *testing.T) {

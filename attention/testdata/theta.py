@@ -1,0 +1,234 @@
+"""Writes the golden files theta-*.safetensors of this directory: GTA, MLA and GLA whose rotary base is not 10,000. They have
+the form of those of gen.py, and are computed without any library: in double precision, with derivatives by the chain rule
+over every scalar. Run in this directory: python3 theta.py [OUT]
+"""
+
+import json
+import math
+import os
+import random
+import struct
+import sys
+
+B, T, V, C, MLP, LAYERS, H, D = 2, 7, 19, 20, 16, 2, 4, 8
+EPS, THETA = 1e-5, 500.0
+
+
+class Scalar:
+    """A number, what it was made of, and by how much it grows with each of these."""
+
+    __slots__ = ("value", "parents", "slopes", "grad")
+
+    def __init__(self, value, parents=(), slopes=()):
+        self.value, self.parents, self.slopes, self.grad = value, parents, slopes, 0.0
+
+    def __add__(self, other):
+        return Scalar(self.value + other.value, (self, other), (1.0, 1.0))
+
+    def __mul__(self, other):
+        if isinstance(other, float):
+            return Scalar(self.value * other, (self,), (other,))
+        return Scalar(self.value * other.value, (self, other), (other.value, self.value))
+
+
+def dot(x, y):
+    return Scalar(sum(a.value * b.value for a, b in zip(x, y)), (*x, *y), (*(b.value for b in y), *(a.value for a in x)))
+
+
+def backward(end):
+    order, seen, stack = [], set(), [(end, False)]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            order.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            stack.extend((p, False) for p in node.parents)
+    end.grad = 1.0
+    for node in reversed(order):
+        for parent, slope in zip(node.parents, node.slopes):
+            parent.grad += slope * node.grad
+
+
+class Weight:
+    """Scalars in the order of a shape; rows are along the last dimension."""
+
+    def __init__(self, shape, values):
+        self.shape, self.flat = shape, [Scalar(v) for v in values]
+        self.rows = [self.flat[i : i + shape[-1]] for i in range(0, len(self.flat), shape[-1])]
+        self.columns = list(zip(*self.rows))
+
+
+def product(x, w, bias=None, rows=slice(None)):
+    """x·w + bias, for a vector x and a slice of the rows of w."""
+    out = [dot(x, column[rows]) for column in w.columns]
+    return out if bias is None else [a + b for a, b in zip(out, bias)]
+
+
+def rmsnorm(x, w):
+    mean = sum(a.value**2 for a in x) / len(x) + EPS
+    root = mean**-0.5
+    slopes = [-(mean**-1.5) * a.value / len(x) for a in x]
+    inverse = Scalar(root, tuple(x), tuple(slopes))
+    return [a * inverse * b for a, b in zip(x, w)]
+
+
+def rope(x, place, r):
+    """Rotates the last r numbers of a head at a place: number i pairs with i + r/2."""
+    plain, u, v = x[: len(x) - r], x[len(x) - r : len(x) - r // 2], x[len(x) - r // 2 :]
+    angles = [place * THETA ** (-2 * i / r) for i in range(r // 2)]
+    first = [a * math.cos(t) + b * -math.sin(t) for a, b, t in zip(u, v, angles)]
+    second = [b * math.cos(t) + a * math.sin(t) for a, b, t in zip(u, v, angles)]
+    return plain + first + second
+
+
+def softmax(scores):
+    most = max(s.value for s in scores)
+    powers = [math.exp(s.value - most) for s in scores]
+    p = [q / sum(powers) for q in powers]
+    return [Scalar(p[i], tuple(scores), tuple(p[i] * ((i == j) - p[j]) for j in range(len(p)))) for i in range(len(p))]
+
+
+def attend(queries, keys, values):
+    """Causal attention of heads: queries[t][h] over keys[s][h] and values[s][h]. Returns the heads side by side."""
+    out = []
+    for t in range(T):
+        line = []
+        for h in range(H):
+            q = queries[t][h]
+            p = softmax([dot(q, keys[s][h]) * len(q) ** -0.5 for s in range(t + 1)])
+            line += [dot(p, column) for column in zip(*(values[s][h] for s in range(t + 1)))]
+        out.append(line)
+    return out
+
+
+def parts(x, n):
+    return [x[i * len(x) // n : (i + 1) * len(x) // n] for i in range(n)]
+
+
+def tied(a, w, xs):
+    G, R, P = a["groups"], D // 2, D - D // 2
+    queries, keys, values = [], [], []
+    for t, x in enumerate(xs):
+        queries.append([rope(q, t, R) for q in parts(product(x, w["Wq"]), H)])
+        states = parts(product(x, w["Wkv"]), G)
+        turned = rope(product(x, w["Wkr"], w["bkr"].flat), t, R)
+        keys.append([states[h // (H // G)][:P] + turned for h in range(H)])
+        values.append([states[h // (H // G)] for h in range(H)])
+    return attend(queries, keys, values)
+
+
+def latent(a, w, xs):
+    G, R, L = a["groups"], a["rope_dim"], a["latent_dim"]
+    per = H // G
+    queries, keys, values = [], [], []
+    for t, x in enumerate(xs):
+        q = rmsnorm(product(x, w["Wdq"], w["bdq"].flat), w["normq"].flat)
+        queries.append([rope(one, t, R) for one in parts(product(q, w["Wuq"], w["buq"].flat), H)])
+        latents = parts(product(x, w["Wdkv"], w["bdkv"].flat), G)
+        turned = rope(product(x, w["Wkr"], w["bkr"].flat), t, R)
+        k, v = [], []
+        for n, c in enumerate(latents):
+            c = rmsnorm(c, w["normkv"].rows[n])
+            up = product(c, w["Wukv"], w["bukv"].rows[n], slice(n * L, (n + 1) * L))
+            for both in parts(up, per):
+                k.append(both[:D] + turned)
+                v.append(both[D:])
+        keys.append(k)
+        values.append(v)
+    return attend(queries, keys, values)
+
+
+def silu(x):
+    s = 1 / (1 + math.exp(-x.value))
+    return Scalar(x.value * s, (x,), (s * (1 + x.value * (1 - s)),))
+
+
+def logits_of(a, w, tokens):
+    xs = [w["embed"].rows[token] for token in tokens]
+    for i in range(LAYERS):
+        mine = {name.removeprefix(f"blocks.{i}."): x for name, x in w.items() if name.startswith(f"blocks.{i}.")}
+        layer = {name.removeprefix("attn."): x for name, x in mine.items() if name.startswith("attn.")}
+        mixed = (tied if a["kind"] == "gta" else latent)(a, layer, [rmsnorm(x, mine["norm1"].flat) for x in xs])
+        xs = [[p + q for p, q in zip(x, product(o, layer["Wo"]))] for x, o in zip(xs, mixed)]
+        for t, x in enumerate(xs):
+            h = rmsnorm(x, mine["norm2"].flat)
+            inner = [silu(g) * u for g, u in zip(product(h, mine["mlp.Wgate"]), product(h, mine["mlp.Wup"]))]
+            xs[t] = [p + q for p, q in zip(x, product(inner, mine["mlp.Wdown"]))]
+    return [[dot(rmsnorm(x, w["norm"].flat), row) for row in w["embed"].rows] for x in xs]
+
+
+def loss_of(logits, targets):
+    terms = []
+    for line, target in zip(logits, targets):
+        p = softmax(line)[target]
+        terms.append(Scalar(-math.log(p.value), (p,), (-1 / p.value,)))
+    return terms
+
+
+def shapes(a):
+    G, R, L, Q = a["groups"], a["rope_dim"], a["latent_dim"], a["query_latent_dim"]
+    if a["kind"] == "gta":
+        s = {"Wq": (C, H * D), "Wkv": (C, G * D), "Wkr": (C, D // 2), "bkr": (D // 2,)}
+    else:
+        s = {"Wdq": (C, Q), "bdq": (Q,), "normq": (Q,), "Wuq": (Q, H * (D + R)), "buq": (H * (D + R),), "Wdkv": (C, G * L), "bdkv": (G * L,),
+             "normkv": (G, L), "Wkr": (C, R), "bkr": (R,), "Wukv": (G, L, H // G * 2 * D), "bukv": (G, H // G * 2 * D)}
+    return s | {"Wo": (H * D, C)}
+
+
+def weights(a, draw):
+    shape = {"embed": (V, C)}
+    for i in range(LAYERS):
+        p = f"blocks.{i}."
+        shape |= {p + "norm1": (C,)} | {p + "attn." + k: v for k, v in shapes(a).items()}
+        shape |= {p + "norm2": (C,), p + "mlp.Wgate": (C, MLP), p + "mlp.Wup": (C, MLP), p + "mlp.Wdown": (MLP, C)}
+    shape["norm"] = (C,)
+    w = {}
+    for name, s in shape.items():
+        values = [draw.gauss(0, 1) for _ in range(math.prod(s))]
+        values = [1 + 0.2 * x if "norm" in name else 0.3 * x for x in values]
+        w[name] = Weight(s, struct.unpack(f"<{len(values)}f", struct.pack(f"<{len(values)}f", *values)))  # as the file has them
+    return w
+
+
+def save(path, tensors, metadata):
+    header, data = {"__metadata__": metadata}, b""
+    for name, (dtype, shape, values) in tensors.items():
+        raw = struct.pack(f"<{len(values)}{'f' if dtype == 'F32' else 'i'}", *values)
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text + data)
+
+
+def case(name, a, seed, out):
+    draw = random.Random(seed)
+    tokens, targets = ([[draw.randrange(V) for _ in range(T)] for _ in range(B)] for _ in range(2))
+    w = weights(a, draw)
+    logits = [logits_of(a, w, row) for row in tokens]
+    terms = [term for row, want in zip(logits, targets) for term in loss_of(row, want)]
+    loss = Scalar(sum(t.value for t in terms) / len(terms), tuple(terms), (1 / len(terms),) * len(terms))
+    backward(loss)
+    f = {"tokens": ("I32", (B, T), sum(tokens, [])), "targets": ("I32", (B, T), sum(targets, [])), "loss": ("F32", (1,), [loss.value]),
+         "logits": ("F32", (B, T, V), [x.value for row in logits for line in row for x in line])}
+    f |= {"weight." + k: ("F32", x.shape, [s.value for s in x.flat]) for k, x in w.items()}
+    f |= {"grad." + k: ("F32", x.shape, [s.grad for s in x.flat]) for k, x in w.items()}
+    model = dict(layers=LAYERS, width=C, mlp=MLP, vocab=V, context=T, norm_eps=EPS, tie=True, init_std=0.02)
+    path = os.path.join(out, f"theta-{name}.safetensors")
+    save(path, f, {"headroom": json.dumps({"model": model, "attention": a}), "source": "plain Python in double precision"})
+    print(f"{path}: {os.path.getsize(path)} bytes, loss {loss.value:.6f}")
+
+
+def config(kind, groups, rope_dim=0, latent_dim=0, query=0):
+    return dict(kind=kind, groups=groups, heads=H, head_dim=D, rope_dim=rope_dim, latent_dim=latent_dim, query_latent_dim=query, bias="paper",
+                rope_theta=THETA)
+
+
+if __name__ == "__main__":
+    to = sys.argv[1] if len(sys.argv) > 1 else "."
+    case("gta-2", config("gta", 2), 1, to)
+    case("mla", config("mla", 1, 4, 20, 24), 2, to)
+    case("gla-2", config("gla", 2, 4, 12, 24), 3, to)
