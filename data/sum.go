@@ -14,11 +14,18 @@ import (
 // Sum is a checksum of the tokens: of their shards' checksums in order, so that it does not depend on where the shards lie or what they are
 // called. Shards here are held against meta.json, where they have one; those of a remote folder are when they come.
 func (t *Tokens) Sum() (string, error) {
-	var sums []string
+	sums, err := t.Sums()
+	if err != nil {
+		return "", err
+	}
+	return joined(sums), nil
+}
+
+// Sums are the checksums of the shards.
+func (t *Tokens) Sums() (sums []string, err error) {
 	if t.remote == nil {
-		var err error
 		if sums, err = fileSums(t.files()); err != nil {
-			return "", err
+			return nil, err
 		}
 	}
 	for i := range t.parts {
@@ -27,10 +34,10 @@ func (t *Tokens) Sum() (string, error) {
 		case t.remote != nil:
 			sums = append(sums, t.Meta.Shards[i].SHA256)
 		case sums[i] != t.Meta.Shards[i].SHA256:
-			return "", fmt.Errorf("data: %s: checksum %s, %s says %s", t.parts[i].path, sums[i], metaName, t.Meta.Shards[i].SHA256)
+			return nil, fmt.Errorf("data: %s: checksum %s, %s says %s", t.parts[i].path, sums[i], metaName, t.Meta.Shards[i].SHA256)
 		}
 	}
-	return joined(sums), nil
+	return sums, nil
 }
 
 func (t *Tokens) files() (paths []string) {

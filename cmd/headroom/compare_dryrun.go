@@ -18,8 +18,12 @@ func dryRun(cmd *cobra.Command, c *lab.Compare, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+	worries, err := c.Concerns()
+	if err != nil {
+		return err
+	}
 	if asJSON {
-		return writeJSON(cmd.OutOrStdout(), map[string]any{"arms": all, "seconds": lab.Duration(all).Seconds()})
+		return writeJSON(cmd.OutOrStdout(), map[string]any{"arms": all, "seconds": lab.Duration(all).Seconds(), "warnings": append([]string{}, worries...)})
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', tabwriter.AlignRight)
 	runs, flops := 0, 0.0
@@ -40,6 +44,9 @@ func dryRun(cmd *cobra.Command, c *lab.Compare, asJSON bool) error {
 		if e.Unmatched != "" {
 			fmt.Fprintf(cmd.OutOrStdout(), "\n%s\n", e.Unmatched)
 		}
+	}
+	for _, w := range worries {
+		fmt.Fprintf(cmd.OutOrStdout(), "\nWARNING: %s\n", w)
 	}
 	long := "about " + lab.Duration(all).String() + " in turn"
 	if not := all[0].Unknown; not != "" {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -253,7 +254,7 @@ func TestCompareDryRun(t *testing.T) {
 	file, _ := kinds(t, "sizes: {small: {}, wide: {model: {width: 32, mlp: 48}, train: {lr: 5e-4}}}\n")
 	dir := filepath.Join(t.TempDir(), "runs")
 	code, out, logs := headroom("compare", file, "--set", "data.train=nowhere", "--dry-run", "--out", dir)
-	for _, want := range []string{"small/gqa-2", "wide/gta-2", "12 runs, ", " FLOPs, about "} {
+	for _, want := range []string{"small/gqa-2", "wide/gta-2", "12 runs, ", " FLOPs, about ", "WARNING: data.train is not there yet: data: stat nowhere: no such file"} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("code %d, no %q in\n%s%s", code, want, out, logs)
 		}
@@ -269,9 +270,11 @@ func TestCompareDryRun(t *testing.T) {
 			FLOPs               float64 `json:"flops_per_run"`
 			Parameters, Seconds float64
 		}
+		Warnings []string
 	}
 	if err := json.Unmarshal([]byte(out), &got); code != 0 || err != nil || len(got.Arms) != 4 || got.Arms[0].Runs != 3 || got.Arms[0].Tokens != 12*2*16 ||
-		got.Arms[0].FLOPs < 3*got.Arms[0].Parameters*float64(got.Arms[0].Tokens) || got.Arms[0].Seconds <= 0 || got.Arms[2].Parameters <= got.Arms[0].Parameters {
+		got.Arms[0].FLOPs < 3*got.Arms[0].Parameters*float64(got.Arms[0].Tokens) || got.Arms[0].Seconds <= 0 || got.Arms[2].Parameters <= got.Arms[0].Parameters ||
+		!slices.ContainsFunc(got.Warnings, func(w string) bool { return strings.HasPrefix(w, "data.train is not there yet") }) {
 		t.Errorf("code %d, %v, %+v", code, err, got)
 	}
 }

@@ -217,6 +217,13 @@ func (r Run) claim() ([]Text, error) {
 	if err != nil {
 		return nil, err
 	}
+	worries, err := concerns(r.Config)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range worries {
+		slog.Warn("train: " + w)
+	}
 	return texts, replace(filepath.Join(r.Dir, configName), []byte(r.Config.Absolute().YAML()))
 }
 
