@@ -58,6 +58,11 @@ func Measure(ctx context.Context, checkpoint string, c configs.Run) (sets []eval
 		return nil, nil, err
 	}
 	defer b.close()
+	for _, set := range b.sets {
+		if _, err := set.Sum(); err != nil { // shards are held against their meta.json
+			return nil, nil, err
+		}
+	}
 	if err := b.model.LoadValues(checkpoint, b.store); err != nil {
 		return nil, nil, err
 	}

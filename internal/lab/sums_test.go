@@ -190,6 +190,14 @@ func TestTrainRefusesAnotherText(t *testing.T) {
 	if _, err := r.Do(context.Background()); err == nil || !strings.Contains(err.Error(), "train_000000.bin: checksum ") {
 		t.Errorf("a flipped bit: %v", err)
 	}
+	checkpoint, config, err := Checkpoint(r.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Data.Val = map[string]string{"fox": filepath.Join(dir, "train")}
+	if _, _, err := Measure(context.Background(), checkpoint, config); err == nil || !strings.Contains(err.Error(), "train_000000.bin: checksum ") {
+		t.Errorf("a flipped bit, measured: %v", err)
+	}
 }
 
 // TestTextOfTheFirstCall: --text with another file than before is an error, with the same under another name it is not.
