@@ -20,7 +20,7 @@ func TestCUDAMixedPass(t *testing.T) {
 	for _, kind := range []string{"gqa-2", "gta-2", "mla", "gla-2"} {
 		t.Run(kind, func(t *testing.T) {
 			m := tiny(t, kind, wide, func(c *model.Config, _ *attention.Config) { c.Layers, c.Context = 1, 512 })
-			o := Options{Pages: 40, Rows: 8, Chunk: 128, EndOfText: -1}
+			o := Options{Pages: 40, Rows: 8, Chunk: 128}
 			d := openCUDA(t, m, onPaper(device.BF16), o)
 			e, err := NewEngine(m, d, o)
 			if err != nil {
@@ -89,7 +89,7 @@ func checkChunks(t *testing.T, on Backend) {
 		for _, chunk := range []int{37, 64, 200} {
 			var out [2][]*Sequence
 			for i, b := range []Backend{OnCPU(), on} {
-				e, err := Open(m, b, Options{Pages: 20, Rows: 3, Chunk: chunk, EndOfText: -1})
+				e, err := Open(m, b, Options{Pages: 20, Rows: 3, Chunk: chunk})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 	"unsafe"
 )
 
@@ -131,25 +132,30 @@ func (c *Comm) Sum(s *Stream, b Buffer) {
 }
 
 // Abort ends what is under way, on this rank: a lost peer would keep it waiting for ever. It may be called from anywhere.
-func (c *Comm) Abort() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.gone {
-		c.gone = true
-		C.nccl_abort(c.comm)
-	}
+func (c *Comm) Abort() error {
+	return c.end("abort", func() C.int { return C.nccl_abort(c.comm) })
 }
 
-// Close leaves the communicator.
+// Close leaves the communicator. Graphs that recorded its calls must be closed before: NCCL waits for their end.
 func (c *Comm) Close() error {
+	return c.end("close", func() C.int { return C.nccl_close(c.comm) })
+}
+
+// leaveTime is how long NCCL may take to end a communicator.
+const leaveTime = 30 * time.Second
+
+func (c *Comm) end(what string, end func() C.int) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gone {
+	gone := c.gone
+	c.gone = true
+	c.mu.Unlock()
+	if gone {
 		return nil
 	}
-	c.gone = true
-	if r := C.nccl_close(c.comm); r != 0 {
-		return fmt.Errorf("device: NCCL: close: %s", C.GoString(C.nccl_error(r, nil)))
-	}
-	return nil
+	return within(leaveTime, "NCCL: "+what, func() error {
+		if r := end(); r != 0 {
+			return fmt.Errorf("device: NCCL: %s: %s", what, C.GoString(C.nccl_error(r, nil)))
+		}
+		return nil
+	})
 }

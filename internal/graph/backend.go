@@ -88,6 +88,13 @@ type Feed interface {
 	Close() error
 }
 
+// A Recording is kernels that run in order as one. It is closed before the group whose collectives are among them: NCCL waits
+// in the end of a communicator for every recording that has one of its calls.
+type Recording interface {
+	Run() error // a Kernel
+	Close() error
+}
+
 // A Backend runs instructions on one device. Everything else in this package is the same on all of them.
 type Backend interface {
 	Name() string
@@ -98,7 +105,7 @@ type Backend interface {
 	UploadTokens(dst Buf, src []int32) error
 	Download(dst []float32, src Buf) error
 	Compile(in *Instr) (Kernel, error)
-	Capture(ks []Kernel) (Kernel, error) // one kernel that runs all of them in order
+	Capture(ks []Kernel) (Recording, error)
 	Optimizer(b OptimizerBufs) (Optimizer, error)
 	Feed(n int) (Feed, error)
 	Join(id []byte, rank, size int) (Group, error) // the group of that id, when all its ranks are there

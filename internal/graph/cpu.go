@@ -114,8 +114,8 @@ func (*CPU) Download(dst []float32, src Buf) error {
 	return nil
 }
 
-func (*CPU) Capture(ks []Kernel) (Kernel, error) {
-	return inOrder(ks), nil
+func (*CPU) Capture(ks []Kernel) (Recording, error) {
+	return listed(inOrder(ks)), nil
 }
 
 func (*CPU) Compile(in *Instr) (Kernel, error) {

@@ -16,7 +16,6 @@ type CUDA struct {
 	dev        *device.Device
 	stream     *device.Stream
 	activation DType
-	graphs     []*device.Graph
 	tables     map[ropeKey]device.Buffer
 	free       int // bytes of the device at the start
 }
@@ -111,10 +110,10 @@ func (c *CUDA) Download(dst []float32, src Buf) error {
 
 // Capture runs the kernels once, so that modules are loaded and scratch memory has its size, and records them.
 // HEADROOM_CUDA_SYNC leaves them to be launched, and timed, one by one.
-func (c *CUDA) Capture(ks []Kernel) (Kernel, error) {
+func (c *CUDA) Capture(ks []Kernel) (Recording, error) {
 	each := inOrder(ks)
 	if os.Getenv("HEADROOM_CUDA_SYNC") != "" {
-		return each, nil
+		return listed(each), nil
 	}
 	err := each()
 	if err = errors.Join(err, c.stream.Sync()); err != nil {
@@ -124,11 +123,23 @@ func (c *CUDA) Capture(ks []Kernel) (Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.graphs = append(c.graphs, g)
-	return func() error {
-		g.Launch(c.stream)
-		return c.stream.Err()
-	}, nil
+	return cudaRecording{c.stream, g}, nil
+}
+
+type cudaRecording struct {
+	stream *device.Stream
+	graph  *device.Graph
+}
+
+func (r cudaRecording) Run() error {
+	r.graph.Launch(r.stream)
+	return r.stream.Err()
+}
+
+// Close waits for the last run. What went wrong in it is reported by whoever asks the stream.
+func (r cudaRecording) Close() error {
+	_ = r.stream.Sync()
+	return r.graph.Close()
 }
 
 func (c *CUDA) Sync() error { return c.stream.Sync() }
@@ -167,11 +178,7 @@ func (c *CUDA) ProductCeiling() (float64, error) {
 }
 
 func (c *CUDA) Close() error {
-	err := c.stream.Sync()
-	for _, g := range c.graphs {
-		err = errors.Join(err, g.Close())
-	}
-	return errors.Join(err, c.stream.Close(), c.dev.Close())
+	return errors.Join(c.stream.Sync(), c.stream.Close(), c.dev.Close())
 }
 
 // cudaOptimizer keeps the hyper-parameters and the norm on the device: a step waits for nothing.

@@ -18,7 +18,7 @@ type Group interface {
 	Gather(b Buf) error // everybody gets the r-th of Size equal parts from rank r, in place
 	Merge(b Buf) error  // words of which all ranks but one have zeros: everybody gets that one's
 	Abort()             // ends what waits for a lost rank; from anywhere
-	Close() error
+	Close() error       // after all recordings of its collectives are closed
 
 	// Reduce sums float32 over the ranks: rank to has the sum in its buffer then, the others what they had. Broadcast copies
 	// what rank from has in src, which is missing elsewhere, to everybody's dst. The work begins when start has been run and

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ type executable struct {
 	arena  Arena
 	mem    []Memory
 	inputs map[string]Buf
+	taped  []Recording
 
 	weights  map[*Node]span // parameters that are gathered
 	together bool           // all ranks of the group compile and run it
@@ -120,8 +122,19 @@ func (e *executable) compile(instrs []*Instr) (Kernel, error) {
 			return nil, err
 		}
 	}
-	return e.store.Backend.Capture(ks)
+	r, err := e.store.Backend.Capture(ks)
+	if err != nil {
+		return nil, err
+	}
+	e.taped = append(e.taped, r)
+	return r.Run, nil
 }
+
+// listed is a recording on a device that records nothing.
+type listed Kernel
+
+func (r listed) Run() error { return r() }
+func (listed) Close() error { return nil }
 
 // inOrder is one kernel of several.
 func inOrder(ks []Kernel) Kernel {
@@ -150,10 +163,16 @@ func (e *executable) SetTokens(name string, tokens []int32) error {
 	return e.store.Backend.UploadTokens(buf, tokens)
 }
 
-func (e *executable) free() {
+// free ends the recordings and then gives back the memory that they work on.
+func (e *executable) free() (err error) {
+	for _, r := range e.taped {
+		err = errors.Join(err, r.Close())
+	}
 	for _, m := range e.mem {
 		e.store.Backend.Free(m)
 	}
+	e.taped, e.mem = nil, nil
+	return err
 }
 
 // A Program runs a forward pass over the parameters of a store. It implements gorgonia.VM.
@@ -215,11 +234,9 @@ func (p *Program) RunAll() error { return p.run() }
 // Reset does nothing: a run starts from its inputs alone.
 func (p *Program) Reset() {}
 
-// Close frees the program's memory, not the store's.
-func (p *Program) Close() error {
-	p.free()
-	return nil
-}
+// Close frees the program's recording and memory, not the store's. A program over divided weights is closed before the
+// store's group.
+func (p *Program) Close() error { return p.free() }
 
 // Output copies output i of the last run to dst, which it grows as needed.
 func (p *Program) Output(i int, dst []float32) ([]float32, error) {

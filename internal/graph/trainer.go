@@ -387,9 +387,5 @@ func (t *Trainer) Profile() (map[string]time.Duration, error) {
 	return times, nil
 }
 
-// Close frees the trainer's memory, not the store's.
-func (t *Trainer) Close() error {
-	err := t.feed.Close()
-	t.free()
-	return err
-}
+// Close frees the trainer's recordings and memory, not the store's. It comes before the end of the store's group.
+func (t *Trainer) Close() error { return errors.Join(t.feed.Close(), t.free()) }

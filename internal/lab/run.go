@@ -164,6 +164,12 @@ func (r Run) Do(ctx context.Context) (result *Result, err error) {
 	}
 	defer b.close()
 	if r.Team != nil {
+		if together { // its recording has calls of the group
+			if err := b.ppl.Close(); err != nil {
+				slog.Warn("closing the evaluation", "error", err)
+			}
+			b.ppl = nil
+		}
 		r.Team.leave()
 		if r.Team.Rank() > 0 {
 			return nil, nil
