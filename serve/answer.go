@@ -59,6 +59,11 @@ type writer struct {
 	tokens int
 }
 
+// opening is what the first event of a chat's choice says, before there is text: clients take no log probabilities from it.
+func (w *writer) opening() choice {
+	return choice{Index: w.index, Delta: &message{"assistant", new(string)}}
+}
+
 // part is what a mail adds to the choice.
 func (w *writer) part(m mail) choice {
 	c := choice{Index: w.index}
@@ -71,9 +76,6 @@ func (w *writer) part(m mail) choice {
 	switch o := w.order; {
 	case o.chat && o.stream:
 		c.Delta = &message{Content: &text}
-		if first {
-			c.Delta.Role = "assistant"
-		}
 	case o.chat:
 		c.Message = &message{"assistant", &text}
 	default:

@@ -22,8 +22,7 @@ type message struct {
 // A Template turns a chat into a prompt: a text/template over .Messages, each with .Role and .Content. What the messages say
 // is text to it, never part of it.
 type Template struct {
-	text string
-	t    *template.Template
+	t *template.Template
 }
 
 // NewTemplate reads a template, and tries it on a chat of two messages.
@@ -32,7 +31,7 @@ func NewTemplate(text string) (*Template, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve: the chat template: %w", err)
 	}
-	c := &Template{text, t}
+	c := &Template{t}
 	hello := "hello"
 	prompt, err := c.prompt([]message{{"user", &hello}, {"assistant", &hello}, {"user", &hello}})
 	if err == nil && strings.Count(prompt, hello) < 2 {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os/exec"
 	"reflect"
 	"strings"
 	"testing"
@@ -358,16 +357,48 @@ func TestOffsetsOutsideASCII(t *testing.T) {
 	}
 }
 
-// TestPageWaitsForTheKey runs the page's script in node, beside a server that wants a key: it asks for /status once, and goes
-// on when there is a key.
-func TestPageWaitsForTheKey(t *testing.T) {
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("no node")
+// TestChatBeginsWithARole: the first event of each choice has the role alone, for clients drop or double what comes with it; the
+// others have the answer.
+func TestChatBeginsWithARole(t *testing.T) {
+	s := chatty(t)
+	body := object{"messages": []object{{"role": "user", "content": "hello"}}, "n": 2, "seed": 1, "max_tokens": 12, "logprobs": true, "ignore_eos": true}
+	_, raw := s.ask("/v1/chat/completions", body)
+	var whole answer
+	if err := json.Unmarshal(raw, &whole); err != nil {
+		t.Fatal(err)
 	}
-	s := start(t, tiny(t, "mha"), Config{Keys: []string{"open sesame"}})
-	out, err := exec.CommandContext(t.Context(), node, "testdata/page_key.mjs", "page/page.js", s.url, "open sesame").CombinedOutput()
-	if want := "without a key: /status\nwith a key: /status /tokenizer_info /status /status\n"; err != nil || string(out) != want {
-		t.Errorf("%v: %s, want %s", err, out, want)
+	body["stream"] = true
+	_, raw = s.ask("/v1/chat/completions", body)
+	events, texts, scores := make([]int, 2), make([]string, 2), make([]int, 2)
+	for line := range strings.Lines(strings.ReplaceAll(string(raw), "data: [DONE]", "")) {
+		line = strings.TrimPrefix(strings.TrimSpace(line), "data: ")
+		if line == "" {
+			continue
+		}
+		var part struct {
+			Choices []struct {
+				Index    int
+				Delta    message
+				Logprobs *struct{ Content []any }
+				Reason   *string `json:"finish_reason"`
+			}
+		}
+		if err := json.Unmarshal([]byte(line), &part); err != nil || len(part.Choices) != 1 {
+			t.Fatalf("%v: %s", err, line)
+		}
+		c := part.Choices[0]
+		opens := events[c.Index] == 0
+		if events[c.Index]++; opens && (c.Delta.Role != "assistant" || *c.Delta.Content != "" || c.Logprobs != nil || c.Reason != nil) {
+			t.Errorf("choice %d begins with %s", c.Index, line)
+		}
+		if !opens {
+			texts[c.Index] += *c.Delta.Content
+			scores[c.Index] += len(c.Logprobs.Content)
+		}
+	}
+	for i, c := range whole.Choices {
+		if texts[i] != c.Message.Content || scores[i] != 12 {
+			t.Errorf("choice %d: %q with %d scores, whole %q", i, texts[i], scores[i], c.Message.Content)
+		}
 	}
 }

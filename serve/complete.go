@@ -189,6 +189,12 @@ func (s *Server) stream(ctx context.Context, w http.ResponseWriter, e *errand) {
 		return event(text)
 	}
 	err := e.wait(ctx, func(i int, m mail) error {
+		if o := e.writers[i]; e.order.chat && !o.begun {
+			e.answer.Choices = []choice{o.opening()}
+			if err := send(e.answer); err != nil {
+				return err
+			}
+		}
 		e.answer.Choices = []choice{e.part(i, m)}
 		return send(e.answer)
 	})

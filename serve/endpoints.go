@@ -180,7 +180,8 @@ func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) {
 	s.writeJSON(w, http.StatusOK, map[string]string{"prompt": string(s.words.text(ids))})
 }
 
-// tokenizerInfo says what a client needs to begin documents and to stop.
+// tokenizerInfo says what a client needs to begin documents and to stop. It has no chat_template, for clients take that for
+// one in Jinja.
 func (s *Server) tokenizerInfo(w http.ResponseWriter, _ *http.Request) {
 	info := map[string]any{"vocab_size": s.vocab, "model_max_length": s.context}
 	if ends := s.words.ends; len(ends) > 0 {
@@ -188,9 +189,6 @@ func (s *Server) tokenizerInfo(w http.ResponseWriter, _ *http.Request) {
 	}
 	if begin := s.words.begin; len(begin) > 0 {
 		info["bos_token"], info["bos_token_id"] = string(s.words.piece(begin[0])), begin[0]
-	}
-	if s.config.Chat != nil {
-		info["chat_template"] = s.config.Chat.text
 	}
 	s.writeJSON(w, http.StatusOK, info)
 }

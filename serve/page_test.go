@@ -28,3 +28,17 @@ func TestPage(t *testing.T) {
 		}
 	}
 }
+
+// TestPageWaitsForTheKey runs the page's script in node, beside a server that wants a key: it asks for /status once, and goes
+// on when there is a key.
+func TestPageWaitsForTheKey(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("no node")
+	}
+	s := start(t, tiny(t, "mha"), Config{Keys: []string{"open sesame"}})
+	out, err := exec.CommandContext(t.Context(), node, "testdata/page_key.mjs", "page/page.js", s.url, "open sesame").CombinedOutput()
+	if want := "without a key: /status\nwith a key: /status /tokenizer_info /status /status\n"; err != nil || string(out) != want {
+		t.Errorf("%v: %s, want %s", err, out, want)
+	}
+}
