@@ -3,7 +3,6 @@ package lab
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -41,9 +40,6 @@ type Estimate struct {
 func (c *Compare) Estimate(ctx context.Context) (all []Estimate, err error) {
 	if err := c.settle(); err != nil {
 		return nil, err
-	}
-	for _, path := range c.absent() {
-		slog.Warn("compare: shards are not there yet", "path", path)
 	}
 	runs := map[int]int{}
 	for _, tasks := range c.Stages() {
@@ -112,27 +108,6 @@ func estimate(ctx context.Context, arm Arm, known map[string]int) (e Estimate, e
 	}
 	e.Unknown = strings.Join(unknown, ", ")
 	return e, nil
-}
-
-// absent are the shards of the comparison that cannot be found.
-func (c *Compare) absent() (paths []string) {
-	for _, arm := range c.Arms {
-		all := slices.Collect(maps.Values(Sets(arm.Config)))
-		if parts, err := data.ParseMixture(arm.Config.Data.Train); err == nil {
-			for _, p := range parts {
-				all = append(all, p.Path)
-			}
-		}
-		for _, path := range all {
-			if t, err := data.Open(path, data.OpenOptions{}); err == nil {
-				t.Close()
-			} else if !slices.Contains(paths, path) {
-				paths = append(paths, path)
-			}
-		}
-	}
-	slices.Sort(paths)
-	return paths
 }
 
 // evaluation is how many passes it takes to measure all sets once, and of which sets that is not known.

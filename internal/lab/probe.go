@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"headroom/configs"
 	"headroom/data"
 	"headroom/eval"
 	"headroom/internal/graph"
@@ -72,19 +73,11 @@ func probe(ctx context.Context, arm Arm, known map[string]int) (c Cost, found ma
 	}
 	opened := time.Since(began)
 	if len(Sets(arm.Config)) > 0 {
-		began := time.Now()
-		if b.ppl, err = eval.NewPerplexity(b.store, b.model, arm.Config.Eval); err != nil {
-			return c, nil, err
-		}
-		opened += time.Since(began)
-		if err := b.store.Init(1); err != nil {
-			return c, nil, err
-		}
-		pass, err := b.ppl.PassTime(ctx, arm.Config.Model.Vocab, passTime)
+		compiled, pass, err := b.timePass(ctx, arm.Config)
 		if err != nil {
 			return c, nil, err
 		}
-		c.Pass = pass.Seconds()
+		opened, c.Pass = opened+compiled, pass.Seconds()
 	}
 	enough, stop := context.WithCancel(ctx)
 	defer stop()
@@ -115,6 +108,19 @@ func probe(ctx context.Context, arm Arm, known map[string]int) (c Cost, found ma
 	c.Start = opened.Seconds() + max(0, first.Elapsed-c.Step) // and what the first step took beyond one
 	c.Save = max(0, trained.Seconds()-last.Elapsed)
 	return c, b.backend.Choices(), nil
+}
+
+// timePass compiles the evaluation of a model that is open, and times it.
+func (b *bench) timePass(ctx context.Context, c configs.Run) (compiled, pass time.Duration, err error) {
+	began := time.Now()
+	if b.ppl, err = eval.NewPerplexity(b.store, b.model, c.Eval); err != nil {
+		return 0, 0, err
+	}
+	compiled = time.Since(began)
+	if err = b.store.Init(1); err == nil {
+		pass, err = b.ppl.PassTime(ctx, c.Model.Vocab, passTime)
+	}
+	return compiled, pass, err
 }
 
 // readLines are the steps of a metrics.jsonl.

