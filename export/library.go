@@ -5,6 +5,7 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,7 +17,7 @@ import (
 )
 
 //go:embed verify_hf.py
-var script []byte
+var verifyScript []byte
 
 // A library is what verify_hf.py reports.
 type library struct {
@@ -52,15 +53,7 @@ func (v *Verdict) inLibrary(ctx context.Context, python, dir string, q request, 
 		return fmt.Errorf("export: %w", err)
 	}
 	defer os.RemoveAll(work)
-	file := filepath.Join(work, "verify_hf.py")
-	err = safetensors.Write(filepath.Join(work, "logits.safetensors"), nil, []safetensors.Tensor{{Name: "logits", DType: safetensors.F32,
-		Shape: []int{v.Rows, v.Length, t.Config.Vocab}, Values: func() ([]float32, error) { return want, nil }}})
-	if err == nil {
-		err = writeJSON(filepath.Join(work, "request.json"), q)
-	}
-	if err == nil {
-		err = os.WriteFile(file, script, 0o666)
-	}
+	file, err := v.writeWork(work, q, want, t.Config.Vocab)
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
@@ -80,6 +73,17 @@ func (v *Verdict) inLibrary(ctx context.Context, python, dir string, q request, 
 	v.judge()
 	v.judgeLibrary(l, q)
 	return nil
+}
+
+// writeWork writes what verify_hf.py reads, and the script itself, to a folder.
+func (v *Verdict) writeWork(work string, q request, want []float32, vocab int) (script string, err error) {
+	script = filepath.Join(work, "verify_hf.py")
+	return script, errors.Join(
+		safetensors.Write(filepath.Join(work, "logits.safetensors"), nil, []safetensors.Tensor{{Name: "logits", DType: safetensors.F32,
+			Shape: []int{v.Rows, v.Length, vocab}, Values: func() ([]float32, error) { return want, nil }}}),
+		writeJSON(filepath.Join(work, "request.json"), q),
+		os.WriteFile(script, verifyScript, 0o666),
+	)
 }
 
 func (v *Verdict) judgeLibrary(l *library, q request) {
