@@ -35,16 +35,18 @@ const (
 
 // Detect takes the first source that is set: flags, torchrun, PET_ (Kubeflow Trainer), JAX_, Slurm, Open MPI and PMI, a
 // node's RANK with NPROC_PER_NODE, --gpus. Two sources that disagree are an error; one may count nodes where another
-// counts processes. gpus is how many devices this machine has, which PET_NPROC_PER_NODE=auto means.
+// counts processes, and a process that Spawn or torchrun started still has the variables of its node. --gpus beside a
+// launcher that starts one process a machine is how many that one starts. gpus is how many devices this machine has,
+// which PET_NPROC_PER_NODE=auto means.
 func Detect(f Flags, env func(string) string, gpus func() int) (Place, error) {
 	var found []Place
 	for _, source := range []func(Flags, variables) (Place, bool, error){flags, torchrun, pet, jax, slurm, mpi, nodes, local} {
 		p, ok, err := source(f, variables{env, gpus})
+		if !ok || err != nil && len(found) > 0 { // who is known needs no address from a second source
+			continue
+		}
 		if err != nil {
 			return Place{}, fmt.Errorf("ranks: %w", err)
-		}
-		if !ok {
-			continue
 		}
 		if err := p.check(); err != nil {
 			return Place{}, err
@@ -58,10 +60,14 @@ func Detect(f Flags, env func(string) string, gpus func() int) (Place, error) {
 	if len(found) == 0 {
 		return Place{Size: 1, Source: "one process"}, nil
 	}
-	if job := env(JobVariable); job != "" {
-		found[0].Job = job
+	p := found[0]
+	if f.GPUs > 1 && f.WorldSize == 0 && p.Spawn != f.GPUs {
+		return Place{}, fmt.Errorf("ranks: --gpus %d, but %s says how many processes a machine has: leave --gpus out", f.GPUs, p.Source)
 	}
-	return found[0], nil
+	if job := env(JobVariable); job != "" {
+		p.Job = job
+	}
+	return p, nil
 }
 
 func (p Place) check() error {
@@ -74,8 +80,11 @@ func (p Place) check() error {
 	return nil
 }
 
-// agrees says that q is the same place, or that of its node.
+// agrees says that q is the same place, or that of its node: one of several machines, or of the processes to start on it.
 func (p Place) agrees(q Place) bool {
+	if q.Spawn > 0 {
+		return p.Size == q.Size && p.Rank >= q.Rank && p.Rank < q.Rank+q.Spawn
+	}
 	if q.Size < 1 || p.Size%q.Size != 0 {
 		return false
 	}
@@ -98,13 +107,17 @@ func torchrun(_ Flags, v variables) (Place, bool, error) {
 	return Place{Rank: n[0], Size: n[1], Local: n[2], Master: master, Source: "torchrun", Job: v.env("TORCHELASTIC_RUN_ID")}, true, first(err, err2)
 }
 
-func pet(_ Flags, v variables) (Place, bool, error) {
+func pet(f Flags, v variables) (Place, bool, error) {
 	if !v.has("PET_NNODES", "PET_NODE_RANK") {
 		return Place{}, false, nil
 	}
 	n, err := v.ints("PET_NODE_RANK", "PET_NNODES")
-	share, err2 := v.share("PET_NPROC_PER_NODE")
-	master, err3 := v.master(v.env("PET_MASTER_ADDR"), v.env("PET_MASTER_PORT"))
+	share, err2 := v.share("PET_NPROC_PER_NODE", f.GPUs)
+	host, port := v.env("PET_MASTER_ADDR"), v.env("PET_MASTER_PORT")
+	if host == "" {
+		host, port = v.env("MASTER_ADDR"), v.env("MASTER_PORT")
+	}
+	master, err3 := v.master(host, port)
 	return node(n[0], n[1], share, master, "PET_"), true, first(err, err2, err3)
 }
 
@@ -118,7 +131,7 @@ func jax(_ Flags, v variables) (Place, bool, error) {
 	return Place{Rank: n[0], Size: n[1], Master: master, Source: "JAX_"}, true, first(err, err2)
 }
 
-func slurm(_ Flags, v variables) (Place, bool, error) {
+func slurm(f Flags, v variables) (Place, bool, error) {
 	if !v.has("SLURM_PROCID", "SLURM_NTASKS") || v.env("SLURM_NTASKS") == "1" {
 		return Place{}, false, nil
 	}
@@ -132,9 +145,13 @@ func slurm(_ Flags, v variables) (Place, bool, error) {
 	if id, err := strconv.Atoi(v.env("SLURM_JOB_ID")); err == nil { // two jobs on one node want two ports
 		port = 15000 + id%20000
 	}
-	return Place{
-		Rank: n[0], Size: n[1], Local: n[2], Master: net.JoinHostPort(host, strconv.Itoa(port)), Source: "Slurm", Job: v.env("SLURM_JOB_ID"),
-	}, true, first(err, err2)
+	master := net.JoinHostPort(host, strconv.Itoa(port))
+	p := Place{Rank: n[0], Size: n[1], Local: n[2], Master: master, Source: "Slurm", Job: v.env("SLURM_JOB_ID")}
+	if f.GPUs > 1 && v.env("SLURM_NNODES") == v.env("SLURM_NTASKS") { // one task a node
+		p = node(n[0], n[1], f.GPUs, master, "Slurm")
+		p.Job = v.env("SLURM_JOB_ID")
+	}
+	return p, true, first(err, err2)
 }
 
 func mpi(_ Flags, v variables) (Place, bool, error) {
@@ -163,13 +180,14 @@ func mpi(_ Flags, v variables) (Place, bool, error) {
 	return Place{}, false, nil
 }
 
-// nodes is where RANK and WORLD_SIZE count machines, as PyTorchJob's do.
-func nodes(_ Flags, v variables) (Place, bool, error) {
-	if !v.has("RANK", "WORLD_SIZE") || v.has("LOCAL_RANK") {
+// nodes is where RANK and WORLD_SIZE count machines, as PyTorchJob's do. Some of its versions count processes in
+// WORLD_SIZE, and set PET_ beside it, which has one meaning.
+func nodes(f Flags, v variables) (Place, bool, error) {
+	if !v.has("RANK", "WORLD_SIZE") || v.has("LOCAL_RANK") || v.has("PET_NNODES", "PET_NODE_RANK") {
 		return Place{}, false, nil
 	}
 	n, err := v.ints("RANK", "WORLD_SIZE")
-	share, err2 := v.share("NPROC_PER_NODE")
+	share, err2 := v.share("NPROC_PER_NODE", f.GPUs)
 	master, err3 := v.master(v.env("MASTER_ADDR"), v.env("MASTER_PORT"))
 	return node(n[0], n[1], share, master, "RANK and WORLD_SIZE of a node"), true, first(err, err2, err3)
 }
@@ -216,11 +234,11 @@ func (v variables) ints(names ...string) ([]int, error) {
 	return out, nil
 }
 
-// share is the processes of one node: a number, auto or gpu for its devices, one where nothing is said.
-func (v variables) share(name string) (int, error) {
+// share is the processes of one node: a number, auto or gpu for its devices, what --gpus says where nothing else does.
+func (v variables) share(name string, gpus int) (int, error) {
 	switch v.env(name) {
 	case "":
-		return 1, nil
+		return max(gpus, 1), nil
 	case "auto", "gpu":
 		return max(v.gpus(), 1), nil
 	}
