@@ -13,8 +13,8 @@ SHAPE = dict(vocab_size=V, hidden_size=64, intermediate_size=96, num_hidden_laye
 
 # Two runs that between them have every part of the recipe: both schedules, clipping that bites, accumulation, a tied head, the z-loss.
 RUNS = {
-    "cosine": dict(tie=False, accumulate=1, schedule="cosine", warmup=5, decay=0.2, lr=3e-3, min_lr=0.1, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1, clip=1.0, zloss=0.0),
-    "wsd": dict(tie=True, accumulate=2, schedule="wsd", warmup=10, decay=0.4, lr=2e-3, min_lr=0.0, beta1=0.8, beta2=0.99, eps=1e-6, weight_decay=0.3, clip=0.5, zloss=1e-3),
+    "cosine": dict(tie=False, accumulate=1, schedule="cosine", warmup=5, decay=0.2, lr=3e-3, min_lr=0.1, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1, clip=3.0, zloss=0.0),
+    "wsd": dict(tie=True, accumulate=2, schedule="wsd", warmup=10, decay=0.4, lr=2e-3, min_lr=0.0, beta1=0.8, beta2=0.99, eps=1e-6, weight_decay=0.3, clip=2.0, zloss=1e-3),
 }
 
 def rate(c, step):  # counted from 1
@@ -81,7 +81,7 @@ for name, c in RUNS.items():
     report["runs"][name] = dict(config=c, float32=single, float64=double)
     print(f"{name}: loss {single['losses'][0]:.4f} to {single['losses'][-1]:.4f}, norms {min(single['norms']):.3f} to {max(single['norms']):.3f}, float64 differs by {apart:.2g} at most")
     assert apart < 1e-5, "rounding alone is near the tolerance"
-    assert max(single["norms"]) > c["clip"], "clipping never bites"
+    assert min(single["norms"]) < c["clip"] < max(single["norms"]), "clipping never bites, or always"
     assert single["losses"][-1] < single["losses"][0] - 0.3, "nothing was learnt"
 start["tokens"] = tokens.to(torch.int32).contiguous()
 save_file(start, f"{out}/reference.safetensors")
