@@ -61,6 +61,20 @@ func aside(damaged []found) error {
 	return nil
 }
 
+// Begun says that a run lives in a directory: it has done a step, or has left a checkpoint. One that could not start has
+// not.
+func Begun(run string) (bool, error) {
+	if info, err := os.Stat(filepath.Join(run, "metrics.jsonl")); err == nil && info.Size() > 0 {
+		return true, nil
+	}
+	all, err := find(run)
+	if err != nil || len(all) > 0 {
+		return true, err
+	}
+	step, err := saved(run)
+	return step > 0, err
+}
+
 // saved is the step of a checkpoint that a run once had, 0 where it had none.
 func saved(run string) (step int, err error) {
 	starts, err := environments(run)

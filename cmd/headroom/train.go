@@ -30,7 +30,10 @@ Kubeflow's PET_ and JAX_ variables and plain RANK and WORLD_SIZE are understood 
 divided among the ranks; with train.shard=weights the weights and gradients are too, for models that one GPU does not hold.
 
 The first SIGINT or SIGTERM finishes the step, saves and exits with 0; a second one leaves at once. --resume continues bit for
-bit where the newest checkpoint stands.`,
+bit where the newest checkpoint stands. Checkpoints have checksums: where the newest is damaged, --resume goes on from the one
+before, says so and sets the damaged one aside, and where none is whole nothing is begun over what is left.
+
+Without train.warmup the rate rises over a tenth of the steps, at most 100. Paths in config.yaml are absolute.`,
 		Example: `  headroom train run.yaml --out runs/first
   headroom train --preset quickstart --attention gla-2 --set data.train=shards/train --set data.val.books=shards/val --out runs/gla
   headroom train runs/first/config.yaml --out runs/first --resume
@@ -84,7 +87,7 @@ bit where the newest checkpoint stands.`,
 	flags.add(cmd)
 	cmd.Flags().StringVar(&r.Dir, "out", "", "the run directory (needed)")
 	cmd.Flags().StringVar(&from, "from", "", "a run or checkpoint to train on from, short for train.from and its model, attention and tokenizer")
-	cmd.Flags().BoolVar(&r.Resume, "resume", false, "go on from the newest checkpoint, if there is one")
+	cmd.Flags().BoolVar(&r.Resume, "resume", false, "go on from the newest whole checkpoint, or begin where the run has saved none")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
 	cmd.Flags().IntVar(&at.GPUs, "gpus", 0, "processes to start on this machine, one a GPU")
 	cmd.Flags().IntVar(&at.Rank, "rank", 0, "this process among --world-size")

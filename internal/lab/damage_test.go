@@ -49,3 +49,21 @@ func TestFlippedBit(t *testing.T) {
 		t.Errorf("cut weights: %v", err)
 	}
 }
+
+// TestStartThatFailed: a run that could not start leaves nothing that keeps another from its directory, and one that did a
+// step does.
+func TestStartThatFailed(t *testing.T) {
+	dir := shards(t)
+	r := Run{Dir: filepath.Join(dir, "run"), Config: load(t, tiny(dir), "train.batch=1000000000")}
+	if _, err := r.Do(context.Background()); err == nil || !strings.Contains(err.Error(), "the tensors of a step need ") {
+		t.Fatal(err)
+	}
+	r.Config = load(t, tiny(dir))
+	if _, err := r.Do(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	r.Config = load(t, tiny(dir), "train.batch=3")
+	if _, err := r.Do(context.Background()); err == nil || !strings.Contains(err.Error(), "holds another run: train.batch is 2 there, not 3") {
+		t.Errorf("another run in its place: %v", err)
+	}
+}

@@ -216,8 +216,20 @@ func (r Run) claim() ([]Text, error) {
 	if err := os.MkdirAll(r.Dir, 0o777); err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
-	if err := r.alien(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	begun, err := train.Begun(r.Dir)
+	if err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(r.Dir, resultName)); err == nil {
+		begun = true
+	}
+	if err := r.alien(); err != nil && !errors.Is(err, fs.ErrNotExist) && begun { // what never began may begin otherwise
+		return nil, err
+	}
+	if !begun {
+		if err := os.Remove(filepath.Join(r.Dir, textsName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("lab: %w", err)
+		}
 	}
 	texts, err := r.note()
 	if err != nil {
