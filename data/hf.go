@@ -69,7 +69,7 @@ func OpenTokenizer(folder fs.FS, name string) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	beside, err := readBeside(folder)
+	beside, err := readBeside(folder, name)
 	if err != nil {
 		return nil, err
 	}

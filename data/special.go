@@ -16,10 +16,14 @@ var specialFiles = []string{"tokenizer_config.json", "special_tokens_map.json", 
 // SpecialFiles lists the files beside a tokenizer.json that say which tokens begin and end a text.
 func SpecialFiles() []string { return slices.Clone(specialFiles) }
 
-// readBeside reads the special files of a folder that are there.
-func readBeside(folder fs.FS) (map[string][]byte, error) {
+// readBeside reads the special files of a folder that are there. Those of the model count only beside a tokenizer that has
+// the library's name for it: config.json may be anybody's.
+func readBeside(folder fs.FS, tokenizer string) (map[string][]byte, error) {
 	beside := map[string][]byte{}
 	for _, name := range specialFiles {
+		if tokenizer != "tokenizer.json" && strings.HasSuffix(name, "config.json") && name != "tokenizer_config.json" {
+			continue
+		}
 		text, err := fs.ReadFile(folder, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -282,6 +286,19 @@ func (t *Tokenizer) BeginText(ids []int32) []int32 {
 		return ids
 	}
 	return append(ids, t.Begin)
+}
+
+// Prompt returns the ids of a text that is to be gone on from: what a text begins with, and the text, in which the words of
+// a special token are that token.
+func (t *Tokenizer) Prompt(text []byte) []int32 {
+	var special []hfAdded
+	for name, id := range t.Specials() {
+		special = append(special, hfAdded{ID: id, Content: name})
+	}
+	slices.SortFunc(special, func(a, b hfAdded) int { return len(b.Content) - len(a.Content) })
+	ids := t.BeginText(nil)
+	cutAdded(special, text, func(text []byte) { ids = t.Append(ids, text) }, func(id int32) { ids = append(ids, id) })
+	return ids
 }
 
 // Document is the token before each document of a shard, and whether EndOfText comes behind it: where the token before it

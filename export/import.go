@@ -15,6 +15,9 @@ type Import struct {
 	Parameters int64  `json:"parameters"`
 	Context    int    `json:"context"`
 	Tokenizer  string `json:"tokenizer,omitempty"` // the name of ours, or the path of the file beside the weights
+
+	Begin string   `json:"begin,omitempty"` // what a text begins with
+	Ends  []string `json:"ends,omitempty"`  // the tokens that end one
 }
 
 // Read makes a checkpoint of ours in out from a directory of the transformers library: the Llama family, dense
@@ -44,6 +47,9 @@ func Read(dir, out string, context int) (r Import, err error) {
 		}
 		return t.Write(to, f.values(list), extra)
 	})
+	if err == nil && r.Tokenizer != "" {
+		err = r.name()
+	}
 	return r, err
 }
 

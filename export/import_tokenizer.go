@@ -108,3 +108,20 @@ func empty(v any) bool {
 	list, isList := v.([]any)
 	return v == nil || isList && len(list) == 0
 }
+
+// name says what the tokenizer's texts begin and end with.
+func (r *Import) name() error {
+	t, err := data.NewTokenizer(r.Tokenizer)
+	if err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	r.Begin = nameOf(t, t.Begin)
+	for _, end := range t.Ends {
+		name := nameOf(t, end)
+		if name == "" {
+			name = fmt.Sprintf("token %d", end)
+		}
+		r.Ends = append(r.Ends, name)
+	}
+	return nil
+}

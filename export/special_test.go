@@ -180,7 +180,7 @@ func exported(t *testing.T, checkpoint string) (dir string) {
 func trainedTokenizer(t *testing.T, pattern string, older bool) string {
 	t.Helper()
 	dir := t.TempDir()
-	text, path := filepath.Join(dir, "a.txt"), filepath.Join(dir, "t.json")
+	text, path := filepath.Join(dir, "a.txt"), filepath.Join(dir, "tokenizer.json")
 	if err := os.WriteFile(text, []byte("the end of the text, the end"), 0o666); err != nil {
 		t.Fatal(err)
 	}

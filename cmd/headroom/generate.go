@@ -180,7 +180,7 @@ func (g *generation) load(path string) (*decode.Model, error) {
 	return m, nil
 }
 
-// tokens is the prompt behind what a text begins with.
+// tokens is the prompt behind what a text begins with, its special tokens as tokens.
 func (g *generation) tokens(t *data.Tokenizer) ([]int32, error) {
 	text := []byte(g.prompt)
 	if g.file != "" {
@@ -192,7 +192,7 @@ func (g *generation) tokens(t *data.Tokenizer) ([]int32, error) {
 	if len(text) == 0 {
 		return nil, errors.New("generate: the prompt is empty")
 	}
-	return t.Append(t.BeginText(nil), text), nil
+	return t.Prompt(text), nil
 }
 
 func (g *generation) drafter(m *decode.Model, on decode.Backend, o decode.Options) (decode.Drafter, error) {

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"log/slog"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -19,7 +22,8 @@ func importCommand() *cobra.Command {
 the Llama family (Llama, and Mistral without a window), dense DeepSeek-V3, and what headroom export wrote. What the models here cannot
 express is refused by its name: rope scaling, sliding windows, mixtures of experts, biases, norms of queries and keys, quantised weights.
 
-Only safetensors are read, and only files inside the directory.`,
+Only safetensors are read, and only files inside the directory. The tokens that begin and end a text are those that the directory's files
+name (docs/tokens.md).`,
 		Example: `  headroom import downloads/llama-160m --out runs/llama
   headroom eval runs/llama --data books=shards/books
   headroom train --from runs/llama --set data.train=shards/train --set train.lr=1e-4 --out runs/tuned`,
@@ -31,6 +35,9 @@ Only safetensors are read, and only files inside the directory.`,
 				return err
 			case asJSON:
 				return writeJSON(cmd.OutOrStdout(), r)
+			}
+			if r.Tokenizer != "" {
+				slog.Info("special tokens", "a_text_begins_with", cmp.Or(r.Begin, "nothing"), "and_ends_with", strings.Join(r.Ends, " "))
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s with %s attention, %d parameters, context %d\n", r.Dir, r.Class, r.Attention, r.Parameters, r.Context)
 			return err

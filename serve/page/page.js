@@ -1,7 +1,7 @@
 'use strict';
 const $ = id => document.getElementById(id);
 let leaving = null; // of the completion under way
-let eos = '';
+let ends = []; // the ids that end a text
 
 function headers() {
   const h = {'Content-Type': 'application/json'};
@@ -81,7 +81,7 @@ async function generate() {
           const b = document.createElement('button'), p = l.token_logprobs[i];
           b.type = 'button';
           b.className = 'p' + shade(Math.exp(p));
-          b.textContent = token === eos ? '⏹' : decoder.decode(bytesOf(token), {stream: true});
+          b.textContent = ends.includes(l.token_ids[i]) ? '⏹' : decoder.decode(bytesOf(token), {stream: true});
           b.onmouseenter = b.onfocus = () => showTops(token, p, l.top_logprobs[i]);
           $('text').append(b);
         });
@@ -131,12 +131,12 @@ async function watch() {
   }
 }
 
-// learn asks how the token that ends a text is called.
+// learn asks which tokens end a text.
 async function learn() {
   learned = true;
   try {
     const answer = await fetch('/tokenizer_info', {headers: headers()});
-    if (answer.ok) eos = (await answer.json()).eos_token || '';
+    if (answer.ok) ends = (await answer.json()).eos_token_ids || [];
   } catch {} // it is shown as it stands
 }
 
