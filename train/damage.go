@@ -46,6 +46,19 @@ func (s State) write(path string) error {
 	return replace(path, bytes.Replace(text, []byte(noSum), []byte(hex.EncodeToString(sum[:])), 1))
 }
 
+// Seal gives a directory of weights that no training wrote the checksums of its files, so that Check holds it against them.
+func Seal(dir string) error {
+	var s State
+	var err error
+	if s.Files, s.SHA256, err = flush(dir); err == nil {
+		err = s.write(filepath.Join(dir, stateFile))
+	}
+	if err != nil {
+		return fmt.Errorf("train: %w", err)
+	}
+	return nil
+}
+
 // readState reads a checkpoint's state and holds its own checksum against it.
 func readState(dir string) (State, error) {
 	var s State
@@ -89,7 +102,7 @@ func whole(dir string) (State, error) {
 }
 
 // Check holds files of a checkpoint against the sizes and checksums that they were written with. A checkpoint of an older version
-// has none, which is a warning. Weights alone, without the state of their training, have none either.
+// has none, which is a warning. Weights that were copied without their state have none either.
 func Check(dir string, files ...string) error {
 	s, err := readState(dir)
 	if errors.Is(err, fs.ErrNotExist) && alone(dir) {
@@ -126,7 +139,7 @@ func (s State) check(dir string, files []string) error {
 	return nil
 }
 
-// alone says that a directory has weights without a state, as an imported model does.
+// alone says that a directory has weights without a state.
 func alone(dir string) bool {
 	_, state := os.Lstat(filepath.Join(dir, stateFile))
 	_, moments := os.Lstat(filepath.Join(dir, momentsFile))

@@ -49,6 +49,20 @@ func TestOutAndBack(t *testing.T) {
 	if a != b {
 		t.Errorf("%q, back again %q", a, b)
 	}
+	if err := os.CopyFS("flipped", os.DirFS("back")); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("flipped/model.safetensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)-20] ^= 1
+	if err := os.WriteFile("flipped/model.safetensors", text, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, logs := run(2, "generate flipped --prompt pack"); !strings.Contains(logs, "flipped/model.safetensors is damaged: its SHA-256 is ") {
+		t.Error(logs)
+	}
 	on := " --set data.train=shards --set train.steps=4 --set train.warmup=1 --set train.lr=0.001"
 	run(0, "train --from back"+on+" --out more")
 	loss := func(dir string, first bool) float64 {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"headroom/export"
+	"headroom/train"
 )
 
 func importCommand() *cobra.Command {
@@ -30,6 +31,9 @@ name (docs/tokens.md).`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := export.Read(args[0], out, context)
+			if err == nil {
+				err = train.Seal(out)
+			}
 			switch {
 			case err != nil:
 				return err

@@ -17,7 +17,8 @@ import (
 func HostFree(used int) int {
 	free := math.MaxInt
 	if kib := meminfo("MemAvailable") + meminfo("SwapFree"); kib > 0 {
-		free = kib << 10
+		touched := resident() // the system counts what was taken only when it is first written
+		free = kib<<10 + touched - max(used, touched)
 	}
 	for _, path := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
 		if text, err := os.ReadFile(path); err == nil {
@@ -47,6 +48,20 @@ func meminfo(name string) int {
 		}
 	}
 	return 0
+}
+
+// resident is what of this process's memory the system has given it, in bytes.
+func resident() int {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(text))
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, _ := strconv.Atoi(fields[1])
+	return pages * os.Getpagesize()
 }
 
 // A MemoryError says that a device has no room for the tensors of a step.
