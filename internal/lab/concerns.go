@@ -60,7 +60,8 @@ func concerns(c configs.Run) (all []string, err error) {
 			}
 		}
 		if both > 0 {
-			all = append(all, fmt.Sprintf("%s is trained on: %d of its %d shards (%s) are among those of data.train, so its perplexity says nothing of other texts", key, both, len(sums), sets[name]))
+			all = append(all, fmt.Sprintf("%s is trained on: %d of its %d shards (%s) are among those of data.train, so its perplexity says nothing of other texts",
+				key, both, len(sums), sets[name]))
 		}
 	}
 	for _, task := range slices.Sorted(maps.Keys(c.Eval.Tasks)) {

@@ -2,11 +2,8 @@ package lab
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -93,34 +90,6 @@ const (
 	resultName = "result.json"
 )
 
-// Finished reads the result of a run directory that finished with this configuration. It is nil where none did.
-func Finished(dir string, config configs.Run) (*Result, error) {
-	path := filepath.Join(dir, resultName)
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
-	}
-	var r Result
-	if err := json.Unmarshal(text, &r); err != nil {
-		return nil, fmt.Errorf("lab: %s: %w", path, err)
-	}
-	was, err := os.ReadFile(filepath.Join(dir, configName))
-	if err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
-	}
-	if configs.Hash(string(was)) != r.Hash {
-		return nil, nil // it has begun again since
-	}
-	stored, err := configs.Stored(filepath.Join(dir, configName))
-	if err != nil || len(configs.Changes(stored, config)) > 0 {
-		return nil, err
-	}
-	return &r, nil
-}
-
 // Do trains, measures and writes the result. When ctx ends first, the run is saved and the result says so. Of several
 // ranks the first has the result; the others' is nil.
 func (r Run) Do(ctx context.Context) (result *Result, err error) {
@@ -129,20 +98,9 @@ func (r Run) Do(ctx context.Context) (result *Result, err error) {
 	}
 	var sum train.Summary
 	var b *bench
-	measure := func(ctx context.Context) (err error) {
-		if result = b.result(r.Config, sum); sum.Interrupted {
-			return nil
-		}
-		if result.Sets, err = b.final(ctx, r.Config); err == nil {
-			result.Tasks, err = b.tasks(ctx, r.Config)
-		}
-		if err != nil && ctx.Err() != nil { // the weights are saved, and resuming measures them
-			result.Interrupted, err = true, nil
-		}
-		if err != nil {
-			err = &Failed{err}
-		}
-		return err
+	measure := func(ctx context.Context) error {
+		result = b.result(r.Config, sum)
+		return b.complete(ctx, r.Config, result)
 	}
 	together := r.Team != nil && sharding(r.Config.Train) == graph.ShardWeights // no rank alone has the weights
 	err = r.Team.guard(r.Dir, func() error {
@@ -192,6 +150,23 @@ func (r Run) Do(ctx context.Context) (result *Result, err error) {
 	return result, nil
 }
 
+// complete measures what was trained to its end.
+func (b *bench) complete(ctx context.Context, c configs.Run, result *Result) (err error) {
+	if result.Interrupted {
+		return nil
+	}
+	if result.Sets, err = b.final(ctx, c); err == nil {
+		result.Tasks, err = b.tasks(ctx, c)
+	}
+	if err != nil && ctx.Err() != nil { // the weights are saved, and resuming measures them
+		result.Interrupted, err = true, nil
+	}
+	if err != nil {
+		err = &Failed{err}
+	}
+	return err
+}
+
 // run trains the model of a run that is open.
 func (b *bench) run(ctx context.Context, r Run) (sum train.Summary, err error) {
 	trainer, source, err := b.trainer(r)
@@ -209,60 +184,6 @@ func (b *bench) run(ctx context.Context, r Run) (sum train.Summary, err error) {
 	}
 	return sum, err
 }
-
-// claim makes the directory and keeps the configuration, with paths that hold from everywhere, and the checksums of texts in it, unless another
-// run lives there.
-func (r Run) claim() ([]Text, error) {
-	if err := os.MkdirAll(r.Dir, 0o777); err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
-	}
-	begun, err := train.Begun(r.Dir)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(filepath.Join(r.Dir, resultName)); err == nil {
-		begun = true
-	}
-	if err := r.alien(); err != nil && !errors.Is(err, fs.ErrNotExist) && begun { // what never began may begin otherwise
-		return nil, err
-	}
-	if !begun {
-		if err := os.Remove(filepath.Join(r.Dir, textsName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("lab: %w", err)
-		}
-	}
-	texts, err := r.note()
-	if err != nil {
-		return nil, err
-	}
-	worries, err := concerns(r.Config)
-	if err != nil {
-		return nil, err
-	}
-	for _, w := range worries {
-		slog.Warn("train: " + w)
-	}
-	return texts, replace(filepath.Join(r.Dir, configName), []byte(r.Config.Absolute().YAML()))
-}
-
-// alien says that another run lives in the directory, or one of another version, or with an fs.ErrNotExist that none does.
-func (r Run) alien() error {
-	was, err := configs.Stored(filepath.Join(r.Dir, configName))
-	if err != nil {
-		return err
-	}
-	for _, c := range configs.Changes(was, r.Config) {
-		follows := c.Key == "train.warmup" && r.Config.Train.Warmup < 0 // what a checkpoint has goes on
-		if !follows && !configs.Matches(c.Key, free) {
-			return fmt.Errorf("lab: %s holds another run: %s is %s there, not %s", r.Dir, c.Key, c.From, c.To)
-		}
-	}
-	return nil
-}
-
-// free are the keys that a run may change when it resumes. Package train knows when the number of steps may.
-var free = []string{"train.steps", "train.tokens", "train.eval_every", "train.save_every", "train.keep", "train.log_every", "train.device",
-	"eval.*", "data.val"}
 
 // A bench is everything a run has open.
 type bench struct {
