@@ -90,6 +90,9 @@ type run struct {
 func begin(o *Options, tok *Tokenizer, files []string, p *progress) (*run, error) {
 	r := &run{w: writer{dir: o.Out, name: o.Name, limit: o.ShardTokens, wide: tok.Vocab > 1<<16, create: o.create, inputs: files}}
 	r.w.meta = Meta{Tokenizer: tok.Name, Vocab: tok.Vocab, EndOfText: tok.EndOfText}
+	if open, _ := tok.Document(); open != tok.EndOfText {
+		r.w.meta.Begin = &open
+	}
 	r.w.fingerprint = func(n int) (string, error) { return fingerprint(o, tok, files[:n]) }
 	r.w.full = func(ids int) error { return r.save(ids, false) }
 	u, err := readUnfinished(o.Out)

@@ -310,6 +310,21 @@ func (t *Tokenizer) Document() (open int32, closed bool) {
 	return t.Begin, true
 }
 
+// Agrees says what is wrong where the documents of shards begin or end with other tokens than the tokenizer's do now: its
+// files may have changed since, or have been read otherwise by an older version.
+func (t *Tokenizer) Agrees(m *Meta) error {
+	open, _ := t.Document()
+	begin := m.EndOfText
+	if m.Begin != nil {
+		begin = *m.Begin
+	}
+	if open == begin && t.EndOfText == m.EndOfText {
+		return nil
+	}
+	return fmt.Errorf("documents of the shards begin with token %d and end with %d, those of tokenizer %s with %d and %d: prepare them again",
+		begin, m.EndOfText, t.Name, open, t.EndOfText)
+}
+
 // Specials are the special tokens by their text. Nothing in a text becomes one of them by Append.
 func (t *Tokenizer) Specials() map[string]int32 {
 	all := map[string]int32{t.EndName(): t.EndOfText}

@@ -3,6 +3,8 @@ package data
 import (
 	"context"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -102,6 +104,39 @@ func TestDocumentsAreClosed(t *testing.T) {
 		}
 		if got := all(t, out); got != want+begin+"x"+end {
 			t.Errorf("dedup %v: %d bytes, begins %.60q, ends %.120q", dedup, len(got), got, got[max(0, len(got)-120):])
+		}
+	}
+}
+
+// TestShardsAgree: meta.json says what documents begin and end with, and a tokenizer whose files say otherwise since is told apart.
+func TestShardsAgree(t *testing.T) {
+	dir := write(t, map[string]string{"t.json": string(edited(t, map[string]string{"added_tokens": chatTokens, "post_processor": "null"})), "a.txt": "the end"})
+	tokenizer := func(config string) *Tokenizer {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "tokenizer_config.json"), []byte(config), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		tok, err := NewTokenizer(filepath.Join(dir, "t.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tok
+	}
+	configs := []string{`{}`, `{"eos_token": "<|im_end|>"}`, `{"eos_token": "<|im_end|>", "bos_token": "<|begin_of_text|>"}`}
+	for i, config := range configs {
+		made, out := tokenizer(config), t.TempDir()
+		if _, err := Prepare(context.Background(), Options{Tokenizer: made.Name, Out: out, Name: "x", Inputs: []string{dir + "/a.txt"}, ShardTokens: 100}); err != nil {
+			t.Fatal(err)
+		}
+		tokens, err := Open(out, OpenOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tokens.Close()
+		for j, other := range configs {
+			if err := tokenizer(other).Agrees(tokens.Meta); (err == nil) != (i == j) {
+				t.Errorf("made with %s, read with %s: %v", config, other, err)
+			}
 		}
 	}
 }

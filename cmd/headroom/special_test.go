@@ -84,6 +84,17 @@ func TestSpecialTokensEverywhere(t *testing.T) {
 		t.Error(out)
 	}
 	servesSpecials(t, "back")
+
+	const warning = "texts will not begin and end as in training"
+	train := "train --attention mha --set data.train=two --set data.tokenizer=back/tokenizer.json --set model.vocab=260 --set model.width=8 --set model.layers=1" +
+		" --set model.mlp=8 --set model.context=2 --set attention.heads=1 --set attention.head_dim=8 --set train.steps=2 --set train.warmup=1 --set train.batch=1 --out "
+	if code, _, logs := headroom(strings.Fields(train + "same")...); code != 0 || strings.Contains(logs, warning) {
+		t.Errorf("code %d, %s", code, logs)
+	}
+	put(t, `{"eos_token": "<|begin|>"}`, "back/tokenizer_config.json")
+	if code, _, logs := headroom(strings.Fields(train + "other")...); code != 0 || !strings.Contains(logs, warning) {
+		t.Errorf("code %d, %s", code, logs)
+	}
 }
 
 // shardIDs are the tokens of a shard of 16 bits a token.

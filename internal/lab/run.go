@@ -268,6 +268,15 @@ func openTokens(path string, c configs.Run) (*data.Tokens, error) {
 		t.Close()
 		return nil, fmt.Errorf("lab: %s was made with tokenizer %s, not data.tokenizer %s", path, t.Meta.Tokenizer, c.Data.Tokenizer)
 	}
+	if t.Meta != nil && strings.HasSuffix(c.Data.Tokenizer, ".json") {
+		tokenizer, err := data.NewTokenizer(c.Data.Tokenizer) // need not be here to train
+		if err == nil {
+			err = tokenizer.Agrees(t.Meta)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			slog.Warn("texts will not begin and end as in training", "shards", path, "why", err)
+		}
+	}
 	return t, nil
 }
 
