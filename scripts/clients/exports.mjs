@@ -1,11 +1,13 @@
 // llama.cpp reads GGUF files that headroom writes: for each tokenizer it must make the same tokens of a text, end it at the
-// same tokens, and go on greedily by the same tokens as `headroom generate`. Usage: node gguf.mjs HEADROOM
+// same tokens, and go on greedily by the same tokens as `headroom generate`. The tokenizers library of transformers.js reads
+// the exported directory of the same model, and must make the same tokens too. Usage: node exports.mjs HEADROOM
 import assert from "node:assert";
 import {execFileSync, spawn} from "node:child_process";
 import {once} from "node:events";
 import {mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from "node:fs";
 import {tmpdir} from "node:os";
 import {join} from "node:path";
+import {Tokenizer} from "@huggingface/tokenizers";
 import {getLlama} from "node-llama-cpp";
 
 const headroom = process.argv[2];
@@ -29,6 +31,7 @@ function make(name, tokenizer, vocab, attention, steps) {
   const flags = Object.entries(sets).flatMap(([key, value]) => ["--set", `${key}=${value}`]);
   run("train", "--attention", attention, ...flags, "--out", name);
   run("export", name, "--format", "gguf", "--out", `${name}.gguf`);
+  run("export", name, "--out", `${name}-hf`);
 }
 
 // What llama.cpp makes of a file.
@@ -68,9 +71,13 @@ async function served(name, ask) {
 async function check(llama, name, tokenizer, vocab, attention, steps = 60) {
   make(name, tokenizer, vocab, attention, steps);
   const theirs = await read(llama, name);
+  const [file, config] = ["tokenizer.json", "tokenizer_config.json"].map(f => JSON.parse(readFileSync(join(dir, `${name}-hf`, f))));
+  const library = new Tokenizer(file, config);
   await served(name, async tokens => {
     for (const text of texts) {
-      assert.deepStrictEqual(theirs.tokenize(text), await tokens(text), `${name}: ${JSON.stringify(text)} has other tokens`);
+      const ours = await tokens(text);
+      assert.deepStrictEqual(theirs.tokenize(text), ours, `${name}: ${JSON.stringify(text)} has other tokens`);
+      assert.deepStrictEqual(library.encode(text).ids, ours, `${name}: ${JSON.stringify(text)} has other tokens in the library`);
     }
   });
   let tokens = 0;
@@ -89,7 +96,7 @@ async function check(llama, name, tokenizer, vocab, attention, steps = 60) {
   assert(steps < 60 || seen.size > 10, `${name}: ${seen.size} tokens that differ are too few to tell models apart`);
   assert(steps < 60 || vocab < 300 || ended > 0, `${name}: no text ended`);
   await theirs.done();
-  console.log(`clients: llama.cpp reads ${name} (${attention}, ${tokenizer}): ${texts.length} texts, ${tokens} greedy tokens equal, ${seen.size} of them different, ${ended} ends`);
+  console.log(`clients: llama.cpp and the tokenizers library read ${name} (${attention}, ${tokenizer}): ${texts.length} texts, ${tokens} greedy tokens equal, ${seen.size} of them different, ${ended} ends`);
 }
 
 // A tokenizer whose texts begin and end with tokens of their own, and end with others too.
@@ -121,7 +128,7 @@ try {
   await check(llama, "chat", "chat/tokenizer.json", 404, "gqa-2");
 } catch (wrong) {
   failed = true;
-  console.error(`clients: gguf: ${wrong.message}${wrong.stderr ?? ""}`);
+  console.error(`clients: exports: ${wrong.message}${wrong.stderr ?? ""}`);
 } finally {
   rmSync(dir, {recursive: true});
 }
