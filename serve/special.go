@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // words turns text into tokens as clients write it: the text of a special token is that token, but for what users say in a
@@ -15,28 +15,57 @@ import (
 type words struct {
 	Tokenizer
 	ends, begin []int32 // the tokens that end a text, and those before it
-	ids         map[string]int32
-	specials    []string // by length, the longest first
-	hide, show  *strings.Replacer
-	edge        string // stands where a user's text meets the template's, and is no text
+
+	specials    []string          // by length, the longest first
+	ids         map[string]int32  // of specials
+	mark        *strings.Replacer // puts a cut and its number in place of a special token
+	hide, show  *strings.Replacer // of special tokens that users write, so that mark passes over them
+	cut, edge   string            // nobody can write them; an edge stands where a user's text meets the template's
+	heads       map[string]bool   // proper beginnings of special tokens
+	tails       map[string]bool   // and ends
+	all         string            // special tokens one behind the other
+	longestTail int
 }
 
 func newWords(c Config) words {
-	w := words{Tokenizer: c.Tokenizer, ends: c.Ends, begin: c.Begin, ids: c.Specials}
+	w := words{Tokenizer: c.Tokenizer, ends: c.Ends, begin: c.Begin, ids: c.Specials, heads: map[string]bool{}, tails: map[string]bool{}}
 	w.specials = slices.SortedFunc(maps.Keys(c.Specials), func(a, b string) int {
 		return cmp.Or(len(b)-len(a), strings.Compare(a, b))
 	})
-	nonce := rand.Text() // nobody can write it
-	w.edge = nonce + "."
-	var hide []string
+	w.all = strings.Join(w.specials, "\x00")
+	w.cut = unwritten(w.specials)
+	secret := unwritten(w.specials)
+	w.edge = secret + numeral(len(w.specials))
+	var mark, hide []string
 	show := []string{w.edge, ""}
 	for i, special := range w.specials {
-		name := nonce + strconv.Itoa(i) + "."
-		hide, show = append(hide, special, name), append(show, name, special)
+		mark = append(mark, special, w.cut+numeral(i))
+		hidden := secret + numeral(i)
+		hide, show = append(hide, special, hidden), append(show, hidden, special)
+		for k := 1; k < len(special); k++ {
+			w.heads[special[:k]], w.tails[special[k:]] = true, true
+			w.longestTail = max(w.longestTail, k)
+		}
 	}
-	w.hide, w.show = strings.NewReplacer(hide...), strings.NewReplacer(show...)
+	w.mark, w.hide, w.show = strings.NewReplacer(mark...), strings.NewReplacer(hide...), strings.NewReplacer(show...)
 	return w
 }
+
+// unwritten is a text that nobody can guess, and that no special token is a part of.
+func unwritten(specials []string) string {
+	for range 1000 {
+		text := rand.Text()
+		if !slices.ContainsFunc(specials, func(s string) bool { return strings.Contains(text, s) }) {
+			return text
+		}
+	}
+	return strings.Map(func(r rune) rune { return lastNumeral - r }, rand.Text()) // there are tokens of one letter
+}
+
+// Numerals are runes of Unicode's private planes: special tokens have none of them.
+const firstNumeral, lastNumeral = 0xf0000, 0x10fffd
+
+func numeral(i int) string { return string(rune(firstNumeral + i)) }
 
 // longestWord is how many bytes of one class (letters, numbers, spaces, others) may follow each other: merging takes the
 // square of that.
@@ -51,27 +80,14 @@ func (w words) encode(text string, begin bool) ([]int32, error) {
 	if begin {
 		ids = append(ids, w.begin...)
 	}
-	for text != "" {
-		at, special := w.next(text)
-		ids = w.Append(ids, []byte(w.show.Replace(text[:at])))
-		if special != "" {
-			ids = append(ids, w.ids[special])
+	for i, part := range strings.Split(w.mark.Replace(text), w.cut) {
+		if i > 0 {
+			number, size := utf8.DecodeRuneInString(part)
+			ids, part = append(ids, w.ids[w.specials[number-firstNumeral]]), part[size:]
 		}
-		text = text[at+len(special):]
+		ids = w.Append(ids, []byte(w.show.Replace(part)))
 	}
 	return ids, nil
-}
-
-// next finds the first special token of a text, of those that begin there the longest; without one it is where the text
-// ends.
-func (w words) next(text string) (at int, special string) {
-	at = len(text)
-	for _, s := range w.specials {
-		if i := strings.Index(text, s); i >= 0 && i < at {
-			at, special = i, s
-		}
-	}
-	return at, special
 }
 
 // quoted is what a user says, in a form of which encode makes no special token, not with what stands beside it in a template
@@ -81,17 +97,15 @@ func (w words) quoted(text string) string {
 		return ""
 	}
 	before, after := "", ""
-	for _, s := range w.specials {
-		if strings.Contains(s, text) {
-			before, after = w.edge, w.edge
+	if strings.Contains(w.all, text) {
+		before, after = w.edge, w.edge
+	}
+	for k := 1; k <= min(len(text), w.longestTail); k++ {
+		if w.tails[text[:k]] {
+			before = w.edge
 		}
-		for k := 1; k < len(s); k++ {
-			if strings.HasPrefix(text, s[k:]) {
-				before = w.edge
-			}
-			if strings.HasSuffix(text, s[:k]) {
-				after = w.edge
-			}
+		if w.heads[text[len(text)-k:]] {
+			after = w.edge
 		}
 	}
 	return before + w.hide.Replace(text) + after

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -39,6 +40,15 @@ func TestChatTokens(t *testing.T) {
 		if shown := show(got); err != nil || shown != test.want {
 			t.Errorf("%s of %q: %s, want %s (%v)", test.template, test.content, shown, test.want, err)
 		}
+	}
+	// Tokens of one letter, and of two that a random text may hold, are no exception.
+	letters := map[string]int32{}
+	for i, r := range "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567.0189" {
+		letters[string(r)] = int32(i % 9)
+	}
+	one := newWords(Config{Tokenizer: runes{}, Specials: letters})
+	if got, _ := one.encode("A"+one.quoted("A. 7x")+"B", false); show(got) != "[0]A. 7x[1]" {
+		t.Error(show(got))
 	}
 	// A text that clients write themselves has its special tokens.
 	if got, _ := w.encode("<|im_start|>user<|im_end|>", false); show(got) != "[1]user[2]" {
@@ -84,5 +94,31 @@ func TestTokenizeChat(t *testing.T) {
 	}
 	if status, text := s.ask("/tokenize", object{"messages": []object{{"role": "user", "content": "a"}}, "prompt": "a"}); status != 400 {
 		t.Errorf("%d %s", status, text)
+	}
+}
+
+// TestManySpecialTokens: what a request may hold is encoded in a time that grows with its length alone, whatever it holds.
+func TestManySpecialTokens(t *testing.T) {
+	ids := map[string]int32{}
+	for i := range 1000 {
+		ids[fmt.Sprintf("<|reserved_special_token_%d|>", i)] = int32(i)
+	}
+	w := newWords(Config{Tokenizer: runes{}, Specials: ids})
+	for _, text := range []string{strings.Repeat("<|reserved_special_token_7|>", 100_000), strings.Repeat("<|reserved ", 200_000)} {
+		got, err := w.encode(text, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(text); got[0] == 7 && len(got) != 100_000 || got[0] != 7 && len(got) != n {
+			t.Errorf("%d ids of %d bytes", len(got), n)
+		}
+		if back, err := w.encode(w.quoted(text), false); err != nil || len(back) != len(text) {
+			t.Errorf("a quotation of %d bytes has %d ids, %v", len(text), len(back), err)
+		}
+	}
+	for range 100_000 {
+		if w.quoted("a <") == "a <" {
+			t.Fatal("an end that may become a special token has no edge")
+		}
 	}
 }
