@@ -155,7 +155,7 @@ func TestModelingRecorded(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("testdata", "modeling", c.name+".json"))
 			if errors.Is(err, fs.ErrNotExist) {
-				t.Skip("torch has not run this export yet: see testdata/modeling/record.py")
+				t.Fatal("torch has not run this export: record it with testdata/modeling/record.py")
 			}
 			var r modelingRecord
 			if err == nil {
