@@ -19,7 +19,8 @@ func prepareCommand() *cobra.Command {
 		Long: `Prepare tokenizes text on all cores and writes shards in llm.c's .bin format beside a meta.json.
 
 An INPUT is a file, a folder or a glob in quotes ('src/**/*.go' looks below src). Files that end in .jsonl hold one JSON
-object a line; all may be compressed (.gz, .zst, .bz2). Each document begins with the end-of-text token.
+object a line; all may be compressed (.gz, .zst, .bz2). Each document begins with the end-of-text
+token, or with what the files beside a tokenizer.json name (docs/tokens.md).
 Validation sets are prepared from files of their own.
 
 A run that was stopped, killed or failed goes on behind its last finished shard when the same command is given again,
