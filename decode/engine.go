@@ -20,6 +20,7 @@ type Sequence struct {
 	name   uint64
 	most   int // tokens in all
 	cached int // Tokens[:cached] are in the cache
+	row    int // of the last pass in which it had one new token; -1 before
 	random *rand.Rand
 	stream stream
 
@@ -120,7 +121,7 @@ func (e *Engine) Submit(r Request) (*Sequence, error) {
 	}
 	most := e.most(r)
 	s := &Sequence{
-		Request: r, Tokens: slices.Clone(r.Prompt), most: most, stream: stream{stops: r.Stop},
+		Request: r, Tokens: slices.Clone(r.Prompt), most: most, row: -1, stream: stream{stops: r.Stop},
 		random: rand.New(rand.NewPCG(r.Seed, 0)), proposer: rand.New(rand.NewPCG(r.Seed, 1)),
 	}
 	e.waiting = append(e.waiting, s)
@@ -186,21 +187,39 @@ func (e *Engine) remember(s *Sequence) {
 }
 
 // Step runs one pass: the next token of every request whose prompt is in the cache, and some more of the prompts of others.
-// On a device that runs on its own, the pass after it is on its way before its tokens are read.
 func (e *Engine) Step() error {
+	if err := e.Start(); err != nil {
+		return err
+	}
+	return e.Land()
+}
+
+// Overlaps says that the device works on its own: what is done between Start and Land takes none of its time.
+func (e *Engine) Overlaps() bool { return e.device.Ahead(Sampling{}) }
+
+// Start puts the next pass on its way, unless it is already.
+func (e *Engine) Start() error {
 	e.Admit()
+	if e.flying != nil {
+		return nil
+	}
+	if err := e.propose(); err != nil {
+		return err
+	}
+	f := e.gather()
+	if len(f.rows) == 0 {
+		return nil
+	}
+	e.flying = f
+	return e.start(f)
+}
+
+// Land waits for the pass that is on its way, and gives the requests their tokens. On a device that runs on its own, the
+// pass after it is on its way before its tokens are read.
+func (e *Engine) Land() error {
 	f := e.flying
-	e.flying = nil
-	if f == nil {
-		if err := e.propose(); err != nil {
-			return err
-		}
-		if f = e.gather(); len(f.rows) == 0 {
-			return nil
-		}
-		if err := e.start(f); err != nil {
-			return err
-		}
+	if e.flying = nil; f == nil {
+		return nil
 	}
 	if e.mayFollow(f) {
 		e.flying = e.follow(f)

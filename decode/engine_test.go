@@ -252,3 +252,75 @@ func TestBadRequests(t *testing.T) {
 		t.Errorf("no pages: %v", err)
 	}
 }
+
+// placed notes in which row each request of one new token stands.
+type placed struct {
+	*CPU
+	rows  map[int]*int32 // the pages, by row
+	moved int            // rows that got other pages than they had in the pass before
+	steps int            // such rows in the last pass
+}
+
+func (p *placed) Pass(b Batch) error {
+	p.moved, p.steps = 0, 0
+	for i, r := range b.Rows {
+		if r.T > 1 {
+			break
+		}
+		if p.steps++; p.rows[i] != &r.Pages[0] {
+			p.moved++
+			p.rows[i] = &r.Pages[0]
+		}
+	}
+	return p.CPU.Pass(b)
+}
+
+// TestRowsStay: requests keep their rows while others come and go, for a device holds the pages of each row. No more rows
+// change hands than requests have left and come.
+func TestRowsStay(t *testing.T) {
+	m := tiny(t, "gqa-2")
+	r := rand.New(rand.NewPCG(3, 3))
+	d := &placed{CPU: NewCPU(m, 40), rows: map[int]*int32{}}
+	e, err := NewEngine(m, d, Options{Pages: 40, Rows: 16, Chunk: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []*Sequence
+	running := map[*Sequence]bool{} // those that had one new token in the last pass
+	most, moved := 0, 0
+	for len(all) < 80 || e.Busy() {
+		for len(all) < 80 && len(e.running)+len(e.waiting) < 16 {
+			all = append(all, submit(t, e, Request{Prompt: randomTokens(r, 1+r.IntN(30), m.Config.Vocab), MaxTokens: 5 + r.IntN(30)}))
+		}
+		var now []*Sequence
+		if err := e.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for i, s := range e.flying.rows {
+			if e.flying.Rows[i].T == 1 {
+				now = append(now, s)
+			}
+		}
+		changes := 0
+		for _, s := range now {
+			if !running[s] {
+				changes++
+			}
+		}
+		changes += len(running) - (len(now) - changes) // those that left
+		if moved += d.moved; d.moved > changes {
+			t.Fatalf("%d of %d rows moved, though only %d requests came or left", d.moved, d.steps, changes)
+		}
+		clear(running)
+		for _, s := range now {
+			running[s] = true
+		}
+		most = max(most, len(now))
+		if err := e.Land(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if most < 10 || moved < 80 {
+		t.Errorf("at most %d requests stepped at once, and %d rows moved: too few to tell anything", most, moved)
+	}
+}

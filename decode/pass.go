@@ -39,6 +39,11 @@ func (e *Engine) gather() *flight {
 	slices.SortStableFunc(rows, func(a, b *Sequence) int {
 		return cmp.Compare(portions[a]+len(a.guesses), portions[b]+len(b.guesses))
 	})
+	steps := 0
+	for steps < len(rows) && portions[rows[steps]]+len(rows[steps].guesses) == 1 {
+		steps++
+	}
+	settle(rows[:steps])
 	for _, s := range rows {
 		n := portions[s]
 		tokens := s.Tokens[s.cached : s.cached+n]
@@ -59,6 +64,27 @@ func (e *Engine) gather() *flight {
 		f.rows, f.scored, f.echoed = append(f.rows, s), append(f.scored, scored), append(f.echoed, echoed)
 	}
 	return f
+}
+
+// settle gives requests the rows that they had in the pass before, where a device still has their pages. The others, new ones
+// and those whose row is gone, fill the rows between.
+func settle(rows []*Sequence) {
+	settled := make([]*Sequence, len(rows))
+	var others []*Sequence
+	for _, s := range rows {
+		if s.row >= 0 && s.row < len(rows) && settled[s.row] == nil {
+			settled[s.row] = s
+		} else {
+			others = append(others, s)
+		}
+	}
+	for i := range settled {
+		if settled[i] == nil {
+			settled[i], others = others[0], others[1:]
+		}
+		settled[i].row = i
+	}
+	copy(rows, settled)
 }
 
 // portions deals out the chunk to the prompts: half to the oldest, so that none waits for ever, and the rest to those that

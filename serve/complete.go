@@ -1,11 +1,11 @@
 package serve
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"math"
 	"net/http"
 	"time"
@@ -172,21 +172,25 @@ func (s *Server) stream(ctx context.Context, w http.ResponseWriter, e *errand) {
 	if e.order.chat {
 		e.answer.Object = "chat.completion.chunk"
 	}
-	event := func(text []byte) error {
+	var event bytes.Buffer // one for all events
+	encoder := newEncoder(&event)
+	write := func() error {
 		if err := control.SetWriteDeadline(time.Now().Add(s.config.Stall)); err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintf(w, "data: %s\n\n", text); err != nil {
+		if _, err := w.Write(event.Bytes()); err != nil {
 			return err
 		}
 		return control.Flush()
 	}
 	send := func(v any) error {
-		text, err := marshal(v)
-		if err != nil {
+		event.Reset()
+		event.WriteString("data: ")
+		if err := encoder.Encode(v); err != nil { // ends the line
 			return err
 		}
-		return event(text)
+		event.WriteByte('\n')
+		return write()
 	}
 	err := e.wait(ctx, func(i int, m mail) error {
 		if o := e.writers[i]; e.order.chat && !o.begun {
@@ -211,5 +215,7 @@ func (s *Server) stream(ctx context.Context, w http.ResponseWriter, e *errand) {
 			return
 		}
 	}
-	event([]byte("[DONE]"))
+	event.Reset()
+	event.WriteString("data: [DONE]\n\n")
+	write() // if it cannot be said, the connection is gone
 }

@@ -81,7 +81,8 @@ type scheduler struct {
 	queue   queue
 	refusal error
 
-	active []*job // the loop's own
+	active []*job    // the loop's own
+	landed time.Time // when the last pass did
 }
 
 // A state is what the world may know of the engine.
@@ -156,27 +157,42 @@ func (s *scheduler) run(ctx context.Context) error {
 	return nil
 }
 
-// step runs a pass and delivers what came.
+// step runs a pass and delivers what came: beside the next pass where the device works on its own, and at once where it
+// needs this machine.
 func (s *scheduler) step() error {
 	start := time.Now()
-	if err := s.engine.Step(); err != nil {
+	err := s.engine.Start()
+	overlaps := s.engine.Overlaps()
+	if overlaps && err == nil {
+		s.deliver()
+	}
+	if err == nil {
+		err = s.engine.Land()
+	}
+	if err != nil {
 		s.end(errBroken)
 		return err
 	}
 	s.metrics.pass.Observe(time.Since(start).Seconds())
-	now := time.Now()
+	if s.landed = time.Now(); !overlaps {
+		s.deliver()
+	}
+	return nil
+}
+
+// deliver hands out what came, and lets go of the jobs that have ended.
+func (s *scheduler) deliver() {
 	still := s.active[:0]
 	for _, j := range s.active {
 		if j.ctx.Err() != nil {
 			s.engine.Cancel(j.sequence)
 		}
-		if s.deliver(j, now); j.sequence.Reason == decode.Running {
+		if s.hand(j); j.sequence.Reason == decode.Running {
 			still = append(still, j)
 		}
 	}
 	clear(s.active[len(still):])
 	s.active = still
-	return nil
 }
 
 // admit gives the engine as many jobs as it has rows, each from the client that was served least. One job may wait in the
@@ -208,10 +224,10 @@ func (s *scheduler) admit() {
 	}
 }
 
-// deliver puts what came for a job into its mailbox: text that is certain, and the tokens that it comes from. The tokens of
+// hand puts what came for a job into its mailbox: text that is certain, and the tokens that it comes from. The tokens of
 // a stop string are in neither.
-func (s *scheduler) deliver(j *job, now time.Time) {
-	q := j.sequence
+func (s *scheduler) hand(j *job) {
+	q, now := j.sequence, s.landed
 	text, output := q.Take(), q.Output()
 	tokens := output[j.told:q.Taken()]
 	if len(tokens) == 0 && q.Reason == decode.Running {

@@ -235,24 +235,24 @@ func failure(err error) (f failed) {
 	return f
 }
 
-// marshal writes JSON as it is read by people: < stays <.
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
+// newEncoder writes JSON as it is read by people: < stays <.
+func newEncoder(w io.Writer) *json.Encoder {
+	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+	return e
 }
 
-// writeJSON answers with a value.
+// writeJSON answers with a value, on a line.
 func (s *Server) writeJSON(w http.ResponseWriter, status int, v any) {
-	text, err := marshal(v)
-	if err != nil {
+	var text bytes.Buffer
+	if err := newEncoder(&text).Encode(v); err != nil {
 		slog.Error("serve", "err", err)
-		status, text = http.StatusInternalServerError, []byte(`{"error":{"message":"the answer is no JSON","type":"server_error"}}`)
+		status = http.StatusInternalServerError
+		text.Reset()
+		text.WriteString(`{"error":{"message":"the answer is no JSON","type":"server_error"}}` + "\n")
 	}
 	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.config.Stall)) // where it cannot be set, a test's recorder, nobody stalls
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	w.Write(append(text, '\n')) // a client that has left has no use for an error
+	w.Write(text.Bytes()) // a client that has left has no use for an error
 }
