@@ -36,7 +36,7 @@ var fences = []struct {
 	{"gorgonia and its tensors", under("gorgonia.org/gorgonia", "gorgonia.org/tensor"), []string{"internal/graph"}},
 	{"gorgonia.org/cu", under("gorgonia.org/cu"), []string{"internal/device"}},
 	{"cgo", under("C"), []string{"internal/device"}},
-	{"clouds", under("gocloud.dev", "github.com/aws", "cloud.google.com"), []string{"data/blob"}},
+	{"clouds", under("github.com/minio"), []string{"data/blob"}},
 }
 
 func under(roots ...string) func(string) bool {

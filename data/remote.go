@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,7 +115,12 @@ func (r *remote) bring(ctx context.Context, p *part, s Shard, path string, i, of
 	}
 	if _, err := os.Stat(path); err != nil {
 		slog.Info("fetching", "shard", r.url+"/"+s.File, "number", i+1, "of", of)
-		if err := r.fetch(ctx, s, path); err != nil {
+		cut, err := r.fetch(ctx, s, path)
+		for again := 0; cut && again < 2 && ctx.Err() == nil; again++ {
+			slog.Warn("fetching again: the connection was cut", "shard", r.url+"/"+s.File, "reason", err)
+			cut, err = r.fetch(ctx, s, path)
+		}
+		if err != nil {
 			return fmt.Errorf("data: %s/%s: %w", r.url, s.File, err)
 		}
 	}
@@ -128,29 +135,30 @@ func (r *remote) bring(ctx context.Context, p *part, s Shard, path string, i, of
 	return nil
 }
 
-func (r *remote) fetch(ctx context.Context, s Shard, path string) error {
+// fetch brings a shard into the cache; cut says that its bytes ended before their time.
+func (r *remote) fetch(ctx context.Context, s Shard, path string) (cut bool, err error) {
 	from, err := r.folder.Reader(ctx, s.File)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer from.Close()
 	to, err := os.CreateTemp(filepath.Dir(path), "coming-*")
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer os.Remove(to.Name())
 	defer to.Close()
 	sum := sha256.New()
 	if _, err := io.Copy(io.MultiWriter(to, sum), from); err != nil {
-		return err
+		return errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, new(net.Error)), err
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != s.SHA256 {
-		return fmt.Errorf("checksum %s, %s says %s", got, metaName, s.SHA256)
+		return false, fmt.Errorf("checksum %s, %s says %s", got, metaName, s.SHA256)
 	}
 	if err := to.Close(); err != nil {
-		return err
+		return false, err
 	}
-	return os.Rename(to.Name(), path)
+	return false, os.Rename(to.Name(), path)
 }
 
 // ready waits until shard i is here.
