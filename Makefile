@@ -7,9 +7,8 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The normal build: products by OpenBLAS, loops by Go's SIMD package. A plain `go build ./cmd/headroom` works too, without
 # either, and says that it is slow.
 export GOEXPERIMENT := simd
-export CGO_LDFLAGS := -lopenblas
 TAGS := openblas
-GOBUILD := $(GO) build -buildvcs=auto -tags $(TAGS)
+GOBUILD := $(GO) build -buildvcs=auto -ldflags=-w -tags $(TAGS)
 
 .DEFAULT_GOAL := build
 .PHONY: help setup build quickstart quickstart-short test lint clients bench clean

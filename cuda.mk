@@ -5,28 +5,30 @@ CUDA_HOME ?= $(CURDIR)/.tools/cuda
 NVCC := $(CUDA_HOME)/bin/nvcc
 NVCCFLAGS := -O3 -std=c++17 -Xptxas -v,-warn-spills -gencode=arch=compute_90a,code=sm_90a -gencode=arch=compute_80,code=compute_80
 IMAGES := $(patsubst kernels/%.cu,kernels/image/%.fatbin,$(wildcard kernels/*.cu))
-CUDA_TAGS := $(TAGS) gpu
-CUDA_CFLAGS := -O2 -g -I$(CUDA_HOME)/include
-CUDA_LDFLAGS := -L$(CURDIR)/bin/cuda
-STATIC_BLAS := -l:libopenblas.a -lm -lpthread
+# The C compiler finds cuda.h and our libcuda.a by its own variables: those of cgo would have Go compile the C of every package,
+# net and all that imports it too, once more beside the build without a GPU.
+CUDA_TAGS = $(TAGS) gpu$(if $(STATIC), static)
+CUDA_PATHS = C_INCLUDE_PATH="$(CUDA_HOME)/include" LIBRARY_PATH="$(CURDIR)/bin/cuda"
 
 .PHONY: cuda cuda-images cuda-lint cuda-test gpu-tests
 
 cuda: setup $(NVCC) ## bin/headroom with CUDA kernels (installs nvcc into .tools; STATIC=1 for a machine without OpenBLAS)
 	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a
-	CGO_CFLAGS="$(CUDA_CFLAGS)" CGO_LDFLAGS="$(CUDA_LDFLAGS) $(if $(STATIC),$(STATIC_BLAS),$(CGO_LDFLAGS))" $(GO) build -buildvcs=auto -tags "$(CUDA_TAGS)" -o bin/headroom ./cmd/headroom
+	$(CUDA_PATHS) $(GO) build -buildvcs=auto -ldflags=-w -tags "$(CUDA_TAGS)" -o bin/headroom ./cmd/headroom
+	@! readelf -d bin/headroom | grep -q libcuda || { echo "the driver's libcuda.so stood before ours: linking again"; \
+		$(CUDA_PATHS) CGO_LDFLAGS="-L$(CURDIR)/bin/cuda" $(GO) build -buildvcs=auto -ldflags=-w -tags "$(CUDA_TAGS)" -o bin/headroom ./cmd/headroom; }
 
 cuda-lint: $(NVCC) ## vet the files that only a CUDA build has
 	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a
-	CGO_CFLAGS="$(CUDA_CFLAGS)" CGO_LDFLAGS="$(CUDA_LDFLAGS) $(CGO_LDFLAGS)" $(GO) vet -tags "$(CUDA_TAGS)" ./...
+	$(CUDA_PATHS) $(GO) vet -tags "$(CUDA_TAGS)" ./...
 
 cuda-test: setup $(NVCC) ## tests of the CUDA build that need no GPU: the decode device computes on paper
 	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a
-	CGO_CFLAGS="$(CUDA_CFLAGS)" CGO_LDFLAGS="$(CUDA_LDFLAGS) $(CGO_LDFLAGS)" $(GO) test -tags "$(CUDA_TAGS)" -run 'CUDA|Paper|Plan|Groups|Shards' ./decode
+	$(CUDA_PATHS) $(GO) test -tags "$(CUDA_TAGS)" -run 'CUDA|Paper|Plan|Groups|Shards' ./decode
 
 gpu-tests: setup $(NVCC) ## gpu-tests/: test binaries and run.sh, to be copied to a GPU machine without Go
 	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a
-	CGO_CFLAGS="$(CUDA_CFLAGS)" CGO_LDFLAGS="$(CUDA_LDFLAGS) $(STATIC_BLAS)" GO="$(GO)" TAGS="$(CUDA_TAGS)" scripts/gpu-tests.sh gpu-tests
+	$(CUDA_PATHS) GO="$(GO)" TAGS="$(TAGS) gpu static" scripts/gpu-tests.sh gpu-tests
 
 cuda-images: $(IMAGES)
 	@cat $(IMAGES:kernels/image/%.fatbin=bin/cuda/%.log) >bin/cuda/ptxas.log

@@ -35,7 +35,7 @@ var fences = []struct {
 }{
 	{"gorgonia and its tensors", under("gorgonia.org/gorgonia", "gorgonia.org/tensor"), []string{"internal/graph"}},
 	{"gorgonia.org/cu", under("gorgonia.org/cu"), []string{"internal/device"}},
-	{"cgo", under("C"), []string{"internal/device"}},
+	{"cgo", under("C"), []string{"internal/device", "kernels/ref"}},
 	{"clouds", under("github.com/minio"), []string{"data/blob"}},
 }
 

@@ -14,7 +14,7 @@ import (
 const BLAS = "openblas"
 
 // oneThread holds OpenBLAS to the calling core: the pool spreads the blocks. The symbol is looked up in the running
-// program, so that this package needs no cgo of its own; another BLAS under the same interface lacks it and is left alone.
+// program: another BLAS under the same interface lacks it and is left alone.
 var oneThread = sync.OnceFunc(func() {
 	if set, err := purego.Dlsym(purego.RTLD_DEFAULT, "openblas_set_num_threads"); err == nil {
 		purego.SyscallN(set, 1)
