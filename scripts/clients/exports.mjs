@@ -25,7 +25,7 @@ function make(name, tokenizer, vocab, attention, steps) {
   run("prepare", "--tokenizer", tokenizer, "--out", `${name}-shards`, "text.jsonl");
   const sets = {
     "data.train": `${name}-shards`, "data.tokenizer": tokenizer, "model.vocab": vocab, "model.width": 64, "model.layers": 2, "model.mlp": 96,
-    "model.context": 256, "attention.heads": 4, "attention.head_dim": 16, "train.steps": steps, "train.warmup": 2, "train.lr": 0.01,
+    "model.context": 256, "attention.heads": 4, "attention.head_dim": 16, "attention.rope_theta": 500, "train.steps": steps, "train.warmup": 2, "train.lr": 0.01,
     "train.batch": 4,
   };
   const flags = Object.entries(sets).flatMap(([key, value]) => ["--set", `${key}=${value}`]);
