@@ -11,7 +11,6 @@ package attention
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -26,23 +25,6 @@ type Layer interface {
 	CacheLayout() Layout
 	Decode(s Step, layer int, x graph.Buf) graph.Buf // [N, C] -> [N, C]
 }
-
-// A Kind is a way of attending.
-type Kind string
-
-// The kinds. MHA and MQA are GQA with as many key/value heads as query heads, and with one; MLA is GLA with one latent.
-const (
-	MHA  Kind = "mha"
-	MQA  Kind = "mqa"
-	GQA  Kind = "gqa"
-	GTA  Kind = "gta"
-	MLA  Kind = "mla"
-	GLA  Kind = "gla"
-	GLAQ Kind = "gla_q" // GLA whose query latent is split over the latent heads too
-)
-
-// Kinds lists all kinds, from the largest cache to the smallest at equal heads.
-var Kinds = []Kind{MHA, GQA, MQA, GTA, GLA, GLAQ, MLA}
 
 // Config describes the attention of every layer. A zero dimension is the kind's default in the paper; Resolve fills it in.
 type Config struct {
@@ -70,21 +52,22 @@ func Parse(name string) (Kind, int, error) {
 		groups, err = strconv.Atoi(suffix)
 	}
 	k := Kind(kind)
-	if err != nil || !slices.Contains(Kinds, k) || numbered != k.grouped() || numbered && groups < 1 {
+	d, unknown := k.Describe()
+	if err != nil || unknown != nil || numbered != d.Grouped || numbered && groups < 1 {
 		return "", 0, fmt.Errorf("attention: %q is not a kind: mha, mqa, gqa-4, gta-4, mla, gla-2 or gla_q-2 (the number counts key/value or latent heads)", name)
 	}
 	return k, groups, nil
 }
 
-// grouped says that a kind is not complete without a number of groups.
-func (k Kind) grouped() bool { return k == GQA || k == GTA || k == GLA || k == GLAQ }
-
 // latent says that a kind caches latents.
-func (k Kind) latent() bool { return k == MLA || k == GLA || k == GLAQ }
+func (k Kind) latent() bool {
+	d, _ := k.Describe()
+	return d.Latent
+}
 
 // Name is the kind with its number: gqa-4, mla.
 func (c Config) Name() string {
-	if c.Kind.grouped() {
+	if d, _ := c.Kind.Describe(); d.Grouped {
 		return fmt.Sprintf("%s-%d", c.Kind, c.Groups)
 	}
 	return string(c.Kind)
@@ -147,13 +130,14 @@ func (c Config) Widths() (query, value int) {
 
 // Validate states the rule that a configuration breaks.
 func (c Config) Validate() error {
+	if _, err := c.Kind.Describe(); err != nil {
+		return err
+	}
 	r := c.Resolve()
 	fail := func(format string, args ...any) error {
 		return fmt.Errorf("attention: %s: %s", c.Kind, fmt.Sprintf(format, args...))
 	}
 	switch {
-	case !slices.Contains(Kinds, c.Kind):
-		return fmt.Errorf("attention: kind %q is none of mha, mqa, gqa, gta, mla, gla, gla_q", c.Kind)
 	case c.Heads < 1 || c.HeadDim < 1:
 		return fail("heads and head_dim must be positive, they are %d and %d", c.Heads, c.HeadDim)
 	case r.Groups < 1:
@@ -240,12 +224,5 @@ func New(c Config, p Place) (Layer, error) {
 	c = c.Resolve()
 	w := weights{p.Name, p.Std}
 	out := weights{p.Name, p.OutStd}.matrix("Wo", c.Heads*c.HeadDim, p.Width)
-	switch c.Kind {
-	case GTA:
-		return newGTA(c, p.Width, w, out), nil
-	case MLA, GLA, GLAQ:
-		return newLatent(c, p.Width, p.NormEps, w, out), nil
-	default:
-		return newGQA(c, p.Width, w, out), nil
-	}
+	return c.Kind.known().layer(c, p, w, out), nil
 }

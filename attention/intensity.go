@@ -11,7 +11,7 @@ const elementBytes = 2 // bf16
 func (c Config) Intensity(q int) float64 {
 	c = c.Resolve()
 	m := 2
-	if c.Kind == GTA || c.Kind.latent() {
+	if c.Kind.known().Tied {
 		m = 1
 	}
 	return 2 * float64(q) * float64(c.Heads) / float64(c.Groups*m)
@@ -52,6 +52,18 @@ func (c Config) decodeWidths() (K, V int) {
 		return r.LatentDim + r.RopeDim, r.LatentDim
 	}
 	return c.HeadDim, c.HeadDim
+}
+
+// DecodeDims are what a kernel of decoding sees: a key is P columns of its head and R that all heads share, a value Dv.
+func (c Config) DecodeDims() (P, R, Dv int) {
+	c = c.Resolve()
+	switch d := c.Kind.known(); {
+	case d.Latent:
+		return c.LatentDim, c.RopeDim, c.LatentDim
+	case d.Tied:
+		return c.HeadDim - c.RopeDim, c.RopeDim, c.HeadDim
+	}
+	return c.HeadDim, 0, c.HeadDim
 }
 
 // Replicated says that some of t devices hold a copy of the same head of the slot, and not each its own.

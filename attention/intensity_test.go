@@ -154,7 +154,7 @@ func TestNames(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for want, change := range map[string]func(*attention.Config){
-		"kind \"nsa\" is none of mha, mqa, gqa, gta, mla, gla, gla_q": func(c *attention.Config) { c.Kind = "nsa" },
+		"kind \"nsa\" is none of mha, gqa, mqa, gta, gla, gla_q, mla": func(c *attention.Config) { c.Kind = "nsa" },
 		"gqa: heads and head_dim must be positive, they are 0 and 32": func(c *attention.Config) { c.Heads = 0 },
 		"gqa: groups must be positive, it is 0":                       func(c *attention.Config) { c.Groups = 0 },
 		"gqa: 3 key/value heads do not divide 4 query heads":          func(c *attention.Config) { c.Groups = 3 },

@@ -90,8 +90,12 @@ func writeTexts(dir string, t *model.Transformer, class Class, o Options) error 
 	}
 	name := map[string]string{"fp32": "float32", "bf16": "bfloat16"}[o.DType]
 	ids := tokenIDs(tokenizer)
-	err := errors.Join(
-		writeJSON(filepath.Join(dir, "config.json"), class.config(t, name, ids)),
+	config, err := class.config(t, name, ids)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(
+		writeJSON(filepath.Join(dir, "config.json"), config),
 		writeJSON(filepath.Join(dir, "generation_config.json"), ids),
 	)
 	if class == Own {

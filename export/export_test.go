@@ -497,7 +497,11 @@ func (g *ggufReader) value(typ uint32) any {
 func FuzzConfig(f *testing.F) {
 	for _, c := range cases {
 		_, m := tiny(f, c.kind, c.change...)
-		text, _ := json.Marshal(c.class.config(m.Transformer, "float32", object{"eos_token_id": 256}))
+		config, err := c.class.config(m.Transformer, "float32", object{"eos_token_id": 256})
+		if err != nil {
+			f.Fatal(err)
+		}
+		text, _ := json.Marshal(config)
 		f.Add(string(text))
 	}
 	f.Add(`{"architectures":["LlamaForCausalLM"],"num_attention_heads":1e9}`)
@@ -514,4 +518,17 @@ func FuzzConfig(f *testing.F) {
 			class.tensors(tr)
 		}
 	})
+}
+
+// TestEveryKindHasAName: a kind that modeling_headroom.py does not know is not written as another.
+func TestEveryKindHasAName(t *testing.T) {
+	for _, kind := range attention.Kinds {
+		if err := Own.own(map[string]any{}, attention.Config{Kind: kind}); err != nil {
+			t.Error(err)
+		}
+	}
+	err := Own.own(map[string]any{}, attention.Config{Kind: "mfa"})
+	if err == nil || !strings.Contains(err.Error(), `kind "mfa" is none of mha, gqa`) {
+		t.Errorf("an unknown kind: %v", err)
+	}
 }

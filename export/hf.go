@@ -71,7 +71,7 @@ func (c Class) tensors(t *model.Transformer) []tensor {
 }
 
 // config is the config.json of a model. ids are those of special tokens.
-func (c Class) config(t *model.Transformer, dtype string, ids object) map[string]any {
+func (c Class) config(t *model.Transformer, dtype string, ids object) (map[string]any, error) {
 	m, a := t.Config, t.Attention.Resolve()
 	j := map[string]any{
 		"architectures": []string{string(c)}, "dtype": dtype, "torch_dtype": dtype,
@@ -98,13 +98,13 @@ func (c Class) config(t *model.Transformer, dtype string, ids object) map[string
 		j["rope_parameters"] = map[string]any{"rope_type": "default", "rope_theta": decimal(a.RopeTheta)}
 		delete(j, "head_dim") // the library's is that of the rotary part
 	default:
-		c.own(j, a)
+		return j, c.own(j, a)
 	}
-	return j
+	return j, nil
 }
 
 // own adds what configuration_headroom.py reads.
-func (Class) own(j map[string]any, a attention.Config) {
+func (Class) own(j map[string]any, a attention.Config) error {
 	j["model_type"], j["num_key_value_heads"], j["rope_dim"] = "headroom", a.Groups, a.RopeDim
 	j["auto_map"] = map[string]string{
 		"AutoConfig":           "configuration_headroom.HeadroomConfig",
@@ -113,15 +113,22 @@ func (Class) own(j map[string]any, a attention.Config) {
 	}
 	delete(j, "attention_bias")
 	delete(j, "hidden_act")
-	switch a.Kind {
-	case attention.GTA:
-		j["kind"], j["low_rank_bias"] = "gta", a.Bias == "paper"
-	case attention.MLA, attention.GLA, attention.GLAQ:
-		j["kind"], j["low_rank_bias"] = "latent", a.Bias == "paper"
+	d, err := a.Kind.Describe()
+	if err != nil {
+		return err
+	}
+	j["kind"] = d.Family
+	switch d.Family {
+	case "gqa":
+	case "gta":
+		j["low_rank_bias"] = a.Bias == "paper"
+	case "latent":
+		j["low_rank_bias"] = a.Bias == "paper"
 		j["latent_dim"], j["query_latent_dim"], j["split_query"] = a.LatentDim, a.QueryLatentDim, a.Kind == attention.GLAQ
 	default:
-		j["kind"] = "gqa"
+		return fmt.Errorf("export: %s attention has no layer in modeling_headroom.py", a.Kind)
 	}
+	return nil
 }
 
 // copyCode puts modeling_headroom.py and its configuration beside the weights.

@@ -157,14 +157,7 @@ func (b *attentionBench) shape(name string, H, page int) (s kernels.DecodeShape,
 	}
 	c = c.Resolve()
 	s = kernels.DecodeShape{H: H, G: c.Groups, Page: page}
-	switch c.Kind {
-	case attention.MHA, attention.MQA, attention.GQA:
-		s.P, s.Dv = c.HeadDim, c.HeadDim
-	case attention.GTA:
-		s.P, s.R, s.Dv = c.HeadDim-c.RopeDim, c.RopeDim, c.HeadDim
-	default:
-		s.P, s.R, s.Dv = c.LatentDim, c.RopeDim, c.LatentDim
-	}
+	s.P, s.R, s.Dv = c.DecodeDims()
 	return s, nil
 }
 
