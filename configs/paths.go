@@ -74,6 +74,7 @@ func (r Run) paths(change func(place, path string) string) Run {
 	}
 	many("data.val", &r.Data.Val)
 	many("eval.sets", &r.Eval.Sets)
+	many("eval.select", &r.Eval.Select)
 	many("eval.tasks", &r.Eval.Tasks)
 	if parts, err := data.ParseMixture(r.Data.Train); err == nil {
 		for i := range parts {

@@ -58,13 +58,15 @@ func (a *Arm) ID() string {
 
 // A Comparison is the arms of one experiment, each against the baseline of its size, on named sets.
 type Comparison struct {
-	Name     string   `json:"name"`
-	Baseline string   `json:"baseline"`
-	Sets     []string `json:"sets"`
-	Seeds    int      `json:"seeds,omitempty"`
-	LRSeeds  int      `json:"lr_seeds,omitempty"` // those that every learning rate was tried with
-	Match    string   `json:"match,omitempty"`    // what MLP widths were fitted to: parameters or flops
-	Arms     []Arm    `json:"arms"`
+	Name           string   `json:"name"`
+	Baseline       string   `json:"baseline"`
+	Sets           []string `json:"sets"`
+	Seeds          int      `json:"seeds,omitempty"`
+	LRSeeds        int      `json:"lr_seeds,omitempty"`               // those that every learning rate was tried with
+	ChosenOn       []string `json:"chosen_on,omitempty"`              // the sets whose loss chose each arm's learning rate
+	ChosenReported []string `json:"chosen_on_and_reported,omitempty"` // those of Sets that are among these, by name or by their text
+	Match          string   `json:"match,omitempty"`                  // what MLP widths were fitted to: parameters or flops
+	Arms           []Arm    `json:"arms"`
 }
 
 // base is the baseline of an arm, nil where its size lacks one.

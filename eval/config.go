@@ -10,6 +10,7 @@ import (
 // Config says how perplexity is measured, and on which sets besides those that training watches.
 type Config struct {
 	Sets    map[string]string `mapstructure:"sets" yaml:"sets"`       // by name: folder, glob or file of shards
+	Select  map[string]string `mapstructure:"select" yaml:"select"`   // by name: what a comparison chooses learning rates on, and does not report
 	Batch   int               `mapstructure:"batch" yaml:"batch"`     // windows on the device at once
 	Context int               `mapstructure:"context" yaml:"context"` // tokens of a window; 0 is the model's own
 	Stride  int               `mapstructure:"stride" yaml:"stride"`   // tokens from window to window; 0 is the context: no overlap
@@ -27,6 +28,14 @@ func (c Config) Validate() error {
 	for _, name := range slices.Sorted(maps.Keys(c.Sets)) {
 		if name == "" || c.Sets[name] == "" {
 			return fmt.Errorf("eval: sets must give each name a path, not %q: %q", name, c.Sets[name])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Select)) {
+		if name == "" || c.Select[name] == "" {
+			return fmt.Errorf("eval: select must give each name a path, not %q: %q", name, c.Select[name])
+		}
+		if _, reported := c.Sets[name]; reported {
+			return fmt.Errorf("eval: select and sets must have different names, but both have %q", name)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Tasks)) {

@@ -58,7 +58,11 @@ func (c *Comparison) remarks() (lines []string) {
 	for _, r := range c.Arms[swept].Rates {
 		tried = append(tried, fmt.Sprintf("%g", r.LR))
 	}
-	text := fmt.Sprintf("Learning rates: each arm has the best of %s by validation loss on %d of its %d seeds", strings.Join(tried, ", "), c.LRSeeds, c.Seeds)
+	by := "validation loss"
+	if len(c.ChosenOn) > 0 {
+		by = "the loss on " + strings.Join(c.ChosenOn, ", ")
+	}
+	text := fmt.Sprintf("Learning rates: each arm has the best of %s by %s on %d of its %d seeds", strings.Join(tried, ", "), by, c.LRSeeds, c.Seeds)
 	if c.LRSeeds < c.Seeds {
 		text += "; the other seeds trained at that one alone"
 	}
@@ -68,6 +72,10 @@ func (c *Comparison) remarks() (lines []string) {
 		}
 	}
 	lines = append(lines, text+".")
+	if again := c.ChosenReported; len(again) > 0 {
+		lines = append(lines, "WARNING: the rates were chosen on "+strings.Join(again, ", ")+
+			", which this table also reports: the figures flatter the arms whose runs scatter most. Name another text for the choice in eval.select.")
+	}
 	if len(edges) > 0 {
 		lines = append(lines, "The best is the least or the largest rate tried for "+strings.Join(edges, ", ")+": a better one may lie beyond.")
 	}

@@ -30,10 +30,13 @@ gives them back when the same command runs elsewhere (docs/spot.md).
 The table is also written as comparison.md and comparison.json beside the runs, and with charts as report.html.
 
   name: kinds
-  base: {preset: quickstart, data: {train: shards/train, val: {books: shards/val}}}   # or a file, or a preset's name
+  base:                   # a run, or a file, or a preset's name
+    preset: quickstart
+    data: {train: shards/train, val: {books: shards/books}}   # data.val and eval.sets are reported
+    eval: {select: {tune: shards/tune}}                       # what rates are chosen on, and nothing else
   baseline: gqa-4
   seeds: [1, 2, 3]
-  lr: [1e-3, 3e-3]        # optional: learning rates; every arm is compared at its best by the loss on data.val
+  lr: [1e-3, 3e-3]        # optional: learning rates; every arm is compared at its best by the loss on eval.select (or else data.val)
   lr_seeds: 1             # the first seeds try them all, the others only the best; 0 is all
   match: parameters       # optional: MLP widths fitted to the baseline's parameters, or flops; what it cannot match is said
   decode: [1x1024, 8x1024]  # optional: decode speed of BATCHxCONTEXT beside perplexity
@@ -59,7 +62,7 @@ func compareCommand() *cobra.Command {
 		Long:  compareHelp,
 		Example: `  headroom compare kinds.yaml
   headroom compare kinds.yaml --out runs/kinds --set train.steps=500 --json
-  headroom compare books-cpu --text train=books.train.jsonl.zst --text books=books.val.jsonl
+  headroom compare books-cpu --text train=books.train.jsonl.zst --text select=books.val.jsonl --text books=books.test.jsonl
   headroom compare kinds.yaml --dry-run                    # what would be run, and for how long
   headroom compare kinds.yaml --results /mnt/kept/kinds    # on a machine that may go away
   headroom compare kinds.yaml --jobs 4                     # four runs at once, each with its share of the cores, or a GPU

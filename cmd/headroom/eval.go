@@ -47,12 +47,12 @@ the decode engine stands beside it: greedy steps of so many requests, each with 
 			}
 			flags := cmd.Flags()
 			if flags.Changed("data") {
-				c.Eval.Sets, c.Data.Val = over.Sets, nil
+				c.Eval.Sets, c.Eval.Select, c.Data.Val = over.Sets, nil, nil
 			}
 			if flags.Changed("tasks") {
 				c.Eval.Tasks = over.Tasks
 				if !flags.Changed("data") { // tasks alone
-					c.Eval.Sets, c.Data.Val = nil, nil
+					c.Eval.Sets, c.Eval.Select, c.Data.Val = nil, nil, nil
 				}
 			}
 			for name, to := range map[string]*int{"task-items": &c.Eval.TaskItems, "batch": &c.Eval.Batch, "context": &c.Eval.Context, "stride": &c.Eval.Stride, "tokens": &c.Eval.Tokens} {

@@ -2,10 +2,8 @@ package lab
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"headroom/eval"
 	"headroom/model"
@@ -15,9 +13,10 @@ import (
 // reason; the error says how many there are.
 func (c *Compare) Collect() (*eval.Comparison, error) {
 	table := &eval.Comparison{
-		Name: c.Name, Baseline: c.Baseline, Sets: slices.Sorted(maps.Keys(Sets(c.Arms[0].Config))),
+		Name: c.Name, Baseline: c.Baseline, Sets: reported(c.Arms[0].Config),
 		Seeds: len(c.Seeds), LRSeeds: c.LRSeeds, Match: c.Match,
 	}
+	table.ChosenOn, table.ChosenReported = c.selected()
 	missing, total := 0, 0
 	for _, arm := range c.Arms {
 		a, err := c.collect(arm)

@@ -53,6 +53,9 @@ func concerns(c configs.Run) (all []string, err error) {
 		if _, ok := c.Eval.Sets[name]; ok {
 			key = "eval.sets." + name
 		}
+		if _, ok := c.Eval.Select[name]; ok {
+			key = "eval.select." + name
+		}
 		sums, both := look(key, sets[name]), 0
 		for _, s := range sums {
 			if slices.Contains(trained, s) {

@@ -61,7 +61,7 @@ func probe(ctx context.Context, arm Arm, known map[string]int) (c Cost, found ma
 	defer os.RemoveAll(dir)
 	began := time.Now()
 	bare := arm.Config
-	bare.Data.Val, bare.Eval.Sets, bare.Eval.Tasks = nil, nil, nil // which need not be there yet
+	bare.Data.Val, bare.Eval.Sets, bare.Eval.Select, bare.Eval.Tasks = nil, nil, nil, nil // which need not be there yet
 	b, err := open(bare, nil, func(graph.Backend) map[string]int { return known })
 	if err != nil {
 		return c, nil, err

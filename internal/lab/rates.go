@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"slices"
 
 	"headroom/eval"
 )
@@ -40,11 +41,12 @@ func (c *Compare) choose(a Arm) (float64, error) {
 	return c.LR[best], nil
 }
 
-// validation is the mean loss on the sets that training watches, or where it watches none, on all.
+// validation is the mean loss on the sets that rates are chosen on.
 func validation(run Run, r *Result) float64 {
+	chosen := selection(run.Config)
 	sum, n := 0.0, 0.0
 	for _, m := range r.Sets {
-		if _, watched := run.Config.Data.Val[m.Set]; watched || len(run.Config.Data.Val) == 0 {
+		if slices.Contains(chosen, m.Set) {
 			sum, n = sum+m.NLL, n+1
 		}
 	}

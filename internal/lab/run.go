@@ -250,13 +250,15 @@ func sharding(c train.Config) graph.Sharding {
 	return graph.ShardOptimizer
 }
 
-// Sets are the validation sets of a run by name: those that training watches and those that only the end is measured on.
+// Sets are the validation sets of a run by name: those that training watches, those that only the end is measured on, and
+// those that a learning rate is chosen on.
 func Sets(c configs.Run) map[string]string {
 	sets := maps.Clone(c.Data.Val)
 	if sets == nil {
 		sets = map[string]string{}
 	}
 	maps.Copy(sets, c.Eval.Sets)
+	maps.Copy(sets, c.Eval.Select)
 	return sets
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -126,14 +125,19 @@ func (o Order) open(ctx context.Context, text []byte, dir string) (*Compare, err
 
 // measurable says that every arm is measured, and on the same sets, so that none is without a figure when all are trained.
 func (c *Compare) measurable() error {
-	of := func(a Arm) string { return strings.Join(slices.Sorted(maps.Keys(Sets(a.Config))), ", ") }
 	first := c.Arms[0]
 	for _, arm := range c.Arms {
-		switch names := of(arm); {
-		case names == "":
+		if err := distinct(arm.Config); err != nil {
+			return err
+		}
+		if len(reported(arm.Config)) == 0 {
 			return fmt.Errorf("lab: compare: arm %s is measured on nothing: data.val must name at least one set, as in data: {val: {books: shards/val}}", arm.label())
-		case names != of(first):
-			return fmt.Errorf("lab: compare: all arms must be measured on the same sets, but %s is on %s and %s on %s", first.label(), of(first), arm.label(), names)
+		}
+		for _, of := range []func(configs.Run) []string{reported, selection} {
+			if a, b := of(first.Config), of(arm.Config); !slices.Equal(a, b) {
+				return fmt.Errorf("lab: compare: all arms must be measured on the same sets, but %s is on %s and %s on %s",
+					first.label(), strings.Join(a, ", "), arm.label(), strings.Join(b, ", "))
+			}
 		}
 	}
 	return nil

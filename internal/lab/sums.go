@@ -49,7 +49,7 @@ func texts(c configs.Run) (all []Text, err error) {
 		key   string
 		paths map[string]string
 		sum   func(string) (string, error)
-	}{{"data.val.", c.Data.Val, shardSum}, {"eval.sets.", c.Eval.Sets, shardSum}, {"eval.tasks.", c.Eval.Tasks, data.FileSum}} {
+	}{{"data.val.", c.Data.Val, shardSum}, {"eval.sets.", c.Eval.Sets, shardSum}, {"eval.select.", c.Eval.Select, shardSum}, {"eval.tasks.", c.Eval.Tasks, data.FileSum}} {
 		for _, name := range slices.Sorted(maps.Keys(sets.paths)) {
 			add(sets.key+name, sets.paths[name], sets.sum)
 		}

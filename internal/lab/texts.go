@@ -14,7 +14,8 @@ import (
 )
 
 // prepare makes shards of an order's texts below its output, unless they are there, and returns the settings that name
-// them: train is what is trained on, a name in data.val is what training watches, and every other is measured at the end.
+// them: train is what is trained on, a name in data.val is what training watches, one in eval.select is what learning rates are
+// chosen on, and every other is measured at the end.
 func (o Order) prepare(ctx context.Context, base configs.Run) (sets []string, err error) {
 	for _, name := range slices.Sorted(maps.Keys(o.Texts)) {
 		if !fit.MatchString(name) {
@@ -26,11 +27,15 @@ func (o Order) prepare(ctx context.Context, base configs.Run) (sets []string, er
 				return nil, err
 			}
 		}
-		switch _, watched := base.Data.Val[name]; {
+		_, watched := base.Data.Val[name]
+		_, selects := base.Eval.Select[name]
+		switch {
 		case name == "train":
 			sets = append(sets, "data.train="+out)
 		case watched:
 			sets = append(sets, "data.val."+name+"="+out)
+		case selects:
+			sets = append(sets, "eval.select."+name+"="+out)
 		default:
 			sets = append(sets, "eval.sets."+name+"="+out)
 		}
