@@ -212,13 +212,13 @@ func (p *hfPart) normalizer() (func([]byte) []byte, error) {
 	}
 	switch p.Type {
 	case "NFC":
-		return norm.NFC.Bytes, nil
+		return func(text []byte) []byte { return normalize(norm.NFC, text) }, nil
 	case "NFD":
-		return norm.NFD.Bytes, nil
+		return func(text []byte) []byte { return normalize(norm.NFD, text) }, nil
 	case "NFKC":
-		return norm.NFKC.Bytes, nil
+		return func(text []byte) []byte { return normalize(norm.NFKC, text) }, nil
 	case "NFKD":
-		return norm.NFKD.Bytes, nil
+		return func(text []byte) []byte { return normalize(norm.NFKD, text) }, nil
 	case "Sequence":
 		var all []func([]byte) []byte
 		for _, q := range p.Normalizers {
