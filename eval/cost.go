@@ -20,7 +20,7 @@ func (p *Perplexity) PassTime(ctx context.Context, vocab int, fill time.Duration
 		for i := range p.batch.Inputs {
 			p.batch.Inputs[i], p.batch.Targets[i] = r.Int32N(int32(vocab)), r.Int32N(int32(vocab))
 		}
-		if _, _, err := p.run(int64(len(p.batch.Targets))); err != nil {
+		if _, _, err := p.run(int64(len(p.batch.Targets)), newBlocks(nil)); err != nil {
 			return 0, err
 		}
 	}

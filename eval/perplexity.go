@@ -27,6 +27,7 @@ type Result struct {
 	Perplexity     float64 `json:"perplexity"`
 	BitsPerByte    float64 `json:"bits_per_byte,omitempty"` // comparable across tokenizers
 	WordPerplexity float64 `json:"word_perplexity,omitempty"`
+	Blocks         []Block `json:"blocks,omitempty"` // by document; none where the shards do not say where documents begin
 }
 
 // A Perplexity measures one model on any number of sets, with one compiled pass. It sees the store's weights as they
@@ -83,7 +84,7 @@ func (p *Perplexity) Measure(ctx context.Context, name string, set *data.Tokens)
 	bar := newProgress(p.Progress, name, want, "tokens")
 	defer bar.done()
 	r = Result{Set: name, Context: c.Context, Stride: c.Stride}
-	sum := 0.0
+	sum, documents := 0.0, newBlocks(set.Meta)
 	for r.Tokens < want {
 		if err := ctx.Err(); err != nil {
 			return r, err
@@ -93,7 +94,7 @@ func (p *Perplexity) Measure(ctx context.Context, name string, set *data.Tokens)
 		} else if err != nil {
 			return r, fmt.Errorf("eval: %s: %w", name, err)
 		}
-		nll, n, err := p.run(want - r.Tokens)
+		nll, n, err := p.run(want-r.Tokens, documents)
 		if err != nil {
 			return r, fmt.Errorf("eval: %s: %w", name, err)
 		}
@@ -107,6 +108,7 @@ func (p *Perplexity) Measure(ctx context.Context, name string, set *data.Tokens)
 	if err := finite(sum / float64(want)); err != nil {
 		return r, fmt.Errorf("eval: %s: %w", name, err)
 	}
+	r.Blocks = documents.all()
 	r.finish(sum, set.Meta, want == windows.Targets())
 	return r, nil
 }
@@ -119,8 +121,8 @@ func finite(nats float64) error {
 	return nil
 }
 
-// run sums the likelihood of the batch's first most targets, and counts them.
-func (p *Perplexity) run(most int64) (sum float64, n int64, err error) {
+// run sums the likelihood of the batch's first most targets, counts them, and adds them to their documents.
+func (p *Perplexity) run(most int64, documents *blocks) (sum float64, n int64, err error) {
 	for i, target := range p.batch.Targets {
 		if target < 0 {
 			continue
@@ -146,6 +148,7 @@ func (p *Perplexity) run(most int64) (sum float64, n int64, err error) {
 	for i, target := range p.batch.Targets {
 		if target >= 0 {
 			sum += float64(p.nll[i])
+			documents.add(target, float64(p.nll[i]))
 		}
 	}
 	return sum, n, nil

@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -166,7 +167,7 @@ func TestOnePassServesManySetsAndFollowsTheWeights(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, err := p.Measure(context.Background(), "long", long)
-	if err != nil || again != first {
+	if err != nil || !reflect.DeepEqual(again, first) {
 		t.Errorf("a second time %+v, %v, first %+v", again, err, first)
 	}
 	if err := store.Init(2); err != nil {

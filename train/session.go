@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"headroom/data"
@@ -150,6 +151,10 @@ func (s *session) evaluate(ctx context.Context) (results []eval.Result, improved
 	results, err = s.Evaluate(ctx)
 	if err != nil && ctx.Err() != nil {
 		results, err = nil, nil
+	}
+	results = slices.Clone(results)
+	for i := range results {
+		results[i].Blocks = nil // which is more than the log of every evaluation needs
 	}
 	if err == nil {
 		results, err = s.agreed(results)

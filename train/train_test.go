@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -145,7 +146,7 @@ func sameRun(t *testing.T, a, b Run) {
 		t.Errorf("losses differ:\n%v\n%v", losses(la), losses(lb))
 	}
 	for i := range la {
-		if la[i].GradNorm != lb[i].GradNorm || la[i].Tokens != lb[i].Tokens || !slices.Equal(la[i].Eval, lb[i].Eval) {
+		if la[i].GradNorm != lb[i].GradNorm || la[i].Tokens != lb[i].Tokens || !reflect.DeepEqual(la[i].Eval, lb[i].Eval) {
 			t.Errorf("lines differ:\n%+v\n%+v", la[i], lb[i])
 		}
 	}
