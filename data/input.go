@@ -3,8 +3,6 @@ package data
 import (
 	"bufio"
 	"bytes"
-	"compress/bzip2"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,8 +15,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 const (
@@ -27,36 +23,41 @@ const (
 )
 
 // expand returns the files that inputs name, in the order of the inputs: a file as it is, the sorted matches of a glob
-// (dir/**/*.go also looks below), and all visible text files below a folder. skipped counts binary files in folders.
-func expand(inputs []string) (files []string, skipped int, err error) {
+// (dir/**/*.go also looks below), and all visible text files below a folder. skipped are the other files of folders.
+func expand(inputs []string) (files, skipped []string, err error) {
 	for _, input := range inputs {
 		info, statErr := os.Stat(input)
 		switch {
 		case statErr == nil && info.IsDir():
-			found, err := walk(input, "*")
+			found, hidden, err := walk(input, "*")
 			if err != nil {
-				return nil, 0, err
+				return nil, nil, err
 			}
-			text := slices.DeleteFunc(slices.Clone(found), isBinary)
-			if len(text) == 0 {
-				return nil, 0, fmt.Errorf("data: %s: no text file in this folder", input)
+			before := len(files)
+			for _, path := range found {
+				if isBinary(path) {
+					skipped = append(skipped, path)
+				} else {
+					files = append(files, path)
+				}
 			}
-			skipped += len(found) - len(text)
-			files = append(files, text...)
+			if skipped = append(skipped, hidden...); len(files) == before {
+				return nil, nil, fmt.Errorf("data: %s: no text file in this folder", input)
+			}
 		case statErr == nil:
 			files = append(files, input)
 		case !strings.ContainsAny(input, "*?["):
-			return nil, 0, fmt.Errorf("data: %w", statErr)
+			return nil, nil, fmt.Errorf("data: %w", statErr)
 		default:
 			found, err := glob(input)
 			if err != nil {
-				return nil, 0, err
+				return nil, nil, err
 			}
 			files = append(files, found...)
 		}
 	}
 	if len(files) == 0 {
-		return nil, 0, errors.New("data: no input: name at least one file, folder or glob")
+		return nil, nil, errors.New("data: no input: name at least one file, folder or glob")
 	}
 	return files, skipped, nil
 }
@@ -65,7 +66,13 @@ func expand(inputs []string) (files []string, skipped int, err error) {
 func glob(pattern string) (files []string, err error) {
 	root, name, deep := strings.Cut(pattern, "**"+string(filepath.Separator))
 	if deep {
-		files, err = walk(filepath.Clean(root+"."), name)
+		var roots []string
+		if roots, err = filepath.Glob(filepath.Clean(root + ".")); err == nil {
+			for _, root := range roots {
+				below, _, walked := walk(root, name)
+				files, err = append(files, below...), errors.Join(err, walked)
+			}
+		}
 	} else {
 		files, err = filepath.Glob(pattern)
 		files = slices.DeleteFunc(files, func(path string) bool {
@@ -82,16 +89,17 @@ func glob(pattern string) (files []string, err error) {
 	return files, nil
 }
 
-// walk returns the visible regular files below root whose name matches, in lexical order.
-func walk(root, match string) (files []string, err error) {
+// walk returns the visible regular files below root whose name matches, in lexical order, and what is hidden.
+func walk(root, match string) (files, hidden []string, err error) {
 	if _, err := filepath.Match(match, ""); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		if path != root && strings.HasPrefix(d.Name(), ".") {
+			hidden = append(hidden, path)
 			if d.IsDir() {
 				return filepath.SkipDir
 			}
@@ -102,16 +110,11 @@ func walk(root, match string) (files []string, err error) {
 		}
 		return nil
 	})
-	return files, err
+	return files, hidden, err
 }
 
-func isParquet(path string) bool { return strings.HasSuffix(path, ".parquet") }
-
-// isBinary reports whether a file that is not compressed has a zero byte early on.
+// isBinary reports whether a file that is neither compressed nor parquet has a zero byte early on.
 func isBinary(path string) bool {
-	if _, packed := packing(path); packed != "" || isParquet(path) {
-		return false
-	}
 	f, err := os.Open(path)
 	if err != nil {
 		return false // reading it will say why
@@ -119,17 +122,25 @@ func isBinary(path string) bool {
 	defer f.Close()
 	head := make([]byte, sniffBytes)
 	n, _ := io.ReadFull(f, head)
-	return bytes.IndexByte(head[:n], 0) >= 0
+	head = head[:n]
+	if p, err := packingOf(head); p != "" || err != nil || bytes.HasPrefix(head, []byte("PAR1")) {
+		return err != nil
+	}
+	return bytes.IndexByte(head, 0) >= 0
 }
 
-// packing splits a file name into the name without its compression and the compression.
-func packing(path string) (name, packed string) {
-	for _, ext := range []string{".gz", ".zst", ".bz2"} {
-		if name, ok := strings.CutSuffix(path, ext); ok {
-			return name, ext
-		}
+// A field is where the text stands in a line of JSON, or a parquet file's column, and whether somebody asked for it by name.
+type field struct {
+	name  string
+	asked bool
+}
+
+// fieldOf is the field of a name, which may be empty.
+func fieldOf(name string) field {
+	if name == "" {
+		return field{"text", false}
 	}
-	return path, ""
+	return field{name, true}
 }
 
 // A block is a piece of input that one worker tokenizes: lines of a jsonl file, or a stretch of a text file.
@@ -143,38 +154,9 @@ type block struct {
 	data  []byte
 }
 
-// openPacked hands use what a file holds once unpacked. counted sees every byte as it is read from disk.
-func openPacked(path string, counted io.Writer, use func(io.Reader) error) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("data: %w", err)
-	}
-	defer f.Close()
-	var r io.Reader = io.TeeReader(f, counted)
-	switch _, packed := packing(path); packed {
-	case ".gz":
-		z, err := gzip.NewReader(r)
-		if err != nil {
-			return fmt.Errorf("data: %s: %w", path, err)
-		}
-		defer z.Close()
-		r = z
-	case ".zst":
-		z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(2<<30), zstd.WithDecoderMaxMemory(8<<30))
-		if err != nil {
-			return fmt.Errorf("data: %s: %w", path, err)
-		}
-		defer z.Close()
-		r = z
-	case ".bz2":
-		r = bzip2.NewReader(r)
-	}
-	return use(r)
-}
-
 // readBlocks hands the blocks of a file to emit in order; whole asks for text files in one
-// block, hashed for their hash in the first. field is parquet's column.
-func readBlocks(ctx context.Context, path, field string, whole, hashed bool, counted io.Writer, emit func(block) error) error {
+// block, hashed for their hash in the first.
+func readBlocks(ctx context.Context, path string, field field, whole, hashed bool, counted io.Writer, emit func(block) error) error {
 	var hash docHash
 	send := func(b block) error {
 		if err := ctx.Err(); err != nil {
@@ -183,15 +165,17 @@ func readBlocks(ctx context.Context, path, field string, whole, hashed bool, cou
 		b.file, b.hash = path, hash
 		return emit(b)
 	}
-	name, _ := packing(path)
-	if isParquet(path) {
-		return readParquet(ctx, path, field, counted, send)
+	f, err := formatOf(path, field.name, field.asked)
+	if err != nil {
+		return err
 	}
-	if strings.HasSuffix(name, ".jsonl") {
+	switch f.layout {
+	case asParquet:
+		return readParquet(ctx, path, field.name, counted, send)
+	case asLines:
 		return openPacked(path, counted, func(r io.Reader) error { return readLines(path, r, send) })
 	}
 	if hashed {
-		var err error
 		if hash, err = hashTextFile(ctx, path); err != nil {
 			return err
 		}
@@ -287,7 +271,7 @@ func cutText(text []byte) int {
 	return 0
 }
 
-// parseLine returns the text of one jsonl line; ok is false for an empty line.
+// parseLine returns the text of one jsonl line; ok is false for an empty line, and where the text is null.
 func parseLine(line []byte, field string) (text string, ok bool, err error) {
 	if len(bytes.TrimSpace(line)) == 0 {
 		return "", false, nil
@@ -301,8 +285,11 @@ func parseLine(line []byte, field string) (text string, ok bool, err error) {
 		return "", false, fmt.Errorf("no JSON: %w", err)
 	}
 	raw, found := object[field]
-	if !found {
+	switch {
+	case !found:
 		return "", false, fmt.Errorf("no field %q", field)
+	case string(raw) == "null": // no text, as in a parquet file
+		return "", false, nil
 	}
 	if raw[0] != '"' {
 		return "", false, fmt.Errorf("field %q must be a string", field)

@@ -75,7 +75,7 @@ func openParquet(path, column string) (_ *parquet.File, close func() error, err 
 	if err != nil {
 		return nil, close, fmt.Errorf("data: %s: no parquet file: %w", path, err)
 	}
-	leaf, ok := f.Schema().Lookup(strings.Split(column, ".")...)
+	leaf, ok := lookup(f, column)
 	if !ok {
 		var names []string
 		for _, c := range f.Schema().Columns() {
@@ -87,6 +87,14 @@ func openParquet(path, column string) (_ *parquet.File, close func() error, err 
 		return nil, close, fmt.Errorf("data: %s: column %q must be one string a row, not %s", path, column, leaf.Node.Type())
 	}
 	return f, close, nil
+}
+
+// lookup finds a column by its name, which may have a dot in it, or by the path of a nested one.
+func lookup(f *parquet.File, column string) (parquet.LeafColumn, bool) {
+	if leaf, ok := f.Schema().Lookup(column); ok {
+		return leaf, true
+	}
+	return f.Schema().Lookup(strings.Split(column, ".")...)
 }
 
 // checkFooter holds the length that a file says of its footer against the file: the library takes memory for whatever it says.
@@ -119,7 +127,7 @@ func (r *rows) texts(path, column string, add func(text []byte)) (err error) {
 			err = fmt.Errorf("data: %s: row group %d, column %q: %w", path, r.group, column, err)
 		}
 	}()
-	leaf, _ := f.Schema().Lookup(strings.Split(column, ".")...)
+	leaf, _ := lookup(f, column)
 	pages := f.RowGroups()[r.group].ColumnChunks()[leaf.ColumnIndex].Pages()
 	defer pages.Close()
 	if err := pages.SeekToRow(r.first); err != nil {

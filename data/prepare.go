@@ -20,7 +20,7 @@ type Options struct {
 	Out         string    // folder of the shards; made if need be, and must hold none yet
 	Name        string    // shards are called Name_000000.bin; empty: the folder's name
 	Inputs      []string  // files, folders and globs
-	TextField   string    // of a jsonl line, and the column of a parquet file; empty: "text"
+	TextField   string    // of a line of JSON, and the column of a parquet file; empty: "text", and files may be plain text
 	SkipBad     bool      // count bad jsonl lines instead of stopping at the first
 	Dedup       bool      // leave out documents whose text has come before, byte for byte
 	ShardTokens int64     // 0: 100 million
@@ -54,12 +54,15 @@ func Prepare(ctx context.Context, o Options) (*Meta, error) {
 	}
 	defer lock.Close()
 	progress := newProgress(o.Progress, files, skipped)
+	if err := describe(files, fieldOf(o.TextField), progress.out); err != nil {
+		return nil, err
+	}
 	r, err := begin(&o, tok, files, progress)
 	if err != nil {
 		return nil, err
 	}
 	if !r.whole {
-		err = pipeline(ctx, files, r.position, o.TextField, tok.whole, o.Dedup, progress, func(b block) result { return tokenize(tok, &o, b) }, r.take)
+		err = pipeline(ctx, files, r.position, fieldOf(o.TextField), tok.whole, o.Dedup, progress, func(b block) result { return tokenize(tok, &o, b) }, r.take)
 	}
 	if err == nil && len(r.w.meta.Shards) == 0 {
 		err = fmt.Errorf("data: no text in %d files (%d bad lines left out)", len(files), r.Skipped)
@@ -132,6 +135,7 @@ func (r *run) take(b result) error {
 	}
 	r.Dropping = dropping
 	r.Skipped += b.skipped
+	r.Invalid += b.invalid
 	r.Duplicates += b.duplicates
 	return nil
 }
@@ -148,7 +152,7 @@ func (r *run) save(ids int, all bool) error {
 
 // finish ends the last shard and gives all their names.
 func (r *run) finish(source string) error {
-	r.w.meta.Skipped, r.w.meta.Duplicates, r.w.meta.Source = r.Skipped, r.Duplicates, source
+	r.w.meta.Skipped, r.w.meta.Invalid, r.w.meta.Duplicates, r.w.meta.Source = r.Skipped, r.Invalid, r.Duplicates, source
 	if !r.whole {
 		if err := r.w.end(); err != nil {
 			return err
@@ -162,9 +166,6 @@ func (r *run) finish(source string) error {
 
 // complete fills in the defaults and makes the output folder ready.
 func (o *Options) complete() error {
-	if o.TextField == "" {
-		o.TextField = "text"
-	}
 	if o.ShardTokens == 0 {
 		o.ShardTokens = defaultShardTokens
 	}
@@ -206,10 +207,10 @@ type result struct {
 	ids         []int32
 	goesOn      bool       // with the document of the block before
 	documents   []document // where duplicates are left out
-	skipped     int
 	duplicates  int
-	words       map[string]int64 // pre-tokens, where a tokenizer is trained
-	err         error
+	tally
+	words map[string]int64 // pre-tokens, where a tokenizer is trained
+	err   error
 	Totals
 }
 
@@ -222,7 +223,7 @@ type job struct {
 
 // pipeline reads files, turns their blocks in parallel and hands the results to sink in the order of the input.
 // from is the block to begin at; field, whole and hashed are readBlocks's.
-func pipeline(ctx context.Context, files []string, from position, field string, whole, hashed bool, p *progress, turn func(block) result, sink func(result) error) error {
+func pipeline(ctx context.Context, files []string, from position, field field, whole, hashed bool, p *progress, turn func(block) result, sink func(result) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	workers := runtime.GOMAXPROCS(0)
 	work := make(chan job)
@@ -290,7 +291,7 @@ func tokenize(tok *Tokenizer, o *Options, b block) (r result) {
 	r.ids = make([]int32, 0, len(b.data)/3+16)
 	open, closed := tok.Document()
 	r.goesOn = b.line == 0 && !b.first
-	r.skipped, r.err = b.documents(o.TextField, o.SkipBad, func(text []byte, begins bool) {
+	r.tally, r.err = b.documents(fieldOf(o.TextField).name, o.SkipBad, func(text []byte, begins bool) {
 		d := document{start: len(r.ids)}
 		if begins {
 			r.ids = append(r.ids, open)
@@ -312,30 +313,48 @@ func tokenize(tok *Tokenizer, o *Options, b block) (r result) {
 	return r
 }
 
+// A tally counts what was not taken as it is.
+type tally struct {
+	skipped int // bad lines
+	invalid int // texts, or stretches of one, with bytes that are no UTF-8
+}
+
+func (t *tally) look(text []byte) {
+	if !utf8.Valid(text) {
+		t.invalid++
+	}
+}
+
 // documents hands over the texts of a block; begins is false for one that goes on with a document of the block before. With
 // skip bad lines are counted, without it the first is an error.
-func (b block) documents(field string, skip bool, add func(text []byte, begins bool)) (skipped int, err error) {
+func (b block) documents(field string, skip bool, add func(text []byte, begins bool)) (t tally, err error) {
 	switch {
 	case b.rows != nil:
-		return 0, b.rows.texts(b.file, field, func(text []byte) { add(text, true) })
+		err = b.rows.texts(b.file, field, func(text []byte) {
+			t.look(text)
+			add(text, true)
+		})
+		return t, err
 	case b.line == 0:
+		t.look(b.data)
 		add(b.data, b.first)
-		return 0, nil
+		return t, nil
 	}
 	line := b.line
 	for data := range bytes.Lines(b.data) {
 		text, ok, err := parseLine(data, field)
 		switch {
 		case err != nil && skip:
-			skipped++
+			t.skipped++
 		case err != nil:
-			return skipped, fmt.Errorf("data: %s:%d: %w", b.file, line, err)
+			return t, fmt.Errorf("data: %s:%d: %w", b.file, line, err)
 		case ok && text != "":
+			t.look(data)
 			add([]byte(text), true)
 		}
 		line++
 	}
-	return skipped, nil
+	return t, nil
 }
 
 // countWords counts what white space separates.

@@ -25,7 +25,7 @@ type progress struct {
 // every is the time between two lines where there is no terminal.
 const every = 5 * time.Second
 
-func newProgress(out io.Writer, files []string, skipped int) *progress {
+func newProgress(out io.Writer, files, skipped []string) *progress {
 	if out == nil {
 		out = io.Discard
 	}
@@ -35,9 +35,7 @@ func newProgress(out io.Writer, files []string, skipped int) *progress {
 			p.total += info.Size()
 		}
 	}
-	if skipped > 0 {
-		fmt.Fprintf(out, "prepare: passed over %d binary files\n", skipped)
-	}
+	passed(skipped, out)
 	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.bar = progressbar.NewOptions64(p.total, progressbar.OptionSetWriter(out), progressbar.OptionSetDescription("prepare"),
 			progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
@@ -95,5 +93,8 @@ func (p *progress) done(m Meta, err error) {
 	}
 	if m.Skipped > 0 {
 		fmt.Fprintf(p.out, "prepare: left out %d bad lines\n", m.Skipped)
+	}
+	if m.Invalid > 0 {
+		fmt.Fprintf(p.out, "prepare: %d texts, or stretches of 1 MB of them, have bytes that are no UTF-8; tokenizers other than bytes read U+FFFD there\n", m.Invalid)
 	}
 }

@@ -27,6 +27,7 @@ type position struct {
 	Block      int   `json:"block"`
 	IDs        int   `json:"ids"` // kept ids of the block that are written
 	Skipped    int   `json:"skipped"`
+	Invalid    int   `json:"invalid_utf8,omitempty"`
 	Duplicates int   `json:"duplicates"`
 	Seen       int64 `json:"seen"`     // document hashes
 	Dropping   bool  `json:"dropping"` // the block goes on a text file that is a duplicate

@@ -30,9 +30,10 @@ type Meta struct {
 	Tokenizer string `json:"tokenizer"`
 	Vocab     int    `json:"vocab"`
 	EndOfText int32  `json:"end_of_text"`
-	Begin     *int32 `json:"begin,omitempty"`  // before each document; end-of-text where it is left out
-	Skipped   int    `json:"skipped"`          // bad jsonl lines that were left out
-	Source    string `json:"source,omitempty"` // checksum of the text, where the caller of Prepare knew it
+	Begin     *int32 `json:"begin,omitempty"`        // before each document; end-of-text where it is left out
+	Invalid   int    `json:"invalid_utf8,omitempty"` // texts with bytes that are no UTF-8
+	Skipped   int    `json:"skipped"`                // bad jsonl lines that were left out
+	Source    string `json:"source,omitempty"`       // checksum of the text, where the caller of Prepare knew it
 
 	Duplicates int `json:"duplicates,omitempty"` // documents left out because their text had come before
 	Totals

@@ -36,9 +36,6 @@ func TrainTokenizer(ctx context.Context, o TrainOptions) (vocab int, err error) 
 	if o.Pattern == "" {
 		o.Pattern = "gpt2"
 	}
-	if o.TextField == "" {
-		o.TextField = "text"
-	}
 	if o.MinCount == 0 {
 		o.MinCount = 2
 	}
@@ -77,7 +74,7 @@ func countPreTokens(ctx context.Context, o TrainOptions, split func(scanner, []b
 	count := func(b block) (r result) {
 		r.words = map[string]int64{}
 		c := scanner{planeClasses()}
-		r.skipped, r.err = b.documents(o.TextField, o.SkipBad, func(text []byte, _ bool) {
+		r.tally, r.err = b.documents(fieldOf(o.TextField).name, o.SkipBad, func(text []byte, _ bool) {
 			text = bytes.ToValidUTF8(text, []byte("\ufffd"))
 			for len(text) > 0 {
 				n := split(c, text)
@@ -88,7 +85,10 @@ func countPreTokens(ctx context.Context, o TrainOptions, split func(scanner, []b
 		return r
 	}
 	p := newProgress(o.Progress, files, skipped)
-	err = pipeline(ctx, files, position{}, o.TextField, false, false, p, count, func(r result) error {
+	if err := describe(files, fieldOf(o.TextField), p.out); err != nil {
+		return nil, err
+	}
+	err = pipeline(ctx, files, position{}, fieldOf(o.TextField), false, false, p, count, func(r result) error {
 		for word, n := range r.words {
 			total[word] += n
 		}

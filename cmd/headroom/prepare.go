@@ -18,8 +18,9 @@ func prepareCommand() *cobra.Command {
 		Short: "turn text into token shards",
 		Long: `Prepare tokenizes text on all cores and writes shards in llm.c's .bin format beside a meta.json.
 
-An INPUT is a file, a folder or a glob in quotes ('src/**/*.go' looks below src). Files that end in .jsonl hold one JSON
-object a line; all may be compressed (.gz, .zst, .bz2). Each document begins with the end-of-text
+An INPUT is a file, a folder or a glob in quotes ('src/**/*.go' looks below src). Files that end in .jsonl, .ndjson or .jsonlines hold
+one JSON object a line, .parquet and .pq a table; of a name that says nothing (part-000.gz, web.json, x.zst) the first line is looked at.
+All others are one document each. Compression (gzip, zstd, bzip2) is known by content. What files are taken for is said. Each document begins with the end-of-text
 token, or with what the files beside a tokenizer.json name (docs/tokens.md).
 Validation sets are prepared from files of their own.
 
@@ -49,7 +50,7 @@ and makes the same bytes.`,
 	f := cmd.Flags()
 	f.StringVar(&o.Tokenizer, "tokenizer", "gpt2", strings.Join(data.TokenizerNames(), ", ")+", or the path of a tokenizer.json")
 	f.StringVar(&o.Out, "out", "", "folder for the shards (needed)")
-	f.StringVar(&o.TextField, "text-field", "text", "where the text stands in a line of jsonl")
+	f.StringVar(&o.TextField, "text-field", "", "where the text stands in a line of JSON, or a parquet file's column (text where this is not given)")
 	f.BoolVar(&o.SkipBad, "skip-bad", false, "count lines that are no JSON or lack the field, and go on")
 	f.BoolVar(&o.Dedup, "dedup", false, "leave out documents whose text has come before, byte for byte")
 	f.Int64Var(&o.ShardTokens, "shard-tokens", 100_000_000, "tokens a shard")
