@@ -234,12 +234,16 @@ func pipeline(ctx context.Context, files []string, from position, field field, w
 	for range workers {
 		running.Go(func() {
 			for j := range work {
-				r := turn(j.block)
+				r, err := unless(ctx, func() result { return turn(j.block) })
+				if err != nil {
+					r.err = err
+				}
 				r.file, r.block = j.at, j.number
 				j.out <- r
 			}
 		})
 	}
+	running.Go(func() { p.tick(ctx) })
 	running.Go(func() {
 		defer close(queue)
 		defer close(work)
@@ -284,6 +288,19 @@ func pipeline(ctx context.Context, files []string, from position, field field, w
 		p.wrote(int64(len(r.ids)))
 	}
 	return ctx.Err()
+}
+
+// unless does some work, or leaves it behind when ctx ends: a word of many megabytes, which text without a space is, may take
+// minutes, and who stops the program will not wait for it.
+func unless[T any](ctx context.Context, work func() T) (result T, err error) {
+	done := make(chan T, 1)
+	go func() { done <- work() }()
+	select {
+	case result = <-done:
+		return result, nil
+	case <-ctx.Done():
+		return result, ctx.Err()
+	}
 }
 
 // tokenize turns a block into ids, with what opens a document before each that begins in it.

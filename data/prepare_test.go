@@ -298,3 +298,46 @@ func BenchmarkPrepareGPT2(b *testing.B) {
 		b.ReportMetric(float64(m.Tokens)/1e6, "Mtokens")
 	}
 }
+
+// TestStopInALongWord: work on one piece of text, which may take minutes, keeps nobody from leaving, and is told of meanwhile.
+func TestStopInALongWord(t *testing.T) {
+	defer func(before time.Duration) { every = before }(every)
+	every = time.Millisecond
+	path := filepath.Join(t.TempDir(), "long.txt")
+	if err := os.WriteFile(path, bytes.Repeat([]byte("x"), 1000), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	release := make(chan bool)
+	defer close(release)
+	out := &told{want: "MB read", done: stop}
+	left := make(chan error, 1)
+	go func() {
+		p := newProgress(out, []string{path}, nil)
+		left <- pipeline(ctx, []string{path}, position{}, fieldOf(""), false, false, p, func(block) (r result) {
+			<-release
+			return r
+		}, func(result) error { return nil })
+	}()
+	select {
+	case err := <-left:
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the work is waited for")
+	}
+}
+
+// told calls done once it was told what it wants to hear.
+type told struct {
+	want string
+	done func()
+}
+
+func (w *told) Write(b []byte) (int, error) {
+	if strings.Contains(string(b), w.want) {
+		w.done()
+	}
+	return len(b), nil
+}

@@ -1,6 +1,7 @@
 package data
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -23,7 +24,7 @@ type progress struct {
 }
 
 // every is the time between two lines where there is no terminal.
-const every = 5 * time.Second
+var every = 5 * time.Second
 
 func newProgress(out io.Writer, files, skipped []string) *progress {
 	if out == nil {
@@ -53,11 +54,33 @@ func (p *progress) advance(bytes int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.read += bytes
+	p.tell()
+}
+
+// tell draws the bar, which ends only with done, or writes a line where the last one is old.
+func (p *progress) tell() {
 	if p.bar != nil {
-		_ = p.bar.Set64(min(p.read, p.total)) // a bar that cannot be drawn is no reason to stop
+		_ = p.bar.Set64(min(p.read, p.total-1)) // a bar that cannot be drawn is no reason to stop
 	} else if time.Since(p.spoke) >= every {
 		p.spoke = time.Now()
-		fmt.Fprintf(p.out, "prepare: %.1f of %.1f MB read, %.1f M tokens\n", float64(p.read)/1e6, float64(p.total)/1e6, float64(p.tokens)/1e6)
+		fmt.Fprintf(p.out, "prepare: %.1f of %.1f MB read, %.1f M tokens, after %v\n",
+			float64(p.read)/1e6, float64(p.total)/1e6, float64(p.tokens)/1e6, time.Since(p.began).Round(time.Second))
+	}
+}
+
+// tick tells now and then while nothing is read: a long text without a space is one piece of work.
+func (p *progress) tick(ctx context.Context) {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			p.mu.Lock()
+			p.tell()
+			p.mu.Unlock()
+		}
 	}
 }
 

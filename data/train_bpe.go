@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 )
 
 // TrainOptions says what a tokenizer is trained on.
@@ -57,11 +59,41 @@ func TrainTokenizer(ctx context.Context, o TrainOptions) (vocab int, err error) 
 	if len(counts) == 0 {
 		return 0, errors.New("data: no text to train a tokenizer on")
 	}
-	tokens, pairs, err := learn(ctx, counts, o.Vocab, o.MinCount)
-	if err != nil {
+	var made atomic.Int64 // by now
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go tellVocabulary(ctx, o, &made)
+	type learned struct {
+		tokens []string
+		pairs  [][2]string
+		err    error
+	}
+	l, err := unless(ctx, func() (l learned) {
+		l.tokens, l.pairs, l.err = learn(ctx, counts, o.Vocab, o.MinCount, &made)
+		return l
+	})
+	if err = errors.Join(err, l.err); err != nil {
 		return 0, err
 	}
+	tokens, pairs := l.tokens, l.pairs
 	return len(tokens), writeHF(o.Out, o.Pattern, tokens, pairs)
+}
+
+// tellVocabulary says now and then how many tokens there are.
+func tellVocabulary(ctx context.Context, o TrainOptions, made *atomic.Int64) {
+	if o.Progress == nil {
+		return
+	}
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			fmt.Fprintf(o.Progress, "tokenizer train: %d of %d tokens\n", made.Load(), o.Vocab)
+		}
+	}
 }
 
 // countPreTokens counts the pre-tokens of all documents.
@@ -136,7 +168,7 @@ func (f *frequencies) Pop() any {
 }
 
 // learn returns the tokens by id, spelled in the alphabet, and the merges in their order.
-func learn(ctx context.Context, counts map[string]int64, vocab int, least int64) (tokens []string, merges [][2]string, err error) {
+func learn(ctx context.Context, counts map[string]int64, vocab int, least int64, made *atomic.Int64) (tokens []string, merges [][2]string, err error) {
 	tokens = []string{endOfText}
 	letters := slices.Sorted(slices.Values(Alphabet[:]))
 	ids := map[string]int32{endOfText: 0}
@@ -171,12 +203,13 @@ func learn(ctx context.Context, counts map[string]int64, vocab int, least int64)
 		if err := ctx.Err(); err != nil {
 			return nil, nil, err
 		}
-		made := tokens[f.pair[0]] + tokens[f.pair[1]]
-		id, known := ids[made] // two ways may make one token
+		token := tokens[f.pair[0]] + tokens[f.pair[1]]
+		id, known := ids[token] // two ways may make one token
 		if !known {
 			id = int32(len(tokens))
-			ids[made] = id
-			tokens = append(tokens, made)
+			ids[token] = id
+			tokens = append(tokens, token)
+			made.Store(int64(len(tokens)))
 		}
 		merges = append(merges, [2]string{tokens[f.pair[0]], tokens[f.pair[1]]})
 		l.merge(f.pair, id)
