@@ -1,15 +1,16 @@
 package eval
 
 import (
-	"fmt"
+	"cmp"
+	"math"
 	"slices"
-	"strings"
 )
 
 // A Trial is one trained and measured run of an arm.
 type Trial struct {
 	Seed            uint64             `json:"seed"`
-	Perplexity      map[string]float64 `json:"perplexity"` // by set
+	Perplexity      map[string]float64 `json:"perplexity"`       // by set; the loss is its logarithm
+	Blocks          map[string][]Block `json:"blocks,omitempty"` // by set
 	TokensPerSecond float64            `json:"tokens_per_second"`
 	More            []Measure          `json:"more,omitempty"`
 }
@@ -43,8 +44,9 @@ type Arm struct {
 	Failures   []Failure `json:"failures,omitempty"`
 
 	TokensPerSecond Estimate              `json:"tokens_per_second"`
-	Perplexity      map[string]Estimate   `json:"perplexity"`
-	Difference      map[string]Difference `json:"difference,omitempty"` // to the baseline; P is after Holm's correction
+	Loss            map[string]Estimate   `json:"loss"`                 // nats a token
+	Perplexity      map[string]float64    `json:"perplexity"`           // of the mean loss
+	Difference      map[string]Difference `json:"difference,omitempty"` // of the loss to the baseline's
 	More            map[string]Estimate   `json:"more,omitempty"`
 }
 
@@ -76,55 +78,6 @@ func (c *Comparison) base(a *Arm) *Arm {
 		return nil
 	}
 	return &c.Arms[i]
-}
-
-// Score computes the estimates of every arm from its trials. Differences pair the seeds that both arms finished; their
-// p-values are corrected over the arms that are tested on a set.
-func (c *Comparison) Score() error {
-	for i := range c.Arms {
-		a := &c.Arms[i]
-		if c.base(a) == nil {
-			return fmt.Errorf("eval: the baseline %q is not among the arms", strings.TrimPrefix(a.Size+"/"+c.Baseline, "/"))
-		}
-		a.Perplexity, a.Difference = map[string]Estimate{}, map[string]Difference{}
-		var speeds []float64
-		for _, t := range a.Trials {
-			speeds = append(speeds, t.TokensPerSecond)
-		}
-		a.TokensPerSecond = Mean(speeds)
-		a.more()
-	}
-	if len(c.Arms) == 0 {
-		return fmt.Errorf("eval: the baseline %q is not among the arms", c.Baseline)
-	}
-	for _, set := range c.Sets {
-		var tested []*Arm
-		var p []float64
-		for i := range c.Arms {
-			a := &c.Arms[i]
-			if e := Mean(a.on(set, nil)); e.N > 0 {
-				a.Perplexity[set] = e
-			}
-			base := c.base(a)
-			if a == base {
-				continue
-			}
-			d := Paired(a.on(set, base), base.on(set, a))
-			if d.N == 0 {
-				continue
-			}
-			a.Difference[set] = d
-			if d.N > 1 {
-				tested, p = append(tested, a), append(p, d.P)
-			}
-		}
-		for i, corrected := range Holm(p) {
-			d := tested[i].Difference[set]
-			d.P = corrected
-			tested[i].Difference[set] = d
-		}
-	}
-	return nil
 }
 
 // more estimates the further figures of the trials. That of a single trial has the interval that the trial gave it.
@@ -162,20 +115,31 @@ func (c *Comparison) columns() (names []string) {
 	return names
 }
 
-// on is the arm's perplexity on a set, by seed in rising order: of all seeds, or of those that another arm has too.
+// on is the arm's loss on a set in nats a token, by seed in rising order: of all seeds, or of those that another arm has too.
 func (a *Arm) on(set string, other *Arm) (x []float64) {
-	trials := slices.SortedFunc(slices.Values(a.Trials), func(s, t Trial) int {
-		if s.Seed < t.Seed {
-			return -1
-		}
-		return 1
-	})
-	for _, t := range trials {
-		if ppl, ok := t.Perplexity[set]; ok && (other == nil || other.has(set, t.Seed)) {
-			x = append(x, ppl)
-		}
+	for _, t := range a.measured(set, other) {
+		x = append(x, math.Log(t.Perplexity[set]))
 	}
 	return x
+}
+
+// blocks are the arm's losses by document on a set, in the order of on.
+func (a *Arm) blocks(set string, other *Arm) (all [][]Block) {
+	for _, t := range a.measured(set, other) {
+		all = append(all, t.Blocks[set])
+	}
+	return all
+}
+
+// measured are the arm's trials on a set, by seed in rising order: all, or those of seeds that another arm has too.
+func (a *Arm) measured(set string, other *Arm) (all []Trial) {
+	for _, t := range a.Trials {
+		if _, ok := t.Perplexity[set]; ok && (other == nil || other.has(set, t.Seed)) {
+			all = append(all, t)
+		}
+	}
+	slices.SortFunc(all, func(s, t Trial) int { return cmp.Compare(s.Seed, t.Seed) })
+	return all
 }
 
 func (a *Arm) has(set string, seed uint64) bool {

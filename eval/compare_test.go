@@ -2,12 +2,13 @@ package eval
 
 import (
 	"encoding/json"
+	"math"
 	"strings"
 	"testing"
 )
 
 func trial(seed uint64, books float64) Trial {
-	return Trial{Seed: seed, Perplexity: map[string]float64{"books": books}, TokensPerSecond: 1000 * float64(seed)}
+	return Trial{Seed: seed, Perplexity: map[string]float64{"books": math.Exp(books)}, TokensPerSecond: 1000 * float64(seed)}
 }
 
 func example(trials ...[]Trial) *Comparison {
@@ -20,22 +21,22 @@ func example(trials ...[]Trial) *Comparison {
 }
 
 func TestScorePairsBySeed(t *testing.T) {
-	// gta-4 lacks seed 2 and lists its seeds in another order; gla-2 is better by 1 at each seed, give or take.
+	// gta-4 lacks seed 2 and lists its seeds in another order; gla-2 is better by 0.1 at each seed, give or take.
 	c := example(
-		[]Trial{trial(1, 20), trial(2, 30), trial(3, 22)},
-		[]Trial{trial(3, 23), trial(1, 21.5)},
-		[]Trial{trial(1, 19), trial(2, 29.02), trial(3, 20.98)},
+		[]Trial{trial(1, 2.0), trial(2, 3.0), trial(3, 2.2)},
+		[]Trial{trial(3, 2.3), trial(1, 2.15)},
+		[]Trial{trial(1, 1.9), trial(2, 2.902), trial(3, 2.098)},
 	)
 	if err := c.Score(); err != nil {
 		t.Fatal(err)
 	}
 	gta, gla := c.Arms[1].Difference["books"], c.Arms[2].Difference["books"]
-	near(t, "gta-4", gta.Mean, 1.25, 1e-12)
+	near(t, "gta-4", gta.Mean, 0.125, 1e-12)
 	if gta.N != 2 || gta.Found() {
 		t.Errorf("gta-4: %+v", gta)
 	}
-	near(t, "gla-2", gla.Mean, -1, 1e-12)
-	near(t, "corrected p of gla-2", gla.P, 2*Paired([]float64{19, 29.02, 20.98}, []float64{20, 30, 22}).P, 1e-12)
+	near(t, "gla-2", gla.Mean, -0.1, 1e-12)
+	near(t, "corrected p of gla-2", gla.P, 2*Paired([]float64{1.9, 2.902, 2.098}, []float64{2, 3, 2.2}, 2).P, 1e-12)
 	if !gla.Found() {
 		t.Errorf("gla-2: %+v", gla)
 	}
@@ -55,24 +56,29 @@ func TestScoreNeedsItsBaseline(t *testing.T) {
 
 func TestText(t *testing.T) {
 	c := example(
-		[]Trial{trial(1, 20), trial(2, 30), trial(3, 22)},
-		[]Trial{trial(1, 20.1), trial(2, 29.8), trial(3, 22)},
-		[]Trial{trial(1, 19), trial(2, 29.02), trial(3, 20.98)},
+		[]Trial{trial(1, 2.0), trial(2, 3.0), trial(3, 2.2)},
+		[]Trial{trial(1, 2.01), trial(2, 2.98), trial(3, 2.2)},
+		[]Trial{trial(1, 1.9), trial(2, 2.902), trial(3, 2.098)},
 	)
 	c.Arms[2].Failures = []Failure{{Seed: 4, Reason: "train: step 7 has loss NaN"}}
 	if err := c.Score(); err != nil {
 		t.Fatal(err)
 	}
-	want := `arm               attention  parameters  cache B/token/layer  perplexity books  training tokens/s
-gqa-4             gqa-4       1,234,567                1,024   24.000 ± 13.145              2,000
-gta-4             gta-4       1,234,567                1,024   23.967 ± 12.769              2,000
-gla-2 (1 failed)  gla-2       1,234,567                1,024   23.000 ± 13.182              2,000
+	want := `arm               attention  parameters  cache B/token/layer       loss books  perplexity books  training tokens/s
+gqa-4             gqa-4       1,234,567                1,024  2.4000 ± 1.3145            11.023              2,000
+gta-4             gta-4       1,234,567                1,024  2.3967 ± 1.2769            10.986              2,000
+gla-2 (1 failed)  gla-2       1,234,567                1,024  2.3000 ± 1.3182             9.974              2,000
 
-Difference in perplexity to gqa-4, paired by seed (95% intervals by Student's t, then by bootstrap; p after Holm's correction over the arms):
+Difference in loss to gqa-4, nats a token, paired by seed; less is better:
 
-arm    books
-gta-4  no difference found: -0.033 ± 0.379, bootstrap -0.200 to +0.100, p 0.74; 3 seeds resolve 0.50
-gla-2  -1.000 ± 0.050, bootstrap -1.020 to -0.980, p 0.00027
+arm    set          difference  perplexity  by seed                        p  found          resolves                   text
+gta-4  books  -0.0033 ± 0.0547  -0.33%      +0.0100 -0.0200 +0.0000     0.74  no difference  0.0706 (0.0368 to 0.4440)     -
+gla-2  books  -0.1000 ± 0.0072  -9.52%      -0.1000 -0.0980 -0.1020  0.00027  better         0.0092 (0.0048 to 0.0581)     -
+
+- difference: the mean over the seeds, and a 95% interval that holds for the 2 differences together (arms x sets; Student's t, Bonferroni).
+- p: of Student's t test over the seeds, after Holm's correction for the 2 differences. found: better or worse where p < 0.05; no difference means that none was found, not that there is none.
+- resolves: the true difference that so many seeds find in 80% of trials by that rule, and in brackets its 95% interval: few seeds tell their own scatter badly.
+- text: how far the difference may move on other texts of the same kind (95%), from the documents of this one, whose number, or that of groups of them, is in brackets. p knows nothing of it.
 
 gla-2, seed 4, failed: train: step 7 has loss NaN
 `
@@ -82,24 +88,26 @@ gla-2, seed 4, failed: train: step 7 has loss NaN
 }
 
 func TestMarkdownOfOneSeed(t *testing.T) {
-	c := example([]Trial{trial(1, 20)}, []Trial{trial(1, 20.5)}, nil)
+	c := example([]Trial{trial(1, 2)}, []Trial{trial(1, 2.05)}, nil)
 	if err := c.Score(); err != nil {
 		t.Fatal(err)
 	}
 	want := `# kinds
 
-| arm | attention | parameters | cache B/token/layer | perplexity books | training tokens/s |
-| --- | --- | ---: | ---: | ---: | ---: |
-| gqa-4 | gqa-4 | 1,234,567 | 1,024 | 20.000 | 1,000 |
-| gta-4 | gta-4 | 1,234,567 | 1,024 | 20.500 | 1,000 |
-| gla-2 | gla-2 | 1,234,567 | 1,024 | - | - |
+| arm | attention | parameters | cache B/token/layer | loss books | perplexity books | training tokens/s |
+| --- | --- | ---: | ---: | ---: | ---: | ---: |
+| gqa-4 | gqa-4 | 1,234,567 | 1,024 | 2.0000 | 7.389 | 1,000 |
+| gta-4 | gta-4 | 1,234,567 | 1,024 | 2.0500 | 7.768 | 1,000 |
+| gla-2 | gla-2 | 1,234,567 | 1,024 | - | - | - |
 
-Difference in perplexity to gqa-4, paired by seed:
+Difference in loss to gqa-4, nats a token, paired by seed; less is better:
 
-| arm | books |
-| --- | --- |
-| gta-4 | +0.500 (one seed: no interval) |
-| gla-2 | - |
+| arm | set | difference | perplexity | by seed | p | found | resolves | text |
+| --- | --- | --- | --- | --- | ---: | --- | ---: | ---: |
+| gta-4 | books | +0.0500 | +5.13% | +0.0500 | - | one seed: nothing | - | - |
+| gla-2 | books | - | - | - | - | - | - | - |
+
+- One seed has no interval and no test: nothing is found or ruled out. Two or more seeds are needed.
 `
 	if got := c.Markdown(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -107,7 +115,7 @@ Difference in perplexity to gqa-4, paired by seed:
 }
 
 func TestComparisonIsJSON(t *testing.T) {
-	c := example([]Trial{trial(1, 20), trial(2, 21)}, []Trial{trial(1, 20), trial(2, 21)}, nil)
+	c := example([]Trial{trial(1, 2), trial(2, 2.1)}, []Trial{trial(1, 2), trial(2, 2.1)}, nil)
 	if err := c.Score(); err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +123,7 @@ func TestComparisonIsJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(text), `"difference":{"books":{"mean":0,"n":2,"p":1}}`) {
+	if !strings.Contains(string(text), `"difference":{"books":{"mean":0,"n":2,"by_seed":[0,0],"tests":1,"p":1}}`) {
 		t.Errorf("got %s", text)
 	}
 }

@@ -92,7 +92,7 @@ func (c *Comparison) Front(set string) []bool {
 		front[i] = ok
 		for _, b := range c.Arms {
 			q, ok := b.Perplexity[set]
-			if ok && b.Size == a.Size && b.CacheBytes <= a.CacheBytes && q.Mean <= p.Mean && (b.CacheBytes < a.CacheBytes || q.Mean < p.Mean) {
+			if ok && b.Size == a.Size && b.CacheBytes <= a.CacheBytes && q <= p && (b.CacheBytes < a.CacheBytes || q < p) {
 				front[i] = false
 			}
 		}

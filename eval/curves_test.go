@@ -67,9 +67,9 @@ func TestFront(t *testing.T) {
 	} {
 		var all Comparison
 		for i := range c.cache {
-			a := Arm{CacheBytes: c.cache[i], Perplexity: map[string]Estimate{}}
+			a := Arm{CacheBytes: c.cache[i], Perplexity: map[string]float64{}}
 			if c.ppl[i] > 0 {
-				a.Perplexity["books"] = Estimate{Mean: c.ppl[i], N: 1}
+				a.Perplexity["books"] = c.ppl[i]
 			}
 			all.Arms = append(all.Arms, a)
 		}

@@ -47,7 +47,7 @@ func TestSizesAndRates(t *testing.T) {
 	}
 	text := c.Text()
 	for _, want := range []string{
-		"small/gta-4  +1.010 ± ", "wide/gta-4   +1.010 ± ", "wide/gta-4   gta-4           1,010", "0.600 ± 0.248", "1,000 ± 249",
+		"small/gta-4  books  +0.0492 ± 0.0011  +5.05%", "wide/gta-4   books  +0.0651 ± ", "holds for the one difference at its size", "wide/gta-4   gta-4           1,010", "0.600 ± 0.248", "1,000 ± 249",
 		"MLP widths, fitted to the parameters of gqa-4: small/gqa-4 64, small/gta-4 72 (+1.00% parameters, +0.00% FLOPs), wide/gqa-4 64, ",
 		"Learning rates: each arm has the best of 0.0005, 0.001, 0.002 by validation loss on 1 of its 3 seeds; the other seeds trained at that one alone.",
 		"The best is the least or the largest rate tried for small/gta-4, wide/gqa-4, wide/gta-4: a better one may lie beyond.",

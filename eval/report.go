@@ -82,17 +82,17 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 
 // HTML writes the report as one page that needs nothing else.
 func (r *Report) HTML(w io.Writer) error {
-	differences, seeds := r.differences()
+	differences := r.differences()
 	view := struct {
 		*Report
 		Measured, Differences [][]string
-		Remarks, Failed       []string
-		Paired                bool
+		Remarks, Failed, Key  []string
+		Caption               string
 		Legend                []series
 		Loss, Tradeoff, Rates []template.HTML
 		Training, Decoding    []bars
 	}{
-		Report: r, Measured: r.measured(), Paired: seeds > 1, Remarks: r.remarks(), Failed: r.failed(), Legend: r.legend(),
+		Report: r, Measured: r.measured(), Key: r.key(), Caption: r.caption(), Remarks: r.remarks(), Failed: r.failed(), Legend: r.legend(),
 		Loss: pictures(r.lossCharts()), Tradeoff: pictures(r.tradeoffCharts()), Rates: pictures(r.rateCharts()),
 		Training: r.trainingBars(), Decoding: r.decodingBars(),
 	}

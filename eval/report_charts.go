@@ -20,16 +20,6 @@ func (r *Report) index(a *Arm) int {
 	return slices.IndexFunc(r.legend(), func(s series) bool { return s.Name == a.Name })
 }
 
-// sizes are those of the arms, in their order.
-func (r *Report) sizes() (names []string) {
-	for _, a := range r.Arms {
-		if !slices.Contains(names, a.Size) {
-			names = append(names, a.Size)
-		}
-	}
-	return names
-}
-
 // of is the arms of a size.
 func (r *Report) of(size string) (arms []*Arm) {
 	for i := range r.Arms {
@@ -91,6 +81,9 @@ func (r *Report) tradeoffCharts() (all []chart) {
 			for i := range r.Arms {
 				a := &r.Arms[i]
 				if values := a.on(set, nil); len(values) > 0 && a.Size == size {
+					for i, loss := range values {
+						values[i] = math.Exp(loss)
+					}
 					point := []spread{over(float64(a.CacheBytes), values)}
 					c.Series = append(c.Series, series{Name: a.Name, Index: r.index(a), Points: point, Front: front[i]})
 				}

@@ -70,7 +70,7 @@ func TestReportIsOnePage(t *testing.T) {
 	if strings.Contains(text, evil) || strings.Count(text, "&lt;script&gt;") < 12 {
 		t.Errorf("names are not escaped in\n%s", text)
 	}
-	for _, want := range []string{"prefers-color-scheme: dark", "Difference in perplexity to gqa-2", "seed 3, failed:", "<code>model.mlp</code>", "6 runs; revision abc123", "Pareto"} {
+	for _, want := range []string{"prefers-color-scheme: dark", "Difference in loss to gqa-2", "seed 3, failed:", "<code>model.mlp</code>", "6 runs; revision abc123", "Pareto"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

@@ -2,15 +2,16 @@ package eval
 
 import (
 	"math"
-	"math/rand/v2"
 	"slices"
+	"sync"
 
 	"gonum.org/v1/gonum/stat"
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-// level is the coverage of every interval in this package.
-const level = 0.95
+// significant is the chance of a false finding that a family of tests may have. One minus it is the coverage of every interval in this
+// package: of each alone, or of all of a family together.
+const significant = 0.05
 
 // An Estimate is a mean over seeds with its 95% interval, mean ± half. One value alone has no interval: half is 0.
 type Estimate struct {
@@ -20,7 +21,10 @@ type Estimate struct {
 }
 
 // Mean estimates the mean behind a sample by Student's t. An empty sample has N 0.
-func Mean(x []float64) Estimate {
+func Mean(x []float64) Estimate { return mean(x, significant) }
+
+// mean is Mean with an interval that leaves the true mean out with the chance alpha.
+func mean(x []float64, alpha float64) Estimate {
 	e := Estimate{N: len(x)}
 	switch {
 	case e.N == 1:
@@ -28,23 +32,26 @@ func Mean(x []float64) Estimate {
 	case e.N > 1:
 		var sd float64
 		e.Mean, sd = stat.MeanStdDev(x, nil)
-		e.Half = quantile(e.N-1, (1+level)/2) * sd / math.Sqrt(float64(e.N))
+		e.Half = critical(e.N-1, alpha) * sd / math.Sqrt(float64(e.N))
 	}
 	return e
 }
 
-// A Difference is the mean of paired differences, and how often chance alone makes one as large.
+// A Difference is the mean of paired differences, and how often chance alone makes one as large. Its interval is one of a family: that all
+// of them hold their true means has a chance of 95% at least (Bonferroni). It leaves zero out only where the difference is found.
 type Difference struct {
 	Estimate
-	Low      float64 `json:"bootstrap_low,omitempty"` // 95% interval from resampling the pairs, which is too narrow for few
-	High     float64 `json:"bootstrap_high,omitempty"`
-	P        float64 `json:"p,omitempty"`        // two-sided; of one pair there is none
-	Smallest float64 `json:"smallest,omitempty"` // the true difference that so many pairs find in 80% of trials
+	Values   []float64   `json:"by_seed"`            // in the order of the seeds
+	Tests    int         `json:"tests,omitempty"`    // of the family
+	P        float64     `json:"p,omitempty"`        // two-sided, after Holm's correction over the family; of one pair there is none
+	Smallest float64     `json:"smallest,omitempty"` // the true difference that so many pairs find in 80% of trials, whatever the others of the family are
+	Between  *[2]float64 `json:"smallest_interval,omitempty"`
+	Text     *Text       `json:"text,omitempty"`
 }
 
 // Paired compares x to y by their differences x[i] - y[i], which belong to one seed each: what the seed does to both
-// cancels.
-func Paired(x, y []float64) Difference {
+// cancels. It is one of a family of tests, and its P is not corrected yet.
+func Paired(x, y []float64, tests int) Difference {
 	if len(x) != len(y) {
 		panic("eval: pairs of different lengths")
 	}
@@ -52,21 +59,21 @@ func Paired(x, y []float64) Difference {
 	for i := range x {
 		diff[i] = x[i] - y[i]
 	}
-	d := Difference{Estimate: Mean(diff)}
+	alpha := significant / float64(tests)
+	d := Difference{Estimate: mean(diff, alpha), Values: diff}
 	if d.N < 2 {
 		return d
 	}
 	sd := stat.StdDev(diff, nil)
-	d.P, d.Smallest = pValue(d.Mean, sd, d.N), Smallest(sd, d.N)
-	d.Low, d.High = Bootstrap(diff, resamples, 1)
+	d.Tests, d.P = tests, pValue(d.Mean, sd, d.N)
+	if d.Smallest = Smallest(sd, d.N, alpha); d.Smallest > 0 {
+		low, high := Scatter(d.N)
+		d.Between = &[2]float64{low * d.Smallest, high * d.Smallest}
+	}
 	return d
 }
 
-// significant is the p below which a difference counts as found. Without correction that is where the 95% interval leaves
-// zero out.
-const significant = 0.05
-
-// Found says whether the difference is one, by its p, which after Holm is that of all arms together.
+// Found says whether the difference is one, by its p, which after Holm is that of the whole family.
 func (d Difference) Found() bool { return d.N > 1 && d.P < significant }
 
 func pValue(mean, sd float64, n int) float64 {
@@ -81,7 +88,8 @@ func student(freedom int) distuv.StudentsT {
 	return distuv.StudentsT{Sigma: 1, Nu: float64(freedom)}
 }
 
-func quantile(freedom int, p float64) float64 { return student(freedom).Quantile(p) }
+// critical is what Student's t exceeds in size with the chance alpha.
+func critical(freedom int, alpha float64) float64 { return student(freedom).Quantile(1 - alpha/2) }
 
 // Holm corrects the p-values of several comparisons for their number: if every one below 0.05 after it counts as found,
 // the chance of even one false finding stays below 0.05.
@@ -105,32 +113,38 @@ func Holm(p []float64) []float64 {
 	return corrected
 }
 
-// resamples makes the ends of an interval as sure as they are worth.
-const resamples = 10_000
-
-// Bootstrap is the 95% interval of the mean from resampling with replacement, the same for the same seed.
-func Bootstrap(x []float64, resamples int, seed uint64) (low, high float64) {
-	r := rand.New(rand.NewPCG(seed, 0))
-	means := make([]float64, resamples)
-	for i := range means {
-		for range x {
-			means[i] += x[r.IntN(len(x))] / float64(len(x))
-		}
-	}
-	slices.Sort(means)
-	return stat.Quantile((1-level)/2, stat.Empirical, means, nil), stat.Quantile((1+level)/2, stat.Empirical, means, nil)
+// Scatter is the 95% interval of a true standard deviation as a part of one estimated from n values, which is wide for few: from half to
+// six times of three.
+func Scatter(n int) (low, high float64) {
+	chi := distuv.ChiSquared{K: float64(n - 1)}
+	return math.Sqrt(chi.K / chi.Quantile(1-significant/2)), math.Sqrt(chi.K / chi.Quantile(significant/2))
 }
 
-// Smallest is the smallest true mean that a t-test at 5% on n values of standard deviation sd finds in 80% of trials. A t
-// statistic whose mean lies shift standard errors from zero passes the critical value with the chance
-// E[Φ(shift - critical·s)], where s is the estimated over the true standard deviation, s² ~ χ²/(n-1).
-func Smallest(sd float64, n int) float64 {
+// Smallest is the smallest true mean that a t-test at alpha on n values of standard deviation sd finds in 80% of trials. For a difference
+// of a family that Holm corrects, alpha is what the least of its p must pass: the others may all be none.
+func Smallest(sd float64, n int, alpha float64) float64 {
+	type key struct {
+		n     int
+		alpha float64
+	}
+	shift, known := shifts.Load(key{n, alpha})
+	if !known {
+		shift = smallestShift(n, alpha)
+		shifts.Store(key{n, alpha}, shift)
+	}
+	return shift.(float64) * sd / math.Sqrt(float64(n))
+}
+
+var shifts sync.Map // what smallestShift gave
+
+// smallestShift is Smallest in standard errors. A t statistic whose mean lies shift standard errors from zero passes the critical value
+// with the chance E[Φ(shift - critical·s)], where s is the estimated over the true standard deviation, s² ~ χ²/(n-1).
+func smallestShift(n int, alpha float64) float64 {
 	chi := distuv.ChiSquared{K: float64(n - 1)}
-	critical := quantile(n-1, (1+level)/2)
 	limits := make([]float64, 400) // critical·s at equal steps of probability
 	for i := range limits {
 		s := math.Sqrt(chi.Quantile((float64(i)+0.5)/float64(len(limits))) / chi.K)
-		limits[i] = critical * s
+		limits[i] = critical(n-1, alpha) * s
 	}
 	power := func(shift float64) (p float64) {
 		for _, limit := range limits {
@@ -138,13 +152,13 @@ func Smallest(sd float64, n int) float64 {
 		}
 		return p
 	}
-	low, high := 0.0, 1000.0
-	for range 50 {
+	low, high := 0.0, 10*limits[len(limits)-1]
+	for range 60 {
 		if mid := (low + high) / 2; power(mid) < 0.8 {
 			low = mid
 		} else {
 			high = mid
 		}
 	}
-	return high * sd / math.Sqrt(float64(n))
+	return high
 }

@@ -33,13 +33,13 @@ func (c *Comparison) write(s *strings.Builder, table func(*strings.Builder, [][]
 		}
 		s.WriteString(line + "\n")
 	}
-	if rows, seeds := c.differences(); len(rows) > 1 {
-		fmt.Fprintf(s, "\nDifference in perplexity to %s, paired by seed", c.Baseline)
-		if seeds > 1 {
-			s.WriteString(" (95% intervals by Student's t, then by bootstrap; p after Holm's correction over the arms)")
-		}
-		s.WriteString(":\n\n")
+	if rows := c.differences(); len(rows) > 1 {
+		fmt.Fprintf(s, "\n%s:\n\n", c.caption())
 		table(s, rows)
+		s.WriteString("\n")
+		for _, line := range c.key() {
+			s.WriteString("- " + line + "\n")
+		}
 	}
 	for _, line := range c.failed() {
 		s.WriteString("\n" + line + "\n")
@@ -75,7 +75,7 @@ func (c *Comparison) measured() [][]string {
 		head = append(head, "learning rate")
 	}
 	for _, set := range c.Sets {
-		head = append(head, "perplexity "+set)
+		head = append(head, "loss "+set, "perplexity "+set)
 	}
 	head = append(head, c.columns()...)
 	for _, d := range c.decodeCases() {
@@ -88,7 +88,7 @@ func (c *Comparison) measured() [][]string {
 			row = append(row, a.rate())
 		}
 		for _, set := range c.Sets {
-			row = append(row, a.Perplexity[set].String())
+			row = append(row, a.Loss[set].nats(), Estimate{Mean: a.Perplexity[set], N: a.Loss[set].N}.alone())
 		}
 		for _, name := range c.columns() {
 			row = append(row, a.More[name].String())
@@ -99,27 +99,9 @@ func (c *Comparison) measured() [][]string {
 		if len(a.Failures) > 0 {
 			row[0] += fmt.Sprintf(" (%d failed)", len(a.Failures))
 		}
-		rows = append(rows, append(row, Estimate{Mean: a.TokensPerSecond.Mean, N: a.TokensPerSecond.N}.rate()))
+		rows = append(rows, append(row, a.TokensPerSecond.whole()))
 	}
 	return rows
-}
-
-// differences has one row for each arm but the baseline, and the largest number of seeds in any of them.
-func (c *Comparison) differences() (rows [][]string, seeds int) {
-	rows = [][]string{append([]string{"arm"}, c.Sets...)}
-	for _, a := range c.Arms {
-		if a.Name == c.Baseline {
-			continue
-		}
-		row := []string{a.ID()}
-		for _, set := range c.Sets {
-			d := a.Difference[set]
-			row = append(row, d.String())
-			seeds = max(seeds, d.N)
-		}
-		rows = append(rows, row)
-	}
-	return rows, seeds
 }
 
 // decimals are the places that a figure of this size is worth.
@@ -146,6 +128,20 @@ func (e Estimate) String() string {
 	return fmt.Sprintf("%.*f ± %.*f", decimals(e.Mean), e.Mean, decimals(e.Mean), e.Half)
 }
 
+// alone is the mean without its interval.
+func (e Estimate) alone() string { return Estimate{Mean: e.Mean, N: min(e.N, 1)}.String() }
+
+// nats is a loss with its interval.
+func (e Estimate) nats() string {
+	switch {
+	case e.N == 0:
+		return "-"
+	case e.N == 1:
+		return fmt.Sprintf("%.4f", e.Mean)
+	}
+	return fmt.Sprintf("%.4f ± %.4f", e.Mean, e.Half)
+}
+
 // rate is a speed: the mean in whole numbers, with its interval where it is of one machine's repeats.
 func (e Estimate) rate() string {
 	switch {
@@ -157,22 +153,8 @@ func (e Estimate) rate() string {
 	return thousands(int64(math.Round(e.Mean))) + " ± " + thousands(int64(math.Ceil(e.Half)))
 }
 
-// String says what the pairs show, and no more than that.
-func (d Difference) String() string {
-	if d.N == 0 {
-		return "-"
-	}
-	places := decimals(max(math.Abs(d.Mean), d.Half))
-	mean := fmt.Sprintf("%+.*f", places, d.Mean)
-	if d.N == 1 {
-		return mean + " (one seed: no interval)"
-	}
-	text := fmt.Sprintf("%s ± %.*f, bootstrap %+.*f to %+.*f, p %.2g", mean, places, d.Half, places, d.Low, places, d.High, d.P)
-	if d.Found() {
-		return text
-	}
-	return fmt.Sprintf("no difference found: %s; %d seeds resolve %.*f", text, d.N, max(0, decimals(d.Smallest)-1), d.Smallest)
-}
+// whole is rate without its interval.
+func (e Estimate) whole() string { return Estimate{Mean: e.Mean, N: e.N}.rate() }
 
 // plain aligns columns: words to the left, the first row included, numbers to the right.
 func plain(s *strings.Builder, rows [][]string) {

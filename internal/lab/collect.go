@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"headroom/eval"
 	"headroom/model"
@@ -73,7 +74,7 @@ func (c *Compare) collect(arm Arm) (a eval.Arm, err error) {
 		run := c.at(arm, seed, a.LR)
 		switch result, failed, err := run.left(); {
 		case result != nil:
-			a.Trials = append(a.Trials, trial(seed, result))
+			a.Trials = append(a.Trials, trial(seed, result, reported(arm.Config)))
 		case i < tried: // chosen rates have all their runs
 		case failed != nil:
 			a.Failures = append(a.Failures, eval.Failure{Seed: seed, Reason: failed.Reason})
@@ -84,10 +85,19 @@ func (c *Compare) collect(arm Arm) (a eval.Arm, err error) {
 	return a, nil
 }
 
-func trial(seed uint64, r *Result) eval.Trial {
+func trial(seed uint64, r *Result, sets []string) eval.Trial {
 	t := eval.Trial{Seed: seed, Perplexity: map[string]float64{}, TokensPerSecond: r.TokensPerSecond}
 	for _, m := range r.Sets {
+		if !slices.Contains(sets, m.Set) {
+			continue
+		}
 		t.Perplexity[m.Set] = m.Perplexity
+		if len(m.Blocks) > 0 {
+			if t.Blocks == nil {
+				t.Blocks = map[string][]eval.Block{}
+			}
+			t.Blocks[m.Set] = m.Blocks
+		}
 	}
 	for _, f := range r.Tasks {
 		t.More = append(t.More, f.Measure())

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,7 +21,7 @@ func leave(t *testing.T, r Run, nll map[string]float64) {
 	}
 	result := Result{Hash: r.Config.Hash(), Seed: r.Config.Train.Seed, Steps: r.Config.Train.Steps}
 	for set, loss := range nll {
-		result.Sets = append(result.Sets, eval.Result{Set: set, NLL: loss})
+		result.Sets = append(result.Sets, eval.Result{Set: set, NLL: loss, Perplexity: math.Exp(loss)})
 	}
 	if err := replace(filepath.Join(r.Dir, configName), []byte(r.Config.YAML())); err != nil {
 		t.Fatal(err)
