@@ -4,10 +4,11 @@ import "fmt"
 
 // Config is the data part of a run.
 type Config struct {
-	Train     string            `mapstructure:"train" yaml:"train"`         // folder, glob, file or URL of shards; or several with weights: a:0.7,b:0.3
-	Val       map[string]string `mapstructure:"val" yaml:"val"`             // by name: folder, glob, file or URL of shards
-	Tokenizer string            `mapstructure:"tokenizer" yaml:"tokenizer"` // what the shards were made with, to be checked
-	Seed      uint64            `mapstructure:"seed" yaml:"seed"`           // of the order of training windows
+	Train      string            `mapstructure:"train" yaml:"train"`           // folder, glob, file or URL of shards; or several with weights: a:0.7,b:0.3
+	Val        map[string]string `mapstructure:"val" yaml:"val"`               // by name: folder, glob, file or URL of shards
+	Tokenizer  string            `mapstructure:"tokenizer" yaml:"tokenizer"`   // what the shards were made with, to be checked
+	Headerless bool              `mapstructure:"headerless" yaml:"headerless"` // files without llm.c's header are plain uint16 ids, as nanoGPT writes them
+	Seed       uint64            `mapstructure:"seed" yaml:"seed"`             // of the order of training windows
 }
 
 // Default returns the data part of a run that names no data yet.

@@ -185,7 +185,7 @@ func parseShard(mapped []byte, headerless bool) (part, error) {
 		p.tokens = mapped
 		return p, nil
 	default:
-		return part{}, fmt.Errorf("magic %d is neither %d nor %d: no token shard (a file without a header must be asked for)", magic, magic16, magic32)
+		return part{}, fmt.Errorf("magic %d is neither %d nor %d: no token shard (nanoGPT's files, which have no header, are read with data.headerless: true)", magic, magic16, magic32)
 	}
 	if len(mapped) < headerBytes {
 		return part{}, fmt.Errorf("truncated: %d bytes, the header alone has %d", len(mapped), headerBytes)

@@ -28,14 +28,19 @@ func (c *Compare) Concerns() (all []string, err error) {
 	return all, nil
 }
 
-// concerns are the texts of a run that are not there, and the sets that it is measured on though it is trained on them.
+// concerns are the texts of a run that are not there, ids that no text of it has, and the sets that it is measured on though it is
+// trained on them.
 func concerns(c configs.Run) (all []string, err error) {
 	look := func(key, path string) []string {
-		sums, bad := shardSums(path)
+		sums, meta, bad := shardSums(path)
 		if errors.Is(bad, fs.ErrNotExist) {
 			all = append(all, fmt.Sprintf("%s is not there yet: %v", key, bad))
 		} else if bad != nil && err == nil {
 			err = bad
+		}
+		if key == "data.train" && meta != nil && c.Model.Vocab >= meta.Vocab+unusedIDs {
+			all = append(all, fmt.Sprintf("model.vocab is %d, but %s has ids of tokenizer %s below %d: %d rows of the embedding are never learned; model.vocab=%d would do",
+				c.Model.Vocab, path, meta.Tokenizer, meta.Vocab, c.Model.Vocab-meta.Vocab, (meta.Vocab+127)/128*128))
 		}
 		return sums
 	}
@@ -75,12 +80,16 @@ func concerns(c configs.Run) (all []string, err error) {
 	return all, err
 }
 
-// shardSums are the checksums of what a path names.
-func shardSums(path string) ([]string, error) {
-	t, err := data.Open(path, data.OpenOptions{})
+// unusedIDs is more than rounding a vocabulary up for the sake of products adds.
+const unusedIDs = 1024
+
+// shardSums are the checksums of what a path names, and its meta.json if there is one.
+func shardSums(path string) ([]string, *data.Meta, error) {
+	t, err := data.Open(path, data.OpenOptions{Headerless: true}) // the bytes count, whatever they are
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer t.Close()
-	return t.Sums()
+	sums, err := t.Sums()
+	return sums, t.Meta, err
 }

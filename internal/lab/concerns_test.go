@@ -36,6 +36,8 @@ func TestConcerns(t *testing.T) {
 		{[]string{"data.val.fox=" + dir + "/copy"}, []string{"data.val.fox is trained on: 1 of its 1 shards"}},
 		{[]string{"data.train=" + dir + "/train:0.5," + dir + "/val:0.5"}, []string{"data.val.fox is trained on: 1 of its 1 shards"}},
 		{[]string{"eval.sets.more=" + dir + "/copy/*.bin"}, []string{"eval.sets.more is trained on: 1 of its 1 shards"}},
+		{[]string{"model.vocab=320"}, nil},
+		{[]string{"model.vocab=2000"}, []string{"model.vocab is 2000, but " + dir + "/train has ids of tokenizer bytes below 257: 1743 rows of the embedding are never learned; model.vocab=384 would do"}},
 		{[]string{"data.train=" + dir + "/none"}, []string{"data.train is not there yet: data: stat " + dir + "/none"}},
 		{[]string{"eval.tasks.piqa=" + dir + "/piqa.jsonl", "eval.sets.more=" + dir + "/more"}, []string{"eval.sets.more is not there yet", "eval.tasks.piqa is not there yet"}},
 	} {

@@ -115,7 +115,7 @@ func evaluation(c configs.Run) (passes int64, unknown []string) {
 	sets := Sets(c)
 	for _, name := range slices.Sorted(maps.Keys(sets)) {
 		tokens := int64(c.Eval.Tokens) + 1
-		t, err := data.Open(sets[name], data.OpenOptions{})
+		t, err := data.Open(sets[name], data.OpenOptions{Headerless: c.Data.Headerless})
 		if err == nil {
 			tokens = t.Len()
 			t.Close()

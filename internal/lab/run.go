@@ -264,7 +264,7 @@ func Sets(c configs.Run) map[string]string {
 
 // openTokens maps shards and holds them against the run's tokenizer.
 func openTokens(path string, c configs.Run) (*data.Tokens, error) {
-	t, err := data.Open(path, data.OpenOptions{Vocab: c.Model.Vocab})
+	t, err := data.Open(path, data.OpenOptions{Vocab: c.Model.Vocab, Headerless: c.Data.Headerless})
 	if err != nil {
 		return nil, err
 	}
