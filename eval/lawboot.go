@@ -1,0 +1,148 @@
+package eval
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+)
+
+// lawLevel is the chance that the intervals of a law leave a true value out.
+const lawLevel = 0.10
+
+// cells are losses by arm, size and seed; a seed at a size stands at the same place for every arm, so that what it does to all is kept.
+type cells [][][]float64
+
+func (c cells) means() (all [][]float64) {
+	for _, arm := range c {
+		var row []float64
+		for _, seeds := range arm {
+			row = append(row, over(0, seeds).mean)
+		}
+		all = append(all, row)
+	}
+	return all
+}
+
+// A fitted scaling with what it leaves of the losses.
+type fitted struct {
+	sweep
+	scaling
+	rest       [][]float64 // by seed at a size, then arm, as wide as true ones would be
+	covariance [][]float64 // by arm
+}
+
+// freedom is how many values of each arm are left over after the fit.
+func (s *sweep) freedom() float64 {
+	n := 0.0
+	for _, k := range s.runs {
+		n += k
+	}
+	return n - 2 - 1/float64(len(s.logx))
+}
+
+// fitLaw fits the losses, and keeps their rest.
+func fitLaw(s sweep, c cells) (f fitted, ok bool) {
+	f.sweep = s
+	if f.scaling, ok = s.fit(c.means()); !ok {
+		return f, false
+	}
+	f.residuals(c)
+	return f, true
+}
+
+func (f *fitted) residuals(c cells) {
+	f.rest, f.covariance = nil, make([][]float64, len(c))
+	for i := range f.covariance {
+		f.covariance[i] = make([]float64, len(c))
+	}
+	for size := range f.runs {
+		for seed := range c[0][size] {
+			r := make([]float64, len(c))
+			for arm := range c {
+				r[arm] = c[arm][size][seed] - f.at(arm, f.logx[arm][size])
+			}
+			f.rest = append(f.rest, r)
+			for i := range r {
+				for j := range r {
+					f.covariance[i][j] += r[i] * r[j] / f.freedom()
+				}
+			}
+		}
+	}
+	wide := math.Sqrt(float64(len(f.rest)) / f.freedom())
+	for _, r := range f.rest {
+		for i := range r {
+			r[i] *= wide
+		}
+	}
+}
+
+// A target is what an interval is asked for: the speed-up of an arm, or the mean loss of so many new runs of it.
+type target struct {
+	arm  int
+	logx float64
+	runs float64 // 0 is the speed-up
+}
+
+func (f *fitted) value(t target) float64 {
+	if t.runs == 0 {
+		return f.speedup(t.arm, t.logx)
+	}
+	return f.at(t.arm, t.logx)
+}
+
+func (f *fitted) error(t target) float64 {
+	if t.runs == 0 {
+		return f.deviation(&f.scaling, f.ofSpeedup(t.arm, t.logx), f.covariance)
+	}
+	return math.Hypot(f.deviation(&f.scaling, f.ofLoss(t.arm, t.logx), f.covariance), math.Sqrt(f.covariance[t.arm][t.arm]/t.runs))
+}
+
+// halves are half the widths of symmetric intervals, by the studentized bootstrap: rests of seeds are drawn with replacement from those of
+// all sizes and put onto the law, the law is fitted again, and the distance from what is known then is counted in standard errors.
+// Infinity stands where too many of these laws have no value.
+func (f *fitted) halves(targets []target, resamples int, alpha float64) []float64 {
+	r := rand.New(rand.NewPCG(1, uint64(len(f.rest))))
+	far := make([][]float64, len(targets))
+	drawn := make(cells, len(f.a))
+	for arm := range drawn {
+		for _, n := range f.runs {
+			drawn[arm] = append(drawn[arm], make([]float64, int(n)))
+		}
+	}
+	for range resamples {
+		for size, n := range f.runs {
+			for seed := range int(n) {
+				rest := f.rest[r.IntN(len(f.rest))]
+				for arm := range drawn {
+					drawn[arm][size][seed] = f.at(arm, f.logx[arm][size]) + rest[arm]
+				}
+			}
+		}
+		again := fitted{sweep: f.sweep, scaling: scaling{f.e, slices.Clone(f.a), slices.Clone(f.b), false}}
+		means, least := drawn.means(), math.Inf(1)
+		for _, row := range means {
+			least = min(least, slices.Min(row))
+		}
+		again.e = min(again.e, 0.998*least)
+		again.descend(&again.scaling, means, least)
+		again.residuals(drawn)
+		for i, t := range targets {
+			fresh := 0.0
+			for range int(t.runs) {
+				fresh += f.rest[r.IntN(len(f.rest))][t.arm] / t.runs
+			}
+			d := math.Abs(again.value(t)-f.value(t)-fresh) / again.error(t)
+			if math.IsNaN(d) || !again.falls() {
+				d = math.Inf(1)
+			}
+			far[i] = append(far[i], d)
+		}
+	}
+	halves := make([]float64, len(targets))
+	for i, t := range targets {
+		slices.Sort(far[i])
+		halves[i] = far[i][min(resamples-1, int(math.Ceil((1-alpha)*float64(resamples+1)))-1)] * f.error(t)
+	}
+	return halves
+}
