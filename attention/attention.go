@@ -35,6 +35,7 @@ type Config struct {
 	RopeDim        int     `mapstructure:"rope_dim" yaml:"rope_dim"`                 // R; default D for mha, mqa and gqa, D/2 for gta, 32 for latent kinds and 64 from D = 128
 	LatentDim      int     `mapstructure:"latent_dim" yaml:"latent_dim"`             // L; default 4D for mla, 2D for gla
 	QueryLatentDim int     `mapstructure:"query_latent_dim" yaml:"query_latent_dim"` // of latent kinds; default 8D
+	QueryNorm      string  `mapstructure:"query_norm" yaml:"query_norm"`             // of gla_q: whole, the default, norms the query latent as one; parts norms each part apart, so that it can be sharded
 	Bias           string  `mapstructure:"bias" yaml:"bias"`                         // paper: on low-rank projections and GTA's rope key; none
 	RopeTheta      float64 `mapstructure:"rope_theta" yaml:"rope_theta"`
 }
@@ -152,6 +153,10 @@ func (c Config) Validate() error {
 		return fail("latent_dim and query_latent_dim must be positive, they are %d and %d", r.LatentDim, r.QueryLatentDim)
 	case c.Kind == GLAQ && r.QueryLatentDim%r.Groups != 0:
 		return fail("%d latent heads do not divide query_latent_dim %d", r.Groups, r.QueryLatentDim)
+	case c.QueryNorm != "" && c.QueryNorm != "whole" && c.QueryNorm != "parts":
+		return fail("query_norm is whole or parts, not %q", c.QueryNorm)
+	case c.QueryNorm == "parts" && c.Kind != GLAQ:
+		return fail("query_norm parts needs parts of the query latent, which only gla_q has")
 	case c.Bias != "paper" && c.Bias != "none":
 		return fail("bias is paper or none, not %q", c.Bias)
 	case !(c.RopeTheta > 1):

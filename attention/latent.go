@@ -14,12 +14,13 @@ import (
 //	[ k | v ] of each head = c_i·Wukv_i + bukv_i, i = the head's latent     k = [ k | kr ]
 //	y = softmax(q·kᵀ/√(D+R))·v · Wo
 //
-// MLA is one latent head of 4D. GLA_q splits the query latent too: part i makes the queries of the heads of latent i.
+// MLA is one latent head of 4D. GLA_q splits the query latent too: part i makes the queries of the heads of latent i;
+// where the configuration says query_norm: parts, each part is normed apart, as the latents are.
 // A token leaves its normalised latents and one rotated rope key in the cache: n·L + R elements.
 type latent struct {
 	Wdq   graph.Param  // [C, Q]
 	bdq   *graph.Param // [Q]
-	normq graph.Param  // [Q]
+	normq graph.Param  // [Q]; GLA_q with each part normed apart: [n, Q/n]
 	Wuq   graph.Param  // [Q, H·(D+R)]; GLA_q: [n, Q/n, (H/n)·(D+R)]
 	buq   *graph.Param // [H·(D+R)]; GLA_q: [n, (H/n)·(D+R)]
 
@@ -59,6 +60,9 @@ func newLatent(c Config, C int, eps float64, w weights, out graph.Param) *latent
 		a.Wuq = w.matrix("Wuq", n, Q/n, H/n*(D+R))
 		a.buq = w.bias(c, "buq", n, H/n*(D+R))
 	}
+	if c.QueryNorm == "parts" {
+		a.normq = w.norm("normq", n, Q/n)
+	}
 	return a
 }
 
@@ -68,9 +72,14 @@ func (a *latent) Params() []graph.Param {
 
 func (a *latent) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	cq := b.Linear(x, b.Param(a.Wdq), optional(b, a.bdq)) // [B, T, Q]
-	cq = b.RMSNorm(cq, b.Param(a.normq), a.eps)
+	if len(a.normq.Shape) == 1 {
+		cq = b.RMSNorm(cq, b.Param(a.normq), a.eps)
+	}
 	if a.splitQuery {
 		cq = b.Reshape(cq, b.B, b.T, a.n, a.Q/a.n) // [B, T, n, Q/n]
+	}
+	if len(a.normq.Shape) == 2 {
+		cq = b.RMSNorm(cq, b.Param(a.normq), a.eps)
 	}
 	q := b.Linear(cq, b.Param(a.Wuq), optional(b, a.buq)) // [B, T, H·(D+R)]
 	q = b.Reshape(q, b.B, b.T, a.H, a.D+a.R)              // [B, T, H, D+R]

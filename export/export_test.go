@@ -532,3 +532,16 @@ func TestEveryKindHasAName(t *testing.T) {
 		t.Errorf("an unknown kind: %v", err)
 	}
 }
+
+// TestPartsOfTheQueryLatent: the Python module does not norm parts of the query latent apart, so such a model is refused.
+func TestPartsOfTheQueryLatent(t *testing.T) {
+	checkpoint, _ := tiny(t, "gla_q-2", func(_ *model.Config, a *attention.Config) { a.QueryNorm = "parts" })
+	out := filepath.Join(t.TempDir(), "out")
+	_, err := HF(checkpoint, Options{Dir: out, DType: "fp32", ShardBytes: 1 << 30})
+	if err == nil || !strings.Contains(err.Error(), "attention.query_norm: parts") {
+		t.Errorf("exported with %v", err)
+	}
+	if _, err := os.Stat(out); !os.IsNotExist(err) {
+		t.Errorf("a refused export left %s: %v", out, err)
+	}
+}

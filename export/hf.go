@@ -114,8 +114,11 @@ func (Class) own(j map[string]any, a attention.Config) error {
 	delete(j, "attention_bias")
 	delete(j, "hidden_act")
 	d, err := a.Kind.Describe()
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case a.QueryNorm == "parts":
+		return fmt.Errorf("export: modeling_headroom.py norms the query latent of %s as one, this model each part apart (attention.query_norm: parts)", a.Kind)
 	}
 	j["kind"] = d.Family
 	switch d.Family {

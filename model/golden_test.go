@@ -103,8 +103,8 @@ func (g golden) compare(t *testing.T, name string, got []float32, tolerance floa
 
 func eachGolden(t *testing.T, f func(t *testing.T, g golden)) {
 	paths, err := filepath.Glob(filepath.Join(goldens, "*.safetensors"))
-	if err != nil || len(paths) < 11 {
-		t.Fatalf("%d golden files in %s (%v), there should be eleven", len(paths), goldens, err)
+	if err != nil || len(paths) < 12 {
+		t.Fatalf("%d golden files in %s (%v), there should be twelve", len(paths), goldens, err)
 	}
 	for _, path := range paths {
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".safetensors"), func(t *testing.T) {

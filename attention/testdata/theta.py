@@ -1,4 +1,5 @@
-"""Writes the golden files theta-*.safetensors of this directory: GTA, MLA and GLA whose rotary base is not 10,000. They have
+"""Writes the golden files theta-*.safetensors of this directory: GTA, MLA and GLA whose rotary base is not 10,000, and
+GLA_q whose parts of the query latent are normed apart. They have
 the form of those of gen.py, and are computed without any library: in double precision, with derivatives by the chain rule
 over every scalar. Run in this directory: python3 theta.py [OUT]
 """
@@ -124,8 +125,14 @@ def latent(a, w, xs):
     per = H // G
     queries, keys, values = [], [], []
     for t, x in enumerate(xs):
-        q = rmsnorm(product(x, w["Wdq"], w["bdq"].flat), w["normq"].flat)
-        queries.append([rope(one, t, R) for one in parts(product(q, w["Wuq"], w["buq"].flat), H)])
+        q = product(x, w["Wdq"], w["bdq"].flat)
+        if a["kind"] == "gla_q":
+            width, made = len(q) // G, []
+            for i, part in enumerate(parts(q, G)):
+                made += product(rmsnorm(part, w["normq"].rows[i]), w["Wuq"], w["buq"].rows[i], slice(i * width, (i + 1) * width))
+        else:
+            made = product(rmsnorm(q, w["normq"].flat), w["Wuq"], w["buq"].flat)
+        queries.append([rope(one, t, R) for one in parts(made, H)])
         latents = parts(product(x, w["Wdkv"], w["bdkv"].flat), G)
         turned = rope(product(x, w["Wkr"], w["bkr"].flat), t, R)
         k, v = [], []
@@ -174,6 +181,8 @@ def shapes(a):
     else:
         s = {"Wdq": (C, Q), "bdq": (Q,), "normq": (Q,), "Wuq": (Q, H * (D + R)), "buq": (H * (D + R),), "Wdkv": (C, G * L), "bdkv": (G * L,),
              "normkv": (G, L), "Wkr": (C, R), "bkr": (R,), "Wukv": (G, L, H // G * 2 * D), "bukv": (G, H // G * 2 * D)}
+        if a["kind"] == "gla_q":
+            s |= {"normq": (G, Q // G), "Wuq": (G, Q // G, H // G * (D + R)), "buq": (G, H // G * (D + R))}
     return s | {"Wo": (H * D, C)}
 
 
@@ -231,4 +240,5 @@ if __name__ == "__main__":
     to = sys.argv[1] if len(sys.argv) > 1 else "."
     case("gta-2", config("gta", 2), 1, to)
     case("mla", config("mla", 1, 4, 20, 24), 2, to)
+    case("gla_q-2", config("gla_q", 2, 4, 12, 24) | {"query_norm": "parts"}, 4, to)
     case("gla-2", config("gla", 2, 4, 12, 24), 3, to)
