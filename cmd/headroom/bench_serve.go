@@ -29,6 +29,7 @@ type serveBench struct {
 	plan           load.Plan
 	concurrency    []int
 	rates          []float64
+	load           string // a named load
 	prompt, output string
 	presets, kinds []string
 	serve          string // more arguments of the servers that are started
@@ -37,8 +38,10 @@ type serveBench struct {
 	asJSON         bool
 }
 
-func benchServeCommand() *cobra.Command {
-	var b serveBench
+func benchServeCommand() *cobra.Command { return benchServeFlags(new(serveBench)) }
+
+// benchServeFlags is the command whose flags are b's.
+func benchServeFlags(b *serveBench) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve [URL]",
 		Short: "put load on a server, and measure what its clients get",
@@ -48,16 +51,23 @@ its answer. --rate is an open one: requests at random times, so many a second on
 counts from when a request was due. Each value is a load of its own. Good requests are those within the limits.
 
 Without a URL it starts a server of this program for each of --presets in turn, with random weights: what attention costs under load at equal
-quality. Lengths are 512, or 128-1024, or a mixture with weights: 128-1024:0.9,16384:0.1.`,
+quality. Lengths are 512, or 128-1024, or a mixture with weights: 128-1024:0.9,16384:0.1.
+
+--load names a whole load; other flags change what they name:
+` + loadsHelp() + `
+A preset's model gets the context that the lengths need. Beside the tokens a second of the whole load, which has times when clients are idle, --json has
+those while every client was busy (all_busy), and both have those while no prompt was worked on (decoding): there the cache is what is read.`,
 		Example: `  headroom bench serve http://127.0.0.1:8000 --concurrency 1,8,64 --prompt 512 --output 128
   headroom bench serve http://127.0.0.1:8000 --rate 2,4,8 --first-limit 500ms --gap-limit 50ms --plot load.svg
   headroom bench serve --presets quickstart --attention gqa-4,gta-4,mla,gla-2 --prompt 16-64 --output 8-32
   headroom bench serve --presets 876m-gqa-4,876m-gta-4,876m-mla,876m-gla-2 --device cuda --concurrency 16,64,128 \
-    --prompt 128-1024:0.9,1900:0.1 --output 64-128 --json`,
+    --prompt 128-1024:0.9,1900:0.1 --output 64-128 --json
+  headroom bench serve --presets 876m-gqa-4,876m-gta-4 --device cuda --load long --plot long.svg`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return b.do(cmd, args) },
 	}
 	f := cmd.Flags()
+	f.StringVar(&b.load, "load", "", "a named load: "+strings.Join(loadNames(), " or "))
 	f.IntSliceVar(&b.concurrency, "concurrency", nil, "requests at once; each value is a load (1,16,64 where no rate is given)")
 	f.Float64SliceVar(&b.rates, "rate", nil, "requests a second; each value is a load")
 	f.IntVar(&b.plan.Requests, "requests", 0, "requests of each load; 0 is four times the concurrency, at least 32")
@@ -82,6 +92,9 @@ quality. Lengths are 512, or 128-1024, or a mixture with weights: 128-1024:0.9,1
 func (b *serveBench) do(cmd *cobra.Command, args []string) (err error) {
 	if (len(args) == 1) == (len(b.presets) > 0) {
 		return errors.New("bench serve: give the URL of a server, or --presets to start servers of")
+	}
+	if err := b.named(cmd.Flags()); err != nil {
+		return err
 	}
 	if b.plan.Prompt, err = load.ParseLengths(b.prompt); err != nil {
 		return err
@@ -195,7 +208,11 @@ func (b *serveBench) compare(ctx context.Context, plans []load.Plan, logs io.Wri
 	for _, preset := range b.presets {
 		for _, kind := range kinds {
 			name := strings.TrimSpace(preset + " " + kind)
-			results, err := b.served(ctx, name, []string{"--preset", preset, "--attention", kind}, plans, logs)
+			model, err := b.model(preset, kind)
+			if err != nil {
+				return all, err
+			}
+			results, err := b.served(ctx, name, model, plans, logs)
 			all = append(all, results...)
 			if err != nil {
 				return all, fmt.Errorf("bench serve: %s: %w", name, err)

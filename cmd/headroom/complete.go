@@ -25,6 +25,7 @@ func flagValues() map[string]completer {
 		"preset": oneOf(configs.Presets()...), "presets": oneOf(configs.Presets()...), "pattern": oneOf(slices.Sorted(maps.Keys(data.Patterns))...),
 		"tokenizer": tokenizers, "set": begins(configs.Keys()), "tasks": begins(eval.TaskNames()), "text": begins([]string{"train"}),
 		"plot": files("png", "svg"), "measured": files("json"), "tls-cert": files("pem", "crt"), "tls-key": files("pem", "key"),
+		"load":       oneOf(loadNames()...),
 		"checkpoint": folders, "draft": folders, "from": folders,
 	}
 }

@@ -19,21 +19,34 @@ type Target struct {
 	Model string
 	Key   string
 	Vocab int // of the random prompts
+
+	context int // of the model; 0 where the server does not say it
 }
 
 // Ask fills in the model and the size of the vocabulary where the server says them: /v1/models, and /tokenizer_info, which not
 // all servers have.
 func (t *Target) Ask(ctx context.Context) error {
 	t.URL = strings.TrimSuffix(strings.TrimSuffix(t.URL, "/"), "/v1")
-	if t.Model == "" {
-		var models struct{ Data []struct{ ID string } }
-		if err := t.get(ctx, "/v1/models", &models); err != nil {
-			return err
+	var models struct {
+		Data []struct {
+			ID      string
+			Context int `json:"max_model_len"`
 		}
+	}
+	if err := t.get(ctx, "/v1/models", &models); err != nil && t.Model == "" {
+		return err
+	}
+	if t.Model == "" {
 		if len(models.Data) == 0 {
 			return fmt.Errorf("load: %s serves no model", t.URL)
 		}
 		t.Model = models.Data[0].ID
+	}
+	t.context = 0
+	for _, m := range models.Data {
+		if m.ID == t.Model {
+			t.context = m.Context
+		}
 	}
 	if t.Vocab == 0 {
 		var info struct {
@@ -76,7 +89,7 @@ func (t *Target) authorise(q *http.Request) {
 // An outcome is what became of one request.
 type outcome struct {
 	due, first, last time.Time
-	gaps             []time.Duration // between events that brought text
+	gaps             []time.Duration // between events that brought text: they come at first, first + gaps[0], and so on
 	prompt, tokens   int
 	err              error
 }

@@ -51,6 +51,10 @@ func (t *Target) Run(ctx context.Context, p Plan) (Result, error) {
 	if err := p.Check(); err != nil {
 		return Result{}, err
 	}
+	if longest := p.Prompt.Longest() + p.Output.Longest(); t.context > 0 && longest > t.context {
+		return Result{}, fmt.Errorf("load: prompts of up to %d tokens and answers of up to %d are longer than the context of %s, which is %d",
+			p.Prompt.Longest(), p.Output.Longest(), t.Model, t.context)
+	}
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1 << 16, DisableCompression: true}}
 	defer client.CloseIdleConnections()
 	var wait, warming sync.WaitGroup

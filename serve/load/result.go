@@ -26,6 +26,8 @@ type Result struct {
 	Tokens          int     `json:"tokens"`
 	TokensPerSecond float64 `json:"tokens_per_second"` // that came
 	Served          float64 `json:"requests_per_second"`
+	Busy            Phase   `json:"all_busy"` // of a closed loop: while every client waited for an answer
+	Decoding        Phase   `json:"decoding"` // and while all of them had their first token, so that no prompt was worked on
 
 	First Latency    `json:"time_to_first_token_ms"`
 	Gap   Latency    `json:"inter_token_ms"`           // between events of a stream
@@ -95,6 +97,7 @@ func (p Plan) summarise(all []outcome, took time.Duration) Result {
 	if r.Seconds > 0 {
 		r.TokensPerSecond, r.Served, r.Good = float64(r.Tokens)/r.Seconds, float64(len(first))/r.Seconds, float64(good)/r.Seconds
 	}
+	r.Busy, r.Decoding = phases(all, p.Concurrency)
 	if len(all) > 0 {
 		r.Share = float64(good) / float64(len(all))
 	}
@@ -109,19 +112,24 @@ func (r Result) Load() string {
 	return fmt.Sprintf("%.4g/s", r.Rate)
 }
 
-// Table is results for a terminal: milliseconds, median / 90% / 99%.
+// Table is results for a terminal: milliseconds, median / 90% / 99%. Decoding is the tokens a second while no prompt was worked
+// on.
 func Table(results []Result) string {
 	var s strings.Builder
 	w := tabwriter.NewWriter(&s, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "server\tload\tserved\trefused\tfailed\ttokens/s\tfirst token ms\tinter-token ms\tend to end ms\tgood/s\t")
+	fmt.Fprintln(w, "server\tload\tserved\trefused\tfailed\ttokens/s\tdecoding\tfirst token ms\tinter-token ms\tend to end ms\tgood/s\t")
 	for _, r := range results {
 		three := func(l Latency) string { return fmt.Sprintf("%.4g / %.4g / %.4g", l.Median, l.P90, l.P99) }
 		name := r.Name
 		if name == "" {
 			name = r.Model
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%.4g\t%s\t%s\t%s\t%.3g (%.0f%%)\t\n", name, r.Load(), r.Requests-r.Refused-r.Failed, r.Refused, r.Failed,
-			r.TokensPerSecond, three(r.First), three(r.Gap), three(r.Whole), r.Good, 100*r.Share)
+		decoding := "-"
+		if r.Decoding.Seconds > 0 {
+			decoding = fmt.Sprintf("%.4g", r.Decoding.TokensPerSecond)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%.4g\t%s\t%s\t%s\t%s\t%.3g (%.0f%%)\t\n", name, r.Load(), r.Requests-r.Refused-r.Failed, r.Refused, r.Failed,
+			r.TokensPerSecond, decoding, three(r.First), three(r.Gap), three(r.Whole), r.Good, 100*r.Share)
 	}
 	w.Flush()
 	return s.String()
