@@ -60,7 +60,8 @@ func TestFormats(t *testing.T) {
 		{name: "padded.jsonl.gz", content: gzipped(lines) + strings.Repeat("\x00", 700), layout: asLines, documents: 2},
 		{name: "members.jsonl.gz", content: gzipped(lines) + "\x00\x00" + gzipped(lines), layout: asLines, documents: 4},
 		{name: "junk.jsonl.gz", content: gzipped(lines) + "junk", layout: asLines, err: "unexpected EOF"},
-		{name: "bad.jsonl", content: `{"text": "a` + "\xff" + `b"}` + "\n", layout: asLines, documents: 1, says: "bytes that are no UTF-8"},
+		{name: "bad.jsonl", content: `{"text": "a` + "\xff" + `b"}` + "\n", layout: asLines, documents: 1, says: "1 texts, or stretches of 1 MB of them, are no valid UTF-8"},
+		{name: "surrogate.jsonl", content: `{"text": "a\ud800b"}` + "\n", layout: asLines, documents: 1, says: "1 texts, or stretches"},
 		{name: "no.gz", content: "plain", err: "it is no gzip file, as its name says"},
 		{name: "web.xz", content: "\xfd7zXZ\x00...", err: "a xz file, compressed in a way that is not read here: unpack it first"},
 	} {
@@ -88,10 +89,25 @@ func TestFormats(t *testing.T) {
 	}
 }
 
+// TestTrainingSays: who trains a tokenizer hears of what was not read as it is, as who prepares shards does.
+func TestTrainingSays(t *testing.T) {
+	dir := write(t, map[string]string{"a.jsonl": `{"text": "a` + "\xff" + `b"}` + "\nno JSON\n"})
+	var said strings.Builder
+	o := TrainOptions{Inputs: []string{dir}, Vocab: 300, SkipBad: true, Out: filepath.Join(dir, "t.json"), Progress: &said}
+	if _, err := TrainTokenizer(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"left out 1 bad lines", "1 texts, or stretches"} {
+		if !strings.Contains(said.String(), want) {
+			t.Errorf("%q is not in %q", want, said.String())
+		}
+	}
+}
+
 // TestGlobs: brackets before ** are those of a glob too.
 func TestGlobs(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"a/x/1.py", "b/2.py", "t/3.py"} {
+	for _, name := range []string{"a/x/1.py", "a/x/y/5.py", "b/2.py", "t/3.py", "c.py", "t/x/z/6.py"} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
@@ -100,13 +116,45 @@ func TestGlobs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	files, _, err := expand([]string{filepath.Join(dir, "[a-s]*", "**", "*.py")})
-	if err != nil || len(files) != 2 {
-		t.Errorf("%v, %v", files, err)
+	if err := os.Symlink(filepath.Join(dir, "a"), filepath.Join(dir, "u")); err != nil {
+		t.Fatal(err)
 	}
-	if _, _, err := expand([]string{filepath.Join(dir, "[u-z]*", "**", "*.py")}); err == nil || !strings.Contains(err.Error(), "matches no file") {
-		t.Errorf("a glob of no folder: %v", err)
+	for _, c := range []struct{ pattern, want, err string }{
+		{pattern: "[a-s]*/**/*.py", want: "a/x/1.py a/x/y/5.py b/2.py"},
+		{pattern: "**/x/**/*.py", want: "a/x/1.py a/x/y/5.py t/x/z/6.py"},
+		{pattern: "**/x/*.py", want: "a/x/1.py"},
+		{pattern: "t/**", want: "t/3.py t/x/z/6.py"},
+		{pattern: "u/**/*.py", want: "u/x/1.py u/x/y/5.py"},
+		{pattern: "u", want: "u/x/1.py u/x/y/5.py"},
+		{pattern: "[v-z]*/**/*.py", err: "matches no file"},
+		{pattern: "a**/*.py", err: "** must stand alone between slashes"},
+		{pattern: "[/**/*.py", err: "syntax error in pattern"},
+	} {
+		files, _, err := expand([]string{filepath.Join(dir, c.pattern)})
+		for i, path := range files {
+			files[i] = strings.TrimPrefix(path, dir+"/")
+		}
+		if got := strings.Join(files, " "); got != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: %q, %v", c.pattern, got, err)
+		}
 	}
+}
+
+// FuzzMatches holds patterns of several folders against paths: one that has no ** matches as filepath.Match does.
+func FuzzMatches(f *testing.F) {
+	for _, c := range [][2]string{{"a/*.py", "a/b.py"}, {"**/x/*", "a/x/b"}, {"[a-s]*/?", "b/c"}, {"[", "["}, {"", ""}} {
+		f.Add(c[0], c[1])
+	}
+	f.Fuzz(func(t *testing.T, pattern, path string) {
+		if strings.Count(pattern, "**") > 3 || strings.ContainsAny(pattern, `[\`) && strings.Contains(pattern, "/") {
+			return // a slash in brackets is none between names
+		}
+		got := matches(strings.Split(pattern, "/"), strings.Split(path, "/"))
+		want, err := filepath.Match(pattern, path)
+		if err == nil && !strings.Contains(pattern, "**") && got != want {
+			t.Errorf("%q against %q: %v, want %v", pattern, path, got, want)
+		}
+	})
 }
 
 // FuzzUnpacked reads streams of any kind: an error, or bytes; never a panic.

@@ -62,10 +62,17 @@ func expand(inputs []string) (files, skipped []string, err error) {
 	return files, skipped, nil
 }
 
-// glob returns the files that match a pattern; a ** between slashes stands for any number of folders.
+// glob returns the files that match a pattern; a ** between slashes stands for any number of folders, none included.
 func glob(pattern string) (files []string, err error) {
-	root, name, deep := strings.Cut(pattern, "**"+string(filepath.Separator))
+	slash := string(filepath.Separator)
+	if strings.HasSuffix(pattern, slash+"**") {
+		pattern += slash + "*"
+	}
+	root, name, deep := strings.Cut(pattern, "**"+slash)
 	if deep {
+		if root != "" && !strings.HasSuffix(root, slash) {
+			return nil, fmt.Errorf("data: glob %q: ** must stand alone between slashes", pattern)
+		}
 		var roots []string
 		if roots, err = filepath.Glob(filepath.Clean(root + ".")); err == nil {
 			for _, root := range roots {
@@ -89,11 +96,17 @@ func glob(pattern string) (files []string, err error) {
 	return files, nil
 }
 
-// walk returns the visible regular files below root whose name matches, in lexical order, and what is hidden.
+// walk returns the visible regular files at any depth below the folder root whose last names match, in lexical order, and what is
+// hidden. A link to a folder is followed where it is root itself.
 func walk(root, match string) (files, hidden []string, err error) {
+	slash := string(filepath.Separator)
 	if _, err := filepath.Match(match, ""); err != nil {
 		return nil, nil, err
 	}
+	if info, err := os.Stat(root); err != nil || !info.IsDir() {
+		return nil, nil, err // below a file there is nothing
+	}
+	pattern, root := append([]string{"**"}, strings.Split(match, slash)...), root+slash
 	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -105,12 +118,30 @@ func walk(root, match string) (files, hidden []string, err error) {
 			}
 			return nil
 		}
-		if ok, _ := filepath.Match(match, d.Name()); ok && d.Type().IsRegular() {
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		names, err := filepath.Rel(root, path)
+		if err == nil && matches(pattern, strings.Split(names, slash)) {
 			files = append(files, path)
 		}
-		return nil
+		return err
 	})
 	return files, hidden, err
+}
+
+// matches holds the names of a path, one below the other, against those of a valid pattern.
+func matches(pattern, path []string) bool {
+	switch {
+	case len(pattern) == 0:
+		return len(path) == 0
+	case pattern[0] == "**":
+		return matches(pattern[1:], path) || len(path) > 0 && matches(pattern, path[1:])
+	case len(path) == 0:
+		return false
+	}
+	ok, _ := filepath.Match(pattern[0], path[0])
+	return ok && matches(pattern[1:], path[1:])
 }
 
 // isBinary reports whether a file that is neither compressed nor parquet has a zero byte early on.

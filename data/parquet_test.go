@@ -75,6 +75,23 @@ func TestPrepareParquet(t *testing.T) {
 	}
 }
 
+// TestParquetDottedColumn: a dot may stand in the name of a column, and not only between those of nested ones.
+func TestParquetDottedColumn(t *testing.T) {
+	var b bytes.Buffer
+	type row struct {
+		Text string `parquet:"a.b"`
+	}
+	if err := parquet.Write(&b, []row{{"one"}, {"two"}}); err != nil {
+		t.Fatal(err)
+	}
+	out := t.TempDir()
+	dir := write(t, map[string]string{"d.pq": b.String()})
+	m, err := Prepare(t.Context(), Options{Tokenizer: "bytes", Out: out, Inputs: []string{dir}, TextField: "a.b"})
+	if err != nil || m.Documents != 2 || all(t, out) != endOfText+"one"+endOfText+"two" {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
 func TestParquetRefuses(t *testing.T) {
 	good := parquetFile(t, 1000, 300)
 	f, err := parquet.OpenFile(bytes.NewReader(good), int64(len(good)))

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"unicode"
 	"unicode/utf8"
@@ -333,13 +334,23 @@ func tokenize(tok *Tokenizer, o *Options, b block) (r result) {
 // A tally counts what was not taken as it is.
 type tally struct {
 	skipped int // bad lines
-	invalid int // texts, or stretches of one, with bytes that are no UTF-8
+	invalid int // texts, or stretches of one, with bytes that are no UTF-8, or halves of a surrogate pair in JSON
 }
 
 func (t *tally) look(text []byte) {
 	if !utf8.Valid(text) {
 		t.invalid++
 	}
+}
+
+// replaced says that a text read from a line of JSON has a U+FFFD which the line has not: for bytes that are no UTF-8, or for half
+// a surrogate pair.
+func replaced(line []byte, text string) bool {
+	if !utf8.Valid(line) {
+		return true
+	}
+	n := strings.Count(text, "\ufffd")
+	return n > 0 && n > bytes.Count(line, []byte("\ufffd"))+bytes.Count(bytes.ToLower(line), []byte(`\ufffd`))
 }
 
 // documents hands over the texts of a block; begins is false for one that goes on with a document of the block before. With
@@ -366,7 +377,9 @@ func (b block) documents(field string, skip bool, add func(text []byte, begins b
 		case err != nil:
 			return t, fmt.Errorf("data: %s:%d: %w", b.file, line, err)
 		case ok && text != "":
-			t.look(data)
+			if replaced(data, text) {
+				t.invalid++
+			}
 			add([]byte(text), true)
 		}
 		line++

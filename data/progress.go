@@ -100,11 +100,16 @@ func (p *progress) wrote(tokens int64) {
 	p.mu.Unlock()
 }
 
-// done ends the bar and says what was made.
-func (p *progress) done(m Meta, err error) {
+// clear ends the bar.
+func (p *progress) clear() {
 	if p.bar != nil {
 		_ = p.bar.Clear()
 	}
+}
+
+// done ends the bar and says what was made.
+func (p *progress) done(m Meta, err error) {
+	p.clear()
 	if err != nil {
 		return
 	}
@@ -114,10 +119,16 @@ func (p *progress) done(m Meta, err error) {
 	if m.Duplicates > 0 {
 		fmt.Fprintf(p.out, "prepare: left out %d documents that had come before\n", m.Duplicates)
 	}
-	if m.Skipped > 0 {
-		fmt.Fprintf(p.out, "prepare: left out %d bad lines\n", m.Skipped)
+	p.tally(tally{m.Skipped, m.Invalid})
+}
+
+// tally says what was not taken as it is.
+func (p *progress) tally(t tally) {
+	if t.skipped > 0 {
+		fmt.Fprintf(p.out, "prepare: left out %d bad lines\n", t.skipped)
 	}
-	if m.Invalid > 0 {
-		fmt.Fprintf(p.out, "prepare: %d texts, or stretches of 1 MB of them, have bytes that are no UTF-8; tokenizers other than bytes read U+FFFD there\n", m.Invalid)
+	if t.invalid > 0 {
+		fmt.Fprintf(p.out, "prepare: %d texts, or stretches of 1 MB of them, are no valid UTF-8: U+FFFD is read there, "+
+			"but in files of text by the tokenizer bytes\n", t.invalid)
 	}
 }

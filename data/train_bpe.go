@@ -102,7 +102,7 @@ func countPreTokens(ctx context.Context, o TrainOptions, split func(scanner, []b
 	if err != nil {
 		return nil, err
 	}
-	total := map[string]int64{}
+	total, left := map[string]int64{}, tally{}
 	count := func(b block) (r result) {
 		r.words = map[string]int64{}
 		c := scanner{planeClasses()}
@@ -124,9 +124,14 @@ func countPreTokens(ctx context.Context, o TrainOptions, split func(scanner, []b
 		for word, n := range r.words {
 			total[word] += n
 		}
+		left.skipped += r.skipped
+		left.invalid += r.invalid
 		return nil
 	})
-	p.done(Meta{}, errors.New("no shards were made"))
+	p.clear()
+	if err == nil {
+		p.tally(left)
+	}
 	return total, err
 }
 
