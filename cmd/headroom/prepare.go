@@ -20,7 +20,8 @@ func prepareCommand() *cobra.Command {
 
 An INPUT is a file, a folder or a glob in quotes ('src/**/*.go' looks below src). Files that end in .jsonl, .ndjson or .jsonlines hold
 one JSON object a line, .parquet and .pq a table; of a name that says nothing (part-000.gz, web.json, x.zst) the first line is looked at.
-All others are one document each. Compression (gzip, zstd, bzip2) is known by content. What files are taken for is said. Each document begins with the end-of-text
+All others are one document each. Compression (gzip, zstd, bzip2) is known by content. What files are taken for is said.
+docs/data.md says all of this. Each document begins with the end-of-text
 token, or with what the files beside a tokenizer.json name (docs/tokens.md).
 Validation sets are prepared from files of their own.
 
