@@ -122,7 +122,12 @@ func (r Run) Do(ctx context.Context) (result *Result, err error) {
 		}
 		return nil, err
 	}
-	defer b.close()
+	left := true
+	defer func() {
+		if left { // the device of a group that does not end could keep its closing waiting
+			b.close()
+		}
+	}()
 	if r.Team != nil {
 		if together { // its recording has calls of the group
 			if err := b.ppl.Close(); err != nil {
@@ -130,7 +135,7 @@ func (r Run) Do(ctx context.Context) (result *Result, err error) {
 			}
 			b.ppl = nil
 		}
-		r.Team.leave()
+		left = r.Team.leave()
 		if r.Team.Rank() > 0 {
 			return nil, nil
 		}
@@ -206,7 +211,7 @@ type bench struct {
 func open(c configs.Run, t *Team, known func(graph.Backend) map[string]int) (b *bench, err error) {
 	b = &bench{sets: map[string]*data.Tokens{}}
 	defer func() {
-		if err != nil {
+		if err != nil && t == nil { // with others, closing could wait for a rank that does not know yet; the process ends
 			b.close()
 		}
 	}()

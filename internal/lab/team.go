@@ -112,10 +112,12 @@ func (t *Team) guard(dir string, run func() error) error {
 	}
 }
 
-// leave ends the team in order, when nothing is left to do together.
-func (t *Team) leave() {
-	if err := t.group.Close(); err != nil {
+// leave ends the team in order, when nothing is left to do together. It says whether the group has ended.
+func (t *Team) leave() bool {
+	err := t.group.Close()
+	if err != nil {
 		slog.Warn("leaving the group", "error", err)
 	}
 	t.Close()
+	return err == nil
 }
