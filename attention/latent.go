@@ -104,15 +104,11 @@ func (a *latent) CacheLayout() Layout {
 	return Layout{{"c", a.n, a.L}, {"kRope", 1, a.R}}
 }
 
-// Decode runs absorbed: Wuk goes into the query and Wuv comes after the sum, so that the latents are key and value as they
-// stand. The key bias adds q·b to all scores of a query alike, which softmax does not see; the value bias is added once,
-// since the weights of a query sum to 1.
 func (a *latent) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	cq := s.Linear(x, a.Wdq, a.bdq) // [N, Q]
 	cq = s.RMSNorm(cq, a.normq, a.eps)
 	q := s.Linear(cq, a.Wuq, a.buq) // [N, H·(D+R)]
 	q = s.Rope(q, a.H, a.R, a.theta)
-	q = s.Absorb(q, a.Wukv, a.H, a.D, a.R) // [N, H·(L+R)]
 
 	c := s.Linear(x, a.Wdkv, a.bdkv) // [N, n·L]
 	c = s.RMSNorm(c, a.normkv, a.eps)
@@ -121,8 +117,6 @@ func (a *latent) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	s.Append(layer, 0, c)
 	s.Append(layer, 1, kr)
 
-	read := CacheRead{H: a.H, P: a.L, R: a.R, Dv: a.L, K: 0, V: 0, KRope: 1, Scale: 1 / math.Sqrt(float64(a.D+a.R))}
-	o := s.Attend(layer, q, read)             // [N, H·L]
-	o = s.Expand(o, a.Wukv, a.bukv, a.H, a.D) // [N, H·D]
-	return s.Linear(o, a.Wo, nil)             // [N, C]
+	read := LatentRead{H: a.H, D: a.D, R: a.R, C: 0, KRope: 1, Wukv: a.Wukv, Bukv: a.bukv, Scale: 1 / math.Sqrt(float64(a.D+a.R))}
+	return s.Linear(s.AttendLatent(layer, q, read), a.Wo, nil) // [N, C]
 }

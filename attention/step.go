@@ -10,13 +10,9 @@ type Step interface {
 	RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf      // w [C], or [n, L]: each L on its own
 	Rope(x graph.Buf, heads, r int, theta float64) graph.Buf        // the last r of each head, at its token's position, in place
 
-	// Absorb multiplies Wuk into queries, [N, H·(D+R)] -> [N, H·(L+R)], and leaves their R rotated columns as they are;
-	// Expand multiplies Wuv into sums of latents and adds its bias, [N, H·L] -> [N, H·D]. wukv is [n, L, (H/n)·2D].
-	Absorb(q graph.Buf, wukv graph.Param, heads, d, r int) graph.Buf
-	Expand(o graph.Buf, wukv graph.Param, bukv *graph.Param, heads, d int) graph.Buf
-
-	Append(layer, slot int, x graph.Buf)                  // x into its tokens' places in a slot of the layer's cache
-	Attend(layer int, q graph.Buf, a CacheRead) graph.Buf // -> [N, H·Dv]
+	Append(layer, slot int, x graph.Buf)                         // x into its tokens' places in a slot of the layer's cache
+	Attend(layer int, q graph.Buf, a CacheRead) graph.Buf        // q [N, H·(P+R)] -> [N, H·Dv]
+	AttendLatent(layer int, q graph.Buf, a LatentRead) graph.Buf // q [N, H·(D+R)] -> [N, H·D]
 }
 
 // A CacheRead says how H heads of queries of P+R columns read the slots of a cache. A key is the first P columns of slot K
@@ -26,4 +22,29 @@ type CacheRead struct {
 	H, P, R, Dv int
 	K, V, KRope int // slots; KRope counts where R > 0
 	Scale       float64
+}
+
+// A LatentRead says how H heads of queries of D+R columns read a cache of latents: n of L columns in slot C for each token,
+// and a rope key of R columns in slot KRope that all heads share. Head h reads latent h/(H/n). Its key is Wuk of the latent
+// with the rope key behind it, and its value Wuv of the latent, where [ Wuk | Wuv ] of each head lie side by side in
+// Wukv [n, L, (H/n)·2D], and their biases in Bukv [n, (H/n)·2D], which may be nil.
+//
+// A device may make keys and values of the latents, or attend absorbed: Wuk goes into the query and Wuv comes after the sum,
+// so that the latents are key and value as they stand (Absorbed). The key bias adds q·b to all scores of a query alike,
+// which softmax does not see; the value bias is added once, since the weights of a query sum to 1.
+type LatentRead struct {
+	H, D, R  int
+	C, KRope int // slots
+	Wukv     graph.Param
+	Bukv     *graph.Param
+	Scale    float64
+}
+
+// Latents are the n latents of L columns that a token has.
+func (a LatentRead) Latents() (n, L int) { return a.Wukv.Shape[0], a.Wukv.Shape[1] }
+
+// Absorbed is how absorbed queries of L+R columns read the same cache, to sums of L columns.
+func (a LatentRead) Absorbed() CacheRead {
+	_, L := a.Latents()
+	return CacheRead{H: a.H, P: L, R: a.R, Dv: L, K: a.C, V: a.C, KRope: a.KRope, Scale: a.Scale}
 }

@@ -197,15 +197,21 @@ func (c *CPU) Select(x graph.Buf) graph.Buf {
 	return y
 }
 
-// Absorb is q·Wukᵀ of each head, with the rotated columns behind it.
-func (c *CPU) Absorb(q graph.Buf, wukv graph.Param, heads, d, r int) graph.Buf {
-	n, L := wukv.Shape[0], wukv.Shape[1]
+// AttendLatent runs absorbed, prompts too.
+func (c *CPU) AttendLatent(layer int, q graph.Buf, a attention.LatentRead) graph.Buf {
+	return c.expand(c.Attend(layer, c.absorb(q, a), a.Absorbed()), a)
+}
+
+// absorb is q·Wukᵀ of each head, with the rotated columns behind it: [N, H·(D+R)] -> [N, H·(L+R)].
+func (c *CPU) absorb(q graph.Buf, a attention.LatentRead) graph.Buf {
+	n, L := a.Latents()
+	heads, d, r := a.H, a.D, a.R
 	own, N := heads/n, c.tokens()
 	y := c.value(N * heads * (L + r))
 	in, out := floats(q), floats(y)
 	for i := range n {
 		(&ref.Gemm{
-			TransB: true, M: N, N: L, K: d, A: in[i*own*(d+r):], B: c.model.Weights[wukv.Name][i*L*own*2*d:], C: out[i*own*(L+r):],
+			TransB: true, M: N, N: L, K: d, A: in[i*own*(d+r):], B: c.model.Weights[a.Wukv.Name][i*L*own*2*d:], C: out[i*own*(L+r):],
 			Lda: heads * (d + r), Ldb: own * 2 * d, Ldc: heads * (L + r),
 			Batch: own, StrideA: d + r, StrideB: 2 * d, StrideC: L + r,
 		}).Run()
@@ -216,21 +222,22 @@ func (c *CPU) Absorb(q graph.Buf, wukv graph.Param, heads, d, r int) graph.Buf {
 	return y
 }
 
-// Expand is o·Wuv of each head, and its bias.
-func (c *CPU) Expand(o graph.Buf, wukv graph.Param, bukv *graph.Param, heads, d int) graph.Buf {
-	n, L := wukv.Shape[0], wukv.Shape[1]
+// expand is o·Wuv of each head, and its bias: [N, H·L] -> [N, H·D].
+func (c *CPU) expand(o graph.Buf, a attention.LatentRead) graph.Buf {
+	n, L := a.Latents()
+	heads, d := a.H, a.D
 	own, N := heads/n, c.tokens()
 	y := c.value(N * heads * d)
 	out := floats(y)
 	for i := range N * heads {
 		clear(out[i*d : (i+1)*d])
-		if bukv != nil { // [n, (H/n)·2D] is [H, 2D]
-			copy(out[i*d:(i+1)*d], c.model.Weights[bukv.Name][i%heads*2*d+d:])
+		if a.Bukv != nil { // [n, (H/n)·2D] is [H, 2D]
+			copy(out[i*d:(i+1)*d], c.model.Weights[a.Bukv.Name][i%heads*2*d+d:])
 		}
 	}
 	for i := range n {
 		(&ref.Gemm{
-			M: N, N: d, K: L, A: floats(o)[i*own*L:], B: c.model.Weights[wukv.Name][i*L*own*2*d+d:], C: out[i*own*d:],
+			M: N, N: d, K: L, A: floats(o)[i*own*L:], B: c.model.Weights[a.Wukv.Name][i*L*own*2*d+d:], C: out[i*own*d:],
 			Lda: heads * L, Ldb: own * 2 * d, Ldc: heads * d, Accumulate: true,
 			Batch: own, StrideA: L, StrideB: 2 * d, StrideC: d,
 		}).Run()

@@ -5,8 +5,8 @@ package decode
 import (
 	"errors"
 	"fmt"
-	"strings"
 
+	"headroom/attention"
 	"headroom/internal/device"
 	"headroom/internal/graph"
 	"headroom/kernels"
@@ -173,8 +173,8 @@ func same(a, b map[string][]float32) bool {
 }
 
 func (w *cudaWeights) load(t *model.Transformer) error {
-	grouped := map[string]bool{}
-	for _, g := range groupsOf(t).all {
+	grouped, groups := map[string]bool{}, groupsOf(t)
+	for _, g := range groups.all {
 		p, err := w.pack(g)
 		if err != nil {
 			return err
@@ -190,24 +190,24 @@ func (w *cudaWeights) load(t *model.Transformer) error {
 		if grouped[p.Name] {
 			continue
 		}
-		x := w.of[p.Name]
 		var err error
-		if w.single[p.Name], err = w.put(x); err != nil {
+		if w.single[p.Name], err = w.put(w.of[p.Name]); err != nil {
 			return err
 		}
-		if strings.HasSuffix(p.Name, ".Wukv") {
-			bias := w.of[strings.TrimSuffix(p.Name, "Wukv")+"bukv"]
-			if w.heads[p.Name], err = w.split(p.Shape, t.Attention.HeadDim, x, bias); err != nil {
-				return err
-			}
+	}
+	for _, a := range groups.absorb {
+		var err error
+		if w.heads[a.Wukv.Name], err = w.split(a); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// split takes Wukv [n, L, (H/n)·2D] and its bias [n, (H/n)·2D], or none, apart.
-func (w *cudaWeights) split(shape []int, D int, x, bias []float32) (h latentHeads, err error) {
-	n, L, own := shape[0], shape[1], shape[2]/(2*D)
+// split takes Wukv and its bias, or none, apart.
+func (w *cudaWeights) split(a attention.LatentRead) (h latentHeads, err error) {
+	n, L := a.Latents()
+	x, own, D := w.of[a.Wukv.Name], a.H/n, a.D
 	uk, uv := make([]float32, n*own*L*D), make([]float32, n*own*D*L)
 	for head := range n * own {
 		for l := range L {
@@ -221,10 +221,10 @@ func (w *cudaWeights) split(shape []int, D int, x, bias []float32) (h latentHead
 	if h.uk, err = w.put(uk); err != nil {
 		return h, err
 	}
-	if h.uv, err = w.put(uv); err != nil || bias == nil {
+	if h.uv, err = w.put(uv); err != nil || a.Bukv == nil {
 		return h, err
 	}
-	var values []float32
+	bias, values := w.of[a.Bukv.Name], []float32(nil)
 	for at := D; at < len(bias); at += 2 * D {
 		values = append(values, bias[at:at+D]...)
 	}

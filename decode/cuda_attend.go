@@ -17,18 +17,6 @@ type entry struct {
 	v    *value
 }
 
-type pendingAbsorb struct {
-	q           *value
-	wukv        graph.Param
-	heads, d, r int
-}
-
-type pendingAttend struct {
-	layer int
-	read  attention.CacheRead
-	q     *pendingAbsorb
-}
-
 // A segment is some requests of a batch, one after the other, that attend in one launch: rows B from row on, tokens N from
 // token on.
 type segment struct {
@@ -90,16 +78,8 @@ func (d *CUDA) Rope(x graph.Buf, heads, r int, theta float64) graph.Buf {
 // Append waits for the layer's attention.
 func (d *CUDA) Append(_, slot int, x graph.Buf) { d.entries = append(d.entries, entry{slot, of(x)}) }
 
-// Absorb waits for Expand, which knows how the cache is read.
-func (d *CUDA) Absorb(q graph.Buf, wukv graph.Param, heads, dim, r int) graph.Buf {
-	return give(&value{absorb: &pendingAbsorb{of(q), wukv, heads, dim, r}})
-}
-
 // Attend reads the cache.
 func (d *CUDA) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf {
-	if p := of(q).absorb; p != nil {
-		return give(&value{attend: &pendingAttend{layer, a, p}})
-	}
 	v := d.need(of(q))
 	if d.steps(layer, a) {
 		o := d.take(d.t, d.n, a.H*a.Dv)
@@ -121,41 +101,41 @@ func (d *CUDA) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf {
 	return give(o)
 }
 
-// Expand runs the attention that waited: absorbed where few tokens are new, on latents that are expanded for the pass where
-// many are, since that takes fewer operations then.
-func (d *CUDA) Expand(o graph.Buf, wukv graph.Param, bukv *graph.Param, heads, dim int) graph.Buf {
-	p := of(o).attend
-	q, L, E := d.need(p.q.q), wukv.Shape[1], dim+p.q.r
-	y := d.take(d.t, d.n, heads*dim)
-	if d.steps(p.layer, p.read) {
-		qa, sums := d.take(d.t, d.n, heads*L), d.take(d.t, d.n, heads*L)
-		d.absorb(p.q, d.n, q.rows(0, d.n), qa.buf, L, q.stride, L)
-		k := d.stepAttend(p.layer, p.read, q, heads, sums)
+// AttendLatent runs absorbed where few tokens are new, and on latents that are expanded for the pass where many are, since
+// that takes fewer operations then.
+func (d *CUDA) AttendLatent(layer int, queries graph.Buf, a attention.LatentRead) graph.Buf {
+	_, L := a.Latents()
+	q, E, read := d.need(of(queries)), a.D+a.R, a.Absorbed()
+	y := d.take(d.t, d.n, a.H*a.D)
+	if d.steps(layer, read) {
+		qa, sums := d.take(d.t, d.n, a.H*L), d.take(d.t, d.n, a.H*L)
+		d.absorb(a, d.n, q.rows(0, d.n), qa.buf, q.stride, L)
+		k := d.stepAttend(layer, read, q, a.H, sums)
 		k.Q, k.QRow, k.QHead = qa.buf, qa.stride, L
 		d.run(k)
-		d.expand(wukv, d.n, sums.buf, y.buf, heads, dim)
+		d.expand(a, d.n, sums.buf, y.buf)
 		return give(y)
 	}
 	var dense, qa, sums *value
 	if d.has(long) {
-		dense = d.take(d.t, d.n, heads*E)
-		d.place(p.layer, d.queryPart(q, heads, 0, dense.buf, E, dense.width))
+		dense = d.take(d.t, d.n, a.H*E)
+		d.place(layer, d.queryPart(q, a.H, 0, dense.buf, E, dense.width))
 	}
 	if d.has(few) || d.has(plain) {
-		qa, sums = d.take(d.t, d.n, heads*(L+p.q.r)), d.take(d.t, d.n, heads*L)
+		qa, sums = d.take(d.t, d.n, a.H*(L+a.R)), d.take(d.t, d.n, a.H*L)
 		// the rotated columns only, behind the L that absorption makes
-		to := device.Buffer{Ptr: qa.buf.Ptr + device.Ptr((L-dim)*d.t.Size()), N: qa.buf.N, Type: d.t}
-		d.place(p.layer, d.queryPart(q, heads, dim, to, L+p.q.r, qa.width))
+		to := device.Buffer{Ptr: qa.buf.Ptr + device.Ptr((L-a.D)*d.t.Size()), N: qa.buf.N, Type: d.t}
+		d.place(layer, d.queryPart(q, a.H, a.D, to, L+a.R, qa.width))
 	}
 	for _, s := range d.parts {
 		if s.how == long {
-			d.attendExpanded(s, p, wukv, bukv, dense, y)
+			d.attendExpanded(layer, s, a, dense, y)
 			continue
 		}
 		lo, hi := s.token, s.token+s.n
-		d.absorb(p.q, s.n, q.rows(lo, hi), qa.rows(lo, hi), L, q.stride, L+p.q.r)
-		d.attendFew(p.layer, s, p.read, qa.rows(lo, hi), sums.rows(lo, hi))
-		d.expand(wukv, s.n, sums.rows(lo, hi), y.rows(lo, hi), heads, dim)
+		d.absorb(a, s.n, q.rows(lo, hi), qa.rows(lo, hi), q.stride, L+a.R)
+		d.attendFew(layer, s, read, qa.rows(lo, hi), sums.rows(lo, hi))
+		d.expand(a, s.n, sums.rows(lo, hi), y.rows(lo, hi))
 	}
 	return give(y)
 }
@@ -165,27 +145,32 @@ func (d *CUDA) has(m manner) bool {
 }
 
 // absorb is q·Wukᵀ of each head of some tokens, from queries of stride elements a token to heads that lie head apart.
-func (d *CUDA) absorb(p *pendingAbsorb, tokens int, q, qa device.Buffer, L, stride, head int) {
-	H, E, w := p.heads, p.d+p.r, d.weights.heads[p.wukv.Name].uk
-	if d.small(p.d) && E%8 == 0 {
-		d.run(&kernels.StepHeads{Rows: tokens, H: H, In: p.d, Out: L, LdX: stride, StepX: E, LdY: H * head, StepY: head, X: q, W: w, Y: qa})
+func (d *CUDA) absorb(a attention.LatentRead, tokens int, q, qa device.Buffer, stride, head int) {
+	_, L := a.Latents()
+	E, w := a.D+a.R, d.weights.heads[a.Wukv.Name].uk
+	if d.small(a.D) && E%8 == 0 {
+		d.run(&kernels.StepHeads{Rows: tokens, H: a.H, In: a.D, Out: L, LdX: stride, StepX: E, LdY: a.H * head, StepY: head, X: q, W: w, Y: qa})
 		return
 	}
 	d.run(&kernels.Gemm{
-		TransB: true, M: tokens, N: L, K: p.d, A: q, B: w, C: qa, Lda: stride, Ldb: p.d, Ldc: H * head, Batch: H, StrideA: E, StrideB: L * p.d, StrideC: head,
+		TransB: true, M: tokens, N: L, K: a.D, A: q, B: w, C: qa,
+		Lda: stride, Ldb: a.D, Ldc: a.H * head, Batch: a.H, StrideA: E, StrideB: L * a.D, StrideC: head,
 	})
 }
 
 // expand is o·Wuv of each head of some tokens, and its bias.
-func (d *CUDA) expand(wukv graph.Param, tokens int, o, y device.Buffer, H, dim int) {
-	L, w := wukv.Shape[1], d.weights.heads[wukv.Name]
+func (d *CUDA) expand(a attention.LatentRead, tokens int, o, y device.Buffer) {
+	_, L := a.Latents()
+	w := d.weights.heads[a.Wukv.Name]
 	if d.small(L) {
-		d.run(&kernels.StepHeads{Rows: tokens, H: H, In: L, Out: dim, LdX: H * L, StepX: L, LdY: H * dim, StepY: dim, X: o, W: w.uv, Bias: w.bias, Y: y})
+		d.run(&kernels.StepHeads{
+			Rows: tokens, H: a.H, In: L, Out: a.D, LdX: a.H * L, StepX: L, LdY: a.H * a.D, StepY: a.D, X: o, W: w.uv, Bias: w.bias, Y: y,
+		})
 		return
 	}
 	d.run(&kernels.Gemm{
-		TransB: true, M: tokens, N: dim, K: L, A: o, B: w.uv, C: y, Bias: w.bias,
-		Lda: H * L, Ldb: L, Ldc: H * dim, Batch: H, StrideA: L, StrideB: dim * L, StrideC: dim,
+		TransB: true, M: tokens, N: a.D, K: L, A: o, B: w.uv, C: y, Bias: w.bias,
+		Lda: a.H * L, Ldb: L, Ldc: a.H * a.D, Batch: a.H, StrideA: L, StrideB: a.D * L, StrideC: a.D,
 	})
 }
 
@@ -315,20 +300,20 @@ func (d *CUDA) attendLong(layer int, s segment, a attention.CacheRead, q, o *val
 }
 
 // attendExpanded is attention to latents that are expanded for it.
-func (d *CUDA) attendExpanded(s segment, p *pendingAttend, wukv graph.Param, bukv *graph.Param, q, y *value) {
-	n, L, w := wukv.Shape[0], wukv.Shape[1], d.weights.single[wukv.Name]
-	mark, rows, out := d.arena.used, s.b*(s.start+s.t), p.q.heads/n*2*p.q.d
-	c := d.together(p.layer, p.read.K, s)
+func (d *CUDA) attendExpanded(layer int, s segment, a attention.LatentRead, q, y *value) {
+	n, L := a.Latents()
+	w, mark, rows, out := d.weights.single[a.Wukv.Name], d.arena.used, s.b*(s.start+s.t), a.H/n*2*a.D
+	c := d.together(layer, a.C, s)
 	kv := d.arena.take(d.t, rows*n*out)
 	g := &kernels.Gemm{
 		M: rows, N: out, K: L, A: c, B: w, C: kv, Lda: n * L, Ldb: out, Ldc: n * out, Batch: n, StrideA: L, StrideB: L * out, StrideC: out,
 	}
-	if bukv != nil {
-		g.Bias = d.weights.single[bukv.Name]
+	if a.Bukv != nil {
+		g.Bias = d.weights.single[a.Bukv.Name]
 	}
 	d.run(g)
-	k := &kernels.Attention{H: p.q.heads, G: p.q.heads, P: p.q.d, R: p.q.r, Dv: p.q.d, Scale: float32(p.read.Scale), KStride: 2 * p.q.d, VStride: 2 * p.q.d}
-	k.K, k.V, k.KRope = kv, kv.Slice(p.q.d, kv.N), d.together(p.layer, p.read.KRope, s)
+	k := &kernels.Attention{H: a.H, G: a.H, P: a.D, R: a.R, Dv: a.D, Scale: float32(a.Scale), KStride: 2 * a.D, VStride: 2 * a.D}
+	k.K, k.V, k.KRope = kv, kv.Slice(a.D, kv.N), d.together(layer, a.KRope, s)
 	d.train(k, s, q, y)
 	d.arena.used = mark
 }

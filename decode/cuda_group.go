@@ -11,14 +11,16 @@ import (
 // groups finds the weights that a model multiplies with one and the same value, by running its pass on no device at all:
 // they can then lie side by side and be one product.
 type groups struct {
-	model.Step // what is not here no pass calls
-	values     int
-	read       attention.CacheRead
-	d, r       int               // of heads whose queries are absorbed
-	turns      map[tableKey]bool // rotations
-	at         map[int]int       // value -> place in all
-	all        [][]weight
+	values int
+	read   attention.CacheRead
+	latent *attention.LatentRead // where queries are absorbed
+	turns  map[tableKey]bool     // rotations
+	at     map[int]int           // value -> place in all
+	all    [][]weight
+	absorb []attention.LatentRead // each with weights that are absorbed
 }
+
+var _ model.Step = (*groups)(nil)
 
 // A weight is a matrix with its bias, which may be nil.
 type weight struct {
@@ -54,22 +56,22 @@ func (g *groups) Rope(x graph.Buf, _, r int, theta float64) graph.Buf {
 	return x
 }
 
-func (g *groups) Absorb(_ graph.Buf, _ graph.Param, _, d, r int) graph.Buf {
-	g.d, g.r = d, r
-	return g.value()
-}
-
 func (g *groups) Attend(_ int, _ graph.Buf, a attention.CacheRead) graph.Buf {
 	g.read = a
 	return g.value()
 }
 
-func (g *groups) Embed(graph.Param) graph.Buf                                     { return g.value() }
-func (g *groups) RMSNorm(graph.Buf, graph.Param, float64) graph.Buf               { return g.value() }
-func (g *groups) Expand(graph.Buf, graph.Param, *graph.Param, int, int) graph.Buf { return g.value() }
-func (g *groups) SwiGLU(graph.Buf, graph.Buf) graph.Buf                           { return g.value() }
-func (g *groups) Select(x graph.Buf) graph.Buf                                    { return g.value() }
-func (g *groups) Logits(graph.Buf, graph.Param) graph.Buf                         { return g.value() }
-func (g *groups) Append(int, int, graph.Buf)                                      {}
-func (g *groups) Add(graph.Buf, graph.Buf)                                        {}
-func (g *groups) Release()                                                        {}
+func (g *groups) AttendLatent(_ int, _ graph.Buf, a attention.LatentRead) graph.Buf {
+	g.read, g.latent = a.Absorbed(), &a
+	g.absorb = append(g.absorb, a)
+	return g.value()
+}
+
+func (g *groups) Embed(graph.Param) graph.Buf                       { return g.value() }
+func (g *groups) RMSNorm(graph.Buf, graph.Param, float64) graph.Buf { return g.value() }
+func (g *groups) SwiGLU(graph.Buf, graph.Buf) graph.Buf             { return g.value() }
+func (g *groups) Select(graph.Buf) graph.Buf                        { return g.value() }
+func (g *groups) Logits(graph.Buf, graph.Param) graph.Buf           { return g.value() }
+func (g *groups) Append(int, int, graph.Buf)                        {}
+func (g *groups) Add(graph.Buf, graph.Buf)                          {}
+func (g *groups) Release()                                          {}

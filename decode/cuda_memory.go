@@ -59,8 +59,8 @@ func (b *cudaBackend) plan(m *Model, l Limits) (*CUDA, error) {
 func (d *CUDA) dims(g *groups) (work int, err error) {
 	a, G := g.read, d.model.CacheLayout()[g.read.K].Heads
 	P, R, Dv := a.P, a.R, a.Dv
-	if g.d > 0 {
-		P, R, Dv = g.d, g.r, g.d
+	if l := g.latent; l != nil { // the kernel of training attends to expanded latents
+		P, R, Dv = l.D, l.R, l.D
 	}
 	d.trains = P+R <= 256 && Dv <= 256
 	if d.t == device.BF16 {

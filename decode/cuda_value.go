@@ -19,8 +19,6 @@ type value struct {
 
 	norm    *pendingNorm
 	product *pendingProduct
-	absorb  *pendingAbsorb
-	attend  *pendingAttend
 	turn    *turn    // to be rotated on its way
 	uses    []*value // products of this value that nobody needed yet
 }
