@@ -71,13 +71,13 @@ gla-2 (1 failed)  gla-2       1,234,567                1,024  2.3000 ± 1.3182  
 
 Difference in loss to gqa-4, nats a token, paired by seed; less is better:
 
-arm    set          difference  perplexity  by seed                        p  found          resolves                   text
-gta-4  books  -0.0033 ± 0.0547  -0.33%      +0.0100 -0.0200 +0.0000     0.74  no difference  0.0706 (0.0368 to 0.4440)     -
-gla-2  books  -0.1000 ± 0.0072  -9.52%      -0.1000 -0.0980 -0.1020  0.00027  better         0.0092 (0.0048 to 0.0581)     -
+arm    set          difference  perplexity  by seed                        p  found          resolves  text
+gta-4  books  -0.0033 ± 0.0547  -0.33%      +0.0100 -0.0200 +0.0000     0.74  no difference    0.1105     -
+gla-2  books  -0.1000 ± 0.0072  -9.52%      -0.1000 -0.0980 -0.1020  0.00027  better           0.0145     -
 
 - difference: the mean over the seeds, and a 95% interval that holds for the 2 differences together (arms x sets; Student's t, Bonferroni).
 - p: of Student's t test over the seeds, after Holm's correction for the 2 differences. found: better or worse where p < 0.05; no difference means that none was found, not that there is none.
-- resolves: the true difference that so many seeds find in 80% of trials by that rule, and in brackets its 95% interval: few seeds tell their own scatter badly.
+- resolves: the true difference that as many new seeds would find in 80% of trials by that rule. It allows for how badly few seeds tell their own scatter.
 - text: how far the difference may move on other texts of the same kind (95%), from the documents of this one, whose number, or that of groups of them, is in brackets. p knows nothing of it.
 
 gla-2, seed 4, failed: train: step 7 has loss NaN

@@ -5,6 +5,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"gonum.org/v1/gonum/stat"
 )
 
 func near(t *testing.T, what string, got, want, tolerance float64) {
@@ -78,24 +80,24 @@ func TestHolm(t *testing.T) {
 	}
 }
 
-// TestSmallest draws trials whose true difference is the smallest detectable and counts how many find it, alone and as the only one of a
-// family that is corrected.
+// TestSmallest draws pairs of trials: what the first says is resolved is the true difference of the second. It counts how many of the second
+// find it, alone and as the only one of a family that is corrected.
 func TestSmallest(t *testing.T) {
 	for _, tests := range []int{1, 3} {
 		for _, n := range []int{2, 3, 5, 10} {
 			alpha := significant / float64(tests)
-			d := Smallest(0.5, n, alpha)
 			r := rand.New(rand.NewPCG(uint64(n), 9))
 			const trials = 5000
-			found := 0
+			found, smallest := 0, 0.0
 			for range trials {
 				x := make([]float64, n)
 				for i := range x {
-					x[i] = d + 0.5*r.NormFloat64()
+					x[i] = 0.5 * r.NormFloat64()
 				}
-				if e := mean(x, alpha); e.Mean > e.Half {
+				if e := mean(x, alpha); e.Mean+smallest > e.Half {
 					found++
 				}
+				smallest = Smallest(stat.StdDev(x, nil), n, alpha)
 			}
 			near(t, fmt.Sprintf("power of %d seeds in a family of %d", n, tests), float64(found)/trials, 0.8, 0.02)
 		}
@@ -109,18 +111,18 @@ func TestResolutionIsThatOfTheRule(t *testing.T) {
 	for _, c := range []struct {
 		arm       string
 		x         []float64
-		alone, of float64
+		alone, of float64 // if the scatter were as seen
 	}{
 		{"gta-4", []float64{191.612997, 181.685559, 199.992632}, 22.13, 38.43},
 		{"mla", []float64{178.948859, 181.534916, 189.241341}, 28.42, 49.35},
 		{"gla-2", []float64{156.977089, 163.240572, 157.675129}, 32.07, 55.69},
 	} {
-		near(t, c.arm+" alone", Paired(c.x, base, 1).Smallest, c.alone, 0.05)
-		d := Paired(c.x, base, 3)
-		near(t, c.arm+" of three", d.Smallest, c.of, 0.05)
-		// By hand: of two degrees of freedom χ² is below 0.050636 or above 7.377759 with a chance of 2.5% each.
-		near(t, c.arm+": low", d.Between[0], c.of*math.Sqrt(2/7.377759), 0.05)
-		near(t, c.arm+": high", d.Between[1], c.of*math.Sqrt(2/0.050636), 0.4)
+		one, three := Paired(c.x, base, 1), Paired(c.x, base, 3)
+		error := stat.StdDev(one.Values, nil) / math.Sqrt(3)
+		near(t, c.arm+" alone", newPower(3, 0.05).at(c.alone/error), 0.8, 0.002)
+		near(t, c.arm+" of three", newPower(3, 0.05/3).at(c.of/error), 0.8, 0.002)
+		near(t, c.arm+", not knowing the scatter, alone", one.Smallest/c.alone, 1.55, 0.01)
+		near(t, c.arm+", not knowing the scatter, of three", three.Smallest/c.of, 1.57, 0.01)
 	}
 }
 

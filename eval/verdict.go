@@ -78,16 +78,15 @@ func (d Difference) seeds() string {
 	return strings.Join(all, " ")
 }
 
-// resolves is the difference that so many seeds find in 80% of trials, with what the few seeds leave open of it.
+// resolves is the difference that so many seeds find in 80% of trials.
 func (d Difference) resolves() string {
-	if d.Between == nil {
+	switch {
+	case d.Smallest == 0:
 		return "-"
+	case d.Smallest >= 1:
+		return fmt.Sprintf("%.2f", d.Smallest)
 	}
-	places := 4
-	if d.Smallest >= 1 {
-		places = 2
-	}
-	return fmt.Sprintf("%.*f (%.*f to %.*f)", places, d.Smallest, places, d.Between[0], places, d.Between[1])
+	return fmt.Sprintf("%.4f", d.Smallest)
 }
 
 // caption stands above the differences.
@@ -114,7 +113,7 @@ func (c *Comparison) key() []string {
 	return []string{
 		"difference: the mean over the seeds, and a 95% interval that holds for " + family + " together (arms x sets; Student's t, Bonferroni).",
 		fmt.Sprintf("p: of Student's t test over the seeds, after Holm's correction for %s. found: better or worse where p < %g; no difference means that none was found, not that there is none.", family, significant),
-		"resolves: the true difference that so many seeds find in 80% of trials by that rule, and in brackets its 95% interval: few seeds tell their own scatter badly.",
+		"resolves: the true difference that as many new seeds would find in 80% of trials by that rule. It allows for how badly few seeds tell their own scatter.",
 		"text: how far the difference may move on other texts of the same kind (95%), from the documents of this one, whose number, or that of groups of them, is in brackets. p knows nothing of it.",
 	}
 }
