@@ -54,27 +54,24 @@ func Parse(name string) (Kind, int, error) {
 	}
 	k := Kind(kind)
 	d, unknown := k.Describe()
-	if err != nil || unknown != nil || numbered != d.Grouped || numbered && groups < 1 {
-		return "", 0, fmt.Errorf("attention: %q is not a kind: mha, mqa, gqa-4, gta-4, mla, gla-2 or gla_q-2 (the number counts key/value or latent heads)", name)
+	if err != nil || unknown != nil || numbered != (d.Usual > 0) || numbered && groups < 1 {
+		all := Names()
+		last := len(all) - 1
+		return "", 0, fmt.Errorf("attention: %q is not a kind: %s or %s (the number counts key/value or latent heads)", name, strings.Join(all[:last], ", "), all[last])
 	}
 	return k, groups, nil
 }
 
-// latent says that a kind caches latents.
-func (k Kind) latent() bool {
-	d, _ := k.Describe()
-	return d.Latent
-}
-
-// Name is the kind with its number: gqa-4, mla.
+// Name is the kind with its number: gqa-4, mla. That of an unknown kind is the kind alone.
 func (c Config) Name() string {
-	if d, _ := c.Kind.Describe(); d.Grouped {
-		return fmt.Sprintf("%s-%d", c.Kind, c.Groups)
+	d, err := c.Kind.Describe()
+	if err != nil {
+		return string(c.Kind)
 	}
-	return string(c.Kind)
+	return d.Name(c.Groups)
 }
 
-// Resolve fills in the kind's own number of groups and the paper's default dimensions.
+// Resolve fills in the kind's own number of groups and the paper's default dimensions. An unknown kind has none.
 func (c Config) Resolve() Config {
 	c.resolve()
 	return c
@@ -85,58 +82,24 @@ func (c Config) Laws() map[string]string { return c.resolve() }
 
 func (c *Config) resolve() map[string]string {
 	laws := map[string]string{}
-	set := func(key string, p *int, v int, law string) {
-		if *p != v {
-			*p, laws[key] = v, law
-		}
-	}
-	open := func(key string, p *int, v int, law string) {
-		if *p == 0 {
-			set(key, p, v, law)
-		}
-	}
-	switch c.Kind {
-	case MHA:
-		set("groups", &c.Groups, c.Heads, "heads")
-	case MQA, MLA:
-		set("groups", &c.Groups, 1, "one")
-	}
-	switch {
-	case c.Kind == GTA:
-		open("rope_dim", &c.RopeDim, c.HeadDim/2, "head_dim / 2")
-	case !c.Kind.latent():
-		open("rope_dim", &c.RopeDim, c.HeadDim, "head_dim")
-	case c.HeadDim >= 128:
-		open("rope_dim", &c.RopeDim, 64, "64 from head_dim 128 on")
-	default:
-		open("rope_dim", &c.RopeDim, 32, "32 below head_dim 128")
-	}
-	if c.Kind == MLA {
-		open("latent_dim", &c.LatentDim, 4*c.HeadDim, "4 x head_dim")
-	}
-	if c.Kind.latent() {
-		open("latent_dim", &c.LatentDim, 2*c.HeadDim, "2 x head_dim")
-		open("query_latent_dim", &c.QueryLatentDim, 8*c.HeadDim, "8 x head_dim")
+	if d, err := c.Kind.Describe(); err == nil {
+		d.defaults(settings{c, laws})
 	}
 	return laws
 }
 
-// Widths are the columns of a head that are multiplied for scores, and for values.
-func (c Config) Widths() (query, value int) {
-	if c.Kind.latent() {
-		return c.HeadDim + c.Resolve().RopeDim, c.HeadDim
-	}
-	return c.HeadDim, c.HeadDim
-}
+// Shape is what the products of attention see of the configuration.
+func (c Config) Shape() Shape { return c.Kind.known().shape(c.Resolve()) }
 
 // Validate states the rule that a configuration breaks.
 func (c Config) Validate() error {
-	if _, err := c.Kind.Describe(); err != nil {
+	d, err := c.Kind.Describe()
+	if err != nil {
 		return err
 	}
 	r := c.Resolve()
 	fail := func(format string, args ...any) error {
-		return fmt.Errorf("attention: %s: %s", c.Kind, fmt.Sprintf(format, args...))
+		return fmt.Errorf("attention: %s: "+format, append([]any{c.Kind}, args...)...)
 	}
 	switch {
 	case c.Heads < 1 || c.HeadDim < 1:
@@ -144,32 +107,22 @@ func (c Config) Validate() error {
 	case r.Groups < 1:
 		return fail("groups must be positive, it is %d", c.Groups)
 	case c.Heads%r.Groups != 0:
-		return fail("%d %s do not divide %d query heads", r.Groups, c.groupWord(), c.Heads)
+		return fail("%d %s do not divide %d query heads", r.Groups, d.Cache.heads(), c.Heads)
 	case r.RopeDim < 2 || r.RopeDim%2 != 0:
 		return fail("rope_dim must be even and positive, it is %d", r.RopeDim)
-	case !c.Kind.latent() && r.RopeDim > c.HeadDim:
-		return fail("rope_dim %d is larger than head_dim %d", r.RopeDim, c.HeadDim)
-	case c.Kind.latent() && (r.LatentDim < 1 || r.QueryLatentDim < 1):
-		return fail("latent_dim and query_latent_dim must be positive, they are %d and %d", r.LatentDim, r.QueryLatentDim)
-	case c.Kind == GLAQ && r.QueryLatentDim%r.Groups != 0:
-		return fail("%d latent heads do not divide query_latent_dim %d", r.Groups, r.QueryLatentDim)
 	case c.QueryNorm != "" && c.QueryNorm != "whole" && c.QueryNorm != "parts":
 		return fail("query_norm is whole or parts, not %q", c.QueryNorm)
-	case c.QueryNorm == "parts" && c.Kind != GLAQ:
+	case c.QueryNorm == "parts" && !d.Split:
 		return fail("query_norm parts needs parts of the query latent, which only gla_q has")
 	case c.Bias != "paper" && c.Bias != "none":
 		return fail("bias is paper or none, not %q", c.Bias)
 	case !(c.RopeTheta > 1):
 		return fail("rope_theta must be above 1, it is %v", c.RopeTheta)
 	}
-	return nil
-}
-
-func (c Config) groupWord() string {
-	if c.Kind.latent() {
-		return "latent heads"
+	if err := d.check(r); err != nil {
+		return fail("%w", err)
 	}
-	return "key/value heads"
+	return nil
 }
 
 // A Place is what a layer takes from the model that it stands in.

@@ -1,5 +1,30 @@
 package attention
 
+// A CacheForm is a way to keep keys and values, which the kernels of decoding are made for.
+type CacheForm string
+
+// The forms.
+const (
+	KeyValue CacheForm = "kv"     // keys and values apart
+	Tied     CacheForm = "tied"   // one state whose first columns are the key's, and all the value's, and one rope key
+	Latent   CacheForm = "latent" // latents that are key and value to absorbed queries, and one rope key
+)
+
+// heads is the word for what a configuration's groups count.
+func (f CacheForm) heads() string {
+	if f == Latent {
+		return "latent heads"
+	}
+	return "key/value heads"
+}
+
+// A Shape is what the products of attention see of a kind. In training a query has Query columns and a value Value. In
+// decoding a key is P columns of its own head and R that all heads share, and a value is Dv columns.
+type Shape struct {
+	Query, Value int
+	P, R, Dv     int
+}
+
 // A Slot is one tensor of the cache: Heads vectors of Dim elements for each token of each layer.
 type Slot struct {
 	Name  string

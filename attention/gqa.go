@@ -1,6 +1,7 @@
 package attention
 
 import (
+	"fmt"
 	"math"
 
 	"headroom/internal/graph"
@@ -22,7 +23,31 @@ type groupedQuery struct {
 	theta      float64
 }
 
-func newGQA(c Config, C int, w weights, out graph.Param) *groupedQuery {
+func mhaDefaults(c settings) {
+	c.is("groups", &c.Groups, c.Heads, "heads")
+	gqaDefaults(c)
+}
+
+func mqaDefaults(c settings) {
+	c.is("groups", &c.Groups, 1, "one")
+	gqaDefaults(c)
+}
+
+func gqaDefaults(c settings) { c.open("rope_dim", &c.RopeDim, c.HeadDim, "head_dim") }
+
+func gqaCheck(c Config) error {
+	if c.RopeDim > c.HeadDim {
+		return fmt.Errorf("rope_dim %d is larger than head_dim %d", c.RopeDim, c.HeadDim)
+	}
+	return nil
+}
+
+func gqaShape(c Config) Shape {
+	return Shape{Query: c.HeadDim, Value: c.HeadDim, P: c.HeadDim, Dv: c.HeadDim}
+}
+
+func newGQA(c Config, p Place, w weights, out graph.Param) Layer {
+	C := p.Width
 	return &groupedQuery{
 		Wq: w.matrix("Wq", C, c.Heads*c.HeadDim),
 		Wk: w.matrix("Wk", C, c.Groups*c.HeadDim),

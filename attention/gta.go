@@ -1,6 +1,7 @@
 package attention
 
 import (
+	"fmt"
 	"math"
 
 	"headroom/internal/graph"
@@ -26,7 +27,21 @@ type groupedTied struct {
 	theta      float64
 }
 
-func newGTA(c Config, C int, w weights, out graph.Param) *groupedTied {
+func gtaDefaults(c settings) { c.open("rope_dim", &c.RopeDim, c.HeadDim/2, "head_dim / 2") }
+
+func gtaCheck(c Config) error {
+	if c.RopeDim > c.HeadDim {
+		return fmt.Errorf("rope_dim %d is larger than head_dim %d", c.RopeDim, c.HeadDim)
+	}
+	return nil
+}
+
+func gtaShape(c Config) Shape {
+	return Shape{Query: c.HeadDim, Value: c.HeadDim, P: c.HeadDim - c.RopeDim, R: c.RopeDim, Dv: c.HeadDim}
+}
+
+func newGTA(c Config, p Place, w weights, out graph.Param) Layer {
+	C := p.Width
 	return &groupedTied{
 		Wq:  w.matrix("Wq", C, c.Heads*c.HeadDim),
 		Wkv: w.matrix("Wkv", C, c.Groups*c.HeadDim),

@@ -10,9 +10,9 @@ const elementBytes = 2 // bf16
 // 1 where key and value are one state (gta and latent kinds), else 2. MHA has 1, GQA g, MQA H, GTA 2g, MLA 2H, GLA 2H/n.
 func (c Config) Intensity(q int) float64 {
 	c = c.Resolve()
-	m := 2
-	if c.Kind.known().Tied {
-		m = 1
+	m := 1
+	if c.Kind.known().Cache == KeyValue {
+		m = 2
 	}
 	return 2 * float64(q) * float64(c.Heads) / float64(c.Groups*m)
 }
@@ -29,13 +29,13 @@ type Work struct{ FLOPs, Bytes float64 }
 //	operations = 2 · q·S · h·(K + V)
 //	bytes      = 2 · ( S·E + q·h·(K + V) )
 //
-// h = ceil(H/t) heads have queries of K and outputs of V columns, and E elements of a token's cache lie on the device.
-// Latent kinds decode absorbed: K = L+R and V = L. The others have K = V = D.
+// h = ceil(H/t) heads have queries of K = P+R and outputs of V = Dv columns, and E elements of a token's cache lie on the
+// device. Latent kinds decode absorbed: K = L+R and V = L. The others have K = V = D.
 //
 // The paper counts GLA's rope key once per latent head: that is GLA-n on n devices, each with its own copy of it.
 func (c Config) DecodeWork(l Layout, q, S, t int) Work {
-	K, V := c.decodeWidths()
-	columns := float64(q) * float64(ceil(c.Heads, t)*(K+V))
+	s := c.Shape()
+	columns := float64(q) * float64(ceil(c.Heads, t)*(s.P+s.R+s.Dv))
 	return Work{
 		FLOPs: 2 * float64(S) * columns,
 		Bytes: elementBytes * (float64(S)*float64(l.ElementsPerDevice(t)) + columns),
@@ -44,27 +44,6 @@ func (c Config) DecodeWork(l Layout, q, S, t int) Work {
 
 // Intensity is operations per byte.
 func (w Work) Intensity() float64 { return w.FLOPs / w.Bytes }
-
-// decodeWidths are the columns of a head's query and of its output against the cache.
-func (c Config) decodeWidths() (K, V int) {
-	if c.Kind.latent() {
-		r := c.Resolve()
-		return r.LatentDim + r.RopeDim, r.LatentDim
-	}
-	return c.HeadDim, c.HeadDim
-}
-
-// DecodeDims are what a kernel of decoding sees: a key is P columns of its head and R that all heads share, a value Dv.
-func (c Config) DecodeDims() (P, R, Dv int) {
-	c = c.Resolve()
-	switch d := c.Kind.known(); {
-	case d.Latent:
-		return c.LatentDim, c.RopeDim, c.LatentDim
-	case d.Tied:
-		return c.HeadDim - c.RopeDim, c.RopeDim, c.HeadDim
-	}
-	return c.HeadDim, 0, c.HeadDim
-}
 
 // Replicated says that some of t devices hold a copy of the same head of the slot, and not each its own.
 func (s Slot) Replicated(t int) bool { return s.Heads < t }

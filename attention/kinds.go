@@ -22,32 +22,56 @@ const (
 	GLAQ Kind = "gla_q" // GLA whose query latent is split over the latent heads too
 )
 
-// A Description is what the rest of the program asks of a kind, beside its layer.
+// A Description is all that the rest of the program knows of a kind beside its layer.
 type Description struct {
-	Kind    Kind
-	Grouped bool   // its name ends in the number of its key/value or latent heads, as in gqa-4
-	Latent  bool   // it caches latents, against which decoding multiplies absorbed queries
-	Tied    bool   // key and value are one state in the cache
-	Family  string // its layer in modeling_headroom.py, by the name in config.json
-	layer   func(c Config, p Place, w weights, out graph.Param) Layer
+	Kind  Kind
+	Usual int       // the usual number of its key/value or latent heads, where its name ends in that number, as gqa-4 does; 0 where it does not
+	Of    Kind      // the more general kind that it is at its own number of groups, if there is one
+	Cache CacheForm // how keys and values are kept
+	Split bool      // its query latent has a part for each latent head
+
+	Keys    []string // what it reads of bias, latent_dim and query_latent_dim
+	Parts   []string // its weights [n, in, out] of products in which each of n parts of the input has its own matrix; [in, out] is n = 1
+	Library string   // the class of the transformers library that can compute it, if there is one
+	Family  string   // its layer in modeling_headroom.py, by the name in config.json
+
+	defaults func(c settings)
+	check    func(c Config) error // the rules that it has beside those of all kinds; c is resolved
+	shape    func(c Config) Shape // c is resolved
+	layer    func(c Config, p Place, w weights, out graph.Param) Layer
 }
 
 // Descriptions are those of all kinds, from the largest cache to the smallest at equal heads. A kind is a file of this
-// package and an entry here.
+// package, which has the functions, and an entry here.
 var Descriptions = []Description{
-	{Kind: MHA, Family: "gqa", layer: gqaLayer},
-	{Kind: GQA, Grouped: true, Family: "gqa", layer: gqaLayer},
-	{Kind: MQA, Family: "gqa", layer: gqaLayer},
-	{Kind: GTA, Grouped: true, Tied: true, Family: "gta", layer: gtaLayer},
-	{Kind: GLA, Grouped: true, Latent: true, Tied: true, Family: "latent", layer: latentLayer},
-	{Kind: GLAQ, Grouped: true, Latent: true, Tied: true, Family: "latent", layer: latentLayer},
-	{Kind: MLA, Latent: true, Tied: true, Family: "latent", layer: latentLayer},
-}
-
-func gqaLayer(c Config, p Place, w weights, out graph.Param) Layer { return newGQA(c, p.Width, w, out) }
-func gtaLayer(c Config, p Place, w weights, out graph.Param) Layer { return newGTA(c, p.Width, w, out) }
-func latentLayer(c Config, p Place, w weights, out graph.Param) Layer {
-	return newLatent(c, p.Width, p.NormEps, w, out)
+	{
+		Kind: MHA, Of: GQA, Cache: KeyValue, Library: "LlamaForCausalLM", Family: "gqa",
+		defaults: mhaDefaults, check: gqaCheck, shape: gqaShape, layer: newGQA,
+	},
+	{
+		Kind: GQA, Usual: 4, Cache: KeyValue, Library: "LlamaForCausalLM", Family: "gqa",
+		defaults: gqaDefaults, check: gqaCheck, shape: gqaShape, layer: newGQA,
+	},
+	{
+		Kind: MQA, Of: GQA, Cache: KeyValue, Library: "LlamaForCausalLM", Family: "gqa",
+		defaults: mqaDefaults, check: gqaCheck, shape: gqaShape, layer: newGQA,
+	},
+	{
+		Kind: GTA, Usual: 4, Cache: Tied, Keys: []string{"bias"}, Family: "gta",
+		defaults: gtaDefaults, check: gtaCheck, shape: gtaShape, layer: newGTA,
+	},
+	{
+		Kind: GLA, Usual: 2, Cache: Latent, Keys: latentKeys, Parts: latentParts, Family: "latent",
+		defaults: glaDefaults, check: latentCheck, shape: latentShape, layer: newLatent,
+	},
+	{
+		Kind: GLAQ, Usual: 2, Cache: Latent, Split: true, Keys: latentKeys, Parts: latentParts, Family: "latent",
+		defaults: glaDefaults, check: glaqCheck, shape: latentShape, layer: newLatent,
+	},
+	{
+		Kind: MLA, Of: GLA, Cache: Latent, Keys: latentKeys, Parts: latentParts, Library: "DeepseekV3ForCausalLM", Family: "latent",
+		defaults: mlaDefaults, check: latentCheck, shape: latentShape, layer: newLatent,
+	},
 }
 
 // Kinds lists all kinds in that order.
@@ -64,12 +88,12 @@ func kindsOf(all []Description) (kinds []Kind) {
 func (k Kind) Describe() (Description, error) {
 	i := slices.IndexFunc(Descriptions, func(d Description) bool { return d.Kind == k })
 	if i < 0 {
-		return Description{}, fmt.Errorf("attention: kind %q is none of %s", k, strings.Join(names(Kinds), ", "))
+		return Description{}, fmt.Errorf("attention: kind %q is none of %s", k, strings.Join(words(Kinds), ", "))
 	}
 	return Descriptions[i], nil
 }
 
-func names(kinds []Kind) (all []string) {
+func words(kinds []Kind) (all []string) {
 	for _, k := range kinds {
 		all = append(all, string(k))
 	}
@@ -83,4 +107,61 @@ func (k Kind) known() Description {
 		panic(err)
 	}
 	return d
+}
+
+// Name is the kind's with a number of groups, where its name has one.
+func (d Description) Name(groups int) string {
+	if d.Usual == 0 {
+		return string(d.Kind)
+	}
+	return fmt.Sprintf("%s-%d", d.Kind, groups)
+}
+
+// Names are those of all kinds, with the usual number of groups: mha, gqa-4 and so on.
+func Names() (all []string) {
+	for _, d := range Descriptions {
+		all = append(all, d.Name(d.Usual))
+	}
+	return all
+}
+
+// General is the configuration of the same attention as one of the more general kind: MHA as GQA of as many groups as heads.
+func (c Config) General() Config {
+	c = c.Resolve()
+	if d, _ := c.Kind.Describe(); d.Of != "" {
+		c.Kind = d.Of
+	}
+	return c
+}
+
+// Special is the way back: GQA of as many groups as heads as MHA.
+func (c Config) Special() Config {
+	for _, d := range Descriptions {
+		special := c
+		special.Kind = d.Kind
+		if d.Of == c.Kind && special.Resolve().Groups == c.Groups {
+			return special
+		}
+	}
+	return c
+}
+
+// settings gives dimensions their values, and remembers by which rules.
+type settings struct {
+	*Config
+	laws map[string]string
+}
+
+// is sets what has no other value in a kind.
+func (s settings) is(key string, p *int, v int, law string) {
+	if *p != v {
+		*p, s.laws[key] = v, law
+	}
+}
+
+// open sets what the configuration leaves open.
+func (s settings) open(key string, p *int, v int, law string) {
+	if *p == 0 {
+		s.is(key, p, v, law)
+	}
 }

@@ -10,7 +10,7 @@ func TestDescriptions(t *testing.T) {
 	for _, d := range Descriptions {
 		c := Default()
 		c.Kind, c.Heads, c.HeadDim = d.Kind, 8, 16
-		if d.Grouped {
+		if d.Usual > 0 {
 			c.Groups = 2
 		}
 		l, err := New(c, Place{Name: "attn", Width: 64, NormEps: 1e-5, Std: 0.02, OutStd: 0.02})
@@ -18,19 +18,19 @@ func TestDescriptions(t *testing.T) {
 			t.Errorf("%s: %v", d.Kind, err)
 			continue
 		}
-		P, R, Dv := c.DecodeDims()
+		s := c.Shape()
 		elements := 0
-		for _, s := range l.CacheLayout() {
-			elements += s.Heads * s.Dim
+		for _, slot := range l.CacheLayout() {
+			elements += slot.Heads * slot.Dim
 		}
-		want := c.Resolve().Groups * 2 * Dv
-		if d.Tied {
-			want = c.Resolve().Groups*Dv + R
+		want := c.Resolve().Groups * 2 * s.Dv
+		if d.Cache != KeyValue {
+			want = c.Resolve().Groups*s.Dv + s.R
 		}
-		if elements != want || P+R < 1 {
+		if elements != want || s.P+s.R < 1 {
 			t.Errorf("%s: %d cached elements a token, by its description %d", d.Kind, elements, want)
 		}
-		if kind, groups, err := Parse(c.Name()); kind != d.Kind || err != nil || d.Grouped && groups != 2 {
+		if kind, groups, err := Parse(c.Name()); kind != d.Kind || err != nil || d.Usual > 0 && groups != 2 {
 			t.Errorf("%s is read as %s of %d: %v", c.Name(), kind, groups, err)
 		}
 	}

@@ -1,6 +1,7 @@
 package attention
 
 import (
+	"fmt"
 	"math"
 
 	"headroom/internal/graph"
@@ -38,7 +39,51 @@ type latent struct {
 	theta, eps       float64
 }
 
-func newLatent(c Config, C int, eps float64, w weights, out graph.Param) *latent {
+var (
+	latentKeys  = []string{"bias", "latent_dim", "query_latent_dim"}
+	latentParts = []string{"Wuq", "Wukv"}
+)
+
+func mlaDefaults(c settings) {
+	c.is("groups", &c.Groups, 1, "one")
+	c.open("latent_dim", &c.LatentDim, 4*c.HeadDim, "4 x head_dim")
+	glaDefaults(c)
+}
+
+func glaDefaults(c settings) {
+	if c.HeadDim >= 128 {
+		c.open("rope_dim", &c.RopeDim, 64, "64 from head_dim 128 on")
+	} else {
+		c.open("rope_dim", &c.RopeDim, 32, "32 below head_dim 128")
+	}
+	c.open("latent_dim", &c.LatentDim, 2*c.HeadDim, "2 x head_dim")
+	c.open("query_latent_dim", &c.QueryLatentDim, 8*c.HeadDim, "8 x head_dim")
+}
+
+func latentCheck(c Config) error {
+	if c.LatentDim < 1 || c.QueryLatentDim < 1 {
+		return fmt.Errorf("latent_dim and query_latent_dim must be positive, they are %d and %d", c.LatentDim, c.QueryLatentDim)
+	}
+	return nil
+}
+
+func glaqCheck(c Config) error {
+	if err := latentCheck(c); err != nil {
+		return err
+	}
+	if c.QueryLatentDim%c.Groups != 0 {
+		return fmt.Errorf("%d latent heads do not divide query_latent_dim %d", c.Groups, c.QueryLatentDim)
+	}
+	return nil
+}
+
+// latentShape has the latents as keys and values of decoding, which runs absorbed.
+func latentShape(c Config) Shape {
+	return Shape{Query: c.HeadDim + c.RopeDim, Value: c.HeadDim, P: c.LatentDim, R: c.RopeDim, Dv: c.LatentDim}
+}
+
+func newLatent(c Config, p Place, w weights, out graph.Param) Layer {
+	C := p.Width
 	H, n, D, R, L, Q := c.Heads, c.Groups, c.HeadDim, c.RopeDim, c.LatentDim, c.QueryLatentDim
 	a := &latent{
 		Wdq:    w.matrix("Wdq", C, Q),
@@ -54,7 +99,7 @@ func newLatent(c Config, C int, eps float64, w weights, out graph.Param) *latent
 		Wukv:   w.matrix("Wukv", n, L, H/n*2*D),
 		bukv:   w.bias(c, "bukv", n, H/n*2*D),
 		Wo:     out,
-		H:      H, n: n, D: D, R: R, L: L, Q: Q, splitQuery: c.Kind == GLAQ, theta: c.RopeTheta, eps: eps,
+		H:      H, n: n, D: D, R: R, L: L, Q: Q, splitQuery: c.Kind == GLAQ, theta: c.RopeTheta, eps: p.NormEps,
 	}
 	if a.splitQuery {
 		a.Wuq = w.matrix("Wuq", n, Q/n, H/n*(D+R))

@@ -11,7 +11,13 @@ import (
 	"headroom/model"
 )
 
-var kinds = []string{"mha", "mqa", "gqa-2", "gta-2", "mla", "gla-2", "gla_q-2"}
+// kinds names them all, with two groups.
+var kinds = func() (names []string) {
+	for _, d := range attention.Descriptions {
+		names = append(names, d.Name(2))
+	}
+	return names
+}()
 
 // tiny is a model whose biases and norms differ from where training starts, so that each of them counts.
 func tiny(t *testing.T, kind string, change ...func(*model.Config, *attention.Config)) *Model {
@@ -19,12 +25,12 @@ func tiny(t *testing.T, kind string, change ...func(*model.Config, *attention.Co
 	c, a := model.Default(), attention.Default()
 	c.Layers, c.Width, c.MLP, c.Vocab, c.Context, c.Tie = 2, 32, 48, 37, 256, false
 	a.Heads, a.HeadDim, a.RopeTheta = 4, 8, 500 // a base that nothing has by itself
-	if kind == "mla" || kind[:2] == "gl" {
-		a.RopeDim = 4
-	}
 	var err error
 	if a.Kind, a.Groups, err = attention.Parse(kind); err != nil {
 		t.Fatal(err)
+	}
+	if d, err := a.Kind.Describe(); err == nil && d.Cache == attention.Latent {
+		a.RopeDim = 4
 	}
 	for _, f := range change {
 		f(&c, &a)

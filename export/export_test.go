@@ -29,7 +29,7 @@ func tiny(t testing.TB, kind string, change ...func(*model.Config, *attention.Co
 	if a.Kind, a.Groups, err = attention.Parse(kind); err != nil {
 		t.Fatal(err)
 	}
-	if a.Kind != attention.MHA && a.Kind != attention.GQA && a.Kind != attention.MQA {
+	if d, err := a.Kind.Describe(); err == nil && d.Cache != attention.KeyValue {
 		a.RopeDim = 4
 	}
 	for _, f := range change {

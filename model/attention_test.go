@@ -14,7 +14,13 @@ import (
 
 const vocab = 11
 
-var everyKind = []string{"mha", "gqa-2", "mqa", "gta-2", "mla", "gla-2", "gla_q-2"}
+// everyKind names the kinds, with two groups.
+func everyKind() (names []string) {
+	for _, d := range attention.Descriptions {
+		names = append(names, d.Name(2))
+	}
+	return names
+}
 
 // config is a tiny layer: four heads of eight dims, four of them rotary in latent kinds.
 func config(t *testing.T, name string) attention.Config {
@@ -25,7 +31,7 @@ func config(t *testing.T, name string) attention.Config {
 	}
 	c := attention.Default()
 	c.Kind, c.Groups, c.Heads, c.HeadDim = kind, groups, 4, 8
-	if slices.Contains([]attention.Kind{attention.MLA, attention.GLA, attention.GLAQ}, kind) {
+	if d, err := kind.Describe(); err == nil && d.Cache == attention.Latent {
 		c.RopeDim = 4
 	}
 	return c
@@ -136,7 +142,7 @@ var (
 
 // TestCausality changes one token: the rows before it keep every bit, its own row and some later one do not.
 func TestCausality(t *testing.T) {
-	for _, name := range everyKind {
+	for _, name := range everyKind() {
 		m := newTiny(t, config(t, name), 1)
 		logits := m.scorer(t, m.store(t), len(sentence))
 		was := logits(sentence)
@@ -246,7 +252,7 @@ func apart(x, y []float32) (d float64) {
 // TestGradients holds every parameter's gradient against central differences of the loss, along the gradient itself and
 // along a random direction. The loss is summed in float64 from the logits.
 func TestGradients(t *testing.T) {
-	for _, name := range everyKind {
+	for _, name := range everyKind() {
 		m := newTiny(t, config(t, name), 6)
 		s := m.store(t)
 		grads := m.gradients(t, s, sentence, next)

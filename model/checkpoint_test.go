@@ -16,7 +16,7 @@ import (
 
 // TestCheckpoint: a directory gives back the model, what was said of it, and every bit of its weights.
 func TestCheckpoint(t *testing.T) {
-	for _, name := range everyKind {
+	for _, name := range everyKind() {
 		m := newTiny(t, config(t, name), 8)
 		dir := t.TempDir()
 		must(t, m.Save(dir, m.store(t), map[string]string{"tokenizer": "bytes"}))

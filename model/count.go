@@ -36,8 +36,8 @@ func (t *Transformer) ForwardFLOPs(T int) float64 {
 			n += int64(p.Size())
 		}
 	}
-	query, value := a.Widths()
-	return 2*float64(n) + float64(t.Config.Layers*a.Heads*(query+value))*float64(T+1)
+	s := a.Shape()
+	return 2*float64(n) + float64(t.Config.Layers*a.Heads*(s.Query+s.Value))*float64(T+1)
 }
 
 // CacheLayout is what one token leaves in the cache of one layer.

@@ -115,7 +115,8 @@ func distance(a, b []float32) float64 {
 // TestTrainingCUDA holds one step's gradients and twenty steps' losses on the GPU against the CPU, in float32 and in
 // bf16, and two runs against each other bit for bit.
 func TestTrainingCUDA(t *testing.T) {
-	for _, kind := range []string{"mha", "gqa-2", "mqa", "gta-2", "mla", "gla-2", "gla_q-2"} {
+	for _, d := range attention.Descriptions {
+		kind := d.Name(2)
 		m := middling(t, kind)
 		wantLosses, _ := trained(t, m, graph.NewCPU(), 20)
 		_, want := trained(t, m, graph.NewCPU(), 1)

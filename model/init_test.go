@@ -13,7 +13,7 @@ import (
 // TestInit: model.init decides about the projections into the residual stream and about nothing else; a file that says
 // nothing of it is scaled.
 func TestInit(t *testing.T) {
-	for _, name := range everyKind {
+	for _, name := range everyKind() {
 		c := newTiny(t, config(t, name), 1).Config
 		start := func(how string) map[string]graph.Init {
 			c.Layers, c.InitStd, c.Init = 8, 0.4, how

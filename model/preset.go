@@ -47,9 +47,13 @@ func Preset(name, kind string) (Config, attention.Config, error) {
 			continue
 		}
 		k, groups, err := attention.Parse(kind)
+		if err != nil {
+			return Config{}, attention.Config{}, err
+		}
+		d, err := k.Describe()
 		a := attention.Default()
 		a.Kind, a.Groups, a.Heads, a.HeadDim = k, groups, s.heads, s.headDim
-		if k == attention.MLA || k == attention.GLA || k == attention.GLAQ {
+		if d.Cache == attention.Latent {
 			a.RopeDim = s.rope
 		}
 		c := Default()

@@ -1,32 +1,22 @@
 package model
 
-import (
-	"fmt"
-
-	"headroom/attention"
-)
+import "fmt"
 
 // Shard is what one device of size computes under tensor parallelism, as a model of its own: its share of the query heads and
 // of the MLP, with the key/value or latent heads that they read. Where there are fewer of those than devices, several devices
-// hold the same. Norms, embeddings, the rope key and the query latent are on all, but for
-// GLA_q, whose parts of the query latent go with the latents. What attention and MLP of the shards add to
-// the residual sums up to what the whole model's add (Shoeybi et al., arXiv 1909.08053; section 3.3 of arXiv 2505.21487).
+// hold the same. Norms, embeddings, the rope key and the query latent are on all, but for GLA_q, whose parts of the query
+// latent go with the latents. What attention and MLP of the shards add to the residual sums up to what the whole model's add
+// (Shoeybi et al., arXiv 1909.08053; section 3.3 of arXiv 2505.21487).
 func (t *Transformer) Shard(size int) (*Transformer, error) {
-	c, a := t.Config, t.Attention.Resolve()
-	switch {
-	case size < 1 || a.Heads%size != 0:
-		return nil, fmt.Errorf("model: %d query heads cannot be divided among %d devices", a.Heads, size)
-	case c.MLP%size != 0:
+	c := t.Config
+	a, err := t.Attention.Shard(size)
+	if err != nil {
+		return nil, err
+	}
+	if c.MLP%size != 0 {
 		return nil, fmt.Errorf("model: an MLP of %d cannot be divided among %d devices", c.MLP, size)
-	case a.Groups%size != 0 && size%a.Groups != 0:
-		return nil, fmt.Errorf("model: %d key/value or latent heads and %d devices do not divide one another", a.Groups, size)
-	case a.Kind == attention.GLAQ && a.QueryNorm != "parts" && size > 1:
-		return nil, fmt.Errorf("model: %s cannot be divided: its parts of the query latent are normed as one (attention.query_norm: parts norms them apart)", a.Kind)
 	}
-	if a.Kind == attention.GLAQ { // each device has the parts of its latents
-		a.QueryLatentDim = a.QueryLatentDim / a.Groups * max(1, a.Groups/size)
-	}
-	a.Heads, a.Groups, c.MLP = a.Heads/size, max(1, a.Groups/size), c.MLP/size
+	c.MLP /= size
 	return New(c, a)
 }
 

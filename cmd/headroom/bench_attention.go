@@ -156,9 +156,8 @@ func (b *attentionBench) shape(name string, H, page int) (s kernels.DecodeShape,
 		return s, err
 	}
 	c = c.Resolve()
-	s = kernels.DecodeShape{H: H, G: c.Groups, Page: page}
-	s.P, s.R, s.Dv = c.DecodeDims()
-	return s, nil
+	see := c.Shape()
+	return kernels.DecodeShape{H: H, G: c.Groups, P: see.P, R: see.R, Dv: see.Dv, Page: page}, nil
 }
 
 // plotDecode puts what was measured under the ceilings of the same run.

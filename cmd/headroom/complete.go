@@ -20,7 +20,7 @@ type completer = func(cmd *cobra.Command, args []string, typed string) ([]string
 // flagValues are what flags take, by name: a flag of one name means the same in every command.
 func flagValues() map[string]completer {
 	return map[string]completer{
-		"attention": oneOf(kindNames()...), "device": oneOf("cpu", "cuda"), "precision": oneOf("fp32", "bf16"), "dtype": oneOf("bf16", "fp32"),
+		"attention": oneOf(attention.Names()...), "device": oneOf("cpu", "cuda"), "precision": oneOf("fp32", "bf16"), "dtype": oneOf("bf16", "fp32"),
 		"format": oneOf("hf", "gguf"), "launch": oneOf("slurm", "kubernetes"), "gpu": oneOf(gpuNames()...),
 		"preset": oneOf(configs.Presets()...), "presets": oneOf(configs.Presets()...), "pattern": oneOf(slices.Sorted(maps.Keys(data.Patterns))...),
 		"tokenizer": tokenizers, "set": begins(configs.Keys()), "tasks": begins(eval.TaskNames()), "text": begins([]string{"train"}),
@@ -130,22 +130,6 @@ func separated(values completer) completer {
 		}
 		return all, directive
 	}
-}
-
-// kindNames are the kinds of attention as --attention takes them, with a usual number of groups.
-func kindNames() (names []string) {
-	for _, k := range attention.Kinds {
-		name := string(k)
-		if _, _, err := attention.Parse(name); err != nil { // not complete without a number
-			groups := map[attention.Kind]string{attention.GQA: "-4", attention.GTA: "-4"}[k]
-			if groups == "" {
-				groups = "-2"
-			}
-			name += groups
-		}
-		names = append(names, name)
-	}
-	return names
 }
 
 func gpuNames() (names []string) {

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"headroom/attention"
 )
 
 // TestCompletion asks as a shell does: kinds, devices, formats, presets, keys and file types are offered.
@@ -16,7 +18,7 @@ func TestCompletion(t *testing.T) {
 		want      string
 		directive string
 	}{
-		{[]string{"train", "--attention", ""}, "mha gqa-4 mqa gta-4 gla-2 gla_q-2 mla", noFiles},
+		{[]string{"train", "--attention", ""}, strings.Join(attention.Names(), " "), noFiles},
 		{[]string{"train", "--attention", "gl"}, "gla-2 gla_q-2", noFiles},
 		{[]string{"bench", "decode", "--attention", "mla,gt"}, "mla,gta-4", noFiles},
 		{[]string{"generate", "x", "--device", ""}, "cpu cuda", noFiles},

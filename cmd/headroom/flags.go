@@ -3,9 +3,11 @@ package main
 import (
 	"encoding/json"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"headroom/attention"
 	"headroom/configs"
 	"headroom/internal/lab"
 )
@@ -18,7 +20,7 @@ type runFlags struct {
 
 func (f *runFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.preset, "preset", "", "values below those of the file: see headroom config presets")
-	cmd.Flags().StringVar(&f.attention, "attention", "", "the attention kind in short: mha, mqa, gqa-4, gta-4, mla, gla-2, gla_q-2")
+	cmd.Flags().StringVar(&f.attention, "attention", "", "the attention kind in short: "+strings.Join(attention.Names(), ", "))
 	cmd.Flags().StringVar(&f.device, "device", "", "cpu or cuda, short for --set train.device=…")
 	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "override one key, as in --set train.lr=3e-4; may be given many times")
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"headroom/attention"
 	"headroom/configs"
 )
 
@@ -56,7 +57,9 @@ func (q Quickstart) Compare(ctx context.Context) (*Compare, error) {
 		if arm.Sets, err = Short(kind, in.Sets); err != nil {
 			return nil, err
 		}
-		if kind == "mla" || kind == "gla-2" {
+		if latent, err := cachesLatents(kind); err != nil {
+			return nil, err
+		} else if latent {
 			arm.Sets = append(arm.Sets, "attention.rope_dim=16") // half a head, as in the paper
 		}
 		resolved, err := configs.Load(arm)
@@ -69,6 +72,16 @@ func (q Quickstart) Compare(ctx context.Context) (*Compare, error) {
 		return nil, err
 	}
 	return c, match(c.Arms, c.Baseline, c.Match)
+}
+
+// cachesLatents says whether a kind by its name, as gla-2, caches latents.
+func cachesLatents(name string) (bool, error) {
+	kind, _, err := attention.Parse(name)
+	if err != nil {
+		return false, err
+	}
+	d, err := kind.Describe()
+	return d.Cache == attention.Latent, err
 }
 
 // prepare makes shards of the distribution's text, unless they are there, and names the validation sets.

@@ -1,0 +1,27 @@
+package attention
+
+import "fmt"
+
+// Shard is what one of size tensor-parallel devices has: its share of the query heads, and the key/value or latent heads
+// that they read. Where there are fewer of those than devices, several devices hold the same. The query latent is on all,
+// but where it has a part for each latent head: there the parts go with the latents.
+func (c Config) Shard(size int) (Config, error) {
+	d, err := c.Kind.Describe()
+	if err != nil {
+		return c, err
+	}
+	c = c.Resolve()
+	switch {
+	case size < 1 || c.Heads%size != 0:
+		return c, fmt.Errorf("attention: %d query heads cannot be divided among %d devices", c.Heads, size)
+	case c.Groups%size != 0 && size%c.Groups != 0:
+		return c, fmt.Errorf("attention: %d %s and %d devices do not divide one another", c.Groups, d.Cache.heads(), size)
+	case d.Split && c.QueryNorm != "parts" && size > 1:
+		return c, fmt.Errorf("attention: %s cannot be divided: its parts of the query latent are normed as one (attention.query_norm: parts norms them apart)", c.Kind)
+	}
+	if d.Split {
+		c.QueryLatentDim = c.QueryLatentDim / c.Groups * max(1, c.Groups/size)
+	}
+	c.Heads, c.Groups = c.Heads/size, max(1, c.Groups/size)
+	return c, nil
+}
