@@ -66,6 +66,7 @@ var cases = []struct {
 	{"mha", nil, Llama}, {"gqa-2", nil, Llama}, {"mqa", []func(*model.Config, *attention.Config){tied}, Llama},
 	{"mla", []func(*model.Config, *attention.Config){plainMLA}, DeepSeek}, {"mla", nil, Own}, {"gta-2", nil, Own}, {"gla-2", nil, Own},
 	{"gla-2", []func(*model.Config, *attention.Config){plainMLA, tied}, Own}, {"gla_q-2", nil, Own},
+	{"gla-1", nil, Own}, {"gla_q-1", nil, Own}, // come back as what they are: MLA, and one part
 	{"gqa-2", []func(*model.Config, *attention.Config){spun}, Llama}, {"mla", []func(*model.Config, *attention.Config){plainMLA, spun}, DeepSeek},
 	{"mla", []func(*model.Config, *attention.Config){spun}, Own}, {"gta-2", []func(*model.Config, *attention.Config){spun}, Own},
 	{"gla-2", []func(*model.Config, *attention.Config){spun}, Own}, {"gla_q-2", []func(*model.Config, *attention.Config){spun}, Own},
@@ -240,7 +241,7 @@ func TestRefuses(t *testing.T) {
 		{`{"num_hidden_layers":1000000}`, "too few for 1000000 layers"},
 		{`{"num_hidden_layers":-1}`, "num_hidden_layers must be positive"},
 		{`{"hidden_size":9000000000}`, "not possible"},
-		{`{"kind":"other"}`, "kind is gqa, gta or latent"},
+		{`{"kind":"other"}`, "kind is one of gqa, gta, latent, not"},
 		{`{"attention_bias":true}`, "biases"},
 		{`{"vocab_size":"many"}`, "config.json"},
 	} {

@@ -84,7 +84,9 @@ func (f foreign) model() (c Class, m model.Config, a attention.Config, err error
 		a.RopeDim, a.LatentDim, a.QueryLatentDim = f.Rotary, f.Latent, f.QueryLatent
 		return c, m, a, nil
 	case Own:
-		f.own(&a)
+		if err = f.own(&a); err != nil {
+			return c, m, a, err
+		}
 	}
 	if a.Groups == 0 {
 		a.Groups = a.Heads
@@ -92,31 +94,27 @@ func (f foreign) model() (c Class, m model.Config, a attention.Config, err error
 	if a.HeadDim == 0 {
 		a.HeadDim = f.Width / f.Heads
 	}
-	if a.Kind == attention.GQA && a.Groups == a.Heads {
-		a.Kind = attention.MHA
-	} else if a.Kind == attention.GQA && a.Groups == 1 {
-		a.Kind = attention.MQA
-	}
-	return c, m, a, nil
+	return c, m, a.Special(), nil
 }
 
 // own reads what configuration_headroom.py holds.
-func (f foreign) own(a *attention.Config) {
+func (f foreign) own(a *attention.Config) error {
 	a.RopeDim = f.RopeDim
 	a.LatentDim, a.QueryLatentDim = f.LatentDim, f.QueryLatentDim
 	if f.Bias {
 		a.Bias = "paper"
 	}
-	switch {
-	case f.Kind == "gta":
-		a.Kind = attention.GTA
-	case f.Kind == "latent" && f.Groups == 1:
-		a.Kind = attention.MLA
-	case f.Kind == "latent" && f.SplitQuery:
-		a.Kind = attention.GLAQ
-	case f.Kind == "latent":
-		a.Kind = attention.GLA
+	var families []string
+	for _, d := range attention.Descriptions {
+		if d.Family == f.Kind && d.Of == "" && d.Split == f.SplitQuery {
+			a.Kind = d.Kind
+			return nil
+		}
+		if d.Family != "" && !slices.Contains(families, d.Family) {
+			families = append(families, d.Family)
+		}
 	}
+	return fmt.Errorf("kind is one of %s, not %q", strings.Join(families, ", "), f.Kind)
 }
 
 // theta is the base of the rotary frequencies; 10,000 where nothing is said, as in the library.
@@ -159,8 +157,6 @@ func (f foreign) refuse(c Class) error {
 		return fmt.Errorf("a sliding window (of %d) is not known here", *f.Window)
 	case f.AttentionBias || f.MLPBias:
 		return fmt.Errorf("biases (attention_bias or mlp_bias) are not those of the models here")
-	case c == Own && f.Kind != "gqa" && f.Kind != "gta" && f.Kind != "latent":
-		return fmt.Errorf("kind is gqa, gta or latent, not %q", f.Kind)
 	case c == DeepSeek:
 		return f.refuseDeepSeek()
 	}

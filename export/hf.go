@@ -41,13 +41,19 @@ var modeling embed.FS
 // ClassOf is the class that computes what a model does, and for Own the reason why it is none of the others.
 func ClassOf(t *model.Transformer) (c Class, reason string) {
 	a := t.Attention.Resolve()
-	switch a.Kind {
-	case attention.MHA, attention.MQA, attention.GQA:
+	d, err := a.Kind.Describe()
+	if err != nil {
+		return Own, err.Error()
+	}
+	switch Class(d.Library) {
+	case "":
+		return Own, fmt.Sprintf("no class of the library has %s attention", a.Kind)
+	case Llama:
 		if a.RopeDim != a.HeadDim {
 			return Own, fmt.Sprintf("%s rotates whole heads of %d, this model %d columns of them", Llama, a.HeadDim, a.RopeDim)
 		}
 		return Llama, ""
-	case attention.MLA:
+	case DeepSeek:
 		switch {
 		case a.Bias != "none":
 			return Own, fmt.Sprintf("%s has no biases on its up-projections (attention.bias: none)", DeepSeek)
@@ -56,7 +62,7 @@ func ClassOf(t *model.Transformer) (c Class, reason string) {
 		}
 		return DeepSeek, ""
 	}
-	return Own, fmt.Sprintf("no class of the library has %s attention", a.Kind)
+	return Own, fmt.Sprintf("this program does not write %s, which has %s attention", d.Library, a.Kind)
 }
 
 // tensors names the model's tensors as a class has them.
@@ -66,8 +72,10 @@ func (c Class) tensors(t *model.Transformer) []tensor {
 		return llama(t)
 	case DeepSeek:
 		return deepseek(t)
+	case Own:
+		return own(t)
 	}
-	return own(t)
+	panic(fmt.Sprintf("export: nobody has named the tensors of class %q", c))
 }
 
 // config is the config.json of a model. ids are those of special tokens.
@@ -97,8 +105,10 @@ func (c Class) config(t *model.Transformer, dtype string, ids object) (map[strin
 		j["rope_interleave"], j["first_k_dense_replace"] = true, m.Layers
 		j["rope_parameters"] = map[string]any{"rope_type": "default", "rope_theta": decimal(a.RopeTheta)}
 		delete(j, "head_dim") // the library's is that of the rotary part
-	default:
+	case Own:
 		return j, c.own(j, a)
+	default:
+		return nil, fmt.Errorf("export: class %q has no configuration here", c)
 	}
 	return j, nil
 }
@@ -117,19 +127,26 @@ func (Class) own(j map[string]any, a attention.Config) error {
 	switch {
 	case err != nil:
 		return err
+	case d.Family == "":
+		return fmt.Errorf("export: %s attention has no layer in modeling_headroom.py, so it cannot be exported yet", a.Kind)
 	case a.QueryNorm == "parts":
 		return fmt.Errorf("export: modeling_headroom.py norms the query latent of %s as one, this model each part apart (attention.query_norm: parts)", a.Kind)
 	}
 	j["kind"] = d.Family
-	switch d.Family {
-	case "gqa":
-	case "gta":
-		j["low_rank_bias"] = a.Bias == "paper"
-	case "latent":
-		j["low_rank_bias"] = a.Bias == "paper"
-		j["latent_dim"], j["query_latent_dim"], j["split_query"] = a.LatentDim, a.QueryLatentDim, a.Kind == attention.GLAQ
-	default:
-		return fmt.Errorf("export: %s attention has no layer in modeling_headroom.py", a.Kind)
+	if d.Cache == attention.Latent {
+		j["split_query"] = d.Split
+	}
+	for _, key := range d.Keys {
+		switch key {
+		case "bias":
+			j["low_rank_bias"] = a.Bias == "paper"
+		case "latent_dim":
+			j[key] = a.LatentDim
+		case "query_latent_dim":
+			j[key] = a.QueryLatentDim
+		default:
+			return fmt.Errorf("export: configuration_headroom.py has no key for %s of %s attention", key, a.Kind)
+		}
 	}
 	return nil
 }

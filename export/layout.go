@@ -2,8 +2,9 @@ package export
 
 import (
 	"fmt"
-	"slices"
+	"strings"
 
+	"headroom/attention"
 	"headroom/internal/graph"
 	"headroom/model"
 )
@@ -174,43 +175,31 @@ func paired(heads, plain, r int) (order []int) {
 func own(t *model.Transformer) []tensor {
 	n := namesOf(t)
 	for _, p := range t.Params() {
-		name := p.Name
-		if name != "head" {
-			name = "model." + name
-		}
-		last := name[lastDot(name)+1:]
-		switch bias, isBias := biases[last]; {
-		case name == "head":
+		if p.Name == "head" {
 			n.same("lm_head.weight", p.Name)
-		case name == "model.embed" || slices.Contains([]string{"norm", "norm1", "norm2", "normq", "normkv"}, last):
+			continue
+		}
+		name := "model." + p.Name
+		at := strings.LastIndexByte(name, '.') + 1
+		role, of := t.Attention.Kind.Role(name[at:])
+		switch {
+		case p.Name == "embed" || role == attention.Norm:
 			n.same(name+".weight", p.Name)
-		case isBias && bias != "":
-			n.same(name[:lastDot(name)+1]+bias+".bias", p.Name)
-		case isBias: // of a parameter, one row
-			n.list = append(n.list, tensor{name, []int{p.Size()}, []part{{param: p}}})
-		case last == "Wukv":
-			n.same(name, p.Name)
-		case last == "Wuq":
+		case role == attention.Matrix:
+			n.turned(name+".weight", p.Name)
+		case role == attention.Bias:
+			n.same(name[:at]+of+".bias", p.Name)
+		case role == attention.Parted:
 			shape := p.Shape
 			if len(shape) == 2 {
 				shape = append([]int{1}, shape...)
 			}
 			n.list = append(n.list, tensor{name, shape, []part{{param: p}}})
+		case role == attention.PartedBias: // one row
+			n.list = append(n.list, tensor{name, []int{p.Size()}, []part{{param: p}}})
 		default:
-			n.turned(name+".weight", p.Name)
+			panic(fmt.Sprintf("export: nobody has said what %s does", p.Name))
 		}
 	}
 	return n.list
-}
-
-// biases are ours with the linear layer that has them there, if it is one.
-var biases = map[string]string{"bdq": "Wdq", "bdkv": "Wdkv", "bkr": "Wkr", "buq": "", "bukv": ""}
-
-func lastDot(name string) int {
-	for i := len(name) - 1; i >= 0; i-- {
-		if name[i] == '.' {
-			return i
-		}
-	}
-	return -1
 }
