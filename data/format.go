@@ -127,18 +127,25 @@ func isLines(r io.Reader, field string) (bool, error) {
 	}
 }
 
-// describe tells what files were taken for: each whose content said so, and the others by their number.
-func describe(files []string, field field, out io.Writer) error {
+// An input is a file and what it is taken for.
+type input struct {
+	path string
+	format
+}
+
+// recognize finds out what files are, and tells it: of each whose content said so, and of the others by their number.
+func (p *progress) recognize(files []string, field field) (inputs []input, err error) {
 	counts, guesses := map[string]int{}, 0
 	var order []string
 	for _, path := range files {
 		f, err := formatOf(path, field.name, field.asked)
 		if err != nil {
-			return err
+			return nil, err
 		}
+		inputs = append(inputs, input{path, f})
 		if f.guessed {
 			if guesses++; guesses <= mostNamed {
-				fmt.Fprintf(out, "prepare: %s is taken for %s, by its content\n", path, f)
+				p.say("%s is taken for %s, by its content", path, f)
 			}
 		}
 		if counts[f.String()]++; counts[f.String()] == 1 {
@@ -146,20 +153,20 @@ func describe(files []string, field field, out io.Writer) error {
 		}
 	}
 	if guesses > mostNamed {
-		fmt.Fprintf(out, "prepare: and %d more by their content\n", guesses-mostNamed)
+		p.say("and %d more by their content", guesses-mostNamed)
 	}
 	for i, what := range order {
 		order[i] = fmt.Sprintf("%d of %s", counts[what], what)
 	}
-	fmt.Fprintf(out, "prepare: files: %s\n", strings.Join(order, ", "))
-	return nil
+	p.say("files: %s", strings.Join(order, ", "))
+	return inputs, nil
 }
 
 // mostNamed is how many files are named one by one.
 const mostNamed = 8
 
 // passed names files that a folder holds and that are not read.
-func passed(files []string, out io.Writer) {
+func (p *progress) passed(files []string) {
 	if len(files) == 0 {
 		return
 	}
@@ -168,7 +175,7 @@ func passed(files []string, out io.Writer) {
 	if n := len(files) - len(shown); n > 0 {
 		more = fmt.Sprintf(" and %d more", n)
 	}
-	fmt.Fprintf(out, "prepare: passed over, as hidden or no text: %s%s\n", strings.Join(shown, ", "), more)
+	p.say("passed over, as hidden or no text: %s%s", strings.Join(shown, ", "), more)
 }
 
 var errPacked = errors.New("compressed in a way that is not read here: unpack it first")

@@ -102,6 +102,11 @@ func TestTrainingSays(t *testing.T) {
 			t.Errorf("%q is not in %q", want, said.String())
 		}
 	}
+	for line := range strings.Lines(said.String()) {
+		if !strings.HasPrefix(line, "tokenizer train: ") {
+			t.Errorf("%q does not name the command", line)
+		}
+	}
 }
 
 // TestGlobs: brackets before ** are those of a glob too.

@@ -187,7 +187,8 @@ type block struct {
 
 // readBlocks hands the blocks of a file to emit in order; whole asks for text files in one
 // block, hashed for their hash in the first.
-func readBlocks(ctx context.Context, path string, field field, whole, hashed bool, counted io.Writer, emit func(block) error) error {
+func readBlocks(ctx context.Context, in input, field field, whole, hashed bool, counted io.Writer, emit func(block) error) (err error) {
+	path := in.path
 	var hash docHash
 	send := func(b block) error {
 		if err := ctx.Err(); err != nil {
@@ -196,11 +197,7 @@ func readBlocks(ctx context.Context, path string, field field, whole, hashed boo
 		b.file, b.hash = path, hash
 		return emit(b)
 	}
-	f, err := formatOf(path, field.name, field.asked)
-	if err != nil {
-		return err
-	}
-	switch f.layout {
+	switch in.layout {
 	case asParquet:
 		return readParquet(ctx, path, field.name, counted, send)
 	case asLines:

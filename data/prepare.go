@@ -1,7 +1,6 @@
 package data
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,10 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
-	"unicode"
-	"unicode/utf8"
 )
 
 // Options says what Prepare reads and writes.
@@ -54,8 +50,9 @@ func Prepare(ctx context.Context, o Options) (*Meta, error) {
 		return nil, err
 	}
 	defer lock.Close()
-	progress := newProgress(o.Progress, files, skipped)
-	if err := describe(files, fieldOf(o.TextField), progress.out); err != nil {
+	progress := newProgress("prepare", o.Progress, files, skipped)
+	inputs, err := progress.recognize(files, fieldOf(o.TextField))
+	if err != nil {
 		return nil, err
 	}
 	r, err := begin(&o, tok, files, progress)
@@ -63,7 +60,7 @@ func Prepare(ctx context.Context, o Options) (*Meta, error) {
 		return nil, err
 	}
 	if !r.whole {
-		err = pipeline(ctx, files, r.position, fieldOf(o.TextField), tok.whole, o.Dedup, progress, func(b block) result { return tokenize(tok, &o, b) }, r.take)
+		err = pipeline(ctx, inputs, r.position, fieldOf(o.TextField), tok.whole, o.Dedup, progress, func(b block) result { return tokenize(tok, &o, b) }, r.take)
 	}
 	if err == nil && len(r.w.meta.Shards) == 0 {
 		err = fmt.Errorf("data: no text in %d files (%d bad lines left out)", len(files), r.Skipped)
@@ -74,7 +71,7 @@ func Prepare(ctx context.Context, o Options) (*Meta, error) {
 	progress.done(r.w.meta, err)
 	if err != nil {
 		if kept := r.w.abandon(); kept > 0 {
-			fmt.Fprintf(progress.out, "prepare: %d finished shards are kept: the same command goes on behind them\n", kept)
+			progress.say("%d finished shards are kept: the same command goes on behind them", kept)
 		}
 		return nil, err
 	}
@@ -113,7 +110,7 @@ func begin(o *Options, tok *Tokenizer, files []string, p *progress) (*run, error
 			p.resumed(u.Meta)
 			return r, nil
 		}
-		fmt.Fprintf(p.out, "prepare: %s holds an unfinished run, but %v: beginning anew\n", o.Out, why)
+		p.say("%s holds an unfinished run, but %v: beginning anew", o.Out, why)
 		r.w.forget(u.Meta.Shards)
 	}
 	if o.Dedup {
@@ -224,7 +221,7 @@ type job struct {
 
 // pipeline reads files, turns their blocks in parallel and hands the results to sink in the order of the input.
 // from is the block to begin at; field, whole and hashed are readBlocks's.
-func pipeline(ctx context.Context, files []string, from position, field field, whole, hashed bool, p *progress, turn func(block) result, sink func(result) error) error {
+func pipeline(ctx context.Context, files []input, from position, field field, whole, hashed bool, p *progress, turn func(block) result, sink func(result) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	workers := runtime.GOMAXPROCS(0)
 	work := make(chan job)
@@ -329,78 +326,4 @@ func tokenize(tok *Tokenizer, o *Options, b block) (r result) {
 		}
 	})
 	return r
-}
-
-// A tally counts what was not taken as it is.
-type tally struct {
-	skipped int // bad lines
-	invalid int // texts, or stretches of one, with bytes that are no UTF-8, or halves of a surrogate pair in JSON
-}
-
-func (t *tally) look(text []byte) {
-	if !utf8.Valid(text) {
-		t.invalid++
-	}
-}
-
-// replaced says that a text read from a line of JSON has a U+FFFD which the line has not: for bytes that are no UTF-8, or for half
-// a surrogate pair.
-func replaced(line []byte, text string) bool {
-	if !utf8.Valid(line) {
-		return true
-	}
-	n := strings.Count(text, "\ufffd")
-	return n > 0 && n > bytes.Count(line, []byte("\ufffd"))+bytes.Count(bytes.ToLower(line), []byte(`\ufffd`))
-}
-
-// documents hands over the texts of a block; begins is false for one that goes on with a document of the block before. With
-// skip bad lines are counted, without it the first is an error.
-func (b block) documents(field string, skip bool, add func(text []byte, begins bool)) (t tally, err error) {
-	switch {
-	case b.rows != nil:
-		err = b.rows.texts(b.file, field, func(text []byte) {
-			t.look(text)
-			add(text, true)
-		})
-		return t, err
-	case b.line == 0:
-		t.look(b.data)
-		add(b.data, b.first)
-		return t, nil
-	}
-	line := b.line
-	for data := range bytes.Lines(b.data) {
-		text, ok, err := parseLine(data, field)
-		switch {
-		case err != nil && skip:
-			t.skipped++
-		case err != nil:
-			return t, fmt.Errorf("data: %s:%d: %w", b.file, line, err)
-		case ok && text != "":
-			if replaced(data, text) {
-				t.invalid++
-			}
-			add([]byte(text), true)
-		}
-		line++
-	}
-	return t, nil
-}
-
-// countWords counts what white space separates.
-func countWords(text []byte) (n int64) {
-	inside := false
-	for i := 0; i < len(text); {
-		r, size := rune(text[i]), 1
-		if r >= utf8.RuneSelf {
-			r, size = utf8.DecodeRune(text[i:])
-		}
-		space := unicode.IsSpace(r)
-		if !space && !inside {
-			n++
-		}
-		inside = !space
-		i += size
-	}
-	return n
 }

@@ -313,8 +313,8 @@ func TestStopInALongWord(t *testing.T) {
 	out := &told{want: "MB read", done: stop}
 	left := make(chan error, 1)
 	go func() {
-		p := newProgress(out, []string{path}, nil)
-		left <- pipeline(ctx, []string{path}, position{}, fieldOf(""), false, false, p, func(block) (r result) {
+		p := newProgress("prepare", out, []string{path}, nil)
+		left <- pipeline(ctx, []input{{path, format{layout: asText}}}, position{}, fieldOf(""), false, false, p, func(block) (r result) {
 			<-release
 			return r
 		}, func(result) error { return nil })

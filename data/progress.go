@@ -12,8 +12,9 @@ import (
 	"golang.org/x/term"
 )
 
-// progress tells how far Prepare is, in bytes of its files as they lie on disk.
+// progress tells how far a command is that reads text, in bytes of the files as they lie on disk.
 type progress struct {
+	command      string // whose notices they are: "prepare"
 	mu           sync.Mutex
 	out          io.Writer
 	bar          *progressbar.ProgressBar // on a terminal
@@ -26,22 +27,27 @@ type progress struct {
 // every is the time between two lines where there is no terminal.
 var every = 5 * time.Second
 
-func newProgress(out io.Writer, files, skipped []string) *progress {
+func newProgress(command string, out io.Writer, files, skipped []string) *progress {
 	if out == nil {
 		out = io.Discard
 	}
-	p := &progress{out: out, began: time.Now(), spoke: time.Now()}
+	p := &progress{command: command, out: out, began: time.Now(), spoke: time.Now()}
 	for _, file := range files {
 		if info, err := os.Stat(file); err == nil {
 			p.total += info.Size()
 		}
 	}
-	passed(skipped, out)
+	p.passed(skipped)
 	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		p.bar = progressbar.NewOptions64(p.total, progressbar.OptionSetWriter(out), progressbar.OptionSetDescription("prepare"),
+		p.bar = progressbar.NewOptions64(p.total, progressbar.OptionSetWriter(out), progressbar.OptionSetDescription(command),
 			progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
 	}
 	return p
+}
+
+// say writes a line under the command's name.
+func (p *progress) say(format string, args ...any) {
+	fmt.Fprintf(p.out, p.command+": "+format+"\n", args...)
 }
 
 // Write counts bytes read.
@@ -63,7 +69,7 @@ func (p *progress) tell() {
 		_ = p.bar.Set64(min(p.read, p.total-1)) // a bar that cannot be drawn is no reason to stop
 	} else if time.Since(p.spoke) >= every {
 		p.spoke = time.Now()
-		fmt.Fprintf(p.out, "prepare: %.1f of %.1f MB read, %.1f M tokens, after %v\n",
+		p.say("%.1f of %.1f MB read, %.1f M tokens, after %v",
 			float64(p.read)/1e6, float64(p.total)/1e6, float64(p.tokens)/1e6, time.Since(p.began).Round(time.Second))
 	}
 }
@@ -90,7 +96,7 @@ func (p *progress) resumed(m Meta) {
 		p.before += s.Bytes
 		p.tokens += s.Tokens
 	}
-	fmt.Fprintf(p.out, "prepare: going on behind %d finished shards, %.1f M tokens\n", len(m.Shards), float64(p.tokens)/1e6)
+	p.say("going on behind %d finished shards, %.1f M tokens", len(m.Shards), float64(p.tokens)/1e6)
 }
 
 // wrote counts tokens written.
@@ -114,10 +120,10 @@ func (p *progress) done(m Meta, err error) {
 		return
 	}
 	seconds := time.Since(p.began).Seconds()
-	fmt.Fprintf(p.out, "prepare: %d documents, %d tokens in %d shards, %.1f MB of text in %.1f s, %.1f MB/s\n",
+	p.say("%d documents, %d tokens in %d shards, %.1f MB of text in %.1f s, %.1f MB/s",
 		m.Documents, m.Tokens, len(m.Shards), float64(m.Bytes-p.before)/1e6, seconds, float64(m.Bytes-p.before)/1e6/seconds)
 	if m.Duplicates > 0 {
-		fmt.Fprintf(p.out, "prepare: left out %d documents that had come before\n", m.Duplicates)
+		p.say("left out %d documents that had come before", m.Duplicates)
 	}
 	p.tally(tally{m.Skipped, m.Invalid})
 }
@@ -125,10 +131,10 @@ func (p *progress) done(m Meta, err error) {
 // tally says what was not taken as it is.
 func (p *progress) tally(t tally) {
 	if t.skipped > 0 {
-		fmt.Fprintf(p.out, "prepare: left out %d bad lines\n", t.skipped)
+		p.say("left out %d bad lines", t.skipped)
 	}
 	if t.invalid > 0 {
-		fmt.Fprintf(p.out, "prepare: %d texts, or stretches of 1 MB of them, are no valid UTF-8: U+FFFD is read there, "+
-			"but in files of text by the tokenizer bytes\n", t.invalid)
+		p.say("%d texts, or stretches of 1 MB of them, are no valid UTF-8: U+FFFD is read there, "+
+			"but in files of text by the tokenizer bytes", t.invalid)
 	}
 }

@@ -116,11 +116,12 @@ func countPreTokens(ctx context.Context, o TrainOptions, split func(scanner, []b
 		})
 		return r
 	}
-	p := newProgress(o.Progress, files, skipped)
-	if err := describe(files, fieldOf(o.TextField), p.out); err != nil {
+	p := newProgress("tokenizer train", o.Progress, files, skipped)
+	inputs, err := p.recognize(files, fieldOf(o.TextField))
+	if err != nil {
 		return nil, err
 	}
-	err = pipeline(ctx, files, position{}, fieldOf(o.TextField), false, false, p, count, func(r result) error {
+	err = pipeline(ctx, inputs, position{}, fieldOf(o.TextField), false, false, p, count, func(r result) error {
 		for word, n := range r.words {
 			total[word] += n
 		}
