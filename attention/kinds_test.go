@@ -3,6 +3,9 @@ package attention
 import (
 	"strings"
 	"testing"
+
+	"headroom/internal/graph"
+	"headroom/kernels"
 )
 
 // TestDescriptions: every kind has a layer of its own description, whose cache holds what the description says.
@@ -32,6 +35,65 @@ func TestDescriptions(t *testing.T) {
 		}
 		if kind, groups, err := Parse(c.Name()); kind != d.Kind || err != nil || d.Usual > 0 && groups != 2 {
 			t.Errorf("%s is read as %s of %d: %v", c.Name(), kind, groups, err)
+		}
+	}
+}
+
+// A recorder is a Step that computes nothing and remembers how the cache is written and read. A value is its width.
+type recorder struct {
+	wrote map[int]int // columns, by slot
+	reads []CacheRead
+}
+
+func (r *recorder) Linear(_ graph.Buf, w graph.Param, _ *graph.Param) graph.Buf {
+	width := w.Shape[len(w.Shape)-1]
+	if len(w.Shape) == 3 {
+		width *= w.Shape[0]
+	}
+	return graph.Buf{Len: width}
+}
+
+func (r *recorder) RMSNorm(x graph.Buf, _ graph.Param, _ float64) graph.Buf { return x }
+func (r *recorder) Rope(x graph.Buf, _, _ int, _ float64) graph.Buf         { return x }
+func (r *recorder) Append(_, slot int, x graph.Buf)                         { r.wrote[slot] = x.Len }
+func (r *recorder) AttendLatent(_ int, _ graph.Buf, a LatentRead) graph.Buf {
+	return r.read(a.Absorbed(), a.H*a.D)
+}
+func (r *recorder) Attend(_ int, _ graph.Buf, a CacheRead) graph.Buf { return r.read(a, a.H*a.Dv) }
+
+func (r *recorder) read(a CacheRead, width int) graph.Buf {
+	r.reads = append(r.reads, a)
+	return graph.Buf{Len: width}
+}
+
+// TestDecodeIsAsDescribed: what a layer writes into the cache is its layout, and how it reads it is what the description says.
+// There are kernels for each kind at the head dims that they were made for.
+func TestDecodeIsAsDescribed(t *testing.T) {
+	for _, d := range Descriptions {
+		c := Default()
+		c.Kind, c.Groups, c.Heads, c.HeadDim = d.Kind, max(d.Usual, 1), 8, 64
+		l, err := New(c, Place{Name: "attn", Width: 64, NormEps: 1e-5, Std: 0.02, OutStd: 0.02})
+		if err != nil {
+			t.Errorf("%s: %v", d.Kind, err)
+			continue
+		}
+		r := &recorder{wrote: map[int]int{}}
+		if out := l.Decode(r, 0, graph.Buf{Len: 64}); out.Len != 64 || len(r.reads) != 1 {
+			t.Errorf("%s: decoding gives %d columns and reads the cache %d times", d.Kind, out.Len, len(r.reads))
+			continue
+		}
+		for i, slot := range l.CacheLayout() {
+			if r.wrote[i] != slot.Heads*slot.Dim {
+				t.Errorf("%s: a token leaves %d columns as %s, its layout has %d", d.Kind, r.wrote[i], slot.Name, slot.Heads*slot.Dim)
+			}
+		}
+		a, s := r.reads[0], c.Shape()
+		if a.Form() != d.Cache || a.P != s.P || a.R != s.R || a.Dv != s.Dv || a.H != c.Heads {
+			t.Errorf("%s reads %+v, its description says %s and %+v", d.Kind, a, d.Cache, s)
+		}
+		shape := kernels.DecodeShape{Cache: string(d.Cache), B: 1, T: 1, H: a.H, G: l.CacheLayout()[a.K].Heads, P: a.P, R: a.R, Dv: a.Dv, Page: 64, MaxPages: 4}
+		if err := shape.Check(); err != nil {
+			t.Errorf("%s: %v", d.Kind, err)
 		}
 	}
 }

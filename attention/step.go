@@ -24,6 +24,18 @@ type CacheRead struct {
 	Scale       float64
 }
 
+// Form is how keys and values are kept that are read so: in slots of their own, or in one whose columns are all a key's, or
+// the first of them.
+func (a CacheRead) Form() CacheForm {
+	switch {
+	case a.K != a.V:
+		return KeyValue
+	case a.P == a.Dv:
+		return Latent
+	}
+	return Tied
+}
+
 // A LatentRead says how H heads of queries of D+R columns read a cache of latents: n of L columns in slot C for each token,
 // and a rope key of R columns in slot KRope that all heads share. Head h reads latent h/(H/n). Its key is Wuk of the latent
 // with the rope key behind it, and its value Wuv of the latent, where [ Wuk | Wuv ] of each head lie side by side in

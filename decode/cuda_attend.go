@@ -220,7 +220,7 @@ func (d *CUDA) steps(layer int, a attention.CacheRead) bool {
 const mostStepRows = 16
 
 func (d *CUDA) shape(layer int, a attention.CacheRead, s segment) kernels.DecodeShape {
-	return kernels.DecodeShape{B: s.b, T: s.t, H: a.H, G: d.cache[layer][a.K].heads, P: a.P, R: a.R, Dv: a.Dv, Page: PageTokens, MaxPages: d.maxPages}
+	return kernels.DecodeShape{Cache: string(a.Form()), B: s.b, T: s.t, H: a.H, G: d.cache[layer][a.K].heads, P: a.P, R: a.R, Dv: a.Dv, Page: PageTokens, MaxPages: d.maxPages}
 }
 
 // stepAttend is such a launch, but for the columns of queries that are not rotated.

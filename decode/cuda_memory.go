@@ -65,7 +65,7 @@ func (d *CUDA) dims(g *groups) (work int, err error) {
 	d.trains = P+R <= 256 && Dv <= 256
 	if d.t == device.BF16 {
 		d.trains = d.trains && (P+R)%16 == 0 && Dv%16 == 0 && P%8 == 0
-		shape := kernels.DecodeShape{B: d.limits.Rows, H: a.H, G: G, P: a.P, R: a.R, Dv: a.Dv, Page: PageTokens, MaxPages: d.maxPages}
+		shape := kernels.DecodeShape{Cache: string(a.Form()), B: d.limits.Rows, H: a.H, G: G, P: a.P, R: a.R, Dv: a.Dv, Page: PageTokens, MaxPages: d.maxPages}
 		d.decodes = true
 		for shape.T = 1; shape.T <= decodeTokens && d.decodes; shape.T++ {
 			n, err := shape.WorkBytes(d.dev)

@@ -68,7 +68,7 @@ func (k *Decode) Launch(s *device.Stream) {
 		{"LSE", k.LSE, queries, device.F32}, {"Pages", k.Pages, k.B * k.MaxPages, device.I32}, {"Lengths", k.Lengths, k.B, device.I32},
 		{"Work", k.Work, arrivals*4 + rows*(k.Dv+1)*4, device.U8},
 	}
-	if k.R == 0 {
+	if k.Cache == KV {
 		wants = append(wants, want{"V", k.V, slots * k.G * k.Dv, device.BF16})
 	} else {
 		wants = append(wants, want{"KRope", k.KRope, slots * k.R, device.BF16})

@@ -63,7 +63,7 @@ func newDecode(r *rig, d DecodeShape, lengths []int32, first int, seed uint64) *
 	c.Q = normal(rng, c.B*c.T*c.H*(c.P+c.R))
 	c.gpu = Decode{DecodeShape: d, Scale: c.Scale, Q: r.in(device.BF16, c.Q), Pages: r.tokens(pages), Lengths: r.tokens(lengths)}
 	c.K, c.gpu.K = pool(d.G * d.Dv)
-	if d.R == 0 {
+	if d.Cache == KV {
 		c.V, c.gpu.V = pool(d.G * d.Dv)
 	} else {
 		c.KRope, c.gpu.KRope = pool(d.R)
@@ -176,7 +176,7 @@ func (r *rig) readBytes(b device.Buffer) []byte {
 
 // kindShape is a shape by kind and value dimension, with half of it or R for the rope.
 func kindShape(kind string, H, G, Dv, R, T, page int) DecodeShape {
-	d := DecodeShape{T: T, H: H, G: G, P: Dv, R: R, Dv: Dv, Page: page}
+	d := DecodeShape{Cache: kind, T: T, H: H, G: G, P: Dv, R: R, Dv: Dv, Page: page}
 	switch kind {
 	case "kv":
 		d.R = 0
@@ -218,7 +218,7 @@ func TestDecodeSmall(t *testing.T) {
 		kindShape("kv", 8, 2, 64, 0, 1, 16), kindShape("tied", 16, 4, 64, 32, 2, 1), kindShape("latent", 8, 1, 128, 32, 2, 1),
 		kindShape("latent", 96, 1, 128, 48, 1, 16), kindShape("latent", 16, 1, 512, 64, 1, 16),
 	} {
-		t.Run(fmt.Sprintf("%s%d/H%d/T%d/page%d", d.Kind(), d.Dv, d.H, d.T, d.Page), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s%d/H%d/T%d/page%d", d.Cache, d.Dv, d.H, d.T, d.Page), func(t *testing.T) {
 			r := newRig(t)
 			newDecode(r, d, []int32{130, 0, 5}, 0, 7).compare(r)
 		})

@@ -185,7 +185,7 @@ func (m *DecodeMeter) Measure(d DecodeProblem) (row DecodeTime, err error) {
 		DecodeShape: d.DecodeShape, Scale: 1 / 16., Q: alloc(device.BF16, queries*(d.P+d.R)), K: alloc(device.BF16, slots*d.G*d.Dv), KRope: alloc(device.BF16, slots*d.R),
 		O: alloc(device.BF16, queries*d.Dv), LSE: alloc(device.F32, queries), Pages: alloc(device.I32, len(pages)), Lengths: alloc(device.I32, d.B), Work: alloc(device.U8, work),
 	}
-	if d.R == 0 {
+	if d.Cache == KV {
 		k.V = alloc(device.BF16, slots*d.G*d.Dv)
 	}
 	if err != nil {

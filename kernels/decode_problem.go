@@ -38,23 +38,23 @@ type DecodeTime struct {
 
 // DecodeTable is the table of decode speeds that the project holds itself to, at one page size.
 func DecodeTable(page int) []DecodeProblem {
-	row := func(name string, b, s, t, h, g, p, r, dv int) DecodeProblem {
-		return DecodeProblem{DecodeShape: DecodeShape{B: b, T: t, H: h, G: g, P: p, R: r, Dv: dv, Page: page}, Name: name, S: s}
+	row := func(name, cache string, b, s, t, h, g, p, r, dv int) DecodeProblem {
+		return DecodeProblem{DecodeShape: DecodeShape{Cache: cache, B: b, T: t, H: h, G: g, P: p, R: r, Dv: dv, Page: page}, Name: name, S: s}
 	}
 	return []DecodeProblem{
-		row("GTA-8 H64", 128, 8192, 1, 64, 8, 64, 64, 128),
-		row("GQA-8 H64", 128, 8192, 1, 64, 8, 128, 0, 128),
-		row("GLA-2 H128", 128, 8192, 1, 128, 2, 256, 64, 256),
-		row("GLA-2 H128", 128, 8192, 2, 128, 2, 256, 64, 256),
-		row("GLA-2 H16", 128, 8192, 1, 16, 2, 256, 64, 256),
-		row("GLA, one latent of 256, H64", 128, 8192, 2, 64, 1, 256, 64, 256),
-		row("MLA H16", 128, 8192, 1, 16, 1, 512, 64, 512),
-		row("MLA H64", 128, 8192, 2, 64, 1, 512, 64, 512),
-		row("MLA H128", 128, 8192, 2, 128, 1, 512, 64, 512),
-		row("GLA-2 H16", 32, 8192, 1, 16, 2, 256, 64, 256),
-		row("GLA-2 H128", 8, 32768, 1, 128, 2, 256, 64, 256),
-		row("GLA-2 H16", 1, 65536, 1, 16, 2, 256, 64, 256),
-		row("MLA H128", 1, 65536, 1, 128, 1, 512, 64, 512),
+		row("GTA-8 H64", Tied, 128, 8192, 1, 64, 8, 64, 64, 128),
+		row("GQA-8 H64", KV, 128, 8192, 1, 64, 8, 128, 0, 128),
+		row("GLA-2 H128", Latent, 128, 8192, 1, 128, 2, 256, 64, 256),
+		row("GLA-2 H128", Latent, 128, 8192, 2, 128, 2, 256, 64, 256),
+		row("GLA-2 H16", Latent, 128, 8192, 1, 16, 2, 256, 64, 256),
+		row("GLA, one latent of 256, H64", Latent, 128, 8192, 2, 64, 1, 256, 64, 256),
+		row("MLA H16", Latent, 128, 8192, 1, 16, 1, 512, 64, 512),
+		row("MLA H64", Latent, 128, 8192, 2, 64, 1, 512, 64, 512),
+		row("MLA H128", Latent, 128, 8192, 2, 128, 1, 512, 64, 512),
+		row("GLA-2 H16", Latent, 32, 8192, 1, 16, 2, 256, 64, 256),
+		row("GLA-2 H128", Latent, 8, 32768, 1, 128, 2, 256, 64, 256),
+		row("GLA-2 H16", Latent, 1, 65536, 1, 16, 2, 256, 64, 256),
+		row("MLA H128", Latent, 1, 65536, 1, 128, 1, 512, 64, 512),
 	}
 }
 
@@ -73,7 +73,7 @@ func (d DecodeProblem) lengths(r *rand.Rand) []int32 {
 // work counts the distinct bytes and the operations of a problem with these lengths.
 func (d DecodeProblem) work(lengths []int32) (bytes, flops float64) {
 	columns := d.G*d.Dv + d.R
-	if d.R == 0 {
+	if d.Cache == KV {
 		columns = 2 * d.G * d.Dv
 	}
 	rows := float64(d.T * d.H)
@@ -92,7 +92,7 @@ func (d DecodeProblem) time(micros []float64, lengths []int32, copyGBs, productT
 	us := micros[len(micros)/2]
 	gbs, tflops := bytes/us/1e3, flops/us/1e6
 	return DecodeTime{
-		Name: d.Name, Kind: d.Kind(), B: d.B, S: d.S, Ragged: d.Ragged, T: d.T, H: d.H, G: d.G, Dv: d.Dv, R: d.R, Page: d.Page,
+		Name: d.Name, Kind: d.Cache, B: d.B, S: d.S, Ragged: d.Ragged, T: d.T, H: d.H, G: d.G, Dv: d.Dv, R: d.R, Page: d.Page,
 		Micros: us, Least: micros[0], Most: micros[len(micros)-1], GBs: gbs, TFLOPs: tflops, OfCopy: gbs / copyGBs, OfProduct: tflops / productTFLOP,
 		Intensity: flops / bytes, CopyGBs: copyGBs, ProductTFLOP: productTFLOP,
 	}

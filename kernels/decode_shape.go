@@ -7,17 +7,25 @@ import (
 )
 
 // A DecodeShape is one problem of decode attention: T new tokens of each of B requests, H query heads, G kv or latent
-// heads; a key is P columns of its own head and R that all heads share, a value Dv columns. Three kinds of cache follow
-// from the numbers: P = Dv and R = 0 keeps keys and values apart (MHA, GQA, MQA), P + R = Dv ties them (GTA), P = Dv and
-// R > 0 is a latent that serves as key and value (MLA, GLA). Requests are cut for more parallelism; Piece, a power of two,
-// cuts them at its multiples and nowhere else, so that a request's result does not depend on the rest of the batch.
+// heads; a key is P columns of its own head and R that all heads share, a value Dv columns. Cache says how they are kept:
+// KV apart, with P = Dv and R = 0; Tied in one state, with P + R = Dv; Latent in a latent that is key and value, with P = Dv
+// and R > 0. Requests are cut for more parallelism; Piece, a power of two, cuts them at its multiples and nowhere else, so
+// that a request's result does not depend on the rest of the batch.
 type DecodeShape struct {
+	Cache                 string
 	B, T, H, G, P, R, Dv  int
 	Page, MaxPages, Piece int
 }
 
+// The ways to keep keys and values that there are kernels for.
+const (
+	KV     = "kv"
+	Tied   = "tied"
+	Latent = "latent"
+)
+
 var (
-	decodeDims     = map[string][]int{"kv": {64, 96, 128}, "tied": {64, 96, 128}, "latent": {128, 192, 256, 384, 512}}
+	decodeDims     = map[string][]int{KV: {64, 96, 128}, Tied: {64, 96, 128}, Latent: {128, 192, 256, 384, 512}}
 	decodeRopeDims = []int{32, 48, 64}
 )
 
@@ -28,40 +36,32 @@ const (
 	decodeRequests = 1 << 20
 )
 
-// Kind says how the cache is kept: kv, tied or latent.
-func (d DecodeShape) Kind() string {
-	switch {
-	case d.R == 0:
-		return "kv"
-	case d.P == d.Dv:
-		return "latent"
-	}
-	return "tied"
-}
-
 func powerOfTwo(n int) bool { return n > 0 && n&(n-1) == 0 }
 
 // Check reports a shape that the kernels do not support, and what they do.
 func (d DecodeShape) Check() error {
-	kind := d.Kind()
 	fail := func(format string, args ...any) error {
 		return fmt.Errorf("kernels: decode: "+format, args...)
 	}
 	switch {
+	case decodeDims[d.Cache] == nil:
+		return fail("a cache is kept as %s, %s or %s, not %q", KV, Tied, Latent, d.Cache)
 	case d.B < 1 || d.B > decodeRequests:
 		return fail("1 to %d requests: %d", decodeRequests, d.B)
 	case d.T < 1 || d.T > decodeQueries:
 		return fail("1 to %d new tokens: %d", decodeQueries, d.T)
 	case d.G < 1 || d.H < 1 || d.H%d.G != 0:
 		return fail("%d kv heads do not divide %d query heads", d.G, d.H)
-	case !slices.Contains(decodeDims[kind], d.Dv):
-		return fail("%s: value dimension %v: %d", kind, decodeDims[kind], d.Dv)
-	case kind == "kv" && d.P != d.Dv:
-		return fail("kv: key and value have one dimension: %d and %d", d.P, d.Dv)
-	case kind == "tied" && d.P+d.R != d.Dv:
-		return fail("tied: %d columns of the state and %d of the rope key make the key's %d", d.P, d.R, d.Dv)
-	case kind != "kv" && !slices.Contains(decodeRopeDims, d.R):
-		return fail("%s: rope dimension %v: %d", kind, decodeRopeDims, d.R)
+	case !slices.Contains(decodeDims[d.Cache], d.Dv):
+		return fail("%s: value dimension %v: %d", d.Cache, decodeDims[d.Cache], d.Dv)
+	case d.Cache == KV && d.R != 0:
+		return fail("%s: heads of keys that are apart from their values share no columns: %d", d.Cache, d.R)
+	case d.Cache != Tied && d.P != d.Dv:
+		return fail("%s: key and value have one dimension: %d and %d", d.Cache, d.P, d.Dv)
+	case d.Cache == Tied && d.P+d.R != d.Dv:
+		return fail("%s: %d columns of the state and %d of the rope key make the key's %d", d.Cache, d.P, d.R, d.Dv)
+	case d.Cache != KV && !slices.Contains(decodeRopeDims, d.R):
+		return fail("%s: rope dimension %v: %d", d.Cache, decodeRopeDims, d.R)
 	case !powerOfTwo(d.Page) || d.Page > decodePage:
 		return fail("page size: a power of two from 1 to %d: %d", decodePage, d.Page)
 	case d.MaxPages < 1 || d.MaxPages > 1<<30/d.Page:
@@ -94,7 +94,7 @@ const (
 )
 
 func (d DecodeShape) tiling(sms, shared int, hopper bool) (t decodeTiling, err error) {
-	if d.Kind() == "latent" && hopper {
+	if d.Cache == Latent && hopper {
 		t = d.latentTiling(shared)
 	} else if t, err = d.smallTiling(shared); err != nil {
 		return t, err
@@ -133,12 +133,12 @@ func (d DecodeShape) latentTiling(shared int) decodeTiling {
 // smallTiling fits the mma.sync kernel: as many rows a warp as its registers hold, then warps over rows, kv heads side by
 // side as long as they leave three stages, the rest of the warps over tokens.
 func (d DecodeShape) smallTiling(shared int) (decodeTiling, error) {
-	rows, kind := d.T*d.H/d.G, d.Kind()
+	rows := d.T * d.H / d.G
 	most := 4 // steps of 8 rows
 	switch {
-	case kind == "latent" && d.Dv > 256:
+	case d.Cache == Latent && d.Dv > 256:
 		most = 1
-	case kind == "latent":
+	case d.Cache == Latent:
 		most = 2
 	}
 	step := min(most, 1<<bits.Len(uint(up(rows, 8)-1)))
@@ -158,12 +158,12 @@ func (d DecodeShape) smallTiling(shared int) (decodeTiling, error) {
 		}
 		if bytes := d.smallShared(warps, warpRows, heads, step, stages); bytes <= shared {
 			return decodeTiling{
-				kernel: fmt.Sprintf("decode_%s_%d_n%d", kind, d.Dv, step), threads: warps*32 + copyThreads, shared: bytes,
+				kernel: fmt.Sprintf("decode_%s_%d_n%d", d.Cache, d.Dv, step), threads: warps*32 + copyThreads, shared: bytes,
 				tiles: d.G / heads * up(rows, warpRows*step*8), heads: heads, rows: warpRows, stages: stages,
 			}, nil
 		}
 	}
-	return decodeTiling{}, fmt.Errorf("kernels: decode: %s of %d columns needs more than %d bytes of shared memory", kind, d.Dv, shared)
+	return decodeTiling{}, fmt.Errorf("kernels: decode: %s of %d columns needs more than %d bytes of shared memory", d.Cache, d.Dv, shared)
 }
 
 // smallTokens is the length of the mma.sync kernel's tile: 16 tokens a warp, or twice that where rows are narrow.
@@ -178,14 +178,16 @@ func (d DecodeShape) smallTokens(warps, warpRows, heads, step int) int {
 // smallShared is the shared memory of the mma.sync kernel, laid out as decode_mma.cu does.
 func (d DecodeShape) smallShared(warps, warpRows, heads, step, stages int) int {
 	tokens, queries, stage := d.smallTokens(warps, warpRows, heads, step), d.Dv+8, heads*d.Dv+8
-	switch d.Kind() {
-	case "kv":
+	switch d.Cache {
+	case KV:
 		stage *= 2
-	case "latent":
+	case Latent:
 		queries += 64
 		fallthrough
-	case "tied":
+	case Tied:
 		stage += d.R + 8
+	default:
+		panic(fmt.Sprintf("kernels: decode: no kernel for a cache that is kept as %q", d.Cache))
 	}
 	head := heads*warpRows*step*8*max(queries*2, (d.Dv+4)*4) + warps*64*step + walkBytes + barrierBytes
 	return up(head, 128)*128 + stages*tokens*stage*2

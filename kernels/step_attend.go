@@ -44,8 +44,8 @@ var stepAttends = map[string]int{
 const stepAttendWarps = 8
 
 func (d DecodeShape) stepAttend() (name string, stages int) {
-	name = fmt.Sprintf("%s_%d", d.Kind(), d.Dv)
-	if d.Kind() == "latent" {
+	name = fmt.Sprintf("%s_%d", d.Cache, d.Dv)
+	if d.Cache == Latent {
 		name += fmt.Sprintf("_%d", d.R)
 	}
 	return "step_attend_" + name, stepAttends[name]
@@ -61,7 +61,7 @@ func (d DecodeShape) StepAttends() bool {
 func (k *StepAttend) Launch(s *device.Stream) {
 	name, stages := k.stepAttend()
 	if !k.StepAttends() || s.Device().Compute != 90 {
-		s.Fail(fmt.Errorf("kernels: step attend: no kernel for %s of %d columns with %d of the rope key, pages of %d and %d new tokens", k.Kind(), k.Dv, k.R, k.Page, k.T))
+		s.Fail(fmt.Errorf("kernels: step attend: no kernel for %s of %d columns with %d of the rope key, pages of %d and %d new tokens", k.Cache, k.Dv, k.R, k.Page, k.T))
 		return
 	}
 	W, E, keys := k.Dv, k.P+k.R, k.KCache.N/(k.G*k.Dv)
@@ -70,7 +70,7 @@ func (k *StepAttend) Launch(s *device.Stream) {
 		{"O", k.O, k.B * k.H * k.Dv, device.BF16}, {"Pages", k.Pages, k.B * k.MaxPages, device.I32}, {"Lengths", k.Lengths, k.B, device.I32},
 	}
 	width := W + k.R
-	if k.R == 0 {
+	if k.Cache == KV {
 		width = 2 * W
 		wants = append(wants, want{"V", k.V, (k.B-1)*k.VRow + k.G*W, device.BF16}, want{"VCache", k.VCache, keys * k.G * W, device.BF16})
 	} else {

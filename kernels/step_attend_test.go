@@ -22,7 +22,7 @@ func TestStepAttend(t *testing.T) {
 		kindShape("latent", 40, 1, 256, 64, 1, 64),
 	} {
 		for _, lengths := range [][]int32{{1}, {1024}, {1, 16, 17, 0, 64, 500}, slices.Repeat([]int32{130}, 40)} {
-			t.Run(fmt.Sprint(d.Kind(), d.H, d.Dv, len(lengths), lengths[0]), func(t *testing.T) { checkStepAttend(t, d, lengths) })
+			t.Run(fmt.Sprint(d.Cache, d.H, d.Dv, len(lengths), lengths[0]), func(t *testing.T) { checkStepAttend(t, d, lengths) })
 		}
 	}
 }
@@ -50,7 +50,7 @@ func checkStepAttend(t *testing.T, d DecodeShape, lengths []int32) {
 	} else {
 		h.KRope, k.KRope = in(d.B * d.R)
 	}
-	if d.Kind() == "latent" {
+	if d.Cache == Latent {
 		h.Norm, k.Norm = in(d.G * d.Dv)
 	}
 	table := RopeTable(d.Page*d.MaxPages, turn, 10000)

@@ -155,9 +155,12 @@ func (b *attentionBench) shape(name string, H, page int) (s kernels.DecodeShape,
 	if err := c.Validate(); err != nil {
 		return s, err
 	}
-	c = c.Resolve()
+	d, err := c.Kind.Describe()
+	if err != nil {
+		return s, err
+	}
 	see := c.Shape()
-	return kernels.DecodeShape{H: H, G: c.Groups, P: see.P, R: see.R, Dv: see.Dv, Page: page}, nil
+	return kernels.DecodeShape{Cache: string(d.Cache), H: H, G: c.Resolve().Groups, P: see.P, R: see.R, Dv: see.Dv, Page: page}, nil
 }
 
 // plotDecode puts what was measured under the ceilings of the same run.

@@ -34,10 +34,10 @@ func TestBenchAttentionProblems(t *testing.T) {
 		t.Fatal(all, err)
 	}
 	for i, want := range []kernels.DecodeShape{
-		{B: 128, T: 1, H: 64, G: 8, P: 64, R: 64, Dv: 128, Page: 64},
-		{B: 128, T: 1, H: 64, G: 8, P: 128, Dv: 128, Page: 64},
-		{B: 128, T: 1, H: 64, G: 2, P: 256, R: 64, Dv: 256, Page: 64},
-		{B: 128, T: 1, H: 64, G: 1, P: 512, R: 64, Dv: 512, Page: 64},
+		{Cache: kernels.Tied, B: 128, T: 1, H: 64, G: 8, P: 64, R: 64, Dv: 128, Page: 64},
+		{Cache: kernels.KV, B: 128, T: 1, H: 64, G: 8, P: 128, Dv: 128, Page: 64},
+		{Cache: kernels.Latent, B: 128, T: 1, H: 64, G: 2, P: 256, R: 64, Dv: 256, Page: 64},
+		{Cache: kernels.Latent, B: 128, T: 1, H: 64, G: 1, P: 512, R: 64, Dv: 512, Page: 64},
 	} {
 		if all[i].DecodeShape != want {
 			t.Errorf("%s is %+v, not %+v", all[i].Name, all[i].DecodeShape, want)
