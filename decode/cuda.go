@@ -10,7 +10,6 @@ import (
 	"headroom/internal/device"
 	"headroom/internal/graph"
 	"headroom/kernels"
-	"headroom/model"
 )
 
 // OnCUDA is the backend of an NVIDIA GPU, with weights, cache and values in bf16 or float32.
@@ -117,7 +116,7 @@ type cudaWeights struct {
 	of     map[string][]float32 // the model's
 	queue  queue
 	t      device.Type
-	group  map[string]*packed // by the weight's name
+	group  map[product]*packed
 	single map[string]device.Buffer
 	heads  map[string]latentHeads // by the name of Wukv
 }
@@ -134,7 +133,7 @@ type latentHeads struct {
 type packed struct {
 	n, in, out int
 	w, bias    device.Buffer
-	column     map[string]int // where a weight's Out begins
+	column     map[product]int // where a weight's Out begins
 }
 
 // weights uploads a model, once. At most two stay: a model and its draft.
@@ -154,8 +153,8 @@ func (b *cudaBackend) weights(m *Model) (*cudaWeights, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &cudaWeights{of: m.Weights, queue: q, t: b.t, group: map[string]*packed{}, single: map[string]device.Buffer{}, heads: map[string]latentHeads{}}
-	if err := w.load(m.Transformer); err != nil {
+	w := &cudaWeights{of: m.Weights, queue: q, t: b.t, group: map[product]*packed{}, single: map[string]device.Buffer{}, heads: map[string]latentHeads{}}
+	if err := w.load(m.Params(), groupsOf(m.Transformer)); err != nil {
 		return nil, errors.Join(fmt.Errorf("decode: the weights: %w", err), q.close())
 	}
 	b.loaded = append(b.loaded, w)
@@ -172,21 +171,21 @@ func same(a, b map[string][]float32) bool {
 	return len(a) == len(b)
 }
 
-func (w *cudaWeights) load(t *model.Transformer) error {
-	grouped, groups := map[string]bool{}, groupsOf(t)
+func (w *cudaWeights) load(params []graph.Param, groups *groups) error {
+	grouped := map[string]bool{}
 	for _, g := range groups.all {
 		p, err := w.pack(g)
 		if err != nil {
 			return err
 		}
 		for _, x := range g {
-			w.group[x.w.Name], grouped[x.w.Name] = p, true
+			w.group[x.product()], grouped[x.w.Name] = p, true
 			if x.bias != nil {
 				grouped[x.bias.Name] = true
 			}
 		}
 	}
-	for _, p := range t.Params() {
+	for _, p := range params {
 		if grouped[p.Name] {
 			continue
 		}
@@ -235,19 +234,19 @@ func (w *cudaWeights) split(a attention.LatentRead) (h latentHeads, err error) {
 // pack lays the weights of a group one after the other.
 func (w *cudaWeights) pack(g []weight) (*packed, error) {
 	shape := g[0].w.Shape
-	p := &packed{n: 1, in: shape[len(shape)-2], column: map[string]int{}}
+	p := &packed{n: 1, in: shape[len(shape)-2], column: map[product]int{}}
 	if len(shape) == 3 {
 		p.n = shape[0]
 	}
 	biased := false
 	for _, x := range g {
-		p.column[x.w.Name] = p.out
+		p.column[x.product()] = p.out
 		p.out += x.w.Shape[len(x.w.Shape)-1]
 		biased = biased || x.bias != nil
 	}
 	values, bias := make([]float32, p.n*p.in*p.out), make([]float32, p.n*p.out)
 	for _, x := range g {
-		at, out := p.column[x.w.Name], x.w.Shape[len(x.w.Shape)-1]
+		at, out := p.column[x.product()], x.w.Shape[len(x.w.Shape)-1]
 		for i := range p.n {
 			transpose(values[(i*p.out+at)*p.in:], w.of[x.w.Name][i*p.in*out:], p.in, out)
 		}

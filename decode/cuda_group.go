@@ -13,10 +13,10 @@ import (
 type groups struct {
 	values int
 	read   attention.CacheRead
-	latent *attention.LatentRead // where queries are absorbed
-	turns  map[tableKey]bool     // rotations
-	at     map[int]int           // value -> place in all
-	all    [][]weight
+	latent *attention.LatentRead  // where queries are absorbed
+	turns  map[tableKey]bool      // rotations
+	at     map[int]int            // value -> place in all
+	all    [][]weight             // of products that may become one
 	absorb []attention.LatentRead // each with weights that are absorbed
 }
 
@@ -26,6 +26,17 @@ var _ model.Step = (*groups)(nil)
 type weight struct {
 	w    graph.Param
 	bias *graph.Param
+}
+
+// A product names a weight and the bias that is added to it, or none: one weight may be used with several.
+type product struct{ w, bias string }
+
+func (w weight) product() product {
+	p := product{w: w.w.Name}
+	if w.bias != nil {
+		p.bias = w.bias.Name
+	}
+	return p
 }
 
 func groupsOf(m *model.Transformer) *groups {
@@ -40,12 +51,15 @@ func (g *groups) value() graph.Buf {
 	return graph.Buf{Off: g.values}
 }
 
+// Linear puts a product beside the others of its value. That of a weight in parts stands alone.
 func (g *groups) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf {
 	at, ok := g.at[x.Off]
-	if !ok || len(w.Shape) == 3 {
+	if len(w.Shape) == 3 || !ok {
 		at = len(g.all)
-		g.at[x.Off] = at
 		g.all = append(g.all, nil)
+	}
+	if len(w.Shape) == 2 {
+		g.at[x.Off] = at
 	}
 	g.all[at] = append(g.all[at], weight{w, bias})
 	return g.value()

@@ -31,9 +31,10 @@ type pendingNorm struct {
 }
 
 type pendingProduct struct {
-	x   *value
-	w   graph.Param
-	out int
+	x    *value
+	pack *packed
+	from int // the first of its columns in the pack
+	out  int
 }
 
 type turn struct {
@@ -101,10 +102,14 @@ func (d *CUDA) RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf {
 }
 
 // Linear waits for its reader, and for other products of x.
-func (d *CUDA) Linear(x graph.Buf, w graph.Param, _ *graph.Param) graph.Buf {
-	p := d.weights.group[w.Name]
+func (d *CUDA) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf {
+	key := weight{w, bias}.product()
+	p := d.weights.group[key]
+	if p == nil {
+		panic(fmt.Sprintf("decode: weight %s with bias %q was not packed: a pass must be the one that groups recorded", key.w, key.bias))
+	}
 	out := w.Shape[len(w.Shape)-1]
-	v := &value{width: p.n * out, product: &pendingProduct{of(x), w, out}}
+	v := &value{width: p.n * out, product: &pendingProduct{of(x), p, p.column[key], out}}
 	of(x).uses = append(of(x).uses, v)
 	return give(v)
 }
@@ -122,20 +127,24 @@ func (d *CUDA) need(v *value) *value {
 		})
 		v.buf, v.stride = y.buf, y.stride
 	case v.product != nil:
-		d.multiply(v.product.x)
+		for x := v.product.x; !v.there(); {
+			d.multiply(x)
+		}
 	default:
 		panic("decode: a value that no operation made")
 	}
 	return v
 }
 
-// multiply runs all products of x that wait, as one.
+// multiply runs the first product of x that waits, and as one with it those after it that lie beside it.
 func (d *CUDA) multiply(x *value) {
-	first := x.uses[0].product
-	p := d.weights.group[first.w.Name]
-	from, width := p.column[first.w.Name], 0
+	p, from, width, uses := x.uses[0].product.pack, x.uses[0].product.from, 0, 0
 	for _, v := range x.uses {
+		if v.product.pack != p || v.product.from != from+width {
+			break
+		}
 		width += v.product.out
+		uses++
 	}
 	var y *value
 	switch {
@@ -161,12 +170,12 @@ func (d *CUDA) multiply(x *value) {
 		d.run(g)
 	}
 	at := 0
-	for _, v := range x.uses {
+	for _, v := range x.uses[:uses] {
 		part := y.columns(d.n, at, v.width)
 		v.buf, v.stride = part.buf, part.stride
 		at += v.width
 	}
-	x.uses = nil
+	x.uses = x.uses[uses:]
 }
 
 // small says that a product of so many columns runs by the kernels of steps, which norm, gate and add by themselves.
@@ -216,7 +225,7 @@ func (d *CUDA) agree() {
 // Add is x += y, the sum of all shards' y where there are several. A product without bias adds into x by itself.
 func (d *CUDA) Add(x, y graph.Buf) {
 	to, v := of(x), of(y)
-	if d.ranks > 1 || v.there() || v.product == nil || len(v.product.x.uses) > 1 || !d.weights.group[v.product.w.Name].bias.Nil() {
+	if d.ranks > 1 || v.there() || v.product == nil || len(v.product.x.uses) > 1 || v.product.pack.n > 1 || !v.product.pack.bias.Nil() {
 		d.need(v)
 		if v.stride != v.width {
 			panic(fmt.Sprintf("decode: a sum with rows of %d, %d apart", v.width, v.stride))
@@ -225,21 +234,32 @@ func (d *CUDA) Add(x, y graph.Buf) {
 		d.run(&kernels.Add{X: to.buf, Y: v.buf, Out: to.buf})
 		return
 	}
-	p, in := d.weights.group[v.product.w.Name], d.need(v.product.x)
+	p, from, in := v.product.pack, v.product.from, d.need(v.product.x)
 	v.product.x.uses = nil
-	if d.small(p.in) && p.n == 1 {
-		d.run(&kernels.StepProduct{Rows: d.n, In: p.in, Out: p.out, LdX: in.stride, LdY: to.stride, X: in.rows(0, d.n), W: p.w, Y: to.buf, Add: true})
+	if d.small(p.in) {
+		d.run(&kernels.StepProduct{
+			Rows: d.n, In: p.in, Out: v.width, LdX: in.stride, LdY: to.stride, X: in.rows(0, d.n), W: p.w.Slice(from*p.in, p.w.N), Y: to.buf, Add: true,
+		})
 		return
 	}
-	g := d.product(p, in, 0, v.width)
+	g := d.product(p, in, from, v.width)
 	g.C, g.Ldc, g.Accumulate = to.buf, to.stride, true
 	d.run(g)
 }
 
+// sideBySide says that two products wait that are all of their pack, which has no bias.
+func sideBySide(gate, up *value) bool {
+	if gate.there() || up.there() || gate.product == nil || up.product == nil {
+		return false
+	}
+	g, u := gate.product, up.product
+	return len(g.x.uses) == 2 && g.pack == u.pack && g.from == 0 && u.from == g.out && u.from+u.out == g.pack.out && g.pack.n == 1 && g.pack.bias.Nil()
+}
+
 // SwiGLU is silu(gate)·up of two products side by side.
 func (d *CUDA) SwiGLU(gate, up graph.Buf) graph.Buf {
-	if v := of(gate); !v.there() && v.product != nil && len(v.product.x.uses) == 2 {
-		p := d.weights.group[v.product.w.Name]
+	if v := of(gate); sideBySide(v, of(up)) {
+		p := v.product.pack
 		if in, norm, eps := d.normed(v.product.x); d.small(p.in) && !norm.Nil() {
 			y := d.take(d.t, d.n, v.width)
 			d.run(&kernels.StepProduct{
