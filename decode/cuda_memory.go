@@ -34,9 +34,9 @@ func (b *cudaBackend) plan(m *Model, l Limits) (*CUDA, error) {
 	}
 	most := padded(l.Tokens + l.Rows)
 	d.fixed = []fixed{
-		{&d.pages, device.I32, l.Rows * d.maxPages}, {&d.meta.all, device.I32, 3*most + fours(l.Rows) + (1+choiceWords)*fours(2*l.Scores) + 16},
+		{&d.pages, device.I32, l.Rows * d.maxPages}, {&d.meta.all, device.I32, 3*most + fours(l.Rows) + (1+kernels.StepSamplingWords)*fours(2*l.Scores) + 16},
 		{&d.drawn, device.I32, 2 * l.Scores}, {&d.lse, device.F32, most * g.read.H}, {&d.work, device.U8, work},
-		{&d.meta.seen, device.I32, 2 * l.Scores * ((m.Config.Vocab + 31) / 32)},
+		{&d.meta.seen, device.I32, 2 * l.Scores * kernels.SeenWords(m.Config.Vocab)},
 	}
 	for range m.Config.Layers {
 		var slots []cudaSlot

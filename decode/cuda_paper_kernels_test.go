@@ -333,7 +333,7 @@ func (p *papers) attention(k *kernels.Attention) {
 }
 
 func (p *papers) sample(k *kernels.StepSample) {
-	words := (k.V + 31) / 32
+	words := kernels.SeenWords(k.V)
 	choices := device.Buffer{Ptr: k.Choices.Ptr, N: k.Choices.N / 4, Type: device.I32}
 	c, seen, tokens := p.view(choices), p.view(k.Seen), make([]int32, k.Rows)
 	s := ref.StepSample{Rows: k.Rows, V: k.V, Logits: p.all(k.Logits), Seen: make([]uint32, k.Rows*words), Tokens: tokens}
@@ -341,10 +341,14 @@ func (p *papers) sample(k *kernels.StepSample) {
 		s.Seen[i] = uint32(seen.int(i))
 	}
 	for r := range k.Rows {
-		at := r * choiceWords
+		var packed [kernels.StepSamplingWords]int32
+		for i := range packed {
+			packed[i] = c.int(r*len(packed) + i)
+		}
+		var x kernels.StepSampling
+		x.Unpack(packed[:])
 		s.Choices = append(s.Choices, ref.StepSampling{
-			Temperature: c.get(at), TopP: c.get(at + 1), MinP: c.get(at + 2), Repetition: c.get(at + 3), TopK: c.int(at + 4),
-			U: math.Float64frombits(uint64(uint32(c.int(at+6))) | uint64(uint32(c.int(at+7)))<<32),
+			Temperature: x.Temperature, TopP: x.TopP, MinP: x.MinP, Repetition: x.Repetition, TopK: x.TopK, U: x.U,
 		})
 	}
 	s.Run()

@@ -5,12 +5,12 @@ package decode
 import (
 	"errors"
 	"fmt"
-	"math"
 	"math/bits"
 	"os"
 	"slices"
 
 	"headroom/internal/device"
+	"headroom/kernels"
 )
 
 // A CUDA runs the passes of one model on a GPU. A batch in which every request has as many new tokens is a step: its kernels
@@ -285,33 +285,22 @@ func (d *CUDA) describe(b Batch, key bucket, step bool) error {
 	}
 	copy(section(d.scores), b.Score)
 	if d.sampled {
-		d.choose(b.Draws, section(choiceWords*d.scores))
+		d.choose(b.Draws, section(kernels.StepSamplingWords*d.scores))
 	}
 	d.queue.upload(d.meta.all, host[:at])
 	return d.queue.err()
 }
 
-// choiceWords is the size of a kernels.StepSampling in words of 4 bytes.
-const choiceWords = 8
-
 // choose writes down how tokens are drawn, and uploads what was there before for those with a penalty.
 func (d *CUDA) choose(draws []Draw, words []int32) {
 	for i, x := range draws {
-		u := math.Float64bits(x.U)
-		c := words[i*choiceWords:][:choiceWords]
-		for j, v := range []float64{x.Temperature, x.TopP, x.MinP, x.Repetition} {
-			c[j] = int32(math.Float32bits(float32(v)))
+		kernels.StepSampling{
+			Temperature: float32(x.Temperature), TopP: float32(x.TopP), MinP: float32(x.MinP), Repetition: float32(x.Repetition), TopK: int32(x.TopK), U: x.U,
+		}.Pack(words[i*kernels.StepSamplingWords:])
+		if x.penalizes() {
+			seen := kernels.PackSeen(d.model.Config.Vocab, x.History)
+			d.queue.upload(d.meta.seen.Slice(i*len(seen), (i+1)*len(seen)), seen)
 		}
-		c[4], c[6], c[7] = int32(x.TopK), int32(uint32(u)), int32(uint32(u>>32))
-		if !x.penalizes() {
-			continue
-		}
-		n := (d.model.Config.Vocab + 31) / 32
-		seen := make([]int32, n)
-		for _, t := range x.History {
-			seen[t/32] |= 1 << (t % 32)
-		}
-		d.queue.upload(d.meta.seen.Slice(i*n, (i+1)*n), seen)
 	}
 }
 
@@ -329,7 +318,7 @@ func (d *CUDA) layMeta(rows int) {
 	m := &d.meta
 	m.tokens, m.positions, m.rows, m.lengths, m.score = cut(d.n), cut(d.n), cut(d.n), cut(rows), cut(d.scores)
 	if d.sampled {
-		c := cut(choiceWords * d.scores)
+		c := cut(kernels.StepSamplingWords * d.scores)
 		m.choices = device.Buffer{Ptr: c.Ptr, N: c.Bytes(), Type: device.U8}
 	}
 }

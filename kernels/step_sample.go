@@ -41,6 +41,32 @@ type StepSampling struct {
 	U                                   float64 // where in the distribution, from [0, 1)
 }
 
+// StepSamplingWords is the size of a StepSampling in words of 4 bytes.
+const StepSamplingWords = int(unsafe.Sizeof(StepSampling{}) / 4)
+
+// words are the bytes of c, as numbers of 4.
+func (c *StepSampling) words() []int32 {
+	return unsafe.Slice((*int32)(unsafe.Pointer(c)), StepSamplingWords)
+}
+
+// Pack writes c to the first StepSamplingWords of to, as the device reads it.
+func (c StepSampling) Pack(to []int32) { copy(to[:StepSamplingWords], c.words()) }
+
+// Unpack reads what Pack wrote.
+func (c *StepSampling) Unpack(from []int32) { copy(c.words(), from[:StepSamplingWords]) }
+
+// SeenWords is how many words of StepSample's Seen a row has, for a vocabulary of V.
+func SeenWords(V int) int { return ceil(V, 32) }
+
+// PackSeen is a row of StepSample's Seen: the bits of some tokens.
+func PackSeen(V int, tokens []int32) []int32 {
+	seen := make([]int32, SeenWords(V))
+	for _, t := range tokens {
+		seen[t/32] |= 1 << (t % 32)
+	}
+	return seen
+}
+
 // A StepSample draws tokens from Logits [Rows, V] float32 by Choices [Rows] of StepSampling (as bytes): it divides the
 // logits of the tokens in Seen [Rows, ceil(V/32)] (int32, a bit a token; or absent) by the repetition penalty, and by the
 // temperature, keeps the TopK largest, of them the fewest that make TopP, of them those of at least MinP of the largest, and
@@ -71,11 +97,11 @@ func StepSampleMost(d *device.Device) int { return (d.MaxShare - sampleStatic) /
 // Launch puts the kernel on the stream.
 func (k *StepSample) Launch(s *device.Stream) {
 	wants := []want{
-		{"Logits", k.Logits, k.Rows * k.V, device.F32}, {"Choices", k.Choices, k.Rows * int(unsafe.Sizeof(StepSampling{})), device.U8},
+		{"Logits", k.Logits, k.Rows * k.V, device.F32}, {"Choices", k.Choices, 4 * k.Rows * StepSamplingWords, device.U8},
 		{"Tokens", k.Tokens, k.Rows, device.I32},
 	}
 	if !k.Seen.Nil() {
-		wants = append(wants, want{"Seen", k.Seen, k.Rows * ceil(k.V, 32), device.I32})
+		wants = append(wants, want{"Seen", k.Seen, k.Rows * SeenWords(k.V), device.I32})
 	}
 	if !k.X.Nil() {
 		wants = append(wants, want{"Table", k.Table, k.V * k.C, device.BF16}, want{"X", k.X, k.Rows * k.C, device.BF16})

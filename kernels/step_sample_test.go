@@ -4,7 +4,9 @@ package kernels
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -97,5 +99,24 @@ func TestStepSampleRefuses(t *testing.T) {
 	k.Launch(r.s)
 	if err := r.s.Sync(); err == nil || !strings.Contains(err.Error(), "a vocabulary of up to") {
 		t.Error(err)
+	}
+}
+
+// TestStepSamplingPack holds the words of a packed StepSampling to where step_sample.cu reads them. It needs no GPU.
+func TestStepSamplingPack(t *testing.T) {
+	c := StepSampling{Temperature: 1, TopP: 0.5, MinP: 0.25, Repetition: 2, TopK: 7, U: 0.75}
+	words := []int32{-1, -1, -1, -1, -1, -1, -1, -1, -1}
+	c.Pack(words)
+	u := math.Float64bits(0.75)
+	want := []int32{0x3f800000, 0x3f000000, 0x3e800000, 0x40000000, 7, 0, int32(uint32(u)), int32(u >> 32), -1}
+	if !slices.Equal(words, want) {
+		t.Errorf("packed %x, not %x", words, want)
+	}
+	var back StepSampling
+	if back.Unpack(words); back != c {
+		t.Errorf("%+v came back of %+v", back, c)
+	}
+	if seen := PackSeen(65, []int32{0, 31, 64, 31}); !slices.Equal(seen, []int32{-1<<31 | 1, 0, 1}) {
+		t.Errorf("seen: %x", seen)
 	}
 }
