@@ -7,7 +7,6 @@ package decode
 import (
 	"math/rand/v2"
 
-	"headroom/internal/graph"
 	"headroom/model"
 )
 
@@ -24,17 +23,14 @@ func Load(dir string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := graph.NewStore(graph.NewCPU(), t.Params())
+	weights, err := t.OpenWeights(dir)
 	if err != nil {
 		return nil, err
 	}
-	defer store.Close()
-	if err := t.LoadValues(dir, store); err != nil {
-		return nil, err
-	}
+	defer weights.Close()
 	m := &Model{Transformer: t, Weights: map[string][]float32{}, Tokenizer: extra["tokenizer"]}
 	for _, p := range t.Params() {
-		if m.Weights[p.Name], err = store.Value(p.Name); err != nil {
+		if m.Weights[p.Name], err = weights.Value(p.Name); err != nil {
 			return nil, err
 		}
 	}

@@ -49,16 +49,16 @@ func HF(checkpoint string, o Options) (r Report, err error) {
 	if err != nil {
 		return r, err
 	}
-	f, err := safetensors.Open(filepath.Join(checkpoint, model.WeightsFile))
+	weights, err := t.OpenWeights(checkpoint)
 	if err != nil {
-		return r, fmt.Errorf("export: %w", err)
+		return r, err
 	}
-	defer f.Close()
+	defer weights.Close()
 	class, reason := ClassOf(t)
 	tensors := class.tensors(t)
 	r = Report{Dir: o.Dir, Format: "hf", Class: class, Reason: reason, DType: o.DType, Tensors: len(tensors), Tokenizer: o.Tokenizer}
 	err = whole(o.Dir, func(dir string) error {
-		if _, err := writeShards(dir, source{f}, tensors, dtype, o.ShardBytes); err != nil {
+		if _, err := writeShards(dir, source{weights}, tensors, dtype, o.ShardBytes); err != nil {
 			return err
 		}
 		return writeTexts(dir, t, class, o)

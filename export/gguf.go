@@ -39,15 +39,15 @@ func GGUF(checkpoint string, o Options) (r Report, err error) {
 	if err != nil {
 		return r, err
 	}
-	f, err := safetensors.Open(filepath.Join(checkpoint, model.WeightsFile))
+	weights, err := t.OpenWeights(checkpoint)
 	if err != nil {
-		return r, fmt.Errorf("export: %w", err)
+		return r, err
 	}
-	defer f.Close()
+	defer weights.Close()
 	tensors := ggufTensors(t)
 	r = Report{Dir: o.Dir, Format: "gguf", Class: Llama, DType: o.DType, Tensors: len(tensors), Tokenizer: o.Tokenizer, Files: []string{filepath.Base(o.Dir)}}
 	return r, prefixed(wholeFile(o.Dir, func(w io.Writer) error {
-		return writeGGUF(w, keys, tensors, source{f}, dtype)
+		return writeGGUF(w, keys, tensors, source{weights}, dtype)
 	}))
 }
 

@@ -75,14 +75,14 @@ func modelingExport(t testing.TB, i int, dir string) (*decode.Model, Class) {
 	if c.class != "" {
 		class = c.class
 	}
-	f, err := safetensors.Open(filepath.Join(checkpoint, model.WeightsFile))
+	weights, err := m.OpenWeights(checkpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer weights.Close()
 	err = os.MkdirAll(dir, 0o777)
 	if err == nil {
-		_, err = writeShards(dir, source{f}, class.tensors(m.Transformer), safetensors.F32, 1<<30)
+		_, err = writeShards(dir, source{weights}, class.tensors(m.Transformer), safetensors.F32, 1<<30)
 	}
 	if err == nil {
 		err = writeTexts(dir, m.Transformer, class, Options{DType: "fp32"})

@@ -19,22 +19,16 @@ type index struct {
 	Where    map[string]string `json:"weight_map"`
 }
 
-// source reads our parameters from a checkpoint's file, one at a time.
-type source struct{ *safetensors.File }
+// source is a checkpoint's weights.
+type source struct{ *model.WeightsReader }
 
 // value is a foreign tensor made of ours.
 func (s source) value(t tensor) ([]float32, error) {
 	x := make([]float32, t.size())
 	at := 0
 	for _, p := range t.parts {
-		ours, _, err := s.Float32(p.param.Name)
+		ours, err := s.Value(p.param.Name)
 		if err != nil {
-			return nil, err
-		}
-		if len(ours) != p.param.Size() {
-			return nil, fmt.Errorf("export: tensor %s has %d values, not %d", p.param.Name, len(ours), p.param.Size())
-		}
-		if err := model.Finite(p.param.Name, ours); err != nil {
 			return nil, err
 		}
 		p.pack(x[at:], ours)

@@ -105,14 +105,29 @@ func Load(dir string) (*Transformer, map[string]string, error) {
 	return t, m.Extra, err
 }
 
-// LoadValues gives a store the weights of a checkpoint directory. Every parameter must be there in its shape, and
-// nothing else, before any is changed.
-func (t *Transformer) LoadValues(dir string, store *graph.Store) error {
-	f, err := safetensors.Open(filepath.Join(dir, WeightsFile))
+// A WeightsReader reads the weights of a checkpoint directory, one parameter at a time.
+type WeightsReader struct {
+	file *safetensors.File
+	path string
+}
+
+// OpenWeights opens the weights of a checkpoint directory. Every parameter must be there in its shape, and nothing else.
+// Close the reader when all are read.
+func (t *Transformer) OpenWeights(dir string) (*WeightsReader, error) {
+	path := filepath.Join(dir, WeightsFile)
+	f, err := safetensors.Open(path)
 	if err != nil {
-		return fmt.Errorf("model: %w", err)
+		return nil, fmt.Errorf("model: %w", err)
 	}
-	defer f.Close()
+	if err := t.matches(dir, f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &WeightsReader{f, path}, nil
+}
+
+// matches says where the tensors of a file are not this model's.
+func (t *Transformer) matches(dir string, f *safetensors.File) error {
 	known := map[string]bool{}
 	for _, p := range t.Params() {
 		known[p.Name] = true
@@ -129,13 +144,36 @@ func (t *Transformer) LoadValues(dir string, store *graph.Store) error {
 			return fmt.Errorf("model: %s has a tensor %s that this model does not have", dir, name)
 		}
 	}
+	return nil
+}
+
+// Value reads a parameter. The slice is the caller's.
+func (r *WeightsReader) Value(name string) ([]float32, error) {
+	x, _, err := r.file.Float32(name)
+	if err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	if err := Finite(name, x); err != nil {
+		return nil, fmt.Errorf("model: %s: %w; use a checkpoint from before training diverged", r.path, err)
+	}
+	return x, nil
+}
+
+// Close closes the file.
+func (r *WeightsReader) Close() error { return r.file.Close() }
+
+// LoadValues gives a store the weights of a checkpoint directory, which OpenWeights must find to be this model's before
+// any is changed.
+func (t *Transformer) LoadValues(dir string, store *graph.Store) error {
+	r, err := t.OpenWeights(dir)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
 	for _, p := range t.Params() {
-		x, _, err := f.Float32(p.Name)
+		x, err := r.Value(p.Name)
 		if err != nil {
-			return fmt.Errorf("model: %w", err)
-		}
-		if err := Finite(p.Name, x); err != nil {
-			return fmt.Errorf("model: %s: %w; use a checkpoint from before training diverged", filepath.Join(dir, WeightsFile), err)
+			return err
 		}
 		if err := store.Set(p.Name, x); err != nil {
 			return fmt.Errorf("model: %w", err)
