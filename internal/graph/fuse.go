@@ -1,5 +1,7 @@
 package graph
 
+import "slices"
+
 // AddRMSNorm is the sum of a residual and a layer's output, and its norm, in one pass: sum = x + y and
 // rmsnorm(sum)·w. It is an instruction of backends that fuse, never a node.
 type AddRMSNorm struct{ RMSNorm }
@@ -17,23 +19,25 @@ func fusible(a, b Attr) bool {
 // A fuser is a backend that has kernels for fused pairs.
 type fuser interface{ fuses() }
 
-// fuse joins each sum with the norm that follows it and reads it. In is x, y, w; Out is the sum and the norm.
-func fuse(instrs []*Instr) []*Instr {
-	var out []*Instr
-	for i := 0; i < len(instrs); i++ {
-		add := instrs[i]
-		if _, ok := add.Attr.(Add); ok && i+1 < len(instrs) {
-			next := instrs[i+1]
-			if norm, ok := next.Attr.(RMSNorm); ok && norm.Groups == 1 && next.In[0] == add.Out[0].Buf {
-				out = append(out, &Instr{
-					Attr: AddRMSNorm{norm}, In: []Buf{add.In[0], add.In[1], next.In[1]},
-					Out: []Out{add.Out[0], next.Out[0]}, Aux: next.Aux,
-				})
-				i++
-				continue
+// fuse joins each sum with the norm that follows it and reads it, before values have a place: what the pair reads lives
+// until all that it writes is written. In is x, y, w; out is the sum, the norm and its rstd.
+func (p *planner) fuse() {
+	var steps []*step
+	for _, s := range p.steps {
+		if len(steps) > 0 && joins(steps[len(steps)-1], s) {
+			add := steps[len(steps)-1]
+			steps[len(steps)-1] = &step{
+				id: s.id, attr: AddRMSNorm{s.attr.(RMSNorm)}, in: []*value{add.in[0], add.in[1], s.in[1]}, outputs: 2,
+				out: slices.Concat(add.out, s.out), accumulate: slices.Concat(add.accumulate, s.accumulate),
 			}
+			continue
 		}
-		out = append(out, add)
+		steps = append(steps, s)
 	}
-	return out
+	p.steps = steps
+}
+
+// joins says that a step is a sum, and the next the norm of it.
+func joins(add, norm *step) bool {
+	return fusible(add.attr, norm.attr) && norm.attr.(RMSNorm).Groups == 1 && norm.in[0].root() == add.out[0].root()
 }

@@ -156,7 +156,7 @@ func TestShardedProgram(t *testing.T) {
 			return nil, err
 		}
 		n := 0
-		for _, in := range fuse(p.instrs) {
+		for _, in := range p.instrs {
 			if _, ok := in.Attr.(AddRMSNorm); ok {
 				n++
 			}

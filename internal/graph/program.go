@@ -69,12 +69,20 @@ func (e *executable) settle(p *planner) error {
 		}
 		p.gather(weights)
 	}
+	if _, ok := e.store.Backend.(fuser); ok {
+		p.fuse()
+	}
 	e.arena = p.layout()
 	mem, err := e.alloc(e.arena.Planned)
 	if err != nil {
 		return &MemoryError{e.arena.Planned, err}
 	}
 	e.instrs = p.bind(mem)
+	for _, in := range e.instrs {
+		if err := in.apart(); err != nil {
+			return err
+		}
+	}
 	if n, ok := e.store.Backend.(noiser); ok {
 		n.noise(mem)
 	}
@@ -92,9 +100,6 @@ func (e *executable) compile(instrs []*Instr) (Kernel, error) {
 		if err := e.store.agree(); err != nil {
 			return nil, err
 		}
-	}
-	if _, ok := e.store.Backend.(fuser); ok {
-		instrs = fuse(instrs)
 	}
 	ks := make([]Kernel, len(instrs))
 	for i, in := range instrs {

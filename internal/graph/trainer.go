@@ -356,12 +356,8 @@ func (t *Trainer) Loss() (float64, error) {
 // weights.
 func (t *Trainer) Profile() (map[string]time.Duration, error) {
 	backend := t.store.Backend
-	instrs := t.instrs
-	if _, ok := backend.(fuser); ok {
-		instrs = fuse(instrs)
-	}
 	times := map[string]time.Duration{}
-	for _, in := range instrs {
+	for _, in := range t.instrs {
 		k, err := backend.Compile(in)
 		if err != nil {
 			return nil, err
