@@ -17,6 +17,8 @@ import (
 const lattice = `
 	kernels/ref, internal/device < kernels < internal/graph < attention < model < decode < eval < train < serve, watch < configs < internal/lab < cmd/headroom;
 	data < eval, train;
+	internal/disk < data, internal/safetensors;
+	internal/build < train;
 	internal/ranks < internal/lab;
 	internal/safetensors < model, train, export;
 	data, decode < export < cmd/headroom;

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"headroom/internal/disk"
 )
 
 // A Folder is a folder of shards that is not on this machine.
@@ -142,23 +144,18 @@ func (r *remote) fetch(ctx context.Context, s Shard, path string) (cut bool, err
 		return false, err
 	}
 	defer from.Close()
-	to, err := os.CreateTemp(filepath.Dir(path), "coming-*")
-	if err != nil {
-		return false, err
-	}
-	defer os.Remove(to.Name())
-	defer to.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(io.MultiWriter(to, sum), from); err != nil {
-		return errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, new(net.Error)), err
-	}
-	if got := hex.EncodeToString(sum.Sum(nil)); got != s.SHA256 {
-		return false, fmt.Errorf("checksum %s, %s says %s", got, metaName, s.SHA256)
-	}
-	if err := to.Close(); err != nil {
-		return false, err
-	}
-	return false, os.Rename(to.Name(), path)
+	err = disk.Write(path, func(to io.Writer) error {
+		sum := sha256.New()
+		if _, err := io.Copy(io.MultiWriter(to, sum), from); err != nil {
+			cut = errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, new(net.Error))
+			return err
+		}
+		if got := hex.EncodeToString(sum.Sum(nil)); got != s.SHA256 {
+			return fmt.Errorf("checksum %s, %s says %s", got, metaName, s.SHA256)
+		}
+		return nil
+	})
+	return cut, err
 }
 
 // ready waits until shard i is here.

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"headroom/internal/disk"
 )
 
 // While shards are made, their folder holds where to go on: progressName, rewritten whenever a shard is complete, and for
@@ -99,7 +101,7 @@ func (u *unfinished) usable(o *Options, tok *Tokenizer, files []string, w *write
 		return errors.New("its inputs or options were others")
 	}
 	for _, s := range u.Meta.Shards {
-		sum, err := hashFile(w.found(s.File))
+		sum, err := disk.Sum(w.found(s.File))
 		if err != nil {
 			return err
 		}

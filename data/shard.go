@@ -2,15 +2,15 @@ package data
 
 import (
 	"bufio"
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+
+	"headroom/internal/disk"
 )
 
 // A shard is llm.c's: 256 int32 of header (magic, version, count of tokens, zeros), then the tokens, all little-endian.
@@ -188,25 +188,12 @@ func (w *writer) end() error {
 	err = errors.Join(err, w.file.Close())
 	w.file = nil
 	if err == nil {
-		s.SHA256, err = hashFile(w.temporary(s.File))
+		s.SHA256, err = disk.Sum(w.temporary(s.File))
 	}
 	if err != nil {
 		return w.failed(err)
 	}
 	return nil
-}
-
-func hashFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // commit names the finished shards and writes meta.json after them.

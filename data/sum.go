@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"headroom/internal/disk"
 )
 
 // Sum is a checksum of the tokens: of their shards' checksums in order, so that it does not depend on where the shards lie or what they are
@@ -85,7 +87,8 @@ func fileSums(files []string) ([]string, error) {
 // known are the checksums of files that this process has read already, as long as their size and time of change are the same.
 var known sync.Map
 
-// FileSum is the sha256 of a file.
+// FileSum is the SHA-256 of a file, remembered while its size and time of change stay: for inputs that many runs name, not for
+// finding damage.
 func FileSum(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -95,7 +98,7 @@ func FileSum(path string) (string, error) {
 	if sum, ok := known.Load(key); ok {
 		return sum.(string), nil
 	}
-	sum, err := hashFile(path)
+	sum, err := disk.Sum(path)
 	if err != nil {
 		return "", fmt.Errorf("data: %w", err)
 	}

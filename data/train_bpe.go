@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"headroom/internal/disk"
 )
 
 // TrainOptions says what a tokenizer is trained on.
@@ -298,8 +300,7 @@ func writeHF(path, pattern string, tokens []string, merges [][2]string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("data: %w", err)
 	}
-	w := writer{dir: filepath.Dir(path), create: createFile}
-	if err := w.replace(filepath.Base(path), append(text, '\n')); err != nil {
+	if err := disk.Replace(path, append(text, '\n')); err != nil {
 		return fmt.Errorf("data: writing %s: %w", path, err)
 	}
 	return nil

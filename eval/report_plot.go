@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	ink "image/color"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -14,6 +13,8 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
+
+	"headroom/internal/disk"
 )
 
 // plots writes loss, tradeoff, rates and speed as SVG and PNG, the charts of each side by side.
@@ -84,14 +85,9 @@ func save(dir, name string, plots []*plot.Plot) error {
 	return nil
 }
 
-// write replaces a file in one move.
+// write replaces a file whole or not at all.
 func write(path string, text []byte) error {
-	tmp := path + ".tmp"
-	defer os.Remove(tmp) // nothing is there by then, unless a step failed
-	if err := os.WriteFile(tmp, text, 0o666); err != nil {
-		return fmt.Errorf("eval: %w", err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err := disk.Replace(path, text); err != nil {
 		return fmt.Errorf("eval: %w", err)
 	}
 	return nil

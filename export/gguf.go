@@ -1,15 +1,14 @@
 package export
 
 import (
-	"bufio"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 
 	"headroom/data"
+	"headroom/internal/disk"
 	"headroom/internal/safetensors"
 	"headroom/model"
 )
@@ -46,23 +45,9 @@ func GGUF(checkpoint string, o Options) (r Report, err error) {
 	defer weights.Close()
 	tensors := ggufTensors(t)
 	r = Report{Dir: o.Dir, Format: "gguf", Class: Llama, DType: o.DType, Tensors: len(tensors), Tokenizer: o.Tokenizer, Files: []string{filepath.Base(o.Dir)}}
-	return r, prefixed(wholeFile(o.Dir, func(w io.Writer) error {
+	return r, prefixed(disk.Write(o.Dir, func(w io.Writer) error {
 		return writeGGUF(w, keys, tensors, source{weights}, dtype)
 	}))
-}
-
-// wholeFile writes a file under another name, and gives it its own when it is finished.
-func wholeFile(path string, write func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // nothing is there by then, unless a step failed
-	w := bufio.NewWriterSize(f, 1<<20)
-	if err := errors.Join(write(w), w.Flush(), f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // ggufTensors names the tensors as llama.cpp does.

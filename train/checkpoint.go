@@ -1,7 +1,6 @@
 package train
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"headroom/internal/disk"
 )
 
 // Names inside a run directory.
@@ -131,7 +132,7 @@ func commit(run string, s State, write func(dir string) error) (err error) {
 	if err := discard(final); err != nil {
 		return err
 	}
-	if err := move(tmp, final); err != nil {
+	if err := disk.Move(tmp, final); err != nil {
 		return err
 	}
 	return point(run, latest, s.Step)
@@ -151,10 +152,10 @@ func flush(dir string) (sizes map[string]int64, sums map[string]string, err erro
 			return nil, nil, err
 		}
 		sizes[e.Name()] = info.Size()
-		if sums[e.Name()], err = checksum(path); err != nil {
+		if sums[e.Name()], err = disk.Sum(path); err != nil {
 			return nil, nil, err
 		}
-		if err := syncPath(path); err != nil {
+		if err := disk.Sync(path); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -171,7 +172,7 @@ func point(run, name string, step int) error {
 	if err := os.Symlink(stepName(step), tmp); err != nil {
 		return err
 	}
-	return move(tmp, link)
+	return disk.Move(tmp, link)
 }
 
 // prune removes all but the newest keep checkpoints and the best.
@@ -210,43 +211,4 @@ func sweep(run string) error {
 		err = errors.Join(err, os.RemoveAll(path))
 	}
 	return err
-}
-
-// writeJSON replaces a file in one move.
-func writeJSON(path string, v any) error {
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	return replace(path, append(text, '\n'))
-}
-
-// replace writes a file in one move.
-func replace(path string, text []byte) error {
-	tmp := path + ".tmp"
-	defer os.Remove(tmp) // nothing is there by then, unless a step failed
-	if err := os.WriteFile(tmp, text, 0o666); err != nil {
-		return err
-	}
-	return move(tmp, path)
-}
-
-// move renames a file, directory or link within its directory. What it holds and its new name are on the disk
-// afterwards, in this order.
-func move(from, to string) error {
-	if err := syncPath(from); err != nil {
-		return err
-	}
-	if err := os.Rename(from, to); err != nil {
-		return err
-	}
-	return syncPath(filepath.Dir(to))
-}
-
-func syncPath(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -15,21 +14,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-)
 
-// checksum is the SHA-256 of a file in hexadecimal digits.
-func checksum(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
+	"headroom/internal/disk"
+)
 
 // noSum stands in state.json in the place of its own checksum while that is computed.
 var noSum = strings.Repeat("0", 2*sha256.Size)
@@ -43,7 +30,7 @@ func (s State) write(path string) error {
 	}
 	text = append(text, '\n')
 	sum := sha256.Sum256(text)
-	return replace(path, bytes.Replace(text, []byte(noSum), []byte(hex.EncodeToString(sum[:])), 1))
+	return disk.Replace(path, bytes.Replace(text, []byte(noSum), []byte(hex.EncodeToString(sum[:])), 1))
 }
 
 // Seal gives a directory of weights that no training wrote the checksums of its files, so that Check holds it against them.
@@ -118,17 +105,17 @@ func Check(dir string, files ...string) error {
 }
 
 // check holds files against their sizes and checksums.
-func (s State) check(dir string, files []string) error {
-	if err := s.sizes(dir, files); err != nil {
+func (s State) check(dir string, names []string) error {
+	if err := s.sizes(dir, names); err != nil {
 		return err
 	}
 	if s.SHA256 == nil {
 		slog.Warn("the checkpoint has no checksums, for an older version wrote it: damage to it would not be noticed", "checkpoint", dir)
 		return nil
 	}
-	for _, name := range files {
+	for _, name := range names {
 		path := filepath.Join(dir, name)
-		sum, err := checksum(path)
+		sum, err := disk.Sum(path)
 		if err != nil {
 			return err
 		}

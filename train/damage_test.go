@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"headroom/internal/disk"
 	"headroom/model"
 )
 
@@ -46,7 +47,7 @@ func older(t *testing.T, checkpoint string) {
 	}
 	delete(s, "sha256")
 	delete(s, "sum")
-	if err := writeJSON(path, s); err != nil {
+	if err := disk.ReplaceJSON(path, s); err != nil {
 		t.Fatal(err)
 	}
 }

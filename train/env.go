@@ -9,10 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
 
+	"headroom/internal/build"
+	"headroom/internal/disk"
 	"headroom/kernels/ref"
 )
 
@@ -34,7 +35,7 @@ type Environment struct {
 // environment describes this process.
 func environment(backend string, step int) Environment {
 	return Environment{
-		Start: time.Now().UTC().Format(time.RFC3339), Step: step, Command: os.Args, Revision: revision(), Go: runtime.Version(),
+		Start: time.Now().UTC().Format(time.RFC3339), Step: step, Command: os.Args, Revision: build.Revision(), Go: runtime.Version(),
 		OS: runtime.GOOS + "/" + runtime.GOARCH, CPU: cpuModel(), Cores: runtime.GOMAXPROCS(0), Backend: backend, Products: ref.BLAS,
 	}
 }
@@ -63,7 +64,7 @@ func appendEnvironment(dir string, e Environment) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(filepath.Join(dir, environmentName), append(all, e))
+	return disk.ReplaceJSON(filepath.Join(dir, environmentName), append(all, e))
 }
 
 // noteSaved says in env.json which step was saved, so that a checkpoint that is lost is missed.
@@ -73,23 +74,7 @@ func noteSaved(dir string, step int) error {
 		return err
 	}
 	all[len(all)-1].Saved = step
-	return writeJSON(filepath.Join(dir, environmentName), all)
-}
-
-// revision is the git revision that the go command stamped on the program.
-func revision() string {
-	rev, dirty := "unknown", ""
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			switch {
-			case s.Key == "vcs.revision":
-				rev = s.Value
-			case s.Key == "vcs.modified" && s.Value == "true":
-				dirty = "-dirty"
-			}
-		}
-	}
-	return rev + dirty
+	return disk.ReplaceJSON(filepath.Join(dir, environmentName), all)
 }
 
 func cpuModel() string {

@@ -2,10 +2,11 @@ package main
 
 import (
 	"fmt"
-	"runtime/debug"
+	"runtime"
 
 	"github.com/spf13/cobra"
 
+	"headroom/internal/build"
 	"headroom/kernels/ref"
 )
 
@@ -15,20 +16,7 @@ func versionCommand() *cobra.Command {
 		Short: "print revision, Go version and the libraries behind this binary",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			revision, modified := "unknown", ""
-			info, ok := debug.ReadBuildInfo()
-			if !ok {
-				info = &debug.BuildInfo{GoVersion: "unknown"}
-			}
-			for _, s := range info.Settings {
-				switch {
-				case s.Key == "vcs.revision":
-					revision = s.Value
-				case s.Key == "vcs.modified" && s.Value == "true":
-					modified = " with changes"
-				}
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "headroom %s%s, %s, products by %s\n", revision, modified, info.GoVersion, ref.BLAS)
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "headroom %s, %s, products by %s\n", build.Revision(), runtime.Version(), ref.BLAS)
 			return err
 		},
 	}

@@ -1,28 +1,22 @@
 package lab
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
+
+	"headroom/internal/disk"
 )
 
-// writeFile writes a value as JSON, in one move.
+// writeFile writes a value as JSON, whole or not at all.
 func writeFile(path string, v any) error {
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
+	if err := disk.ReplaceJSON(path, v); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	return replace(path, append(text, '\n'))
+	return nil
 }
 
-// replace writes a file in one move.
+// replace writes a file whole or not at all.
 func replace(path string, text []byte) error {
-	tmp := path + ".tmp"
-	defer os.Remove(tmp) // nothing is there by then, unless a step failed
-	if err := os.WriteFile(tmp, text, 0o666); err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err := disk.Replace(path, text); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
 	return nil

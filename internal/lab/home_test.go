@@ -37,7 +37,7 @@ func TestResultsAreKept(t *testing.T) {
 	text := comparison(dir, "lr: [1e-3, 2e-3]\nlr_seeds: 1\ndecode: [2x8]\n")
 	whole := do(t, kept(t, dir, text))
 	for path := range files(t, filepath.Join(dir, "kept")) {
-		if strings.Contains(path, "checkpoint") || strings.Contains(path, ".safetensors") || strings.HasSuffix(path, ".tmp") {
+		if strings.Contains(path, "checkpoint") || strings.Contains(path, ".safetensors") || strings.HasPrefix(filepath.Base(path), ".") {
 			t.Errorf("%s is kept", path)
 		}
 	}

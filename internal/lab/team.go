@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"headroom/configs"
+	"headroom/internal/build"
 	"headroom/internal/device"
 	"headroom/internal/graph"
 	"headroom/internal/ranks"
@@ -26,26 +26,11 @@ func Meet(ctx context.Context, p ranks.Place, c configs.Run) (*Team, error) {
 	if c.Train.Device != "cuda" {
 		return nil, fmt.Errorf("lab: several ranks need one GPU each: train.device must be cuda, not %s", c.Train.Device)
 	}
-	t, err := ranks.Meet(ctx, p, ranks.Same{Config: c.Hash(), Build: build()}, device.NewCommID)
+	t, err := ranks.Meet(ctx, p, ranks.Same{Config: c.Hash(), Build: build.ID()}, device.NewCommID)
 	if err != nil {
 		return nil, err
 	}
 	return &Team{Team: t}, nil
-}
-
-// build tells one build of this program from another.
-func build() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	b := info.GoVersion + " " + info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" || s.Key == "vcs.modified" || s.Key == "-tags" {
-			b += " " + s.Value
-		}
-	}
-	return b
 }
 
 // Rank is this process's.

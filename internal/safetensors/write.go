@@ -1,15 +1,13 @@
 package safetensors
 
 import (
-	"bufio"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
+
+	"headroom/internal/disk"
 )
 
 // A Tensor is what Write stores under a name. Its values are asked for when their turn comes, so that a model need not
@@ -21,34 +19,16 @@ type Tensor struct {
 	Values func() ([]float32, error)
 }
 
-// Write stores tensors and metadata at path, whole or not at all: under a temporary name first, synced, then renamed.
-func Write(path string, metadata map[string]string, tensors []Tensor) (err error) {
+// Write stores tensors and metadata at path, whole or not at all.
+func Write(path string, metadata map[string]string, tensors []Tensor) error {
 	header, err := header(metadata, tensors)
 	if err != nil {
 		return fmt.Errorf("safetensors: %s: %w", path, err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return fmt.Errorf("safetensors: %w", err)
+	if err := disk.Write(path, func(w io.Writer) error { return encode(w, header, tensors) }); err != nil {
+		return fmt.Errorf("safetensors: %s: %w", path, err)
 	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-			err = fmt.Errorf("safetensors: %s: %w", path, err)
-		}
-	}()
-	w := bufio.NewWriterSize(f, 1<<20)
-	if err := encode(w, header, tensors); err != nil {
-		return err
-	}
-	if err := errors.Join(w.Flush(), f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return nil
 }
 
 // header places the tensors one after the other, and pads itself with spaces to a multiple of eight.
@@ -123,13 +103,4 @@ func AppendFloats(b []byte, t DType, x []float32) ([]byte, error) {
 		return nil, fmt.Errorf("cannot write %s", t)
 	}
 	return b, nil
-}
-
-// syncDir makes a rename last.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
