@@ -125,11 +125,28 @@ func Names() (all []string) {
 	return all
 }
 
-// General is the configuration of the same attention as one of the more general kind: MHA as GQA of as many groups as heads.
+// General is the configuration of the same attention as one of the more general kind, as MHA is GQA of as many groups as heads,
+// with nothing in keys that the kind does not read. Configurations of one attention are equal so.
 func (c Config) General() Config {
+	d, err := c.Kind.Describe()
+	if err != nil {
+		return c
+	}
 	c = c.Resolve()
-	if d, _ := c.Kind.Describe(); d.Of != "" {
+	if d.Of != "" {
 		c.Kind = d.Of
+	}
+	if !slices.Contains(d.Keys, "bias") {
+		c.Bias = ""
+	}
+	if !slices.Contains(d.Keys, "latent_dim") {
+		c.LatentDim = 0
+	}
+	if !slices.Contains(d.Keys, "query_latent_dim") {
+		c.QueryLatentDim = 0
+	}
+	if !d.Split {
+		c.QueryNorm = ""
 	}
 	return c
 }

@@ -56,7 +56,10 @@ func tiny(t testing.TB, kind string, change ...func(*model.Config, *attention.Co
 
 func plainMLA(c *model.Config, a *attention.Config) { c.NormEps, a.Bias = deepseekEps, "none" }
 func tied(c *model.Config, _ *attention.Config)     { c.Tie = true }
-func spun(_ *model.Config, a *attention.Config)     { a.RopeTheta = 500 }
+func unread(_ *model.Config, a *attention.Config) {
+	a.LatentDim, a.QueryLatentDim, a.QueryNorm = 5, 7, "whole"
+}
+func spun(_ *model.Config, a *attention.Config) { a.RopeTheta = 500 }
 
 var cases = []struct {
 	kind   string
@@ -66,7 +69,7 @@ var cases = []struct {
 	{"mha", nil, Llama}, {"gqa-2", nil, Llama}, {"mqa", []func(*model.Config, *attention.Config){tied}, Llama},
 	{"mla", []func(*model.Config, *attention.Config){plainMLA}, DeepSeek}, {"mla", nil, Own}, {"gta-2", nil, Own}, {"gla-2", nil, Own},
 	{"gla-2", []func(*model.Config, *attention.Config){plainMLA, tied}, Own}, {"gla_q-2", nil, Own},
-	{"gla-1", nil, Own}, {"gla_q-1", nil, Own}, // come back as what they are: MLA, and one part
+	{"gqa-2", []func(*model.Config, *attention.Config){unread}, Llama}, {"gla-1", nil, Own}, {"gla_q-1", nil, Own}, // come back as what they are: MLA, and one part
 	{"gqa-2", []func(*model.Config, *attention.Config){spun}, Llama}, {"mla", []func(*model.Config, *attention.Config){plainMLA, spun}, DeepSeek},
 	{"mla", []func(*model.Config, *attention.Config){spun}, Own}, {"gta-2", []func(*model.Config, *attention.Config){spun}, Own},
 	{"gla-2", []func(*model.Config, *attention.Config){spun}, Own}, {"gla_q-2", []func(*model.Config, *attention.Config){spun}, Own},

@@ -8,7 +8,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strings"
 
 	"headroom/data"
 	"headroom/decode"
@@ -86,13 +85,9 @@ func Verify(ctx context.Context, dir string, m *decode.Model, python string, ins
 	return v, v.byUs(&decode.Model{Transformer: t, Tokenizer: m.Tokenizer}, f.values(list), q, want)
 }
 
-// alike says that two models compute the same of the same weights. Where a kind has no biases, it does not matter which; and
-// a kind is its more general one, as MHA and MQA are GQA of all heads and of one.
+// alike says that two models compute the same of the same weights.
 func alike(x, y *model.Transformer) bool {
 	a, b := x.Attention.General(), y.Attention.General()
-	if !slices.ContainsFunc(x.Params(), func(p graph.Param) bool { return strings.Contains(p.Name, ".attn.b") }) {
-		a.Bias, b.Bias = "", ""
-	}
 	m, n := x.Config, y.Config
 	m.Init, n.Init = "", "" // how weights began is not what they are
 	return m == n && a == b && len(x.Params()) == len(y.Params())

@@ -140,26 +140,6 @@ var (
 	next     = []int32{1, 4, 1, 5, 9, 2, 6, 10, 3}
 )
 
-// TestCausality changes one token: the rows before it keep every bit, its own row and some later one do not.
-func TestCausality(t *testing.T) {
-	for _, name := range everyKind() {
-		m := newTiny(t, config(t, name), 1)
-		logits := m.scorer(t, m.store(t), len(sentence))
-		was := logits(sentence)
-		for at := range sentence {
-			tokens := slices.Clone(sentence)
-			tokens[at] = (tokens[at] + 1) % vocab
-			now := logits(tokens)
-			row := func(x []float32, i int) []float32 { return x[i*vocab : (i+1)*vocab] }
-			for i := range sentence {
-				if same := slices.Equal(row(now, i), row(was, i)); same != (i < at) {
-					t.Errorf("%s: row %d after a change of token %d: equal %v", name, i, at, same)
-				}
-			}
-		}
-	}
-}
-
 // TestEqualKinds gives two kinds that are one the same weights: logits and gradients are equal bit for bit.
 func TestEqualKinds(t *testing.T) {
 	latent := func(kind attention.Kind, L int) attention.Config {
@@ -247,65 +227,4 @@ func apart(x, y []float32) (d float64) {
 		d = max(d, math.Abs(float64(x[i])-float64(y[i])))
 	}
 	return d
-}
-
-// TestGradients holds every parameter's gradient against central differences of the loss, along the gradient itself and
-// along a random direction. The loss is summed in float64 from the logits.
-func TestGradients(t *testing.T) {
-	for _, name := range everyKind() {
-		m := newTiny(t, config(t, name), 6)
-		s := m.store(t)
-		grads := m.gradients(t, s, sentence, next)
-		logits := m.scorer(t, s, len(sentence))
-		r := rand.New(rand.NewPCG(7, 0))
-		for _, p := range m.Params() {
-			g := grads[p.Name]
-			along := func(direction []float64) (got, want float64) {
-				const h = 4e-3
-				for _, sign := range []float64{1, -1} {
-					w := slices.Clone(m.weights[p.Name])
-					for i := range w {
-						w[i] += float32(sign * h * direction[i])
-					}
-					must(t, s.Set(p.Name, w))
-					want += sign * loss(logits(sentence), next) / (2 * h)
-				}
-				must(t, s.Set(p.Name, m.weights[p.Name]))
-				for i, d := range direction {
-					got += float64(g[i]) * d
-				}
-				return got, want
-			}
-			norm := 0.0
-			for _, x := range g {
-				norm = math.Hypot(norm, float64(x))
-			}
-			if !(norm > 1e-3) {
-				t.Errorf("%s: the gradient of %s is %v: too small to compare", name, p.Name, norm)
-				continue
-			}
-			own, random := make([]float64, len(g)), make([]float64, len(g))
-			for i := range g {
-				own[i] = float64(g[i]) / norm
-				random[i] = r.NormFloat64() / math.Sqrt(float64(len(g)))
-			}
-			for _, direction := range [][]float64{own, random} {
-				if got, want := along(direction); !(math.Abs(got-want) < 5e-3*norm+2e-4) {
-					t.Errorf("%s: the slope of %s is %v, differences say %v", name, p.Name, got, want)
-				}
-			}
-		}
-	}
-}
-
-// loss is the mean negative log-likelihood.
-func loss(logits []float32, targets []int32) (sum float64) {
-	for i, target := range targets {
-		row, z := logits[i*vocab:(i+1)*vocab], 0.0
-		for _, x := range row {
-			z += math.Exp(float64(x))
-		}
-		sum += math.Log(z) - float64(row[target])
-	}
-	return sum / float64(len(targets))
 }
