@@ -39,6 +39,9 @@ type Arm struct {
 	CacheBytes int64     `json:"cache_bytes_per_token_layer"` // in bf16
 	LR         float64   `json:"lr,omitempty"`                // the best of Rates
 	Rates      []Rate    `json:"rates,omitempty"`             // where several were tried
+	Edge       string    `json:"rates_edge,omitempty"`        // lower or higher: where a better rate may lie
+	Optimum    *Optimum  `json:"rates_optimum,omitempty"`
+	NoOptimum  string    `json:"no_optimum,omitempty"` // why there is none
 	Decode     []Decode  `json:"decode,omitempty"`
 	Trials     []Trial   `json:"trials"`
 	Failures   []Failure `json:"failures,omitempty"`

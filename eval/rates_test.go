@@ -49,8 +49,12 @@ func TestSizesAndRates(t *testing.T) {
 	for _, want := range []string{
 		"small/gta-4  books  +0.0492 ± 0.0011  +5.05%", "wide/gta-4   books  +0.0651 ± ", "holds for the one difference at its size", "wide/gta-4   gta-4           1,010", "0.600 ± 0.248", "1,000 ± 249",
 		"MLP widths, fitted to the parameters of gqa-4: small/gqa-4 64, small/gta-4 72 (+1.00% parameters, +0.00% FLOPs), wide/gqa-4 64, ",
-		"Learning rates: each arm has the best of 0.0005, 0.001, 0.002 by validation loss on 1 of its 3 seeds; the other seeds trained at that one alone.",
-		"The best is the least or the largest rate tried for small/gta-4, wide/gqa-4, wide/gta-4: a better one may lie beyond.",
+		"Learning rates: each arm has the best of its own by validation loss on 1 of its 3 seeds; the other seeds trained at that one alone.",
+		"At the edge: extend the rates of small/gta-4 (higher), wide/gqa-4 (higher), wide/gta-4 (higher): a better one may lie beyond those tried. compare --extend-rates tries up to 4 more on a side; others go into lr.",
+		"small/gqa-4  0.0005 0.001 0.002 (failed)  0.001        -             -  inside\n",
+		"small/gta-4  0.001 0.002                  0.002        -             -  at the edge: higher\n",
+		"- small/gqa-4: no parabola: it takes three rates, and 2 of 3 finished with every seed.\n",
+		"- small/gta-4, wide/gqa-4, wide/gta-4: no parabola: it takes three rates, and 2 were tried.\n",
 		"small/gqa-4, learning rate 0.002, seed 1, failed: no number", "wide/gta-4, decode 1 x 512, failed: no memory",
 	} {
 		if !strings.Contains(text, want) {

@@ -86,7 +86,9 @@ func (r *Report) HTML(w io.Writer) error {
 	view := struct {
 		*Report
 		Measured, Differences [][]string
+		Swept                 [][]string
 		Remarks, Failed, Key  []string
+		RateKey               []string
 		Caption               string
 		Legend                []series
 		Loss, Tradeoff, Rates []template.HTML
@@ -98,6 +100,9 @@ func (r *Report) HTML(w io.Writer) error {
 	}
 	if len(differences) > 1 {
 		view.Differences = differences
+	}
+	if r.swept() {
+		view.Swept, view.RateKey = r.rates(), r.rateKey()
 	}
 	if err := page.Execute(w, view); err != nil {
 		return fmt.Errorf("eval: report: %w", err)

@@ -34,6 +34,7 @@ func (c *Comparison) Score() error {
 	for _, size := range c.sizes() {
 		c.compare(size)
 	}
+	c.scoreRates()
 	return nil
 }
 

@@ -3,7 +3,6 @@ package eval
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -24,7 +23,7 @@ func (c *Comparison) Markdown() string {
 	return s.String()
 }
 
-// write puts down the measurements, then the differences, then what failed.
+// write puts down the measurements, then the learning rates, the differences and what failed.
 func (c *Comparison) write(s *strings.Builder, table func(*strings.Builder, [][]string)) {
 	table(s, c.measured())
 	for i, line := range c.remarks() {
@@ -32,6 +31,14 @@ func (c *Comparison) write(s *strings.Builder, table func(*strings.Builder, [][]
 			s.WriteString("\n")
 		}
 		s.WriteString(line + "\n")
+	}
+	if rows := c.rates(); len(rows) > 1 {
+		fmt.Fprintf(s, "\nLearning rates by %s:\n\n", c.by())
+		table(s, rows)
+		s.WriteString("\n")
+		for _, line := range c.rateKey() {
+			s.WriteString("- " + line + "\n")
+		}
 	}
 	if rows := c.differences(); len(rows) > 1 {
 		fmt.Fprintf(s, "\n%s:\n\n", c.caption())
@@ -70,8 +77,7 @@ func (c *Comparison) failed() (lines []string) {
 
 func (c *Comparison) measured() [][]string {
 	head := []string{"arm", "attention", "parameters", "cache B/token/layer"}
-	swept := slices.ContainsFunc(c.Arms, func(a Arm) bool { return len(a.Rates) > 0 })
-	if swept {
+	if c.swept() {
 		head = append(head, "learning rate")
 	}
 	for _, set := range c.Sets {
@@ -84,7 +90,7 @@ func (c *Comparison) measured() [][]string {
 	rows := [][]string{append(head, "training tokens/s")}
 	for _, a := range c.Arms {
 		row := []string{a.ID(), a.Attention, thousands(a.Parameters), thousands(a.CacheBytes)}
-		if swept {
+		if c.swept() {
 			row = append(row, a.rate())
 		}
 		for _, set := range c.Sets {

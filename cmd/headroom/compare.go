@@ -27,6 +27,8 @@ before anything is written, and so is --text with another file than at first.
 A finished run needs no weights any more: config.yaml, texts.json, metrics.jsonl, env.json and result.json are enough for every table and report,
 and compare goes on from them alone. On machines whose disk goes with them, --results DIR, on a disk that stays, gets these files as each run ends and
 gives them back when the same command runs elsewhere (docs/spot.md).
+With a list lr, a parabola over the rates of each arm says where its optimum lies, and the table says where that is beyond those tried. --extend-rates
+adds rates to such an arm until it is not (docs/compare.md).
 The table is also written as comparison.md and comparison.json beside the runs, and with charts as report.html.
 
   name: kinds
@@ -64,6 +66,7 @@ func compareCommand() *cobra.Command {
   headroom compare kinds.yaml --out runs/kinds --set train.steps=500 --json
   headroom compare books-cpu --text train=books.train.jsonl.zst --text select=books.val.jsonl --text books=books.test.jsonl
   headroom compare kinds.yaml --dry-run                    # what would be run, and for how long
+  headroom compare kinds.yaml --extend-rates               # until no arm's best rate is the first or the last
   headroom compare kinds.yaml --results /mnt/kept/kinds    # on a machine that may go away
   headroom compare kinds.yaml --jobs 4                     # four runs at once, each with its share of the cores, or a GPU
   headroom compare kinds.yaml --launch slurm --option=--partition=gpu --option=--time=04:00:00
@@ -77,6 +80,7 @@ func compareCommand() *cobra.Command {
 	f.StringToStringVar(&o.order.Texts, "text", nil, "NAME=PATH of text to make shards of: train, or the name of a set to measure; may be given many times")
 	f.StringSliceVar(&o.order.Decode, "decode", nil, "BATCHxCONTEXT: time decoding too, instead of what the file says")
 	f.StringVar(&o.order.Keep, "results", "", "a directory that keeps the results of finished runs, without weights, and gives them back to an OUT that was lost")
+	f.BoolVar(&o.order.Extend, "extend-rates", false, fmt.Sprintf("add learning rates to an arm while its best is the first or the last, in the ratio of those of the file and at most %d on a side", eval.MostBeyond))
 	f.BoolVar(&o.dryRun, "dry-run", false, "show the runs with their parameters, tokens, FLOPs and the time they will take, from the beginning of one of each arm; train nothing")
 	f.IntVar(&o.jobs.N, "jobs", 1, "runs at once, each in a process with its share of the cores or with a GPU; with --launch, at most")
 	f.StringVar(&o.launch.On, "launch", "", "slurm or kubernetes: write array jobs into OUT instead of running here")
@@ -91,6 +95,7 @@ func compareCommand() *cobra.Command {
 		panic(err)
 	}
 	cmd.MarkFlagsMutuallyExclusive("dry-run", "launch", "collect", "task")
+	cmd.MarkFlagsMutuallyExclusive("extend-rates", "collect", "task")
 	return cmd
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"headroom/eval"
 	"headroom/internal/lab"
 )
 
@@ -58,7 +59,14 @@ func dryRun(cmd *cobra.Command, c *lab.Compare, asJSON bool) error {
 	if why := all[0].Untimed; why != "" {
 		long = "not timed (" + why + ")"
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "\n%d runs, %.3g FLOPs, %s; in %s\n", runs, flops, long, c.Dir)
+	fmt.Fprintf(cmd.OutOrStdout(), "\n%d runs, %.3g FLOPs, %s; in %s\n", runs, flops, long, c.Dir)
+	if more, took := lab.Added(all); more > 0 {
+		text := fmt.Sprintf("At most %d runs more try learning rates beyond these, up to %d on a side of each arm's", more, eval.MostBeyond)
+		if took > 0 {
+			text += ", about " + took.String()
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
+	}
 	return err
 }
 

@@ -113,6 +113,31 @@ func TestCompareSurvivesKilling(t *testing.T) {
 	}
 }
 
+// TestCompareExtendsRates: a rate that is too small is followed by larger ones, also where runs are processes of their own; a dry run says
+// how many there may be.
+func TestCompareExtendsRates(t *testing.T) {
+	file, text := kinds(t, "")
+	put(t, strings.Replace(read(t, file), "lr: [1e-3, 2e-3]", "lr: [1e-5, 1e-4]", 1), file)
+	dir := filepath.Join(t.TempDir(), "runs")
+	args := []string{"compare", file, "--text", "train=" + text, "--text", "fox=" + text, "--extend-rates", "--out", dir}
+	code, out, logs := headroom(append(args, "--dry-run")...)
+	if code != 0 || !strings.Contains(out, "At most 16 runs more try learning rates beyond these, up to 4 on a side of each arm's, about ") {
+		t.Errorf("exit code %d\n%s%s", code, out, logs)
+	}
+	said, err := program(t, append(args, "--jobs", "2")...).CombinedOutput()
+	if err != nil || !strings.Contains(string(said), `msg="compare: at the edge: one rate more" arm=gqa-2 best=0.0001 optimum=higher rate=0.001`) {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	c, err := eval.ReadComparison(dir)
+	if err != nil || len(c.Arms[0].Rates) < 3 || c.Arms[0].LR < 1e-3 {
+		t.Errorf("%v in\n%s", err, said)
+	}
+	code, _, logs = headroom("compare", "--collect", dir, "--extend-rates")
+	if code == 0 || !strings.Contains(logs, "none of the others can be") {
+		t.Errorf("exit code %d\n%s", code, logs)
+	}
+}
+
 // A disk that fills up stops the comparison with one line and no failed arm; with room, the same command finishes it.
 func TestCompareOnAFullDisk(t *testing.T) {
 	for _, jobs := range []string{"1", "2"} {

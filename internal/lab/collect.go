@@ -30,7 +30,7 @@ func (c *Compare) Collect() (*eval.Comparison, error) {
 		for _, r := range a.Rates {
 			missing += len(r.Failures)
 		}
-		total += max(0, len(c.LR)-1) * c.LRSeeds
+		total += max(0, len(c.rates(arm))-1) * c.LRSeeds
 	}
 	if err := table.Score(); err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func (c *Compare) collect(arm Arm) (a eval.Arm, err error) {
 	}
 	tried := 0 // the seeds whose runs Rates already name
 	if len(c.LR) > 0 {
-		a.Rates, _ = c.rates(arm)
+		a.Rates, _ = c.tried(arm)
 		if best, err := c.choose(arm); err == nil {
 			a.LR = best
 		} else {

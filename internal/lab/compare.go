@@ -36,34 +36,55 @@ func (c *Compare) Do(ctx context.Context, jobs Jobs) (*eval.Comparison, error) {
 			slog.Warn("compare: " + strings.TrimPrefix(text, "WARNING: "))
 		}
 	}
-	first, total := 1, 0
-	for _, stage := range c.Stages() {
-		total += len(stage)
-	}
-	for _, stage := range c.Stages() {
-		var err error
-		switch {
-		case jobs.Child == nil:
-			err = c.inTurn(ctx, stage, first, total)
-		case stage[0].Decode: // speed is measured alone
-			err = Jobs{1, jobs.Child}.atOnce(ctx, c, stage, first, total)
-		default:
-			err = jobs.atOnce(ctx, c, stage, first, total)
-		}
-		switch {
-		case ctx.Err() != nil:
-			slog.Info("compare: interrupted; the same command goes on from here", "dir", c.Dir)
-			return nil, nil
-		case err != nil:
-			return nil, &Failed{err}
-		}
-		first += len(stage)
+	switch err := c.all(ctx, jobs); {
+	case ctx.Err() != nil:
+		slog.Info("compare: interrupted; the same command goes on from here", "dir", c.Dir)
+		return nil, nil
+	case err != nil:
+		return nil, &Failed{err}
 	}
 	table, err := c.Collect()
 	if bad := c.exchange(); bad != nil {
 		err = &Failed{errors.Join(err, bad)}
 	}
 	return table, err
+}
+
+// all does the tasks of all stages. The first stage grows while learning rates are added.
+func (c *Compare) all(ctx context.Context, jobs Jobs) error {
+	first := 1
+	for i := 0; i < len(c.Stages()); i++ {
+		for done := 0; ; {
+			total := 0
+			for _, stage := range c.Stages() {
+				total += len(stage)
+			}
+			stage := c.Stages()[i]
+			if err := jobs.do(ctx, c, stage[done:], first+done, total); err != nil {
+				return err
+			}
+			done = len(stage)
+			if i > 0 || len(c.LR) == 0 || !c.extend() {
+				first += done
+				break
+			}
+			if err := c.save(); err != nil { // for the children
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// do does the tasks of a part of a stage.
+func (j Jobs) do(ctx context.Context, c *Compare, stage []Task, first, total int) error {
+	switch {
+	case j.Child == nil:
+		return c.inTurn(ctx, stage, first, total)
+	case stage[0].Decode: // speed is measured alone
+		j.N = 1
+	}
+	return j.atOnce(ctx, c, stage, first, total)
 }
 
 // inTurn does the tasks of a stage one after the other in this process. What fails is left behind as such; the error is one that keeps all

@@ -25,6 +25,7 @@ type Estimate struct {
 	Unmatched       string  `json:"unmatched,omitempty"` // why match has not made it comparable to the baseline
 	CacheBytes      int64   `json:"cache_bytes_per_token_layer"`
 	Runs            int     `json:"runs"`
+	MoreRuns        int     `json:"runs_of_added_rates,omitempty"` // at most, beside these
 	Tokens          int64   `json:"tokens_per_run"`
 	FLOPs           float64 `json:"flops_per_run"`
 	TokensPerSecond float64 `json:"tokens_per_second,omitempty"`
@@ -40,6 +41,9 @@ type Estimate struct {
 func (c *Compare) Estimate(ctx context.Context) (all []Estimate, err error) {
 	if err := c.settle(); err != nil {
 		return nil, err
+	}
+	if len(c.LR) > 0 {
+		c.extend()
 	}
 	runs := map[int]int{}
 	for _, tasks := range c.Stages() {
@@ -60,7 +64,7 @@ func (c *Compare) Estimate(ctx context.Context) (all []Estimate, err error) {
 			return nil, fmt.Errorf("arm %s: %w", arm.label(), err)
 		}
 		e.Unmatched = warnings[i]
-		e.Runs = runs[i]
+		e.Runs, e.MoreRuns = runs[i], c.extensions(arm)
 		e.Seconds = float64(e.Runs)*(e.Training+e.Beside) + e.Cost.First - e.Cost.Start
 		all = append(all, e)
 	}
@@ -126,6 +130,16 @@ func evaluation(c configs.Run) (passes int64, unknown []string) {
 		passes += c.Eval.Passes(tokens, c.Model.Context)
 	}
 	return passes, unknown
+}
+
+// Added are the runs that adding learning rates takes at most, and their time in turn.
+func Added(all []Estimate) (runs int, _ time.Duration) {
+	seconds := 0.0
+	for _, e := range all {
+		runs += e.MoreRuns
+		seconds += float64(e.MoreRuns) * (e.Training + e.Beside)
+	}
+	return runs, Seconds(seconds)
 }
 
 // Duration is the time of all runs in turn.

@@ -21,12 +21,12 @@ var resultFiles = []string{configName, textsName, "metrics.jsonl", "env.json", r
 
 // runs are all that the comparison may have: of every arm, rate and seed.
 func (c *Compare) runs() iter.Seq2[Arm, Run] {
-	rates := c.LR
-	if len(rates) == 0 {
-		rates = []float64{0}
-	}
 	return func(yield func(Arm, Run) bool) {
 		for _, arm := range c.Arms {
+			rates := c.rates(arm)
+			if len(rates) == 0 {
+				rates = []float64{0}
+			}
 			for _, lr := range rates {
 				for _, seed := range c.Seeds {
 					if !yield(arm, c.at(arm, seed, lr)) {

@@ -49,6 +49,11 @@ func (l Launch) Write(c *Compare) (submit string, err error) {
 	if err := c.store(); err != nil {
 		return "", err
 	}
+	if len(c.LR) > 0 && c.extend() { // by what earlier jobs have left
+		if err := c.save(); err != nil {
+			return "", err
+		}
+	}
 	view := struct {
 		Launch
 		Name, Dir, Here string

@@ -24,6 +24,8 @@ type Compare struct {
 	Baseline string       `yaml:"baseline"`
 	Seeds    []uint64     `yaml:"seeds"`
 	LR       []float64    `yaml:"lr,omitempty"`       // peak learning rates to try on each arm; none: each arm's own
+	Added    []AddedRate  `yaml:"lr_added,omitempty"` // in the order in which they were
+	Extend   bool         `yaml:"-"`                  // add rates to arms whose optimum is not inside
 	LRSeeds  int          `yaml:"lr_seeds,omitempty"` // the first seeds try them all, the others train at the best
 	Match    string       `yaml:"match,omitempty"`    // what MLP widths were fitted to: parameters or flops
 	Decode   []DecodeCase `yaml:"decode,omitempty"`   // batches and contexts at which decoding is timed
@@ -73,6 +75,11 @@ func (c *Compare) store() error {
 		return err
 	}
 	c.Command = os.Args
+	return c.save()
+}
+
+// save is store of a comparison that is held against its runs already.
+func (c *Compare) save() error {
 	text, err := yaml.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
@@ -121,12 +128,17 @@ func (c *Compare) Stages() (stages [][]Task) {
 	if len(rates) == 0 {
 		rates, tried = []float64{0}, len(c.Seeds)
 	}
-	var sweep, rest, speed []Task
+	var sweep, rest, speed []Task // rates are added at the end of the sweep, so that its tasks keep their numbers
 	for _, seed := range c.Seeds[:tried] {
 		for _, lr := range rates {
 			for arm := range c.Arms {
 				sweep = append(sweep, Task{Arm: arm, Seed: seed, LR: lr})
 			}
+		}
+	}
+	for _, more := range c.Added {
+		for _, seed := range c.Seeds[:tried] {
+			sweep = append(sweep, Task{Arm: slices.IndexFunc(c.Arms, more.of), Seed: seed, LR: more.LR})
 		}
 	}
 	for _, seed := range c.Seeds[tried:] {

@@ -16,6 +16,9 @@ import (
 // settle notes the texts of the comparison, after it has held every run that its directory has already against what it asks for: one that
 // was made with other settings or from other texts under the same names would not be comparable.
 func (c *Compare) settle() error {
+	if err := c.adopt(); err != nil {
+		return err
+	}
 	var all []Text
 	found := map[string][]Text{} // by arm
 	for _, arm := range c.Arms {

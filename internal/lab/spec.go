@@ -47,6 +47,7 @@ type Order struct {
 	Texts  map[string]string // by set: text to make shards of, instead of those that the base names; see prepare
 	Decode []string          // instead of the comparison's own cases
 	Keep   string            // a directory for the results of finished runs, without weights; empty for none
+	Extend bool              // add learning rates to arms whose optimum is not inside
 	Dry    bool              // prepare nothing
 	Log    io.Writer         // where preparing tells how far it is
 }
@@ -100,7 +101,10 @@ func (o Order) open(ctx context.Context, text []byte, dir string) (*Compare, err
 		return nil, err
 	}
 	base.Sets = append(made, base.Sets...)
-	c := &Compare{Name: s.Name, Dir: o.Out, Baseline: s.Baseline, Seeds: s.Seeds, LR: s.LR, LRSeeds: s.LRSeeds, Match: s.Match, Results: o.Keep}
+	c := &Compare{Name: s.Name, Dir: o.Out, Baseline: s.Baseline, Seeds: s.Seeds, LR: s.LR, LRSeeds: s.LRSeeds, Match: s.Match, Results: o.Keep, Extend: o.Extend}
+	if err := c.extensible(); err != nil {
+		return nil, err
+	}
 	if len(c.LR) > 0 && c.LRSeeds == 0 {
 		c.LRSeeds = len(c.Seeds)
 	}
@@ -160,7 +164,7 @@ func (c *Compare) add(size string, base configs.Input, s *spec) error {
 		if err != nil {
 			return fmt.Errorf("arm %s: %w", name, err)
 		}
-		arms = append(arms, Arm{size, name, arm.Run})
+		arms = append(arms, Arm{Size: size, Name: name, Config: arm.Run})
 	}
 	if err := check(plain.Run, arms, s.Vary); err != nil {
 		return err
