@@ -1,6 +1,6 @@
 // Package attention holds the attention kinds that headroom compares, one file each, written like the paper they come
-// from ("Hardware-Efficient Attention for Fast Decoding", arXiv 2505.21487): the equations, the weights with their
-// shapes, the training pass, and what one token leaves in the cache.
+// from ("Hardware-Efficient Attention for Fast Decoding", arXiv 2505.21487, where the file names no other): the equations,
+// the weights with their shapes, the training pass, and what one token leaves in the cache.
 //
 // GTA here is grouped-TIED attention and GLA is grouped LATENT attention; elsewhere GLA is gated linear attention, and
 // another paper has a GTA of its own. The number in a name counts key/value or latent heads: gqa-4, gta-4, gla-2.
@@ -28,13 +28,13 @@ type Layer interface {
 
 // Config describes the attention of every layer. A zero dimension is the kind's default in the paper; Resolve fills it in.
 type Config struct {
-	Kind           Kind    `mapstructure:"kind" yaml:"kind"`                         // mha, mqa, gqa, gta, mla, gla or gla_q
+	Kind           Kind    `mapstructure:"kind" yaml:"kind"`                         // mha, mqa, gqa, mfa, gta, mla, gla or gla_q
 	Groups         int     `mapstructure:"groups" yaml:"groups"`                     // key/value heads (gqa, gta) or latent heads (gla, gla_q)
 	Heads          int     `mapstructure:"heads" yaml:"heads"`                       // query heads
 	HeadDim        int     `mapstructure:"head_dim" yaml:"head_dim"`                 // D
-	RopeDim        int     `mapstructure:"rope_dim" yaml:"rope_dim"`                 // R; default D for mha, mqa and gqa, D/2 for gta, 32 for latent kinds and 64 from D = 128
+	RopeDim        int     `mapstructure:"rope_dim" yaml:"rope_dim"`                 // R; default D for mha, mqa, gqa and mfa, D/2 for gta, 32 for latent kinds and 64 from D = 128
 	LatentDim      int     `mapstructure:"latent_dim" yaml:"latent_dim"`             // L; default 4D for mla, 2D for gla
-	QueryLatentDim int     `mapstructure:"query_latent_dim" yaml:"query_latent_dim"` // of latent kinds; default 8D
+	QueryLatentDim int     `mapstructure:"query_latent_dim" yaml:"query_latent_dim"` // of latent kinds, default 8D, and of mfa, default D
 	QueryNorm      string  `mapstructure:"query_norm" yaml:"query_norm"`             // of gla_q: whole, the default, norms the query latent as one; parts norms each part apart, so that it can be sharded
 	Bias           string  `mapstructure:"bias" yaml:"bias"`                         // paper: on low-rank projections and GTA's rope key; none
 	RopeTheta      float64 `mapstructure:"rope_theta" yaml:"rope_theta"`

@@ -27,7 +27,7 @@ func paper(t *testing.T, name string, H, D int) (attention.Config, attention.Lay
 
 func TestIntensity(t *testing.T) {
 	for name, want := range map[string]float64{
-		"mha": 1, "gqa-4": 32, "gqa-8": 16, "mqa": 128, "gta-4": 64, "gta-8": 32, "mla": 256, "gla-2": 128, "gla-8": 32, "gla_q-2": 128,
+		"mha": 1, "gqa-4": 32, "gqa-8": 16, "mqa": 128, "gta-4": 64, "gta-8": 32, "mla": 256, "gla-2": 128, "gla-8": 32, "gla_q-2": 128, "mfa": 128,
 	} {
 		c, layout := paper(t, name, 128, 128)
 		for _, q := range []int{1, 2, 4} {
@@ -77,7 +77,7 @@ func TestDecodeWork(t *testing.T) {
 func TestDuplication(t *testing.T) {
 	for name, want := range map[string][4]int{ // on 1, 2, 4 and 8 devices
 		"mha": {1, 1, 1, 1}, "gqa-4": {1, 1, 1, 2}, "mqa": {1, 2, 4, 8}, "gta-4": {1, 1, 1, 2}, "gla-2": {1, 1, 2, 4}, "gla-8": {1, 1, 1, 1},
-		"mla": {1, 2, 4, 8},
+		"mla": {1, 2, 4, 8}, "mfa": {1, 2, 4, 8},
 	} {
 		c, layout := paper(t, name, 16, 128)
 		for i, devices := range []int{1, 2, 4, 8} {
@@ -99,6 +99,7 @@ func TestElements(t *testing.T) {
 		"mha":   {2 * D * 16, 2 * D * 8, 2 * D * 4, 2 * D * 2},
 		"gqa-4": {2 * D * 4, 2 * D * 2, 2 * D, 2 * D},
 		"mqa":   {2 * D, 2 * D, 2 * D, 2 * D},
+		"mfa":   {2 * D, 2 * D, 2 * D, 2 * D},
 		"gta-4": {D*4 + 64, D*2 + 64, D + 64, D + 64},
 		"gla-2": {2*D*2 + 64, 2*D + 64, 2*D + 64, 2*D + 64},
 		"gla-8": {2*D*8 + 64, 2*D*4 + 64, 2*D*2 + 64, 2*D + 64},
@@ -138,13 +139,13 @@ func TestRoofline(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for _, name := range []string{"mha", "mqa", "gqa-4", "gta-1", "mla", "gla-8", "gla_q-2"} {
+	for _, name := range []string{"mha", "mqa", "gqa-4", "gta-1", "mla", "gla-8", "gla_q-2", "mfa"} {
 		kind, groups, err := attention.Parse(name)
 		if got := (attention.Config{Kind: kind, Groups: groups}).Name(); err != nil || got != name {
 			t.Errorf("%s comes back as %s (%v)", name, got, err)
 		}
 	}
-	for _, name := range []string{"", "gqa", "mha-2", "mla-1", "gla-0", "gta--1", "gqa-x", "gqa-", "GQA-4", "nsa", "gla-2 ", "gqa-4-4"} {
+	for _, name := range []string{"", "gqa", "mha-2", "mla-1", "mfa-1", "gla-0", "gta--1", "gqa-x", "gqa-", "GQA-4", "nsa", "gla-2 ", "gqa-4-4"} {
 		_, _, err := attention.Parse(name)
 		if want := fmt.Sprintf("attention: %q is not a kind: mha, gqa-4, ", name); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("Parse(%q): %v", name, err)
@@ -174,6 +175,8 @@ func TestValidate(t *testing.T) {
 		"gla: latent_dim and query_latent_dim must be positive, they are -1 and 256": func(c *attention.Config) {
 			c.Kind, c.LatentDim = attention.GLA, -1
 		},
+		"mfa: query_latent_dim must be positive, it is -1":        func(c *attention.Config) { c.Kind, c.QueryLatentDim = attention.MFA, -1 },
+		"mfa: rope_dim 34 is larger than head_dim 32":             func(c *attention.Config) { c.Kind, c.RopeDim = attention.MFA, 34 },
 		"gla_q: 4 latent heads do not divide query_latent_dim 30": func(c *attention.Config) { c.Kind, c.QueryLatentDim = attention.GLAQ, 30 },
 		"gqa: bias is paper or none, not \"all\"":                 func(c *attention.Config) { c.Bias = "all" },
 		"gqa: rope_theta must be above 1, it is 1":                func(c *attention.Config) { c.RopeTheta = 1 },

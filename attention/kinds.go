@@ -16,6 +16,7 @@ const (
 	MHA  Kind = "mha"
 	MQA  Kind = "mqa"
 	GQA  Kind = "gqa"
+	MFA  Kind = "mfa"
 	GTA  Kind = "gta"
 	MLA  Kind = "mla"
 	GLA  Kind = "gla"
@@ -55,6 +56,10 @@ var Descriptions = []Description{
 	{
 		Kind: MQA, Of: GQA, Cache: KeyValue, Library: "LlamaForCausalLM", Family: "gqa",
 		defaults: mqaDefaults, check: gqaCheck, shape: gqaShape, layer: newGQA,
+	},
+	{
+		Kind: MFA, Cache: KeyValue, Keys: []string{"query_latent_dim"},
+		defaults: mfaDefaults, check: mfaCheck, shape: gqaShape, layer: newMFA,
 	},
 	{
 		Kind: GTA, Usual: 4, Cache: Tied, Keys: []string{"bias"}, Family: "gta",

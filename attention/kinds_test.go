@@ -101,12 +101,12 @@ func TestDecodeIsAsDescribed(t *testing.T) {
 // TestUnknownKind: a kind without a description is an error that names it, nowhere another kind.
 func TestUnknownKind(t *testing.T) {
 	c := Default()
-	c.Kind = "mfa"
+	c.Kind = "nsa"
 	_, made := New(c, Place{Name: "attn", Width: 64})
-	_, _, parsed := Parse("mfa-2")
+	_, _, parsed := Parse("nsa-2")
 	_, described := c.Kind.Describe()
 	for what, err := range map[string]error{"New": made, "Parse": parsed, "Validate": c.Validate(), "Describe": described} {
-		if err == nil || !strings.Contains(err.Error(), "mfa") {
+		if err == nil || !strings.Contains(err.Error(), "nsa") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

@@ -159,6 +159,7 @@ func TestPrintLoadsToTheSame(t *testing.T) {
 func TestPrintShowsDefaultDimensions(t *testing.T) {
 	for kind, want := range map[string][]string{
 		"mla": {"groups: 1 # default of mla: one", "rope_dim: 32 # default of mla: 32 below head_dim 128", "latent_dim: 64 # default of mla: 4 x head_dim", "query_latent_dim: 128 # default of mla: 8 x head_dim"},
+		"mfa": {"groups: 1 # default of mfa: one", "rope_dim: 16 # default of mfa: head_dim", "latent_dim: 0 # default", "query_latent_dim: 16 # default of mfa: head_dim"},
 		"gla": {"groups: 4 # default", "latent_dim: 32 # default of gla: 2 x head_dim"},
 		"gta": {"rope_dim: 8 # default of gta: head_dim / 2", "latent_dim: 0 # default"},
 		"mha": {"groups: 4 # default", "rope_dim: 16 # default of mha: head_dim"},

@@ -1,7 +1,6 @@
-"""Writes the golden files theta-*.safetensors of this directory: GTA, MLA and GLA whose rotary base is not 10,000, and
-GLA_q whose parts of the query latent are normed apart. They have
-the form of those of gen.py, and are computed without any library: in double precision, with derivatives by the chain rule
-over every scalar. Run in this directory: python3 theta.py [OUT]
+"""Writes the golden files theta-*.safetensors of this directory: GTA, MLA, GLA and MFA whose rotary base is not 10,000, and
+GLA_q whose parts of the query latent are normed apart. They have the form of those of gen.py, and are computed without any
+library: in double precision, with derivatives by the chain rule over every scalar. Run in this directory: python3 theta.py [OUT]
 """
 
 import json
@@ -147,6 +146,16 @@ def latent(a, w, xs):
     return attend(queries, keys, values)
 
 
+def factored(a, w, xs):
+    queries, keys, values = [], [], []
+    for t, x in enumerate(xs):
+        latent = rmsnorm(product(x, w["Wdq"]), w["normq"].flat)
+        queries.append([rope(one, t, D) for one in parts(product(latent, w["Wuq"]), H)])
+        keys.append([rope(product(x, w["Wk"]), t, D)] * H)
+        values.append([product(x, w["Wv"])] * H)
+    return attend(queries, keys, values)
+
+
 def silu(x):
     s = 1 / (1 + math.exp(-x.value))
     return Scalar(x.value * s, (x,), (s * (1 + x.value * (1 - s)),))
@@ -157,7 +166,7 @@ def logits_of(a, w, tokens):
     for i in range(LAYERS):
         mine = {name.removeprefix(f"blocks.{i}."): x for name, x in w.items() if name.startswith(f"blocks.{i}.")}
         layer = {name.removeprefix("attn."): x for name, x in mine.items() if name.startswith("attn.")}
-        mixed = (tied if a["kind"] == "gta" else latent)(a, layer, [rmsnorm(x, mine["norm1"].flat) for x in xs])
+        mixed = {"gta": tied, "mfa": factored}.get(a["kind"], latent)(a, layer, [rmsnorm(x, mine["norm1"].flat) for x in xs])
         xs = [[p + q for p, q in zip(x, product(o, layer["Wo"]))] for x, o in zip(xs, mixed)]
         for t, x in enumerate(xs):
             h = rmsnorm(x, mine["norm2"].flat)
@@ -178,6 +187,8 @@ def shapes(a):
     G, R, L, Q = a["groups"], a["rope_dim"], a["latent_dim"], a["query_latent_dim"]
     if a["kind"] == "gta":
         s = {"Wq": (C, H * D), "Wkv": (C, G * D), "Wkr": (C, D // 2), "bkr": (D // 2,)}
+    elif a["kind"] == "mfa":
+        s = {"Wdq": (C, Q), "normq": (Q,), "Wuq": (Q, H * D), "Wk": (C, D), "Wv": (C, D)}
     else:
         s = {"Wdq": (C, Q), "bdq": (Q,), "normq": (Q,), "Wuq": (Q, H * (D + R)), "buq": (H * (D + R),), "Wdkv": (C, G * L), "bdkv": (G * L,),
              "normkv": (G, L), "Wkr": (C, R), "bkr": (R,), "Wukv": (G, L, H // G * 2 * D), "bukv": (G, H // G * 2 * D)}
@@ -242,3 +253,4 @@ if __name__ == "__main__":
     case("mla", config("mla", 1, 4, 20, 24), 2, to)
     case("gla_q-2", config("gla_q", 2, 4, 12, 24) | {"query_norm": "parts"}, 4, to)
     case("gla-2", config("gla", 2, 4, 12, 24), 3, to)
+    case("mfa", config("mfa", 1, query=12), 5, to)

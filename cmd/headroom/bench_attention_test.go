@@ -15,6 +15,7 @@ func TestBenchAttentionRefuses(t *testing.T) {
 	for args, want := range map[string]string{
 		"--attention gta-3":                "attention: gta: 3 key/value heads do not divide 64 query heads",
 		"--attention gla-2 --head-dim 100": "kernels: decode: latent: value dimension [128 192 256 384 512]: 200",
+		"--attention mfa --head-dim 256":   "kernels: decode: kv: value dimension [64 96 128]: 256",
 		"--attention gla-2 --query 9":      "kernels: decode: 1 to 8 new tokens: 9",
 		"--page 3":                         "kernels: decode: page size: a power of two from 1 to 256: 3",
 		"--plot x.gif":                     "bench attention: a picture is .png or .svg, not x.gif",
@@ -28,9 +29,9 @@ func TestBenchAttentionRefuses(t *testing.T) {
 
 // TestBenchAttentionProblems holds the shapes of kinds against those of the project's own table.
 func TestBenchAttentionProblems(t *testing.T) {
-	b := attentionBench{kinds: []string{"gta-8", "gqa-8", "gla-2", "mla"}, batches: []int{128}, lengths: []int{8192}, queries: []int{1}, heads: []int{64}, pages: []int{64}, headDim: 128}
+	b := attentionBench{kinds: []string{"gta-8", "gqa-8", "gla-2", "mla", "mfa"}, batches: []int{128}, lengths: []int{8192}, queries: []int{1}, heads: []int{64}, pages: []int{64}, headDim: 128}
 	all, err := b.problems()
-	if err != nil || len(all) != 4 {
+	if err != nil || len(all) != 5 {
 		t.Fatal(all, err)
 	}
 	for i, want := range []kernels.DecodeShape{
@@ -38,6 +39,7 @@ func TestBenchAttentionProblems(t *testing.T) {
 		{Cache: kernels.KV, B: 128, T: 1, H: 64, G: 8, P: 128, Dv: 128, Page: 64},
 		{Cache: kernels.Latent, B: 128, T: 1, H: 64, G: 2, P: 256, R: 64, Dv: 256, Page: 64},
 		{Cache: kernels.Latent, B: 128, T: 1, H: 64, G: 1, P: 512, R: 64, Dv: 512, Page: 64},
+		{Cache: kernels.KV, B: 128, T: 1, H: 64, G: 1, P: 128, Dv: 128, Page: 64},
 	} {
 		if all[i].DecodeShape != want {
 			t.Errorf("%s is %+v, not %+v", all[i].Name, all[i].DecodeShape, want)

@@ -4,9 +4,26 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"headroom/attention"
 )
+
+// TestHelpNamesEveryKind: the program's help and that of --attention name all kinds.
+func TestHelpNamesEveryKind(t *testing.T) {
+	for args, name := range map[string]func(d attention.Description) string{
+		"--help":       func(d attention.Description) string { return string(d.Kind) },
+		"train --help": func(d attention.Description) string { return d.Name(d.Usual) },
+	} {
+		code, out, _ := headroom(strings.Fields(args)...)
+		words := strings.FieldsFunc(out, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '_' && r != '-' })
+		for _, d := range attention.Descriptions {
+			if !slices.ContainsFunc(words, func(w string) bool { return w == name(d) || strings.HasPrefix(w, name(d)+"-") }) || code != 0 {
+				t.Errorf("headroom %s does not name %s", args, name(d))
+			}
+		}
+	}
+}
 
 // TestCompletion asks as a shell does: kinds, devices, formats, presets, keys and file types are offered.
 func TestCompletion(t *testing.T) {

@@ -61,8 +61,9 @@ func command() *cobra.Command {
 		Short: "train small language models that differ in their attention, and compare them",
 		Long: `headroom trains small transformer language models that differ only in their attention, and compares them.
 
-The kinds: mha, mqa and gqa-G (G key/value heads), gta-G (grouped-TIED attention: one state is key and value),
-mla (one latent), gla-N and gla_q-N (grouped LATENT attention with N latents; not gated linear attention).
+The kinds: mha, mqa and gqa-G (G key/value heads), mfa (one key/value head, which may be wide, and queries of low rank),
+gta-G (grouped-TIED attention: one state is key and value), mla (one latent), gla-N and gla_q-N (grouped LATENT attention
+with N latents; not gated linear attention).
 
 Reports go to stdout, logs to stderr. Exit codes: 0 fine, 1 a run failed, 2 bad input or usage.
 ` + "`headroom completion bash`" + ` (or zsh, fish) prints what makes a shell complete commands, flags and their values.`,
