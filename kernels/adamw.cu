@@ -8,6 +8,7 @@ struct Hyper {
 	float clip;               // largest norm, 0 for none
 	float scale;              // of the gradients as they lie: 1 / micro-batches
 };
+static_assert(sizeof(Hyper) == 36);
 
 struct NormArgs {
 	const float *g;
@@ -17,6 +18,7 @@ struct NormArgs {
 	float *norm; // [2]: the norm, and what each gradient is multiplied by
 	int blocks;
 };
+static_assert(sizeof(NormArgs) == 48);
 
 __device__ inline double sum256(double x) { // of a block's 256 threads, in a fixed order
 	__shared__ double all[8];
@@ -71,6 +73,7 @@ struct AdamWArgs {
 	const float *norm; // of clip_factor
 	int64_t n, decayed; // the first `decayed` weights decay
 };
+static_assert(sizeof(AdamWArgs) == 72);
 
 // 30 bytes a weight: w, g, m, v in, w, m, v and the copy out
 template <typename T, bool WIDE> __device__ void step(const AdamWArgs &a) {

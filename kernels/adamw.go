@@ -4,6 +4,7 @@ package kernels
 
 import (
 	"math"
+	"unsafe"
 
 	"headroom/internal/device"
 )
@@ -29,15 +30,18 @@ type AdamWHyper struct {
 	LR, Beta1, Beta2, Eps, Decay, Correct1, Correct2, Clip, Scale float64
 }
 
+// hyper is Hyper in adamw.cu.
+type hyper struct{ lr, beta1, beta2, eps, decay, correct1, correct2, clip, scale float32 }
+
 // HyperWords is the length of the Hyper buffer.
-const HyperWords = 9
+const HyperWords = int(unsafe.Sizeof(hyper{}) / 4)
 
 // Words is what the Hyper buffer holds.
 func (h AdamWHyper) Words() [HyperWords]float32 {
-	return [HyperWords]float32{
-		float32(h.LR), float32(h.Beta1), float32(h.Beta2), float32(h.Eps), float32(h.Decay),
-		float32(1 / h.Correct1), float32(1 / h.Correct2), float32(h.Clip), float32(h.Scale),
-	}
+	return *(*[HyperWords]float32)(unsafe.Pointer(&hyper{
+		lr: float32(h.LR), beta1: float32(h.Beta1), beta2: float32(h.Beta2), eps: float32(h.Eps), decay: float32(h.Decay),
+		correct1: float32(1 / h.Correct1), correct2: float32(1 / h.Correct2), clip: float32(h.Clip), scale: float32(h.Scale),
+	}))
 }
 
 // Correct is 1-β^step, the sum of the weights of step moments.

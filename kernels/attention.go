@@ -40,7 +40,7 @@ type AttentionGrad struct {
 	Tied, Recompute        bool
 }
 
-// attentionArgs is AttentionParams in attention_params.cuh.
+// attentionArgs is AttentionArgs in attention_args.cuh.
 type attentionArgs struct {
 	q, k, v, kRope, o, lse                 device.Ptr
 	dO, dQ, dK, dV, dKRope                 device.Ptr

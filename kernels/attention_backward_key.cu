@@ -25,7 +25,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 	__device__ uint32_t full(int s) { return base + bars + 32 + 16 * s; }
 	__device__ uint32_t empty(int s) { return full(s) + 8; }
 
-	__device__ void produce(const AttentionParams<bf16> &p) {
+	__device__ void produce(const AttentionArgs<bf16> &p) {
 		Ring ring = {0, 1};
 		Feed feed;
 		Queue queue;
@@ -155,14 +155,14 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 	struct Keeper {
 		uint4 *to;
 		int query, b, h, key;
-		__device__ Keeper(const AttentionParams<bf16> &p, int b, int h, int key) : to(nullptr), b(b), h(h), key(key) {
+		__device__ Keeper(const AttentionArgs<bf16> &p, int b, int h, int key) : to(nullptr), b(b), h(h), key(key) {
 			if (BQ == 64 && p.dS) head(p);
 		}
-		__device__ void head(const AttentionParams<bf16> &p) {
+		__device__ void head(const AttentionArgs<bf16> &p) {
 			query = key;
 			to = scoreGradients(p, b, h, query, key) + threadIdx.x % 128 / 32 * 128 + threadIdx.x % 32;
 		}
-		__device__ void keep(const AttentionParams<bf16> &p, const uint32_t (&ds)[BQ / 16][4]) {
+		__device__ void keep(const AttentionArgs<bf16> &p, const uint32_t (&ds)[BQ / 16][4]) {
 			if constexpr (BQ == 64) {
 				if (!to) return;
 #pragma unroll
@@ -173,7 +173,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 		}
 	};
 
-	__device__ void store(const AttentionParams<bf16> &p, int b, int g, int t0, float (&dk)[DK / 2], float (&dv)[DV / 2]) {
+	__device__ void store(const AttentionArgs<bf16> &p, int b, int g, int t0, float (&dk)[DK / 2], float (&dv)[DV / 2]) {
 		int t2 = threadIdx.x % 4 * 2;
 		if (p.tied) {
 #pragma unroll
@@ -193,7 +193,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 		}
 	}
 
-	__device__ void consume(const AttentionParams<bf16> &p) {
+	__device__ void consume(const AttentionArgs<bf16> &p) {
 		int wg = warpgroup(), lane = threadIdx.x % 32, rowInTile = threadIdx.x / 32 * 16 + lane / 4, share = p.H / p.G;
 		float c = p.scale * LOG2E;
 		Ring ring = {0, 0};
@@ -311,7 +311,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 		}
 	}
 
-	__device__ void run(const AttentionParams<bf16> &p) {
+	__device__ void run(const AttentionArgs<bf16> &p) {
 		extern __shared__ char dynamic[];
 		base = (smemAddress(dynamic) + 1023) & ~1023;
 		if (threadIdx.x == 0) {
@@ -340,7 +340,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 
 // Widths of key and value, queries a block, stages, operands held, lean.
 #define ATTENTION_BACKWARD_KEY(DK, DV, BQ, STAGES, HOLD, LEAN) \
-	extern "C" __global__ void __launch_bounds__(384, 1) attention_backward_key_##DK##_##DV(const __grid_constant__ AttentionParams<bf16> p) { \
+	extern "C" __global__ void __launch_bounds__(384, 1) attention_backward_key_##DK##_##DV(const __grid_constant__ AttentionArgs<bf16> p) { \
 		BACKWARD_KEY(DK, DV, BQ, STAGES, HOLD, LEAN) \
 	}
 

@@ -21,7 +21,7 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 	__device__ uint32_t full(int s) { return base + bars + 32 + 16 * s; }
 	__device__ uint32_t empty(int s) { return full(s) + 8; }
 
-	__device__ void produce(const AttentionParams<bf16> &p) {
+	__device__ void produce(const AttentionArgs<bf16> &p) {
 		Ring ring = {0, 1};
 		Feed feed;
 		Queue queue;
@@ -86,7 +86,7 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 		wgmmaCommit();
 	}
 
-	__device__ void consume(const AttentionParams<bf16> &p) {
+	__device__ void consume(const AttentionArgs<bf16> &p) {
 		int wg = warpgroup(), lane = threadIdx.x % 32, rowInTile = threadIdx.x / 32 * 16 + lane / 4, Tp = paddedT(p.T);
 		float c = p.scale * LOG2E;
 		Ring ring = {0, 0};
@@ -167,7 +167,7 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 		}
 	}
 
-	__device__ void run(const AttentionParams<bf16> &p) {
+	__device__ void run(const AttentionArgs<bf16> &p) {
 		extern __shared__ char dynamic[];
 		base = (smemAddress(dynamic) + 1023) & ~1023;
 		if (threadIdx.x == 0) {
@@ -196,7 +196,7 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 
 // Widths of key and value, warpgroups, stages, whether queries stay in registers.
 #define ATTENTION_BACKWARD_QUERY(DK, DV, WGS, STAGES, HOLD) \
-	extern "C" __global__ void __launch_bounds__(WGS * 128 + 128, 1) attention_backward_query_##DK##_##DV(const __grid_constant__ AttentionParams<bf16> p) { \
+	extern "C" __global__ void __launch_bounds__(WGS * 128 + 128, 1) attention_backward_query_##DK##_##DV(const __grid_constant__ AttentionArgs<bf16> p) { \
 		BACKWARD_QUERY(DK, DV, WGS, STAGES, HOLD) \
 	}
 

@@ -49,7 +49,7 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 	__device__ uint32_t vFull(int s) { return kFull(s) + 16; }
 	__device__ uint32_t vEmpty(int s) { return kFull(s) + 24; }
 
-	__device__ void produce(const AttentionParams<bf16> &p) {
+	__device__ void produce(const AttentionArgs<bf16> &p) {
 		const int S = p.start + p.T;
 		Ring kr = {0, 1}, vr = {0, 1};
 		Feed feed;
@@ -93,7 +93,7 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 		for (int i = 0; i < BN / 16; i++) wgmma<1>(o, probs[i], descriptor(b, i * 2048), 1);
 	}
 
-	__device__ void consume(const AttentionParams<bf16> &p) {
+	__device__ void consume(const AttentionArgs<bf16> &p) {
 		int wg = warpgroup(), lane = threadIdx.x % 32, rowInTile = threadIdx.x / 32 * 16 + lane / 4;
 		uint32_t q = base + wg * 8192;
 		float c = p.scale * LOG2E;
@@ -188,7 +188,7 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 		}
 	}
 
-	__device__ void run(const AttentionParams<bf16> &p) {
+	__device__ void run(const AttentionArgs<bf16> &p) {
 		extern __shared__ char dynamic[];
 		base = (smemAddress(dynamic) + 1023) & ~1023;
 		if (threadIdx.x == 0) {
@@ -219,7 +219,7 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 
 // Widths of key and value, warpgroups, keys a block, stages.
 #define ATTENTION_FORWARD(DK, DV, WGS, BN, STAGES) \
-	extern "C" __global__ void __launch_bounds__(WGS * 128 + 128, 1) attention_forward_##DK##_##DV(const __grid_constant__ AttentionParams<bf16> p) { \
+	extern "C" __global__ void __launch_bounds__(WGS * 128 + 128, 1) attention_forward_##DK##_##DV(const __grid_constant__ AttentionArgs<bf16> p) { \
 		FORWARD(DK, DV, WGS, BN, STAGES) \
 	}
 

@@ -1,6 +1,6 @@
 // Causal attention in float32, for `precision: fp32`: plain and exact rather than fast. Tiles of 32 queries by 32 keys, 256
 // threads; thread (y, x) holds row y, score columns x+8i and output columns x+8i, for any widths up to 256.
-#include "attention_params.cuh"
+#include "attention_args.cuh"
 
 constexpr int SIDE = 32, WIDEST = 256;
 
@@ -12,7 +12,7 @@ __device__ __forceinline__ void loadRows(float *dst, int ld, const float *src, i
 	}
 }
 
-__device__ __forceinline__ void loadKeys(float *dst, int ld, const AttentionParams<float> &p, int b, int g, int row0, int S) {
+__device__ __forceinline__ void loadKeys(float *dst, int ld, const AttentionArgs<float> &p, int b, int g, int row0, int S) {
 	loadRows(dst, ld, p.k + ((size_t)b * S * p.G + g) * p.kStride, p.G * p.kStride, row0, S, p.P);
 	if (p.R > 0) loadRows(dst + p.P, ld, p.kRope + (size_t)b * S * p.R, p.R, row0, S, p.R);
 }
@@ -44,7 +44,7 @@ __device__ __forceinline__ void addRows(float (&d)[WIDEST / 8], float *weights, 
 }
 
 // attention_forward_f32: grid [T/32, H·B].
-extern "C" __global__ void __launch_bounds__(256) attention_forward_f32(const __grid_constant__ AttentionParams<float> p) {
+extern "C" __global__ void __launch_bounds__(256) attention_forward_f32(const __grid_constant__ AttentionArgs<float> p) {
 	extern __shared__ float shared[];
 	int D = p.P + p.R, ld = D + 1, lv = p.Dv + 1;
 	float *q = shared, *k = q + SIDE * ld, *v = k + SIDE * ld, *weights = v + SIDE * lv;
@@ -87,7 +87,7 @@ extern "C" __global__ void __launch_bounds__(256) attention_forward_f32(const __
 }
 
 // attention_backward_query_f32: grid [T/32, H·B].
-extern "C" __global__ void __launch_bounds__(256) attention_backward_query_f32(const __grid_constant__ AttentionParams<float> p) {
+extern "C" __global__ void __launch_bounds__(256) attention_backward_query_f32(const __grid_constant__ AttentionArgs<float> p) {
 	extern __shared__ float shared[];
 	int D = p.P + p.R, ld = D + 1, lv = p.Dv + 1;
 	float *q = shared, *k = q + SIDE * ld, *dO = k + SIDE * ld, *v = dO + SIDE * lv, *weights = v + SIDE * lv;
@@ -116,7 +116,7 @@ extern "C" __global__ void __launch_bounds__(256) attention_backward_query_f32(c
 }
 
 // attention_backward_key_f32: grid [T/32, G·B]. Row y is a key, columns x+8i are queries.
-extern "C" __global__ void __launch_bounds__(256) attention_backward_key_f32(const __grid_constant__ AttentionParams<float> p) {
+extern "C" __global__ void __launch_bounds__(256) attention_backward_key_f32(const __grid_constant__ AttentionArgs<float> p) {
 	extern __shared__ float shared[];
 	int D = p.P + p.R, ld = D + 1, lv = p.Dv + 1, share = p.H / p.G;
 	float *k = shared, *q = k + SIDE * ld, *v = q + SIDE * ld, *dO = v + SIDE * lv, *weights = dO + SIDE * lv;

@@ -1,7 +1,7 @@
 // Causal attention for any card from sm_80 on and any widths that are multiples of 16 up to 256: mma.sync on tiles of 64
 // queries by 64 keys, four warps of 16 rows. Widths are run-time; blockIdx.z picks the CHUNK output columns that a block
 // sums, so that registers do not grow with them (scores are recomputed for each chunk).
-#include "attention_params.cuh"
+#include "attention_args.cuh"
 
 constexpr int TILE = 64, THREADS = 128, CHUNK = 64;
 
@@ -18,7 +18,7 @@ __device__ __forceinline__ void loadRows(bf16 *dst, int ld, const bf16 *src, int
 }
 
 // loadKeys composes rows of the S keys of group g.
-__device__ __forceinline__ void loadKeys(bf16 *dst, int ld, const AttentionParams<bf16> &p, int b, int g, int row0, int S) {
+__device__ __forceinline__ void loadKeys(bf16 *dst, int ld, const AttentionArgs<bf16> &p, int b, int g, int row0, int S) {
 	loadRows(dst, ld, p.k + ((size_t)b * S * p.G + g) * p.kStride, p.G * p.kStride, row0, S, p.P);
 	if (p.R > 0) loadRows(dst + p.P, ld, p.kRope + (size_t)b * S * p.R, p.R, row0, S, p.R);
 }
@@ -68,7 +68,7 @@ __device__ __forceinline__ void storeColumns(bf16 *row, const float (&d)[CHUNK /
 }
 
 // attention_forward_portable: grid [T/64, H·B, Dv/CHUNK]; shared memory 64 rows of q, k and a chunk of v.
-extern "C" __global__ void __launch_bounds__(THREADS) attention_forward_portable(const __grid_constant__ AttentionParams<bf16> p) {
+extern "C" __global__ void __launch_bounds__(THREADS) attention_forward_portable(const __grid_constant__ AttentionArgs<bf16> p) {
 	extern __shared__ __align__(16) bf16 rows[];
 	int D = p.P + p.R, ld = pitch(D), lv = pitch(CHUNK), col0 = blockIdx.z * CHUNK, cols = min(CHUNK, p.Dv - col0);
 	bf16 *q = rows, *k = q + TILE * ld, *v = k + TILE * ld;
@@ -119,7 +119,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_forward_portable
 }
 
 // attention_backward_query_portable: grid [T/64, H·B, D/CHUNK]; shared memory 64 rows of q, k, dO, v.
-extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_query_portable(const __grid_constant__ AttentionParams<bf16> p) {
+extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_query_portable(const __grid_constant__ AttentionArgs<bf16> p) {
 	extern __shared__ __align__(16) bf16 rows[];
 	int D = p.P + p.R, ld = pitch(D), lv = pitch(p.Dv), col0 = blockIdx.z * CHUNK, cols = min(CHUNK, D - col0);
 	bf16 *q = rows, *k = q + TILE * ld, *dO = k + TILE * ld, *v = dO + TILE * lv;
@@ -156,7 +156,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_query_p
 }
 
 // attention_backward_key_portable: grid [T/64, G·B, max(D, Dv)/CHUNK]; shared memory 64 rows of k, q, v, dO, and 64 statistics.
-extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_key_portable(const __grid_constant__ AttentionParams<bf16> p) {
+extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_key_portable(const __grid_constant__ AttentionArgs<bf16> p) {
 	extern __shared__ __align__(16) bf16 rows[];
 	int D = p.P + p.R, ld = pitch(D), lv = pitch(p.Dv), col0 = blockIdx.z * CHUNK, share = p.H / p.G;
 	int colsK = max(min(CHUNK, D - col0), 0), colsV = max(min(CHUNK, p.Dv - col0), 0);

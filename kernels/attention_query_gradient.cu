@@ -24,7 +24,7 @@ template <int DK, int STAGES> struct QueryGradient {
 	__device__ uint32_t full(int s) { return base + bars + 32 + 16 * s; }
 	__device__ uint32_t empty(int s) { return full(s) + 8; }
 
-	__device__ void produce(const AttentionParams<bf16> &p) {
+	__device__ void produce(const AttentionArgs<bf16> &p) {
 		Ring ring = {0, 1};
 		Feed feed;
 		Queue queue;
@@ -74,7 +74,7 @@ template <int DK, int STAGES> struct QueryGradient {
 		wgmmaCommit();
 	}
 
-	__device__ void consume(const AttentionParams<bf16> &p) {
+	__device__ void consume(const AttentionArgs<bf16> &p) {
 		int wg = warpgroup(), rowInTile = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, blocks = (p.T + 63) / 64;
 		Ring ring = {0, 0};
 		for (int i = 0;; i++) {
@@ -121,7 +121,7 @@ template <int DK, int STAGES> struct QueryGradient {
 		}
 	}
 
-	__device__ void run(const AttentionParams<bf16> &p) {
+	__device__ void run(const AttentionArgs<bf16> &p) {
 		extern __shared__ char dynamic[];
 		base = (smemAddress(dynamic) + 1023) & ~1023;
 		if (threadIdx.x == 0) {
@@ -145,7 +145,7 @@ template <int DK, int STAGES> struct QueryGradient {
 
 // Width of the key, stages.
 #define ATTENTION_QUERY_GRADIENT(DK, STAGES) \
-	extern "C" __global__ void __launch_bounds__(512, 1) attention_query_gradient_##DK(const __grid_constant__ AttentionParams<bf16> p) { \
+	extern "C" __global__ void __launch_bounds__(512, 1) attention_query_gradient_##DK(const __grid_constant__ AttentionArgs<bf16> p) { \
 		QUERY_GRADIENT(DK, STAGES) \
 	}
 

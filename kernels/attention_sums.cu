@@ -1,9 +1,9 @@
 // The two small kernels around the backward pass: the statistics of every query before it, the shared rope gradient after.
-#include "attention_params.cuh"
+#include "attention_args.cuh"
 
 // statistics: grid [Tp/32, H, B], 256 threads. Eight threads take a row, of bf16 16 bytes each at a time. It also sets the
 // queue to zero for the two kernels that follow.
-template <typename E> __device__ __forceinline__ void statistics(const AttentionParams<E> &p) {
+template <typename E> __device__ __forceinline__ void statistics(const AttentionArgs<E> &p) {
 	int t = blockIdx.x * 32 + threadIdx.x / 8, h = blockIdx.y, b = blockIdx.z, lane = threadIdx.x % 8;
 	if (threadIdx.x < 2 && blockIdx.x + blockIdx.y + blockIdx.z == 0) p.queue[threadIdx.x] = 0;
 	float sum = 0;
@@ -32,7 +32,7 @@ __device__ __forceinline__ void store(float *to, float x) { *to = x; }
 __device__ __forceinline__ void store(bf16 *to, float x) { *to = __float2bfloat16(x); }
 
 // ropeGradient: grid [ceil(T·R/256), B]. dKRope [B, T, R] = Σ over g of ropeParts [B, G, T, R], in that order.
-template <typename E> __device__ __forceinline__ void ropeGradient(const AttentionParams<E> &p) {
+template <typename E> __device__ __forceinline__ void ropeGradient(const AttentionArgs<E> &p) {
 	int i = blockIdx.x * 256 + threadIdx.x, n = p.T * p.R;
 	if (i >= n) return;
 	float sum = 0;
@@ -40,7 +40,7 @@ template <typename E> __device__ __forceinline__ void ropeGradient(const Attenti
 	store(p.dKRope + (size_t)blockIdx.y * n + i, sum);
 }
 
-extern "C" __global__ void attention_statistics_bf16(const __grid_constant__ AttentionParams<bf16> p) { statistics(p); }
-extern "C" __global__ void attention_statistics_f32(const __grid_constant__ AttentionParams<float> p) { statistics(p); }
-extern "C" __global__ void attention_rope_gradient_bf16(const __grid_constant__ AttentionParams<bf16> p) { ropeGradient(p); }
-extern "C" __global__ void attention_rope_gradient_f32(const __grid_constant__ AttentionParams<float> p) { ropeGradient(p); }
+extern "C" __global__ void attention_statistics_bf16(const __grid_constant__ AttentionArgs<bf16> p) { statistics(p); }
+extern "C" __global__ void attention_statistics_f32(const __grid_constant__ AttentionArgs<float> p) { statistics(p); }
+extern "C" __global__ void attention_rope_gradient_bf16(const __grid_constant__ AttentionArgs<bf16> p) { ropeGradient(p); }
+extern "C" __global__ void attention_rope_gradient_f32(const __grid_constant__ AttentionArgs<float> p) { ropeGradient(p); }

@@ -2,7 +2,7 @@
 // on their way out. A block is two or three warpgroups that compute and a last one that copies ahead of them;
 // setmaxnreg then moves registers from that one to the others.
 #pragma once
-#include "attention_params.cuh"
+#include "attention_args.cuh"
 
 #ifdef HOPPER
 
@@ -98,7 +98,7 @@ struct Queue {
 
 // scoreGradients is where dS of block (query, key) of a head lies, for a warp of the keys and a warp of the queries: rows of
 // blocks from the first key to the diagonal, 8 KB a block, in it 16 keys by 16 queries a warp of each, 16 bytes a lane.
-__device__ __forceinline__ uint4 *scoreGradients(const AttentionParams<bf16> &p, int b, int h, int query, int key) {
+__device__ __forceinline__ uint4 *scoreGradients(const AttentionArgs<bf16> &p, int b, int h, int query, int key) {
 	int blocks = (p.T + 63) / 64;
 	return p.dS + (((size_t)b * p.H + h) * (blocks * (blocks + 1) / 2) + query * (query + 1) / 2 + key) * 512;
 }
@@ -133,7 +133,7 @@ template <int COLS, int ROWS> __device__ __forceinline__ void copyRows(uint32_t 
 }
 
 // copyKeys composes rows of the S keys of group g: P columns of K, then KRope.
-template <int COLS, int ROWS> __device__ __forceinline__ void copyKeys(uint32_t dst, const AttentionParams<bf16> &p, int b, int g, int row0, int S) {
+template <int COLS, int ROWS> __device__ __forceinline__ void copyKeys(uint32_t dst, const AttentionArgs<bf16> &p, int b, int g, int row0, int S) {
 	const bf16 *k = p.k + ((size_t)b * S * p.G + g) * p.kStride, *rope = p.kRope + (size_t)b * S * p.R;
 #pragma unroll
 	for (int tile = 0; tile < (COLS + 63) / 64; tile++) {

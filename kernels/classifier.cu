@@ -73,6 +73,7 @@ struct LossArgs {
 	int n;
 	float zloss;
 };
+static_assert(sizeof(LossArgs) == 48);
 
 __device__ inline double block_sum(double x) { // of 1024 threads, in a fixed order
 	__shared__ double all[32];

@@ -10,6 +10,7 @@ struct ClassifierArgs {
 	float scale, zloss;   // the gradient is that of scale · (mean nll + zloss · mean lse²)
 	int V, stride;        // of a row of logits, a multiple of 8
 };
+static_assert(sizeof(ClassifierArgs) == 56);
 
 struct MaxSum {
 	float max, sum; // of exp(x - max)

@@ -7,6 +7,7 @@ struct ColSumArgs {
 	int64_t rows;
 	int N;
 };
+static_assert(sizeof(ColSumArgs) == 32);
 
 // A warp is 32 Packs wide; the block's 8 warps take every eighth row of the block's share. 1 pass.
 template <typename T, bool WIDE> __device__ void col_sum(const ColSumArgs &a) {
@@ -44,6 +45,7 @@ struct SharesArgs {
 	float *y;
 	int shares, N, accumulate;
 };
+static_assert(sizeof(SharesArgs) == 32);
 
 // y[n] = Σ over shares; a block has 32 columns and 32 warps, each with every 32nd share
 extern "C" __global__ void __launch_bounds__(1024) sum_shares(const __grid_constant__ SharesArgs a) {

@@ -2,7 +2,7 @@
 // takes one row of one token: kv head or latent g, or the rope key after them. Statistics and angles are fp32.
 #include "vector.cuh"
 
-struct Append {
+struct AppendArgs {
 	const bf16 *k;      // [B, T, G, D]: keys, tied states or raw latents
 	const bf16 *v;      // [B, T, G, D], or nullptr
 	const bf16 *kRope;  // [B, T, R], or nullptr
@@ -17,6 +17,7 @@ struct Append {
 	int turn;           // 1: rotate k over all of D
 	float eps;
 };
+static_assert(sizeof(AppendArgs) == 120);
 
 __device__ void copyRow(bf16 *dst, const bf16 *src, int n, int lane) {
 	for (int i = lane; i < n / 8; i += 32) ((uint4 *)dst)[i] = ((const uint4 *)src)[i];
@@ -32,7 +33,7 @@ __device__ void turnRow(bf16 *dst, const bf16 *src, const float2 *angle, int n, 
 	}
 }
 
-extern "C" __global__ void __launch_bounds__(128) decode_append(const __grid_constant__ Append a) {
+extern "C" __global__ void __launch_bounds__(128) decode_append(const __grid_constant__ AppendArgs a) {
 	const int rows = a.G + (a.kRope ? 1 : 0), lane = threadIdx.x & 31;
 	const long i = (long)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
 	if (i >= (long)a.B * a.T * rows) return;
@@ -61,12 +62,13 @@ extern "C" __global__ void __launch_bounds__(128) decode_append(const __grid_con
 
 // decode_check looks for page numbers outside the pool among those that a request's length reaches: fault[0] becomes 1 + the
 // request's number.
-struct Check {
+struct CheckArgs {
 	const int *pages, *lengths;
 	int *fault;
 	int B, maxPages, pageShift, pool;
 };
-extern "C" __global__ void __launch_bounds__(128) decode_check(const __grid_constant__ Check c) {
+static_assert(sizeof(CheckArgs) == 40);
+extern "C" __global__ void __launch_bounds__(128) decode_check(const __grid_constant__ CheckArgs c) {
 	const int b = blockIdx.x, length = c.lengths[b];
 	const long room = (long)c.maxPages << c.pageShift;
 	bool bad = length < 0 || length > room;

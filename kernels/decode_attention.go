@@ -22,7 +22,7 @@ type Decode struct {
 	Work                   device.Buffer
 }
 
-// decodeArgs is Decode in decode_plan.cuh.
+// decodeArgs is DecodeArgs in decode_plan.cuh.
 type decodeArgs struct {
 	q, k, v, kRope, pages, lengths, out, lse, partial, partialLSE, arrived device.Ptr
 	b, t, h, g, p, r, maxPages, pageShift                                  int32
@@ -96,10 +96,10 @@ func (k *Decode) Launch(s *device.Stream) {
 	})
 }
 
-// checkArgs is Check in decode_append.cu.
+// checkArgs is CheckArgs in decode_append.cu.
 type checkArgs struct {
-	pages, lengths, fault     device.Ptr
-	b, maxPages, shift, total int32
+	pages, lengths, fault        device.Ptr
+	b, maxPages, pageShift, pool int32
 }
 
 // CheckPages reads the page table as far as the lengths reach and reports the last request with a length that its pages
@@ -138,7 +138,7 @@ type Append struct {
 	Table, Pages, Lengths    device.Buffer
 }
 
-// appendArgs is Append in decode_append.cu.
+// appendArgs is AppendArgs in decode_append.cu.
 type appendArgs struct {
 	k, v, kRope, norm, table, kCache, vCache, ropeCache, pages, lengths device.Ptr
 	b, t, g, d, r, maxPages, pageShift, turn                            int32

@@ -37,11 +37,11 @@ struct Blocks {
 	Span x;
 	int at;
 	bool live;
-	__device__ __forceinline__ Blocks(const Decode &p, const Walk &w) : walk(w) {
+	__device__ __forceinline__ Blocks(const DecodeArgs &p, const Walk &w) : walk(w) {
 		live = walk.next(p, x);
 		at = live ? x.from : 0;
 	}
-	__device__ __forceinline__ void step(const Decode &p) {
+	__device__ __forceinline__ void step(const DecodeArgs &p) {
 		at += kBlockTokens;
 		if (at < x.to) return;
 		live = walk.next(p, x);
@@ -52,9 +52,9 @@ struct Blocks {
 // A Copier is a thread of the copying warpgroup, whose warp w brings tokens 16w.. of every block.
 template <int SLICES> struct Copier {
 	static constexpr int L = SLICES * 64;
-	const Decode &p;
+	const DecodeArgs &p;
 	int g, lane, warp;
-	__device__ __forceinline__ Copier(const Decode &p, int g) : p(p), g(g), lane(threadIdx.x & 31), warp(threadIdx.x >> 5 & 3) {}
+	__device__ __forceinline__ Copier(const DecodeArgs &p, int g) : p(p), g(g), lane(threadIdx.x & 31), warp(threadIdx.x >> 5 & 3) {}
 	// token is the one whose page number the thread looks up.
 	__device__ __forceinline__ int token(int at) const { return at + warp * 16 + (lane & 15); }
 	__device__ __forceinline__ const int *entry(int b, int token) const { return p.pages + (long)b * p.maxPages + (token >> p.pageShift); }
@@ -76,7 +76,7 @@ template <int SLICES> struct Copier {
 };
 
 // produce runs in the copying warpgroup. full and empty are barriers, 8 bytes a stage.
-template <int SLICES> __device__ __forceinline__ void produce(const Decode &p, const Walk &walk, int g, int stages, uint32_t stage0, uint32_t full, uint32_t empty) {
+template <int SLICES> __device__ __forceinline__ void produce(const DecodeArgs &p, const Walk &walk, int g, int stages, uint32_t stage0, uint32_t full, uint32_t empty) {
 	const Copier<SLICES> copier(p, g);
 	Blocks next(p, walk);
 	auto pageOf = [&]() {
@@ -101,11 +101,11 @@ template <int SLICES> __device__ __forceinline__ void produce(const Decode &p, c
 // Where a warp's tokens lie on several pages, the look-ups are too many for L2 to answer between two blocks: page numbers
 // travel through shared memory, kAhead blocks ahead of the copies. kAhead is no less than the number of stages, so that
 // waiting for them never waits for a tile.
-__device__ __forceinline__ bool scattered(const Decode &p) { return p.pageShift < 4; }
+__device__ __forceinline__ bool scattered(const DecodeArgs &p) { return p.pageShift < 4; }
 constexpr int kAhead = 8, kAheadBytes = 4 * (64 + 8); // a block: 16 page numbers for each warp, and for each where it starts and ends
 
 // produceScattered is produce with look-ups ahead; ring has room for 2·kAhead blocks of them.
-template <int SLICES> __device__ __forceinline__ void produceScattered(const Decode &p, const Walk &walk, int g, int stages, uint32_t stage0, uint32_t full, uint32_t empty, uint32_t ring) {
+template <int SLICES> __device__ __forceinline__ void produceScattered(const DecodeArgs &p, const Walk &walk, int g, int stages, uint32_t stage0, uint32_t full, uint32_t empty, uint32_t ring) {
 	const Copier<SLICES> copier(p, g);
 	Blocks next(p, walk);
 	ring += copier.warp * (kAheadBytes / 4);
@@ -149,7 +149,7 @@ template <int SLICES> __device__ __forceinline__ void produceScattered(const Dec
 
 // loadQueries brings rows r0.. of kv head g, in tiles of 64 rows, into slices like the cache's: a row a warp, by the eight
 // computing warps.
-template <int SLICES> __device__ __forceinline__ void loadQueries(const Decode &p, int b, int g, int r0, int rows, int tiles, uint32_t q) {
+template <int SLICES> __device__ __forceinline__ void loadQueries(const DecodeArgs &p, int b, int g, int r0, int rows, int tiles, uint32_t q) {
 	const int lane = threadIdx.x & 31, vectors = SLICES * 8 + p.R / 8;
 	step_wait();
 #pragma unroll 1
@@ -186,7 +186,7 @@ template <int N> __device__ __forceinline__ void values(float (&o)[N], const uin
 }
 
 // clearRope zeroes the columns past R of the rope slices of `tiles` tiles, once: no copy touches them.
-template <int SLICES> __device__ __forceinline__ void clearRope(const Decode &p, char *tile, int tiles) {
+template <int SLICES> __device__ __forceinline__ void clearRope(const DecodeArgs &p, char *tile, int tiles) {
 	const int vectors = 8 - p.R / 8;
 #pragma unroll 1
 	for (int i = threadIdx.x; i < tiles * 64 * vectors; i += kDecodeThreads) {
@@ -212,7 +212,7 @@ struct Softmax {
 	}
 	// step turns scores into weights and returns what earlier sums are to be multiplied by.
 	// Where it masks, the thread's rows are row and row + 8 of the tile's head, and the block's first token is at.
-	template <bool MASKED> __device__ __forceinline__ void step(const Decode &p, float (&s)[32], float (&factor)[2], const Span &x, int row, int at) {
+	template <bool MASKED> __device__ __forceinline__ void step(const DecodeArgs &p, float (&s)[32], float (&factor)[2], const Span &x, int row, int at) {
 		const float scale = p.scale;
 		if constexpr (MASKED)
 #pragma unroll
@@ -268,7 +268,7 @@ template <int N> __device__ __forceinline__ void rescale(float (&o)[N], const fl
 }
 
 // writeRows stores columns from.. of two rows, r and r+8, of tile rows r0..r0+rows: o[FIRST..FIRST+COUNT).
-template <int DV, int FIRST, int COUNT, int N> __device__ __forceinline__ void writeRows(const Decode &p, const Span &x, int g, int r0, int rows, int r, int from, const float (&o)[N]) {
+template <int DV, int FIRST, int COUNT, int N> __device__ __forceinline__ void writeRows(const DecodeArgs &p, const Span &x, int g, int r0, int rows, int r, int from, const float (&o)[N]) {
 	const int col = from + (threadIdx.x & 3) * 2, all = p.T * (p.H / p.G);
 #pragma unroll
 	for (int i = 0; i < 2; i++) {
@@ -284,7 +284,7 @@ template <int DV, int FIRST, int COUNT, int N> __device__ __forceinline__ void w
 		}
 	}
 }
-__device__ __forceinline__ void writeLSE(const Decode &p, const Span &x, int g, int r0, int rows, int r, float lse2) {
+__device__ __forceinline__ void writeLSE(const DecodeArgs &p, const Span &x, int g, int r0, int rows, int r, float lse2) {
 	if (r >= rows) return;
 	if (x.pieces == 1) p.lse[rowOffset(p, x.b, g, r0 + r)] = lse2 * 0.69314718056f;
 	else p.partialLSE[((long)g * p.T * (p.H / p.G) + r0 + r) * p.pieces + x.piece] = lse2;

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kFixedBytes = 2048; // at a place that does not depend on the number of stages: no register holds it
 
-template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const Decode &p) {
+template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const DecodeArgs &p) {
 	constexpr int SLICES = L / 64, N = L / 2, TILES = PAIR ? 2 : 1, QBYTES = (SLICES + 1) * kSlice;
 	extern __shared__ char raw[];
 	const uint32_t base = (smemAddress(raw) + 1023) & ~1023u;
@@ -174,8 +174,8 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 } // namespace
 
 #define DECODE_SPLIT(L) \
-	extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_##L##_split(const __grid_constant__ Decode p) { decodeSplit<L, false>(p); } \
-	extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_##L##_pair(const __grid_constant__ Decode p) { decodeSplit<L, true>(p); }
+	extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_##L##_split(const __grid_constant__ DecodeArgs p) { decodeSplit<L, false>(p); } \
+	extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_##L##_pair(const __grid_constant__ DecodeArgs p) { decodeSplit<L, true>(p); }
 
 DECODE_SPLIT(128)
 DECODE_SPLIT(192)

@@ -6,7 +6,7 @@
 #ifdef HOPPER
 namespace {
 
-template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
+template <int L> __device__ __forceinline__ void decodeWide(const DecodeArgs &p) {
 	constexpr int SLICES = L / 64, N = L / 4, QBYTES = (SLICES + 1) * kSlice;
 	extern __shared__ char raw[];
 	const uint32_t base = (smemAddress(raw) + 1023) & ~1023u;
@@ -135,6 +135,6 @@ template <int L> __device__ __forceinline__ void decodeWide(const Decode &p) {
 
 } // namespace
 
-extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_384_wide(const __grid_constant__ Decode p) { decodeWide<384>(p); }
-extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_512_wide(const __grid_constant__ Decode p) { decodeWide<512>(p); }
+extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_384_wide(const __grid_constant__ DecodeArgs p) { decodeWide<384>(p); }
+extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_512_wide(const __grid_constant__ DecodeArgs p) { decodeWide<512>(p); }
 #endif

@@ -20,12 +20,12 @@ struct Tiles {
 	Span x;
 	int at;
 	bool live;
-	__device__ __forceinline__ void start(const Decode &p, const Walk &w) {
+	__device__ __forceinline__ void start(const DecodeArgs &p, const Walk &w) {
 		walk = w;
 		live = walk.next(p, x);
 		at = live ? x.from : 0;
 	}
-	__device__ __forceinline__ void step(const Decode &p, int tokens) {
+	__device__ __forceinline__ void step(const DecodeArgs &p, int tokens) {
 		at += tokens;
 		if (at < x.to) return;
 		live = walk.next(p, x);
@@ -65,7 +65,7 @@ __device__ __forceinline__ uint32_t transpose8x8(uint32_t x) {
 	return y;
 }
 
-template <int DV, Kind KIND, int NT, int U> __device__ __forceinline__ void decode(const Decode &p) {
+template <int DV, Kind KIND, int NT, int U> __device__ __forceinline__ void decode(const DecodeArgs &p) {
 	constexpr int KS = DV / 16, ROPE = KIND == LATENT ? kRopeColumns : 0; // steps of 16 along the key, but for a latent's rope columns
 	constexpr int QSTRIDE = (DV + ROPE + 8) * 2;                      // bytes; an odd number of 16-byte vectors, so that ldmatrix meets no bank twice
 	constexpr int MSTRIDE = DV + 4;                                   // floats of a row of the merge area
@@ -388,7 +388,7 @@ template <int DV, Kind KIND, int NT, int U> __device__ __forceinline__ void deco
 } // namespace
 
 #define DECODE(NAME, DV, KIND, NT, U) \
-	extern "C" __global__ void __launch_bounds__(kMaxThreads, 1) NAME##_##DV##_n##NT(const __grid_constant__ Decode p) { decode<DV, KIND, NT, U>(p); }
+	extern "C" __global__ void __launch_bounds__(kMaxThreads, 1) NAME##_##DV##_n##NT(const __grid_constant__ DecodeArgs p) { decode<DV, KIND, NT, U>(p); }
 
 DECODE(decode_kv, 64, KV, 1, 2)
 DECODE(decode_kv, 64, KV, 2, 2)

@@ -2,7 +2,7 @@
 // fast. And the tokens of a request side by side, for kernels that know no pages.
 #include "vector.cuh"
 
-struct Plain {
+struct PlainArgs {
 	const void *q;     // [N, H, P+R]
 	const void *k, *v; // [slots, G, kDim], [slots, G, vDim]; they may be one
 	const void *kRope; // [slots, R]
@@ -11,11 +11,12 @@ struct Plain {
 	int H, G, P, R, Dv, kDim, vDim, maxPages, pageShift;
 	float scale;
 };
+static_assert(sizeof(PlainArgs) == 104);
 
 constexpr int WARPS = 4, KEY = 18, VALUE = 16; // KEY · 32 columns of a key at most, VALUE · 32 of a value
 
 // One block a token and head: its warps take cached tokens in turn, a lane every 32nd column.
-template <typename T> __device__ void plain(const Plain &a) {
+template <typename T> __device__ void plain(const PlainArgs &a) {
 	__shared__ float most[WARPS], sums[WARPS], outs[WARPS][VALUE * 32];
 	const int token = blockIdx.x, h = blockIdx.y, g = h / (a.H / a.G), E = a.P + a.R;
 	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = a.rows[token];
@@ -65,16 +66,17 @@ template <typename T> __device__ void plain(const Plain &a) {
 		((T *)a.o)[((long)token * a.H + h) * a.Dv + c] = T(all > 0 ? x / all : 0.f);
 	}
 }
-extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_plain_f32(const __grid_constant__ Plain a) { plain<float>(a); }
-extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_plain_bf16(const __grid_constant__ Plain a) { plain<bf16>(a); }
+extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_plain_f32(const __grid_constant__ PlainArgs a) { plain<float>(a); }
+extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_plain_bf16(const __grid_constant__ PlainArgs a) { plain<bf16>(a); }
 
-struct Gather {
+struct GatherArgs {
 	const void *x; // [slots, width]
 	void *y;       // [B, S, width]
 	const int *pages;
 	int S, width, maxPages, pageShift; // width in words of 4 bytes
 };
-extern "C" __global__ void __launch_bounds__(128) decode_gather(const __grid_constant__ Gather a) {
+static_assert(sizeof(GatherArgs) == 40);
+extern "C" __global__ void __launch_bounds__(128) decode_gather(const __grid_constant__ GatherArgs a) {
 	const long s = blockIdx.x, b = blockIdx.y;
 	const long slot = (long)a.pages[b * a.maxPages + (s >> a.pageShift)] << a.pageShift | (s & ((1 << a.pageShift) - 1));
 	for (int i = threadIdx.x; i < a.width; i += 128) ((float *)a.y)[(b * a.S + s) * a.width + i] = ((const float *)a.x)[slot * a.width + i];

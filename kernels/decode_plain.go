@@ -62,7 +62,7 @@ type DecodeGather struct {
 	B, S, Width, Page, MaxPages int
 }
 
-type decodeGatherArgs struct {
+type gatherArgs struct {
 	x, y, pages                   device.Ptr
 	s, width, maxPages, pageShift int32
 }
@@ -79,7 +79,7 @@ func (k *DecodeGather) Launch(s *device.Stream) {
 		return
 	}
 	if k.B*k.S > 0 && fits(s, "decode gather", want{"Y", k.Y, k.B * k.S * k.Width, k.X.Type}, want{"Pages", k.Pages, k.B * k.MaxPages, device.I32}) {
-		device.Launch(s, "decode_gather", device.Grid{X: k.S, Y: k.B, Block: 128}, &decodeGatherArgs{
+		device.Launch(s, "decode_gather", device.Grid{X: k.S, Y: k.B, Block: 128}, &gatherArgs{
 			k.X.Ptr, k.Y.Ptr, k.Pages.Ptr, int32(k.S), int32(words), int32(k.MaxPages), int32(bits.TrailingZeros(uint(k.Page))),
 		})
 	}

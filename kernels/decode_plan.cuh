@@ -12,7 +12,7 @@
 
 // Letters: B requests, T new tokens each, H query heads, G kv or latent heads, R rope columns. A slot is one token's place
 // in the cache: page · pageSize + offset.
-struct Decode {
+struct DecodeArgs {
 	const bf16 *q;      // [B, T, H, P+R]: P columns against k, R against kRope
 	const bf16 *k;      // [slots, G, Dv or D]
 	const bf16 *v;      // [slots, G, D]; unused where the value is the first Dv columns of k
@@ -34,16 +34,17 @@ struct Decode {
 	int fixed;          // 1: every 2^unitShift tokens are a piece, so that results do not depend on the batch
 	float scale;        // of the scores, times log2(e)
 };
+static_assert(sizeof(DecodeArgs) == 160);
 
 constexpr int kBlockTokens = 64;
 constexpr int kRequestCost = 1;  // of starting a request, in blocks
 constexpr int kLeastBlocks = 2;  // a part has at least so many
 
-__device__ __forceinline__ int requestLength(const Decode &p, int b) {
+__device__ __forceinline__ int requestLength(const DecodeArgs &p, int b) {
 	const int most = p.maxPages << p.pageShift;
 	return max(0, min(p.lengths[b], most));
 }
-__device__ __forceinline__ int requestUnits(const Decode &p, int length) {
+__device__ __forceinline__ int requestUnits(const DecodeArgs &p, int length) {
 	return max(1, (length + (1 << p.unitShift) - 1) >> p.unitShift); // an empty request still writes its zeros
 }
 
@@ -69,7 +70,7 @@ struct Walk {
 
 	__device__ __forceinline__ int partOf(int unit) const { return ((unit + 1u) * parts - 1u) / total; }
 
-	__device__ __forceinline__ bool next(const Decode &p, Span &x) {
+	__device__ __forceinline__ bool next(const DecodeArgs &p, Span &x) {
 		while (b < p.B && at < end) {
 			const int length = requestLength(p, b), n = requestUnits(p, length), first = start + kRequestCost;
 			const int lo = max(at - first, 0);
@@ -106,7 +107,7 @@ struct Walk {
 };
 
 // findWalk runs in one warp and leaves the walk of this block's part in shared memory.
-__device__ __forceinline__ void findWalk(const Decode &p, int part, Walk *w) {
+__device__ __forceinline__ void findWalk(const DecodeArgs &p, int part, Walk *w) {
 	const int lane = threadIdx.x & 31;
 	int total = 0, least = 1 << 30, most = 0;
 #pragma unroll 4 // loads: each would wait for memory
@@ -153,17 +154,17 @@ __device__ __forceinline__ void findWalk(const Decode &p, int part, Walk *w) {
 }
 
 // prefetchPages brings the page table's entries of the tokens from `token` on into L2: they are wanted a few tiles later.
-__device__ __forceinline__ void prefetchPages(const Decode &p, int b, int token) {
+__device__ __forceinline__ void prefetchPages(const DecodeArgs &p, int b, int token) {
 	asm volatile("prefetch.global.L2 [%0];" ::"l"(p.pages + (long)b * p.maxPages + min(token >> p.pageShift, p.maxPages - 1)));
 }
 
 // rowOffset: row r of kv head g of request b in q, out and lse, in rows of [B, T, H]
-__device__ __forceinline__ long rowOffset(const Decode &p, int b, int g, int r) {
+__device__ __forceinline__ long rowOffset(const DecodeArgs &p, int b, int g, int r) {
 	const int group = p.H / p.G, t = r / group;
 	return ((long)b * p.T + t) * p.H + g * group + (r - t * group);
 }
 // rowLimit: the tokens that row r may see (causal from the bottom right)
-__device__ __forceinline__ int rowLimit(const Decode &p, int length, int r) {
+__device__ __forceinline__ int rowLimit(const DecodeArgs &p, int length, int r) {
 	return length - p.T + r / (p.H / p.G) + 1;
 }
 
@@ -182,7 +183,7 @@ __device__ __forceinline__ void blockSync(int barrier, int threads) {
 
 // mergeRows finds, for each row of a slice, the largest log-sum-exp of its pieces and one over the sum of their weights, a
 // warp a row, and writes the row's own log-sum-exp. Log-sum-exps of a row lie side by side and are read through L1.
-template <int DV> __device__ __forceinline__ void mergeRows(const Decode &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads, float2 *rowWeights) {
+template <int DV> __device__ __forceinline__ void mergeRows(const DecodeArgs &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads, float2 *rowWeights) {
 	constexpr int VECTORS = DV / 4;
 	const int lane = threadIdx.x & 31, all = p.T * (p.H / p.G), first = lo / VECTORS, end = (hi + VECTORS - 1) / VECTORS;
 #pragma unroll 1
@@ -209,7 +210,7 @@ template <int DV> __device__ __forceinline__ void mergeRows(const Decode &p, con
 // mergeSlice merges the pieces of vectors lo..hi (4 columns of a row of a head) of a request. What it waits for is memory, so
 // all that fits the `bytes` of room is fetched at once, while the weights are found; and it is short, since its
 // instructions come from memory too: with 3,590 of them a request of 1,024 tokens took 23 us, with 1,095 it takes 18.
-template <int DV> __device__ __forceinline__ void mergeSlice(const Decode &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads, int barrier, char *room, int bytes) {
+template <int DV> __device__ __forceinline__ void mergeSlice(const DecodeArgs &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads, int barrier, char *room, int bytes) {
 	constexpr int VECTORS = DV / 4;
 	const int tid = threadIdx.x, all = p.T * (p.H / p.G), first = lo / VECTORS;
 	const long pieceRows = (long)p.G * all;
@@ -273,7 +274,7 @@ template <int DV> __device__ __forceinline__ void mergeSlice(const Decode &p, co
 constexpr int kFewPieces = 8;
 
 // mergeFew does the same where pieces are few: a thread takes a vector with all its pieces, in one trip to memory.
-template <int DV> __device__ __forceinline__ void mergeFew(const Decode &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads) {
+template <int DV> __device__ __forceinline__ void mergeFew(const DecodeArgs &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads) {
 	constexpr int VECTORS = DV / 4;
 	const int all = p.T * (p.H / p.G);
 #pragma unroll 1
@@ -306,7 +307,7 @@ template <int DV> __device__ __forceinline__ void mergeFew(const Decode &p, cons
 // combine merges the cut requests of a part: of each it takes the slice that falls to it, once all pieces are there. The
 // first `threads` threads of a block call it; the tile is heads g0.. and rows r0..r0+rows. The block's shared memory, from
 // room on, is free by then.
-template <int DV> __device__ __forceinline__ void combine(const Decode &p, Walk walk, int tile, int g0, int heads, int r0, int rows, int threads, int barrier, char *room) {
+template <int DV> __device__ __forceinline__ void combine(const DecodeArgs &p, Walk walk, int tile, int g0, int heads, int r0, int rows, int threads, int barrier, char *room) {
 	int bytes;
 	asm("mov.u32 %0, %%dynamic_smem_size;" : "=r"(bytes));
 	Span x;

@@ -18,13 +18,14 @@ __device__ __forceinline__ float fresh(const bf16 *p) { return float(__ldcg(p));
 	extern "C" __global__ void __launch_bounds__(threads) name##_f32(const __grid_constant__ Args a) { name<float>(a); } \
 	extern "C" __global__ void __launch_bounds__(threads) name##_bf16(const __grid_constant__ Args a) { name<bf16>(a); }
 
-struct LookUp {
+struct LookUpArgs {
 	const int *given, *drawn; // [N]; a given token of -1-i stands for drawn[i]
 	const void *table;        // [V, C]
 	void *y;                  // [N, C]
 	int C, V;
 };
-template <typename T> __device__ void decode_look_up(const LookUp &a) {
+static_assert(sizeof(LookUpArgs) == 40);
+template <typename T> __device__ void decode_look_up(const LookUpArgs &a) {
 	after();
 	int token = a.given[blockIdx.x];
 	if (token < 0) token = __ldcg(a.drawn - 1 - token);
@@ -32,16 +33,17 @@ template <typename T> __device__ void decode_look_up(const LookUp &a) {
 	T *to = (T *)a.y + (long)blockIdx.x * a.C;
 	for (int c = threadIdx.x; c < a.C; c += blockDim.x) to[c] = from[c];
 }
-ROWS(decode_look_up, LookUp, 256)
+ROWS(decode_look_up, LookUpArgs, 256)
 
-struct Norm {
+struct DecodeNormArgs {
 	const void *x, *w; // [rows, groups, C] with a stride between rows; [groups, C]
 	void *y;           // [rows, groups, C]
 	long stride;
 	int groups, C;
 	float eps;
 };
-template <typename T> __device__ void decode_norm(const Norm &a) {
+static_assert(sizeof(DecodeNormArgs) == 48);
+template <typename T> __device__ void decode_norm(const DecodeNormArgs &a) {
 	__shared__ float part[8];
 	after();
 	const long row = blockIdx.x / a.groups, group = blockIdx.x % a.groups;
@@ -57,15 +59,16 @@ template <typename T> __device__ void decode_norm(const Norm &a) {
 	const float rstd = rsqrtf(squares / a.C + a.eps);
 	for (int c = threadIdx.x; c < a.C; c += 256) y[c] = T(fresh(x + c) * rstd * float(w[c]));
 }
-ROWS(decode_norm, Norm, 256)
+ROWS(decode_norm, DecodeNormArgs, 256)
 
-struct Gate {
+struct DecodeGateArgs {
 	const void *x; // [rows, 2F]: gate, up
 	void *y;       // [rows, F]
 	long n;        // rows · F
 	int F;
 };
-template <typename T> __device__ void decode_gate(const Gate &a) {
+static_assert(sizeof(DecodeGateArgs) == 32);
+template <typename T> __device__ void decode_gate(const DecodeGateArgs &a) {
 	after();
 	const long i = (long)blockIdx.x * 256 + threadIdx.x;
 	if (i >= a.n) return;
@@ -73,11 +76,11 @@ template <typename T> __device__ void decode_gate(const Gate &a) {
 	const float g = fresh(x), up = fresh(x + a.F);
 	((T *)a.y)[i] = T(g / (1.f + __expf(-g)) * up);
 }
-ROWS(decode_gate, Gate, 256)
+ROWS(decode_gate, DecodeGateArgs, 256)
 
-// A Part goes from rows of a product to where attention reads it: all columns of its heads but the last `turn` as they are
+// A PlacePart goes from rows of a product to where attention reads it: all columns of its heads but the last `turn` as they are
 // or normed, those rotated by the token's position.
-struct Part {
+struct PlacePart {
 	const void *x, *norm; // norm [heads, dim], or nullptr
 	void *y;
 	const float2 *table; // [positions, turn/2]: cos, sin
@@ -87,14 +90,16 @@ struct Part {
 	int first;           // columns before it stay where they are
 	int cache;           // 1: y is a slot of the cache, 0: rows of a batch
 };
-struct Place {
-	Part part[4];
+static_assert(sizeof(PlacePart) == 80);
+struct PlaceArgs {
+	PlacePart part[4];
 	const int *positions, *rows; // [N]; rows: of the page table, -1 for a token that nobody wants
 	const int *pages;
 	int count, N, heads, maxPages, pageShift; // heads of all parts
 	float eps;
 };
-template <typename T> __device__ void decode_place(const Place &a) {
+static_assert(sizeof(PlaceArgs) == 368);
+template <typename T> __device__ void decode_place(const PlaceArgs &a) {
 	after();
 	const int lane = threadIdx.x % 32;
 	const long unit = (long)blockIdx.x * 4 + threadIdx.x / 32;
@@ -102,7 +107,7 @@ template <typename T> __device__ void decode_place(const Place &a) {
 	int head = unit % a.heads, which = 0;
 	if (token >= a.N) return;
 	while (head >= a.part[which].heads) head -= a.part[which++].heads;
-	const Part &p = a.part[which];
+	const PlacePart &p = a.part[which];
 	const int position = a.positions[token], row = a.rows[token];
 	if (row < 0) return;
 	long at = token;
@@ -127,15 +132,16 @@ template <typename T> __device__ void decode_place(const Place &a) {
 		y[still + half + i] = T(v * cs.x + u * cs.y);
 	}
 }
-ROWS(decode_place, Place, 128)
+ROWS(decode_place, PlaceArgs, 128)
 
-struct Largest {
+struct LargestArgs {
 	const float *logits; // [rows, V]
 	int *token;          // [rows]
 	int V;
 };
+static_assert(sizeof(LargestArgs) == 24);
 // The first of the largest.
-extern "C" __global__ void __launch_bounds__(1024) decode_largest(const __grid_constant__ Largest a) {
+extern "C" __global__ void __launch_bounds__(1024) decode_largest(const __grid_constant__ LargestArgs a) {
 	__shared__ float values[32];
 	__shared__ int places[32];
 	after();

@@ -104,7 +104,7 @@ type placePart struct {
 	x, norm, y, table        device.Ptr
 	xRow, yRow               int64
 	xHead, yHead, heads, dim int32
-	turn, first, cache, _    int32
+	turn, first, cache       int32
 }
 
 type placeArgs struct {
@@ -132,7 +132,7 @@ func (k *DecodePlace) Launch(s *device.Stream) {
 		wants = append(wants, want{"X", p.X, (k.N-1)*p.XRow + (p.Heads-1)*p.XHead + p.Dim, t}, want{"Y", p.Y, p.YRow, t})
 		args.part[i] = placePart{
 			p.X.Ptr, p.Norm.Ptr, p.Y.Ptr, p.Table.Ptr, int64(p.XRow), int64(p.YRow), int32(p.XHead), int32(p.YHead), int32(p.Heads), int32(p.Dim),
-			int32(p.Turn), int32(p.First), flag(p.Cache), 0,
+			int32(p.Turn), int32(p.First), flag(p.Cache),
 		}
 		args.heads += int32(p.Heads)
 	}

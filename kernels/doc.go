@@ -2,4 +2,7 @@
 // are those of kernels/ref with device buffers for slices; Launch puts the kernel on a stream, allocates nothing and
 // reports wrong shapes through the stream. Storage is bf16 or float32, by the type of the buffers; every sum is float32.
 // All results are deterministic: two runs give the same bits.
+//
+// A kernel takes one struct by value, which is called NameArgs in CUDA and nameArgs in Go; a test reads both and holds
+// names, kinds and places of their fields together.
 package kernels

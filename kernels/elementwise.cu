@@ -6,6 +6,7 @@ struct AddArgs {
 	void *out;
 	int64_t n;
 };
+static_assert(sizeof(AddArgs) == 32);
 
 // out = x + y: 3 passes, two Packs a thread
 template <typename T, bool WIDE> __device__ void add(const AddArgs &a) {
@@ -38,6 +39,7 @@ struct CastArgs {
 	bf16 *y;
 	int64_t n;
 };
+static_assert(sizeof(CastArgs) == 24);
 
 // y = bf16(x)
 template <typename T, bool WIDE> __device__ void to_bf16(const CastArgs &a) {
@@ -62,6 +64,7 @@ struct NoiseArgs {
 	uint64_t seed;
 	float scale;
 };
+static_assert(sizeof(NoiseArgs) == 32);
 
 // x = scale · something near normal (the sum of four uniforms, standardised), a function of seed and position alone
 template <typename T> __device__ void noise(const NoiseArgs &a) {

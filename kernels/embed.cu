@@ -8,6 +8,7 @@ struct EmbedArgs {
 	void *y;           // [N, C]
 	int C, V;
 };
+static_assert(sizeof(EmbedArgs) == 32);
 
 // One block a row. A token outside the table reads as zeros.
 template <typename T, bool WIDE> __device__ void embed(const EmbedArgs &a) {
@@ -31,6 +32,7 @@ struct EmbedSortArgs {
 	int *count; // [64, blocks]
 	int n, V, shift, first;
 };
+static_assert(sizeof(EmbedSortArgs) == 56);
 
 // One pass of a stable radix sort, by 6 bits, in two kernels of a block for each 1024 tokens: embed_count counts the
 // digits of each block, embed_place finds from all counts where they go. A token outside the table becomes V, the last.
@@ -115,6 +117,7 @@ struct EmbedGradArgs {
 	float *part;            // [chunks, 2, C]: the runs that come in from the chunk before, and that go on into the next
 	int n, C, V;
 };
+static_assert(sizeof(EmbedGradArgs) == 56);
 
 constexpr int chunk = 32;
 

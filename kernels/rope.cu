@@ -9,6 +9,7 @@ struct RopeArgs {
 	int heads, T, D, R;
 	int inverse;
 };
+static_assert(sizeof(RopeArgs) == 56);
 
 // Each thread turns N pairs, or copies N of the elements before them when y is not x. In place: 2 passes over the R part.
 template <typename T, int N> __device__ void rope(const RopeArgs &a) {

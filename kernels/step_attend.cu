@@ -12,7 +12,7 @@
 #include "vector.cuh"
 #include "cluster.cuh"
 
-struct StepAttend {
+struct StepAttendArgs {
 	const bf16 *q, *qTurn;    // queries but for their last `turn` columns, and those
 	const bf16 *k, *v, *kRope; // the new token: [B, G, W], [B, G, W] or nullptr, [B, R] or nullptr
 	const bf16 *norm;         // [G, W] or nullptr: of k
@@ -26,6 +26,7 @@ struct StepAttend {
 	int maxPages, pageShift, rowTiles;
 	float scale, eps;         // scale times log2(e)
 };
+static_assert(sizeof(StepAttendArgs) == 192);
 
 constexpr int ATTEND_WARPS = 8;
 
@@ -58,7 +59,7 @@ __device__ __forceinline__ uint4 turned(const bf16 *x, const float2 *angles, int
 }
 
 // KS steps of 16 columns of a key, NV of a value; STAGES units a warp has under way. PAIR: key and value are apart.
-template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(const StepAttend &a) {
+template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(const StepAttendArgs &a) {
 	extern __shared__ __align__(128) char memory[];
 	constexpr int E = KS * 16, W = NV * 16, queryPitch = E * 2 + 16;
 	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, blocks = gridDim.x, rank = blockIdx.x;
@@ -247,11 +248,11 @@ template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(con
 	cluster_sync(); // nobody leaves while its memory is read
 }
 #else
-template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(const StepAttend &) {}
+template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(const StepAttendArgs &) {}
 #endif
 
 #define ATTEND(name, KS, NV, STAGES, PAIR) \
-	extern "C" __global__ void __launch_bounds__(ATTEND_WARPS * 32, 1) name(const __grid_constant__ StepAttend a) { step_attend<KS, NV, STAGES, PAIR>(a); }
+	extern "C" __global__ void __launch_bounds__(ATTEND_WARPS * 32, 1) name(const __grid_constant__ StepAttendArgs a) { step_attend<KS, NV, STAGES, PAIR>(a); }
 ATTEND(step_attend_kv_64, 4, 4, 3, true)
 ATTEND(step_attend_kv_96, 6, 6, 4, true)
 ATTEND(step_attend_kv_128, 8, 8, 3, true)

@@ -28,7 +28,7 @@ type StepAttend struct {
 	Pages, Lengths, O                  device.Buffer
 }
 
-// stepAttendArgs is StepAttend in step_attend.cu.
+// stepAttendArgs is StepAttendArgs in step_attend.cu.
 type stepAttendArgs struct {
 	q, qTurn, k, v, kRope, norm, table, kCache, vCache, ropeCache, pages, lengths, out device.Ptr
 	qRow, qTurnRow, kRow, vRow, kRopeRow                                               int64

@@ -7,7 +7,7 @@
 #include "mma.cuh"
 #include "step.cuh"
 
-struct StepProduct {
+struct StepProductArgs {
 	const bf16 *x;    // [rows, in] at ldx, heads at stepX
 	const bf16 *norm; // [in]
 	const bf16 *w;    // [heads, out, in]; gate: [2·out, in]
@@ -20,6 +20,7 @@ struct StepProduct {
 	int slots; // of a warp's ring
 	float eps;
 };
+static_assert(sizeof(StepProductArgs) == 96);
 
 enum StepForm { STEP_PLAIN, STEP_ADD, STEP_GATE, STEP_LOGITS };
 
@@ -29,13 +30,13 @@ template <int NT> constexpr int step_ring = NT == 1 ? 6 : 5; // units under way 
 // A Feed asks for the units of one warp, tile after tile. A unit is 16 rows of W by 64 columns, 128 bytes a row, each lane
 // copying 16 bytes of four rows. The half of a row changes places in every second row, so that reading has no conflicts.
 template <int NT, StepForm FORM> struct Feed {
-	const StepProduct &a;
+	const StepProductArgs &a;
 	uint32_t ring, to;
 	const bf16 *from;
 	int lane, head = 0, tile, unit, units, first, slot = 0; // tile of the head
 	unsigned valid;
 
-	__device__ Feed(const StepProduct &a, uint32_t ring) : a(a), ring(ring), lane(threadIdx.x % 32), tile(blockIdx.x) {
+	__device__ Feed(const StepProductArgs &a, uint32_t ring) : a(a), ring(ring), lane(threadIdx.x % 32), tile(blockIdx.x) {
 		first = unit = threadIdx.x / 32;
 		units = (a.in + step_unit - 1) / step_unit;
 		to = (lane / 8) * 128 + ((lane % 8) ^ (lane / 8 & 1) << 2) * 16;
@@ -100,7 +101,7 @@ __device__ __forceinline__ float square(uint32_t x) { return lowBF16(x) * lowBF1
 __device__ __forceinline__ float square(uint4 x) { return square(x.x) + square(x.y) + square(x.z) + square(x.w); }
 
 // UW units of X at a time are in registers.
-template <int NT, int UW, StepForm FORM, bool NORM> __device__ __forceinline__ void step_product(const StepProduct &a) {
+template <int NT, int UW, StepForm FORM, bool NORM> __device__ __forceinline__ void step_product(const StepProductArgs &a) {
 	constexpr int P = step_ring<NT>;
 	extern __shared__ __align__(128) char shared[]; // the rings [8, slots, 2048]; slots is P, or less where that holds all units
 	__shared__ float4 part[2][NT][step_warps][32];  // sums of the warps, as the lanes hold them
@@ -279,7 +280,7 @@ template <int NT, int UW, StepForm FORM, bool NORM> __device__ __forceinline__ v
 }
 
 #define STEP(name, NT, UW, FORM, NORM) \
-	extern "C" __global__ void __launch_bounds__(256, 2) name##_n##NT##_u##UW(const __grid_constant__ StepProduct a) { step_product<NT, UW, FORM, NORM>(a); }
+	extern "C" __global__ void __launch_bounds__(256, 2) name##_n##NT##_u##UW(const __grid_constant__ StepProductArgs a) { step_product<NT, UW, FORM, NORM>(a); }
 #define STEPS(name, FORM, NORM) \
 	STEP(name, 1, 4, FORM, NORM) \
 	STEP(name, 2, 3, FORM, NORM) \

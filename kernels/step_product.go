@@ -44,7 +44,7 @@ type StepLogits struct {
 // StepBests is how many elements of Best there are in a row.
 const StepBests = 256
 
-// stepProductArgs is StepProduct in step_product.cu.
+// stepProductArgs is StepProductArgs in step_product.cu.
 type stepProductArgs struct {
 	x, norm, w, bias, y, best device.Ptr
 	rows, in, out, ldx, ldy   int32

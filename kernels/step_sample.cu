@@ -1,16 +1,17 @@
 // The end of a decode step: from logits, or from each block's best of them, to a token and its embedding.
 #include "step.cuh"
 
-struct StepPick {
+struct StepPickArgs {
 	const unsigned long long *best; // [rows, blocks] of step_logits
 	const bf16 *table;              // [V, C]
 	int *tokens;                    // [rows]
 	bf16 *x;                        // [rows, C], or nullptr
 	int blocks, C;
 };
+static_assert(sizeof(StepPickArgs) == 40);
 
 // A block takes a row.
-extern "C" __global__ void __launch_bounds__(256) step_pick(const __grid_constant__ StepPick a) {
+extern "C" __global__ void __launch_bounds__(256) step_pick(const __grid_constant__ StepPickArgs a) {
 	__shared__ unsigned long long best[8];
 	step_begin();
 	step_wait();
@@ -40,8 +41,9 @@ struct StepSampling {
 	int topK, unused;
 	double u; // from [0, 1)
 };
+static_assert(sizeof(StepSampling) == 32);
 
-struct StepSample {
+struct StepSampleArgs {
 	const float *logits;         // [rows, V]
 	const StepSampling *choices; // [rows]
 	unsigned *seen;              // [rows, ceil(V/32)] bits, or nullptr
@@ -50,6 +52,7 @@ struct StepSample {
 	bf16 *x;                     // [rows, C], or nullptr
 	int V, C, share;             // share: of each block of a row, at most
 };
+static_assert(sizeof(StepSampleArgs) == 64);
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #include "cluster.cuh"
@@ -187,7 +190,7 @@ __device__ Cut search(Sampler &s, const unsigned *q, int n, bool by_mass, u64 go
 }
 
 // A cluster takes a row.
-extern "C" __global__ void __cluster_dims__(8, 1, 1) __launch_bounds__(512) step_sample(const __grid_constant__ StepSample a) {
+extern "C" __global__ void __cluster_dims__(8, 1, 1) __launch_bounds__(512) step_sample(const __grid_constant__ StepSampleArgs a) {
 	__shared__ Sampler s;
 	extern __shared__ unsigned q[]; // [share]
 	const int row = blockIdx.x / sample_blocks, rank = blockIdx.x % sample_blocks, words = (a.V + 31) / 32;

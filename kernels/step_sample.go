@@ -16,7 +16,7 @@ type StepPick struct {
 	Best, Tokens, Table, X device.Buffer
 }
 
-// stepPickArgs is StepPick in step_sample.cu.
+// stepPickArgs is StepPickArgs in step_sample.cu.
 type stepPickArgs struct {
 	best, table, tokens, x device.Ptr
 	blocks, c              int32
@@ -79,7 +79,7 @@ type StepSample struct {
 	Logits, Choices, Seen, Tokens, Table, X device.Buffer
 }
 
-// stepSampleArgs is StepSample in step_sample.cu.
+// stepSampleArgs is StepSampleArgs in step_sample.cu.
 type stepSampleArgs struct {
 	logits, choices, seen, table, tokens, x device.Ptr
 	v, c, share                             int32

@@ -6,6 +6,7 @@ struct SwiGLUArgs {
 	void *y;
 	int64_t n;
 };
+static_assert(sizeof(SwiGLUArgs) == 32);
 
 // 3 passes: gate, up, y, two Packs a thread
 template <typename T, bool WIDE> __device__ void swiglu(const SwiGLUArgs &a) {
@@ -38,6 +39,7 @@ struct SwiGLUGradArgs {
 	void *dgate, *dup;
 	int64_t n;
 };
+static_assert(sizeof(SwiGLUGradArgs) == 48);
 
 // 5 passes: gate, up, dy, dgate, dup
 template <typename T, bool WIDE> __device__ void swiglu_grad(const SwiGLUGradArgs &a) {

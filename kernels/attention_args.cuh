@@ -4,7 +4,7 @@
 #pragma once
 #include "mma.cuh"
 
-template <typename E> struct AttentionParams {
+template <typename E> struct AttentionArgs {
 	const E *q;         // [B, T, H, P+R]
 	const E *k;         // [B, T, G, kStride], the first P columns
 	const E *v;         // [B, T, G, vStride], the first Dv columns
@@ -26,6 +26,7 @@ template <typename E> struct AttentionParams {
 	uint4 *dS;          // nil, or blocks of 64 queries by 64 keys of [B, H]: see scoreGradients in attention_tile.cuh
 	int start;          // forward only: keys before the first query, a multiple of 64; k, v and kRope have start + T rows
 };
+static_assert(sizeof(AttentionArgs<bf16>) == 176);
 
 constexpr float LOG2E = 1.4426950408889634f, LN2 = 0.6931471805599453f;
 
