@@ -26,6 +26,7 @@ const (
 // A Description is all that the rest of the program knows of a kind beside its layer.
 type Description struct {
 	Kind  Kind
+	Title string    // in a few words, of which help is made
 	Usual int       // the usual number of its key/value or latent heads, where its name ends in that number, as gqa-4 does; 0 where it does not
 	Of    Kind      // the more general kind that it is at its own number of groups, if there is one
 	Cache CacheForm // how keys and values are kept
@@ -34,7 +35,7 @@ type Description struct {
 	Keys    []string // what it reads of bias, latent_dim and query_latent_dim
 	Parts   []string // its weights [n, in, out] of products in which each of n parts of the input has its own matrix; [in, out] is n = 1
 	Library string   // the class of the transformers library that can compute it, if there is one
-	Family  string   // its layer in modeling_headroom.py, by the name in config.json
+	Family  string   // its layer in modeling_headroom.py, by the name in config.json; NoLayer where nobody has written one
 
 	defaults func(c settings)
 	check    func(c Config) error // the rules that it has beside those of all kinds; c is resolved
@@ -42,39 +43,53 @@ type Description struct {
 	layer    func(c Config, p Place, w weights, out graph.Param) Layer
 }
 
+// NoLayer is the family of a kind that cannot be exported, since modeling_headroom.py has no layer for it.
+const NoLayer = "none"
+
+// Exported says that a kind has a layer in modeling_headroom.py.
+func (d Description) Exported() bool { return d.Family != "" && d.Family != NoLayer }
+
 // Descriptions are those of all kinds, from the largest cache to the smallest at equal heads. A kind is a file of this
 // package, which has the functions, and an entry here.
 var Descriptions = []Description{
 	{
-		Kind: MHA, Of: GQA, Cache: KeyValue, Library: "LlamaForCausalLM", Family: "gqa",
+		Kind: MHA, Title: "a key and value head for each query head",
+		Of: GQA, Cache: KeyValue, Library: "LlamaForCausalLM", Family: "gqa",
 		defaults: mhaDefaults, check: gqaCheck, shape: gqaShape, layer: newGQA,
 	},
 	{
-		Kind: GQA, Usual: 4, Cache: KeyValue, Library: "LlamaForCausalLM", Family: "gqa",
+		Kind: GQA, Title: "key/value heads that groups of query heads share",
+		Usual: 4, Cache: KeyValue, Library: "LlamaForCausalLM", Family: "gqa",
 		defaults: gqaDefaults, check: gqaCheck, shape: gqaShape, layer: newGQA,
 	},
 	{
-		Kind: MQA, Of: GQA, Cache: KeyValue, Library: "LlamaForCausalLM", Family: "gqa",
+		Kind: MQA, Title: "one key/value head for all query heads",
+		Of: GQA, Cache: KeyValue, Library: "LlamaForCausalLM", Family: "gqa",
 		defaults: mqaDefaults, check: gqaCheck, shape: gqaShape, layer: newGQA,
 	},
 	{
-		Kind: MFA, Cache: KeyValue, Keys: []string{"query_latent_dim"},
+		Kind: MFA, Title: "one key/value head, which may be wide, and queries of low rank",
+		Cache: KeyValue, Keys: []string{"query_latent_dim"}, Family: NoLayer,
 		defaults: mfaDefaults, check: mfaCheck, shape: gqaShape, layer: newMFA,
 	},
 	{
-		Kind: GTA, Usual: 4, Cache: Tied, Keys: []string{"bias"}, Family: "gta",
+		Kind: GTA, Title: "grouped-TIED attention: one state is key and value",
+		Usual: 4, Cache: Tied, Keys: []string{"bias"}, Family: "gta",
 		defaults: gtaDefaults, check: gtaCheck, shape: gtaShape, layer: newGTA,
 	},
 	{
-		Kind: GLA, Usual: 2, Cache: Latent, Keys: latentKeys, Parts: latentParts, Family: "latent",
+		Kind: GLA, Title: "grouped LATENT attention, not gated linear attention: a latent for each group of heads",
+		Usual: 2, Cache: Latent, Keys: latentKeys, Parts: latentParts, Family: "latent",
 		defaults: glaDefaults, check: latentCheck, shape: latentShape, layer: newLatent,
 	},
 	{
-		Kind: GLAQ, Usual: 2, Cache: Latent, Split: true, Keys: latentKeys, Parts: latentParts, Family: "latent",
+		Kind: GLAQ, Title: "GLA whose queries come from parts of a latent, one for each group",
+		Usual: 2, Cache: Latent, Split: true, Keys: latentKeys, Parts: latentParts, Family: "latent",
 		defaults: glaDefaults, check: glaqCheck, shape: latentShape, layer: newLatent,
 	},
 	{
-		Kind: MLA, Of: GLA, Cache: Latent, Keys: latentKeys, Parts: latentParts, Library: "DeepseekV3ForCausalLM", Family: "latent",
+		Kind: MLA, Title: "one latent for all heads",
+		Of: GLA, Cache: Latent, Keys: latentKeys, Parts: latentParts, Library: "DeepseekV3ForCausalLM", Family: "latent",
 		defaults: mlaDefaults, check: latentCheck, shape: latentShape, layer: newLatent,
 	},
 }

@@ -28,7 +28,7 @@ func TestConformance(t *testing.T) {
 			t.Run("causality", s.seesThePastAlone)
 			t.Run("decode", s.decodesAsForward)
 			t.Run("counts", s.isCounted)
-			if slices.Contains(unexported, d.Kind) {
+			if d.Family == attention.NoLayer {
 				t.Run("export", func(t *testing.T) { s.isRefused(t, checkpoint) })
 			} else {
 				t.Run("export", func(t *testing.T) { s.goesThereAndBack(t, checkpoint) })
@@ -36,9 +36,6 @@ func TestConformance(t *testing.T) {
 		})
 	}
 }
-
-// unexported are the kinds that modeling_headroom.py has no layer for yet.
-var unexported = []attention.Kind{attention.MFA}
 
 // unusual has dims that no default gives.
 func unusual(c *model.Config, a *attention.Config) {
@@ -77,6 +74,9 @@ func storeOf(t *testing.T, m *decode.Model) *graph.Store {
 
 // isDescribed holds the entry against itself, and the parameters against the roles that it gives them.
 func (s *specimen) isDescribed(t *testing.T, d attention.Description) {
+	if d.Title == "" {
+		t.Error("it has no title")
+	}
 	if d.Of != "" {
 		general, err := d.Of.Describe()
 		if err != nil || general.Of != "" || general.Cache != d.Cache || general.Family != d.Family || !slices.Equal(general.Parts, d.Parts) {

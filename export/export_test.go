@@ -526,12 +526,9 @@ func FuzzConfig(f *testing.F) {
 
 // TestEveryKindHasAName: a kind that modeling_headroom.py does not know is not written as another.
 func TestEveryKindHasAName(t *testing.T) {
-	for _, kind := range attention.Kinds {
-		if slices.Contains(unexported, kind) {
-			continue
-		}
-		if err := Own.own(map[string]any{}, attention.Config{Kind: kind}); err != nil {
-			t.Error(err)
+	for _, d := range attention.Descriptions {
+		if err := Own.own(map[string]any{}, attention.Config{Kind: d.Kind}); (err == nil) != d.Exported() {
+			t.Errorf("%s: %v", d.Kind, err)
 		}
 	}
 	err := Own.own(map[string]any{}, attention.Config{Kind: "nsa"})

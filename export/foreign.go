@@ -106,11 +106,14 @@ func (f foreign) own(a *attention.Config) error {
 	}
 	var families []string
 	for _, d := range attention.Descriptions {
+		if !d.Exported() {
+			continue
+		}
 		if d.Family == f.Kind && d.Of == "" && d.Split == f.SplitQuery {
 			a.Kind = d.Kind
 			return nil
 		}
-		if d.Family != "" && !slices.Contains(families, d.Family) {
+		if !slices.Contains(families, d.Family) {
 			families = append(families, d.Family)
 		}
 	}

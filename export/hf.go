@@ -127,7 +127,7 @@ func (Class) own(j map[string]any, a attention.Config) error {
 	switch {
 	case err != nil:
 		return err
-	case d.Family == "":
+	case !d.Exported():
 		return fmt.Errorf("export: %s attention has no layer in modeling_headroom.py, so it cannot be exported yet", a.Kind)
 	case a.QueryNorm == "parts":
 		return fmt.Errorf("export: modeling_headroom.py norms the query latent of %s as one, this model each part apart (attention.query_norm: parts)", a.Kind)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"headroom/attention"
 	_ "headroom/data/blob" // shards by URL
 	"headroom/internal/lab"
 	"headroom/internal/ranks"
@@ -55,16 +56,23 @@ func short(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
+// kindLines say what each kind is.
+func kindLines() (text string) {
+	for _, d := range attention.Descriptions {
+		text += fmt.Sprintf("  %-8s %s\n", d.Name(d.Usual), d.Title)
+	}
+	return text
+}
+
 func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "headroom",
 		Short: "train small language models that differ in their attention, and compare them",
 		Long: `headroom trains small transformer language models that differ only in their attention, and compares them.
 
-The kinds: mha, mqa and gqa-G (G key/value heads), mfa (one key/value head, which may be wide, and queries of low rank),
-gta-G (grouped-TIED attention: one state is key and value), mla (one latent), gla-N and gla_q-N (grouped LATENT attention
-with N latents; not gated linear attention).
+The kinds, where the number counts key/value or latent heads:
 
+` + kindLines() + `
 Reports go to stdout, logs to stderr. Exit codes: 0 fine, 1 a run failed, 2 bad input or usage.
 ` + "`headroom completion bash`" + ` (or zsh, fish) prints what makes a shell complete commands, flags and their values.`,
 		Example: `  headroom quickstart
