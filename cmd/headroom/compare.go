@@ -29,6 +29,7 @@ and compare goes on from them alone. On machines whose disk goes with them, --re
 gives them back when the same command runs elsewhere (docs/spot.md).
 With a list lr, a parabola over the rates of each arm says where its optimum lies, and the table says where that is beyond those tried. --extend-rates
 adds rates to such an arm until it is not (docs/compare.md).
+--null trains the baseline again under other seeds, in OUT/null, and counts how often the test finds a difference between its runs.
 The table is also written as comparison.md and comparison.json beside the runs, and with charts as report.html.
 
   name: kinds
@@ -52,7 +53,7 @@ type comparison struct {
 	order                             lab.Order
 	jobs                              lab.Jobs
 	launch                            lab.Launch
-	task                              int
+	task, null                        int
 	asJSON, collect, tethered, dryRun bool
 }
 
@@ -65,14 +66,25 @@ func compareCommand() *cobra.Command {
 		Example: `  headroom compare kinds.yaml
   headroom compare kinds.yaml --out runs/kinds --set train.steps=500 --json
   headroom compare books-cpu --text train=books.train.jsonl.zst --text select=books.val.jsonl --text books=books.test.jsonl
+  headroom compare kinds.yaml --null 4                     # how often the test finds what is not there, on 8 groups of the baseline's runs
   headroom compare kinds.yaml --dry-run                    # what would be run, and for how long
   headroom compare kinds.yaml --extend-rates               # until no arm's best rate is the first or the last
   headroom compare kinds.yaml --results /mnt/kept/kinds    # on a machine that may go away
   headroom compare kinds.yaml --jobs 4                     # four runs at once, each with its share of the cores, or a GPU
   headroom compare kinds.yaml --launch slurm --option=--partition=gpu --option=--time=04:00:00
   headroom compare --collect runs/kinds                    # table and report of what jobs have left so far`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return o.do(cmd, args[0]) },
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if len(args) == 2 { // a flag whose value may be left out leaves it to the arguments
+				if !cmd.Flags().Changed("null") {
+					return fmt.Errorf("compare: one FILE or preset at a time, not %s", strings.Join(args, " and "))
+				}
+				if o.null, err = strconv.Atoi(args[1]); err != nil {
+					return fmt.Errorf("compare: --null takes a number of pairs, not %q", args[1])
+				}
+			}
+			return o.do(cmd, args[0])
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.order.Out, "out", "", "where the runs go (default runs/NAME)")
@@ -81,6 +93,8 @@ func compareCommand() *cobra.Command {
 	f.StringSliceVar(&o.order.Decode, "decode", nil, "BATCHxCONTEXT: time decoding too, instead of what the file says")
 	f.StringVar(&o.order.Keep, "results", "", "a directory that keeps the results of finished runs, without weights, and gives them back to an OUT that was lost")
 	f.BoolVar(&o.order.Extend, "extend-rates", false, fmt.Sprintf("add learning rates to an arm while its best is the first or the last, in the ratio of those of the file and at most %d on a side", eval.MostBeyond))
+	f.IntVar(&o.null, "null", 0, "compare the baseline with itself instead, in so many pairs of groups of runs (4 without a number), to see how often the test finds a difference that is not there")
+	f.Lookup("null").NoOptDefVal = "4"
 	f.BoolVar(&o.dryRun, "dry-run", false, "show the runs with their parameters, tokens, FLOPs and the time they will take, from the beginning of one of each arm; train nothing")
 	f.IntVar(&o.jobs.N, "jobs", 1, "runs at once, each in a process with its share of the cores or with a GPU; with --launch, at most")
 	f.StringVar(&o.launch.On, "launch", "", "slurm or kubernetes: write array jobs into OUT instead of running here")
@@ -95,7 +109,8 @@ func compareCommand() *cobra.Command {
 		panic(err)
 	}
 	cmd.MarkFlagsMutuallyExclusive("dry-run", "launch", "collect", "task")
-	cmd.MarkFlagsMutuallyExclusive("extend-rates", "collect", "task")
+	cmd.MarkFlagsMutuallyExclusive("extend-rates", "collect", "task", "null")
+	cmd.MarkFlagsMutuallyExclusive("decode", "null")
 	return cmd
 }
 
@@ -108,8 +123,14 @@ func (o *comparison) do(cmd *cobra.Command, of string) error {
 		if err != nil {
 			return err
 		}
+		if c.Of != "" {
+			n, err := c.CollectNull()
+			return reportNull(cmd, n, o.asJSON, err)
+		}
 		table, err := c.Collect()
 		return report(cmd, c.Dir, table, o.asJSON, err)
+	case cmd.Flags().Changed("null") && o.null < 1:
+		return fmt.Errorf("compare: --null must be at least 1 pair, not %d", o.null)
 	case o.jobs.N < 1:
 		return fmt.Errorf("compare: jobs must be at least 1, not %d", o.jobs.N)
 	}
@@ -121,6 +142,11 @@ func (o *comparison) do(cmd *cobra.Command, of string) error {
 	c, err := lab.Open(cmd.Context(), o.order)
 	if err != nil {
 		return err
+	}
+	if o.null > 0 {
+		if c, err = c.Itself(o.null); err != nil {
+			return err
+		}
 	}
 	switch {
 	case o.dryRun:
@@ -135,6 +161,10 @@ func (o *comparison) do(cmd *cobra.Command, of string) error {
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), submit)
 		}
 		return err
+	}
+	if o.null > 0 {
+		n, err := c.Null(cmd.Context(), o.jobs)
+		return reportNull(cmd, n, o.asJSON, err)
 	}
 	table, err := c.Do(cmd.Context(), o.jobs)
 	return report(cmd, c.Dir, table, o.asJSON, err)
@@ -166,6 +196,21 @@ func doTask(cmd *cobra.Command, dir string, task int, tethered bool) error {
 		}()
 	}
 	return c.Do1(ctx, task)
+}
+
+// reportNull prints a comparison with itself, also one with failures.
+func reportNull(cmd *cobra.Command, n *eval.Null, asJSON bool, failure error) (err error) {
+	switch {
+	case n == nil:
+	case asJSON:
+		err = writeJSON(cmd.OutOrStdout(), n)
+	default:
+		_, err = fmt.Fprint(cmd.OutOrStdout(), n.Text())
+	}
+	if failure != nil {
+		return failure
+	}
+	return err
 }
 
 // report prints a comparison, also one with failures, and writes its page beside it.

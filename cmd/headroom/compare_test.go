@@ -138,6 +138,37 @@ func TestCompareExtendsRates(t *testing.T) {
 	}
 }
 
+// TestCompareNull: the baseline against itself in processes of its own, the number with and without the flag's sign, and gathered again.
+func TestCompareNull(t *testing.T) {
+	file, text := kinds(t, "")
+	dir := filepath.Join(t.TempDir(), "runs")
+	args := []string{"compare", file, "--text", "train=" + text, "--text", "fox=" + text, "--out", dir, "--jobs", "2"}
+	if said, err := program(t, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	out, err := program(t, append(args, "--null", "2")...).Output()
+	if err != nil || !strings.HasPrefix(string(out), "kinds-null: gqa-2 against itself on fox, 2 seeds a pair, learning rate 0.00") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	again, err := program(t, append(args, "--null=2")...).Output()
+	if err != nil || string(again) != string(out) {
+		t.Errorf("%v\n%s\nnot\n%s", err, again, out)
+	}
+	code, gathered, logs := headroom("compare", "--collect", filepath.Join(dir, "null"))
+	if code != 0 || gathered != string(out) {
+		t.Errorf("exit code %d\n%s\n%s\nnot\n%s", code, logs, gathered, out)
+	}
+	for line, want := range map[string]string{
+		"--null=0": "--null must be at least 1 pair, not 0", "--null x": `--null takes a number of pairs, not "x"`,
+		file: "one FILE or preset at a time", "--null --extend-rates": "none of the others can be",
+	} {
+		code, _, logs := headroom(append([]string{"compare", file}, strings.Fields(line)...)...)
+		if code == 0 || !strings.Contains(logs, want) {
+			t.Errorf("%s: exit code %d\n%s", line, code, logs)
+		}
+	}
+}
+
 // A disk that fills up stops the comparison with one line and no failed arm; with room, the same command finishes it.
 func TestCompareOnAFullDisk(t *testing.T) {
 	for _, jobs := range []string{"1", "2"} {

@@ -24,9 +24,6 @@ func (c *Compare) Do(ctx context.Context, jobs Jobs) (*eval.Comparison, error) {
 	if err := c.store(); err != nil {
 		return nil, err
 	}
-	if err := c.exchange(); err != nil {
-		return nil, err
-	}
 	warnings, err := c.unmatched()
 	if err != nil {
 		return nil, err
@@ -36,18 +33,29 @@ func (c *Compare) Do(ctx context.Context, jobs Jobs) (*eval.Comparison, error) {
 			slog.Warn("compare: " + strings.TrimPrefix(text, "WARNING: "))
 		}
 	}
-	switch err := c.all(ctx, jobs); {
-	case ctx.Err() != nil:
-		slog.Info("compare: interrupted; the same command goes on from here", "dir", c.Dir)
-		return nil, nil
-	case err != nil:
-		return nil, &Failed{err}
+	if done, err := c.train(ctx, jobs); !done {
+		return nil, err
 	}
 	table, err := c.Collect()
 	if bad := c.exchange(); bad != nil {
 		err = &Failed{errors.Join(err, bad)}
 	}
 	return table, err
+}
+
+// train does what is missing. It is false when ctx ended first, or something keeps all runs from being done.
+func (c *Compare) train(ctx context.Context, jobs Jobs) (done bool, err error) {
+	if err := c.exchange(); err != nil {
+		return false, err
+	}
+	switch err := c.all(ctx, jobs); {
+	case ctx.Err() != nil:
+		slog.Info("compare: interrupted; the same command goes on from here", "dir", c.Dir)
+		return false, nil
+	case err != nil:
+		return false, &Failed{err}
+	}
+	return true, nil
 }
 
 // all does the tasks of all stages. The first stage grows while learning rates are added.

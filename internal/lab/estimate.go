@@ -59,8 +59,11 @@ func (c *Compare) Estimate(ctx context.Context) (all []Estimate, err error) {
 	}
 	known := map[string]int{} // algorithms, as runs in turn hand them on
 	for i, arm := range c.Arms {
-		e, err := estimate(ctx, arm, known)
-		if err != nil {
+		var e Estimate
+		if i > 0 && len(configs.Changes(c.Arms[0].Config, arm.Config)) == 0 { // a group of the same runs
+			e = all[0]
+			e.Arm = arm.label()
+		} else if e, err = estimate(ctx, arm, known); err != nil {
 			return nil, fmt.Errorf("arm %s: %w", arm.label(), err)
 		}
 		e.Unmatched = warnings[i]

@@ -30,14 +30,19 @@ type Compare struct {
 	Match    string       `yaml:"match,omitempty"`    // what MLP widths were fitted to: parameters or flops
 	Decode   []DecodeCase `yaml:"decode,omitempty"`   // batches and contexts at which decoding is timed
 	Results  string       `yaml:"results,omitempty"`  // a directory that keeps the results of finished runs, without weights
+	Of       string       `yaml:"of,omitempty"`       // an arm that this compares with itself; see Itself
 	Texts    []Text       `yaml:"texts,omitempty"`    // that its runs read
 	Arms     []Arm        `yaml:"arms"`               // of one size after the other
+
+	lent   []Run // of lender, that a comparison with itself takes the results of
+	lender *Compare
 }
 
 // An Arm is one variant of the base, at one of its sizes.
 type Arm struct {
 	Size, Name string // the size is empty where there is but one
 	Config     configs.Run
+	Start      uint64 // added to the seed that weights start from
 }
 
 const planName = "plan.yaml"
@@ -46,6 +51,7 @@ const planName = "plan.yaml"
 type storedArm struct {
 	Size   string    `yaml:"size,omitempty"`
 	Name   string    `yaml:"name"`
+	Start  uint64    `yaml:"start,omitempty"`
 	Config yaml.Node `yaml:"config"`
 }
 
@@ -55,7 +61,7 @@ func (a Arm) MarshalYAML() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return storedArm{a.Size, a.Name, *document}, nil
+	return storedArm{a.Size, a.Name, a.Start, *document}, nil
 }
 
 // UnmarshalYAML reads what MarshalYAML wrote.
@@ -64,7 +70,7 @@ func (a *Arm) UnmarshalYAML(n *yaml.Node) (err error) {
 	if err := n.Decode(&s); err != nil {
 		return err
 	}
-	a.Size, a.Name = s.Size, s.Name
+	a.Size, a.Name, a.Start = s.Size, s.Name, s.Start
 	a.Config, err = configs.Restored(&s.Config)
 	return err
 }
@@ -166,7 +172,7 @@ func (c *Compare) at(a Arm, seed uint64, lr float64) Run {
 		lr = 0
 	}
 	r.Dir = filepath.Join(c.Dir, runPath(a.label(), lr, seed))
-	r.Config.Train.Seed, r.Config.Data.Seed = seed, seed
+	r.Config.Train.Seed, r.Config.Data.Seed = seed+a.Start, seed
 	return r
 }
 
