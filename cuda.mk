@@ -22,9 +22,9 @@ cuda-lint: $(NVCC) ## vet the files that only a CUDA build has
 	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a
 	$(CUDA_PATHS) $(GO) vet -tags "$(CUDA_TAGS)" ./...
 
-cuda-test: setup $(NVCC) ## tests of the CUDA build that need no GPU: the decode device computes on paper
+cuda-test: setup $(NVCC) ## tests of the CUDA build that need no GPU: the decode device is simulated
 	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a
-	$(CUDA_PATHS) $(GO) test -tags "$(CUDA_TAGS)" -run 'CUDA|Paper|Plan|Groups|Shards' ./decode
+	$(CUDA_PATHS) $(GO) test -tags "$(CUDA_TAGS)" ./decode/cuda
 
 gpu-tests: setup $(NVCC) ## gpu-tests/: test binaries and run.sh, to be copied to a GPU machine without Go
 	@$(MAKE) --no-print-directory -j$$(nproc) cuda-images bin/cuda/libcuda.a

@@ -47,7 +47,7 @@ func Bench(ctx context.Context, m *Model, on Backend, batch, S, steps int, ceili
 	}
 	most := S + warm + steps + 2
 	longer := m.withContext(most)
-	o := Options{Pages: batch * pagesFor(most), Rows: batch, Chunk: min(S, on.Chunk())}
+	o := Options{Pages: batch * PagesFor(most), Rows: batch, Chunk: min(S, on.Chunk())}
 	limits, err := o.Limits(longer)
 	if err != nil {
 		return r, err

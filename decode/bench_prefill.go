@@ -41,7 +41,7 @@ func BenchPrefill(ctx context.Context, m *Model, on Backend, batch, S int, ceili
 		ElementBytes: on.ElementBytes(), Batch: batch, Context: S, CeilingTFLOPs: ceiling / 1e12,
 	}
 	longer := m.withContext(S + 1)
-	e, err := Open(longer, on, Options{Pages: batch * pagesFor(S+1), Rows: batch, Chunk: min(batch*S, on.Chunk())})
+	e, err := Open(longer, on, Options{Pages: batch * PagesFor(S+1), Rows: batch, Chunk: min(batch*S, on.Chunk())})
 	if err != nil {
 		return r, err
 	}

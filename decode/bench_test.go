@@ -1,14 +1,18 @@
-package decode
+package decode_test
 
 import (
 	"context"
 	"strings"
 	"testing"
+
+	"headroom/decode"
+	"headroom/decode/decodetest"
+	"headroom/decode/host"
 )
 
 func TestBenchPrefill(t *testing.T) {
-	m := tiny(t, "gla-2")
-	r, err := BenchPrefill(context.Background(), m, OnCPU(), 3, 70, 1e12)
+	m := decodetest.Tiny(t, "gla-2")
+	r, err := decode.BenchPrefill(context.Background(), m, host.New(), 3, 70, 1e12)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,14 +23,14 @@ func TestBenchPrefill(t *testing.T) {
 	}
 	stop, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := BenchPrefill(stop, m, OnCPU(), 1, 8, 1); err != context.Canceled {
+	if _, err := decode.BenchPrefill(stop, m, host.New(), 1, 8, 1); err != context.Canceled {
 		t.Errorf("cancelled: %v", err)
 	}
 }
 
 func TestBench(t *testing.T) {
-	m := tiny(t, "gta-2")
-	r, err := Bench(context.Background(), m, OnCPU(), 3, 70, 2, 1e9)
+	m := decodetest.Tiny(t, "gta-2")
+	r, err := decode.Bench(context.Background(), m, host.New(), 3, 70, 2, 1e9)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,12 +40,12 @@ func TestBench(t *testing.T) {
 	if m.Config.Context != 256 {
 		t.Errorf("the benchmark changed the model's context to %d", m.Config.Context)
 	}
-	if _, err := Bench(context.Background(), m, OnCPU(), 1<<40, 70, 2, 1e9); err == nil || !strings.Contains(err.Error(), "the largest batch is ") {
+	if _, err := decode.Bench(context.Background(), m, host.New(), 1<<40, 70, 2, 1e9); err == nil || !strings.Contains(err.Error(), "the largest batch is ") {
 		t.Errorf("a batch without end: %v", err)
 	}
 	stop, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Bench(stop, m, OnCPU(), 1, 8, 2, 1e9); err != context.Canceled {
+	if _, err := decode.Bench(stop, m, host.New(), 1, 8, 2, 1e9); err != context.Canceled {
 		t.Errorf("cancelled: %v", err)
 	}
 }

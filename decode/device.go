@@ -54,7 +54,7 @@ type Device interface {
 
 // A Batch is the new tokens of some requests, one request after the other.
 type Batch struct {
-	Tokens    []int32 // [N]; drawn(i) stands for what the pass before drew for its score i
+	Tokens    []int32 // [N]; Drawn(i) stands for what the pass before drew for its score i
 	Positions []int32 // [N], of each token in its request
 	Rows      []Row
 	Score     []int32 // the tokens, of the N, whose logits are wanted
@@ -68,8 +68,8 @@ type Row struct {
 	Start, From, T int
 }
 
-// drawn is the token that the pass before draws for its score i.
-func drawn(i int) int32 { return int32(-1 - i) }
+// Drawn is the token of a batch that stands for what the pass before draws for its score i: -1-i.
+func Drawn(i int) int32 { return int32(-1 - i) }
 
 // A Draw says how a token is drawn from its logits. The zero Draw is greedy.
 type Draw struct {
@@ -78,8 +78,11 @@ type Draw struct {
 	History []int32 // what the repetition penalty counts; nil where there is none
 }
 
-// add appends a row of tokens that go to position start of a cache; the last scored of them have their logits wanted.
-func (b *Batch) add(pages []int32, start int, tokens []int32, scored int) {
+// Token is what is drawn from logits.
+func (d Draw) Token(logits []float32) int32 { return d.next(d.U, logits, d.History) }
+
+// Add appends a row of tokens that go to position start of a cache; the last scored of them have their logits wanted.
+func (b *Batch) Add(pages []int32, start int, tokens []int32, scored int) {
 	from := len(b.Tokens)
 	b.Rows = append(b.Rows, Row{pages, start, from, len(tokens)})
 	for i, t := range tokens {

@@ -30,6 +30,9 @@ type Sequence struct {
 	proposer *rand.Rand
 }
 
+// Cached is how many of its tokens are in the cache.
+func (s *Sequence) Cached() int { return s.cached }
+
 // Output is the tokens that came.
 func (s *Sequence) Output() []int32 { return s.Tokens[len(s.Prompt):] }
 
@@ -151,7 +154,7 @@ func (e *Engine) Admit() {
 		s := e.waiting[0]
 		shared := e.shareable(s)
 		e.pool.share(shared)
-		own, ok := e.pool.take(pagesFor(s.most) - len(shared))
+		own, ok := e.pool.take(PagesFor(s.most) - len(shared))
 		if !ok {
 			e.pool.give(shared)
 			return
@@ -280,7 +283,7 @@ func (e *Engine) extend(s *Sequence, at int, tokens []int32) error {
 	e.Counts.Drafted += len(guesses)
 	for i := 0; s.Reason == Running; i++ {
 		token, taken := tokens[i], i < len(guesses) && tokens[i] == guesses[i]
-		if len(guesses) > 0 && !s.greedy() {
+		if len(guesses) > 0 && !s.Greedy() {
 			l, err := e.device.Scores(at + i)
 			switch {
 			case err != nil:

@@ -7,6 +7,7 @@ package decode
 import (
 	"math/rand/v2"
 
+	"headroom/kernels/ref"
 	"headroom/model"
 )
 
@@ -44,7 +45,7 @@ func Random(t *model.Transformer, seed uint64) *Model {
 	m := &Model{Transformer: t, Weights: map[string][]float32{}}
 	for i, p := range t.Params() {
 		x := make([]float32, p.Size())
-		parallel((len(x)+block-1)/block, func(lo, hi int) {
+		ref.Spans((len(x)+block-1)/block, func(lo, hi int) {
 			for b := lo; b < hi; b++ {
 				r := rand.New(rand.NewPCG(seed, uint64(i)<<32|uint64(b)))
 				part := x[b*block : min((b+1)*block, len(x))]

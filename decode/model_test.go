@@ -1,4 +1,4 @@
-package decode
+package decode_test
 
 import (
 	"runtime"
@@ -6,13 +6,15 @@ import (
 	"testing"
 
 	"headroom/attention"
+	"headroom/decode"
+	"headroom/decode/decodetest"
 	"headroom/model"
 )
 
 // TestLoadHoldsOneCopy loads a checkpoint: the weights are the very values that were saved, and reading them takes room for
 // what the file has, once as bytes and once as numbers.
 func TestLoadHoldsOneCopy(t *testing.T) {
-	m := tiny(t, "gla-2", func(c *model.Config, a *attention.Config) { c.Width, c.MLP, c.Vocab = 256, 512, 1000 })
+	m := decodetest.Tiny(t, "gla-2", func(c *model.Config, a *attention.Config) { c.Width, c.MLP, c.Vocab = 256, 512, 1000 })
 	dir, bytes := t.TempDir(), uint64(0)
 	value := func(name string) ([]float32, error) { return m.Weights[name], nil }
 	if err := m.Write(dir, value, map[string]string{"tokenizer": "bytes"}); err != nil {
@@ -23,7 +25,7 @@ func TestLoadHoldsOneCopy(t *testing.T) {
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	got, err := Load(dir)
+	got, err := decode.Load(dir)
 	runtime.ReadMemStats(&after)
 	if err != nil {
 		t.Fatal(err)

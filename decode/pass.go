@@ -57,7 +57,7 @@ func (e *Engine) gather() *flight {
 		case s.scoring():
 			scored, echoed = n, n
 		}
-		f.add(s.pages, s.cached, tokens, scored)
+		f.Add(s.pages, s.cached, tokens, scored)
 		if scored == echoed+1 {
 			f.Draws[len(f.Draws)-1] = s.draw()
 		}
@@ -122,10 +122,10 @@ func (e *Engine) portions() map[*Sequence]int {
 // draw is how the sequence's next token is drawn.
 func (s *Sequence) draw() Draw {
 	d := Draw{Sampling: s.Sampling}
-	if !s.greedy() {
+	if !s.Greedy() {
 		d.U = s.random.Float64()
 	}
-	if s.penalizes() {
+	if s.Penalizes() {
 		d.History = s.Tokens
 	}
 	return d
@@ -137,7 +137,7 @@ func (e *Engine) mayFollow(f *flight) bool {
 		return false
 	}
 	for i, s := range f.rows {
-		if s.Reason != Running || f.scored[i] != 1 || len(s.Tokens)+1 >= s.most || s.penalizes() || s.Score || !e.device.Ahead(s.Sampling) {
+		if s.Reason != Running || f.scored[i] != 1 || len(s.Tokens)+1 >= s.most || s.Penalizes() || s.Score || !e.device.Ahead(s.Sampling) {
 			return false
 		}
 	}
@@ -148,7 +148,7 @@ func (e *Engine) mayFollow(f *flight) bool {
 func (e *Engine) follow(f *flight) *flight {
 	next := &flight{rows: f.rows, scored: f.scored, echoed: f.echoed}
 	for i, s := range f.rows {
-		next.add(s.pages, f.Rows[i].Start+f.Rows[i].T, []int32{drawn(i)}, 1)
+		next.Add(s.pages, f.Rows[i].Start+f.Rows[i].T, []int32{Drawn(i)}, 1)
 		next.Draws[i] = s.draw()
 	}
 	return next

@@ -98,8 +98,8 @@ func (e *Engine) Check(r Request) error {
 			return fmt.Errorf("decode: token %d at position %d is none of the model's %d", t, i, c.Vocab)
 		}
 	}
-	if most := e.most(r); pagesFor(most) > e.pool.total {
-		return fmt.Errorf("decode: %d tokens need %d pages of the cache, the pool has %d", most, pagesFor(most), e.pool.total)
+	if most := e.most(r); PagesFor(most) > e.pool.total {
+		return fmt.Errorf("decode: %d tokens need %d pages of the cache, the pool has %d", most, PagesFor(most), e.pool.total)
 	}
 	return r.Sampling.Validate()
 }

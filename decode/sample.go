@@ -37,12 +37,12 @@ func (s Sampling) Validate() error {
 	return nil
 }
 
-// greedy says that the largest logit is taken as it stands.
-func (s Sampling) greedy() bool { return s.Temperature == 0 && !s.penalizes() }
+// Greedy says that the largest logit is taken as it stands.
+func (s Sampling) Greedy() bool { return s.Temperature == 0 && !s.Penalizes() }
 
 // next draws a token: the one that lies at u, from 0 to 1, of the distribution.
 func (s Sampling) next(u float64, logits []float32, history []int32) int32 {
-	if !s.greedy() {
+	if !s.Greedy() {
 		return draw(u, s.odds(logits, history))
 	}
 	best := 0
@@ -87,10 +87,11 @@ func (s Sampling) odds(logits []float32, history []int32) []float64 {
 	return p
 }
 
-func (s Sampling) penalizes() bool { return s.Repetition != 0 && s.Repetition != 1 }
+// Penalizes says that tokens that were there before count.
+func (s Sampling) Penalizes() bool { return s.Repetition != 0 && s.Repetition != 1 }
 
 func (s Sampling) penalize(l []float64, history []int32) {
-	if !s.penalizes() {
+	if !s.Penalizes() {
 		return
 	}
 	seen := map[int32]bool{}

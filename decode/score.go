@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"headroom/kernels/ref"
 )
 
 // A Guess is a token with its log probability.
@@ -39,10 +41,10 @@ func logSum(x []float32) float64 {
 	const block = 8192
 	top := slices.Max(x)
 	sums := make([]float64, (len(x)+block-1)/block)
-	parallel(len(sums), func(lo, hi int) {
+	ref.Spans(len(sums), func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			for _, v := range x[i*block : min((i+1)*block, len(x))] {
-				sums[i] += float64(exp(v - top))
+				sums[i] += float64(ref.Exp(v - top))
 			}
 		}
 	})

@@ -1,23 +1,25 @@
-package decode
+package decode_test
 
 import (
 	"math"
 	"math/rand/v2"
-	"slices"
 	"testing"
+
+	"headroom/decode"
+	"headroom/decode/decodetest"
 )
 
 // TestScores holds the scores of prompts and of what comes, in mixed batches and small chunks, against the plain pass.
 func TestScores(t *testing.T) {
-	for _, kind := range kinds {
-		m := tiny(t, kind)
+	for _, kind := range decodetest.Kinds {
+		m := decodetest.Tiny(t, kind)
 		V := m.Config.Vocab
 		r := rand.New(rand.NewPCG(5, 5))
-		for _, o := range []Options{{Pages: 31, Rows: 6, Chunk: 50, Scored: 17}, {Pages: 20, Rows: 3, Chunk: 9, Scored: 64, Drafter: Lookup{3}}} {
+		for _, o := range []decode.Options{{Pages: 31, Rows: 6, Chunk: 50, Scored: 17}, {Pages: 20, Rows: 3, Chunk: 9, Scored: 64, Drafter: decode.Lookup{3}}} {
 			e := newEngine(t, m, o)
-			var all []*Sequence
+			var all []*decode.Sequence
 			for i := range 12 {
-				q := Request{Prompt: randomTokens(r, 1+r.IntN(100), V), MaxTokens: i % 4, Score: i%5 > 0, Top: i % 3}
+				q := decode.Request{Prompt: decodetest.Tokens(r, 1+r.IntN(100), V), MaxTokens: i % 4, Score: i%5 > 0, Top: i % 3}
 				q.Echo = q.MaxTokens == 0
 				q.Score = q.Score || q.Echo
 				q.Echo = q.Score && (q.Echo || i%2 == 0)
@@ -25,11 +27,11 @@ func TestScores(t *testing.T) {
 					q.Top = 0
 				}
 				if i%4 == 3 {
-					q.Sampling = Sampling{Temperature: 1, Seed: uint64(i)}
+					q.Sampling = decode.Sampling{Temperature: 1, Seed: uint64(i)}
 				}
-				all = append(all, submit(t, e, q))
+				all = append(all, decodetest.Submit(t, e, q))
 			}
-			finish(t, e)
+			decodetest.Finish(t, e)
 			for _, s := range all {
 				checkScores(t, m, s)
 			}
@@ -37,7 +39,7 @@ func TestScores(t *testing.T) {
 	}
 }
 
-func checkScores(t *testing.T, m *Model, s *Sequence) {
+func checkScores(t *testing.T, m *decode.Model, s *decode.Sequence) {
 	t.Helper()
 	want := 0
 	if s.Score {
@@ -52,7 +54,7 @@ func checkScores(t *testing.T, m *Model, s *Sequence) {
 	if want == 0 {
 		return
 	}
-	y, V := forward(t, m, s.Tokens), m.Config.Vocab
+	y, V := decodetest.Forward(t, m, s.Tokens), m.Config.Vocab
 	for i, score := range s.Scores {
 		at := len(s.Tokens) - len(s.Scores) + i // of the token
 		row := y[(at-1)*V : at*V]
@@ -74,37 +76,6 @@ func checkScores(t *testing.T, m *Model, s *Sequence) {
 			if g.Token == s.Tokens[at] && g.LogProb != score.LogProb || j > 0 && g.LogProb > score.Top[j-1].LogProb || g.LogProb < score.LogProb && j == 0 {
 				t.Fatalf("top %+v beside %v of token %d", score.Top, score.LogProb, s.Tokens[at])
 			}
-		}
-	}
-}
-
-func TestLargest(t *testing.T) {
-	x := []float32{3, 1, 4, 1, 5, 9, 2, 6, 5}
-	for n, want := range [][]int32{{}, {5}, {5, 7}, {5, 7, 4}, {5, 7, 4, 8}, {5, 7, 4, 8, 2}} {
-		if got := largest(x, n); !slices.Equal(got, want) {
-			t.Errorf("%d: %v, not %v", n, got, want)
-		}
-	}
-	if got := largest(x, 100); len(got) != len(x) || got[8] != 3 {
-		t.Errorf("all: %v", got)
-	}
-}
-
-// TestLogSum goes over more than a block, with a logit that is alone at the top.
-func TestLogSum(t *testing.T) {
-	x := make([]float32, 20000)
-	r := rand.New(rand.NewPCG(1, 1))
-	for _, top := range []float32{0, 60} {
-		var sum float64
-		for i := range x {
-			x[i] = float32(r.NormFloat64())
-			if i == 9000 {
-				x[i] += top
-			}
-			sum += math.Exp(float64(x[i]))
-		}
-		if got, want := logSum(x), math.Log(sum); math.Abs(got-want) > 1e-6*want {
-			t.Errorf("top %v: %v, not %v", top, got, want)
 		}
 	}
 }

@@ -71,6 +71,10 @@ type shards struct {
 	cut   map[*Model][]*Model // by the whole
 }
 
+// Sharded is a backend of several, each of which holds a part of every model. They run every pass together and sum up among
+// themselves.
+func Sharded(parts ...Backend) Backend { return &shards{parts, map[*Model][]*Model{}} }
+
 func (b *shards) Name() string      { return fmt.Sprintf("%d x %s", len(b.parts), b.parts[0].Name()) }
 func (b *shards) ElementBytes() int { return b.parts[0].ElementBytes() }
 func (b *shards) Chunk() int        { return b.parts[0].Chunk() }
@@ -146,72 +150,4 @@ func (b *shards) Close() (err error) {
 		err = errors.Join(err, part.Close())
 	}
 	return err
-}
-
-// OnCPUs is OnCPU in several parts that hold shards of a model, as so many GPUs would.
-func OnCPUs(parts int) Backend {
-	if parts == 1 {
-		return OnCPU()
-	}
-	b := &shards{cut: map[*Model][]*Model{}}
-	sum := newSum(parts)
-	for rank := range parts {
-		b.parts = append(b.parts, cpuPart{cpuBackend{}, rank, sum})
-	}
-	return b
-}
-
-// A cpuPart is one of the parts. Its sum is for one device at a time.
-type cpuPart struct {
-	cpuBackend
-	rank int
-	sum  *sum
-}
-
-func (b cpuPart) Open(m *Model, l Limits) (Device, error) {
-	d, err := b.cpuBackend.Open(m, l)
-	if err == nil {
-		d.(*CPU).sum = func(x []float32) { b.sum.all(b.rank, x) }
-	}
-	return d, err
-}
-
-// A sum adds up what the parts of a pass have, in the order of their ranks: all get the same bits.
-type sum struct {
-	mu    sync.Mutex
-	come  sync.Cond
-	terms [][]float32
-	here  int
-	turn  int
-}
-
-func newSum(ranks int) *sum {
-	s := &sum{terms: make([][]float32, ranks)}
-	s.come.L = &s.mu
-	return s
-}
-
-// all replaces x by the sum of every rank's.
-func (s *sum) all(rank int, x []float32) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.terms[rank] = x
-	turn := s.turn
-	if s.here++; s.here < len(s.terms) {
-		for s.turn == turn {
-			s.come.Wait()
-		}
-		return
-	}
-	total := s.terms[0]
-	for _, t := range s.terms[1:] {
-		for i, v := range t {
-			total[i] += v
-		}
-	}
-	for _, t := range s.terms[1:] {
-		copy(t, total)
-	}
-	s.here, s.turn = 0, turn+1
-	s.come.Broadcast()
 }

@@ -101,7 +101,7 @@ func (d *DraftModel) propose(rows []*Sequence, most []int) error {
 			if len(tokens) > draftChunk {
 				tokens, score = tokens[:draftChunk], 0
 			}
-			b.add(s.pages, s.drafted, tokens, score)
+			b.Add(s.pages, s.drafted, tokens, score)
 			s.drafted += len(tokens)
 			if score > 0 {
 				asked = append(asked, s)
@@ -119,7 +119,7 @@ func (d *DraftModel) propose(rows []*Sequence, most []int) error {
 		}
 		for i, s := range asked {
 			guess, q := tokens[i], []float64(nil)
-			if !s.greedy() {
+			if !s.Greedy() {
 				l, err := d.device.Scores(i)
 				if err != nil {
 					return fmt.Errorf("decode: draft: %w", err)

@@ -12,6 +12,7 @@ import (
 
 	"headroom/attention"
 	"headroom/decode"
+	"headroom/decode/host"
 	"headroom/internal/graph"
 	"headroom/model"
 )
@@ -245,7 +246,7 @@ func (s *specimen) seesThePastAlone(t *testing.T) {
 // decodesAsForward takes a prompt in by pieces and goes on from it greedily: every token has the probability that it has in
 // one pass over all of them, and is the likeliest.
 func (s *specimen) decodesAsForward(t *testing.T) {
-	e, err := decode.Open(s.Model, decode.OnCPU(), decode.Options{Pages: 2, Rows: 1, Chunk: 4, Scored: 4})
+	e, err := decode.Open(s.Model, host.New(), decode.Options{Pages: 2, Rows: 1, Chunk: 4, Scored: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +312,7 @@ func (s *specimen) isCounted(t *testing.T) {
 		t.Errorf("%v operations a token are counted forward, the graph has %v", got, flops/T)
 	}
 	const pages = 3
-	d, err := decode.OnCPU().Open(s.Model, decode.Limits{Pages: pages})
+	d, err := host.New().Open(s.Model, decode.Limits{Pages: pages})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"headroom/data"
 	"headroom/decode"
+	"headroom/decode/host"
 	"headroom/internal/graph"
 	"headroom/internal/safetensors"
 	"headroom/model"
@@ -221,7 +222,7 @@ func newRequest(m *decode.Model, seed uint64) (r request, err error) {
 
 // greedy lets a model go on from a prompt by n tokens.
 func greedy(m *decode.Model, prompt []int32, n int) ([]int32, error) {
-	e, err := decode.Open(m, decode.OnCPU(), decode.Options{Pages: 1 + m.Config.Context/decode.PageTokens, Rows: 1})
+	e, err := decode.Open(m, host.New(), decode.Options{Pages: 1 + m.Config.Context/decode.PageTokens, Rows: 1})
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"headroom/attention"
 	"headroom/decode"
+	"headroom/decode/host"
 	"headroom/model"
 )
 
@@ -100,7 +101,7 @@ func start(t testing.TB, m *decode.Model, c Config) *site {
 		o.Rows = c.Rows
 	}
 	c.Rows = o.Rows
-	e, err := decode.NewEngine(m, decode.NewCPU(m, o.Pages), o)
+	e, err := decode.NewEngine(m, host.NewDevice(m, o.Pages), o)
 	if err != nil {
 		t.Fatal(err)
 	}

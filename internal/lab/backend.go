@@ -6,6 +6,8 @@ import (
 	"log/slog"
 
 	"headroom/decode"
+	"headroom/decode/cuda"
+	"headroom/decode/host"
 	"headroom/internal/graph"
 	"headroom/kernels/ref"
 )
@@ -50,11 +52,11 @@ func Decoder(device, precision string, parts int) (decode.Backend, error) {
 	case parts < 1:
 		return nil, fmt.Errorf("lab: tensor-parallel must be at least 1, not %d", parts)
 	case device == "cpu":
-		return decode.OnCPUs(parts), nil
+		return host.Sharded(parts), nil
 	case device == "cuda" && parts > 1:
-		return decode.OnCUDAs(parts, t)
+		return cuda.Sharded(parts, t)
 	case device == "cuda":
-		return decode.OnCUDA(0, t)
+		return cuda.New(0, t)
 	}
 	return nil, fmt.Errorf("lab: device must be cpu or cuda, not %s", device)
 }

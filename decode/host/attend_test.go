@@ -1,11 +1,12 @@
-package decode
+package host
 
 import (
-	"math"
 	"math/rand/v2"
 	"testing"
 
 	"headroom/attention"
+	"headroom/decode"
+	"headroom/decode/decodetest"
 	"headroom/kernels/ref"
 )
 
@@ -38,38 +39,27 @@ func TestAttendIsTheReference(t *testing.T) {
 				if T > S {
 					continue
 				}
-				p := scattered(r, pagesFor(S)+3)
-				pages, _ := p.take(pagesFor(S))
-				slots := []slot{{c.G, a.Dv, normal(p.total * PageTokens * c.G * a.Dv)}}
+				total := decode.PagesFor(S) + 3
+				pages := decodetest.Scattered(r, total).Take(t, S)
+				slots := []slot{{c.G, a.Dv, normal(total * decode.PageTokens * c.G * a.Dv)}}
 				k := ref.Decode{
-					B: 1, T: T, H: a.H, G: c.G, P: a.P, R: a.R, Dv: a.Dv, Page: PageTokens, MaxPages: len(pages), Scale: 0.3,
+					B: 1, T: T, H: a.H, G: c.G, P: a.P, R: a.R, Dv: a.Dv, Page: decode.PageTokens, MaxPages: len(pages), Scale: 0.3,
 					Q: normal(T * a.H * (a.P + a.R)), K: slots[0].data, Pages: pages, Lengths: []int32{int32(S)},
 					O: make([]float32, T*a.H*a.Dv), LSE: make([]float32, T*a.H),
 				}
 				if a.R > 0 {
-					slots = append(slots, slot{1, a.R, normal(p.total * PageTokens * a.R)})
+					slots = append(slots, slot{1, a.R, normal(total * decode.PageTokens * a.R)})
 					k.KRope = slots[1].data
 				} else {
-					slots = append(slots, slot{c.G, a.Dv, normal(p.total * PageTokens * c.G * a.Dv)})
+					slots = append(slots, slot{c.G, a.Dv, normal(total * decode.PageTokens * c.G * a.Dv)})
 					k.V = slots[1].data
 				}
 				k.Run()
 				var x scratch
 				got := make([]float32, len(k.O))
-				x.attend(slots, Row{Pages: pages, Start: S - T, T: T}, a, k.Q, got)
-				near(t, c.name, got, k.O)
+				x.attend(slots, decode.Row{Pages: pages, Start: S - T, T: T}, a, k.Q, got)
+				decodetest.Near(t, c.name, got, k.O)
 			}
 		}
-	}
-}
-
-func TestExp(t *testing.T) {
-	for x := float32(0); x > -87; x -= 0.0037 {
-		if want := math.Exp(float64(x)); math.Abs(float64(exp(x))/want-1) > 2e-7 {
-			t.Fatalf("exp(%g) = %g, not %g", x, exp(x), want)
-		}
-	}
-	if exp(0) != 1 || exp(-88) != 0 || exp(float32(math.Inf(-1))) != 0 {
-		t.Error(exp(0), exp(-88), exp(float32(math.Inf(-1))))
 	}
 }

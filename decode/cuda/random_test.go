@@ -1,6 +1,6 @@
 //go:build gpu
 
-package decode
+package cuda
 
 import (
 	"fmt"
@@ -11,30 +11,33 @@ import (
 	"testing"
 
 	"headroom/attention"
+	"headroom/decode"
+	"headroom/decode/decodetest"
+	"headroom/decode/host"
 	"headroom/internal/device"
 	"headroom/internal/graph"
 	"headroom/model"
 )
 
-// TestCUDARandom draws models, options and requests at random and holds what comes of them against the CPU: on paper in
+// TestCUDARandom draws models, options and requests at random and holds what comes of them against the CPU: simulated in
 // float32 and in bf16, on a GPU in float32.
 func TestCUDARandom(t *testing.T) {
-	test := func(seeds int) func(*testing.T, Backend) {
-		return func(t *testing.T, on Backend) {
+	test := func(seeds int) func(*testing.T, decode.Backend) {
+		return func(t *testing.T, on decode.Backend) {
 			for seed := range seeds {
 				t.Run(strconv.Itoa(seed), func(t *testing.T) { checkRandom(t, on, uint64(seed)) })
 			}
 		}
 	}
 	everywhere(t, graph.F32, test(4))
-	t.Run("paper in bf16", func(t *testing.T) { test(8)(t, onPaper(device.BF16)) })
+	t.Run("simulated in bf16", func(t *testing.T) { test(8)(t, simulate(device.BF16)) })
 }
 
 // anyModel is a model of any kind, of dims that the fast kernels take or do not.
-func anyModel(t *testing.T, r *rand.Rand, of func(*model.Config)) (*Model, string) {
+func anyModel(t *testing.T, r *rand.Rand, of func(*model.Config)) (*decode.Model, string) {
 	t.Helper()
-	what := kinds[r.IntN(len(kinds))]
-	m := tiny(t, what, func(c *model.Config, a *attention.Config) {
+	what := decodetest.Kinds[r.IntN(len(decodetest.Kinds))]
+	m := decodetest.Tiny(t, what, func(c *model.Config, a *attention.Config) {
 		c.Layers, c.Width, c.MLP, c.Vocab = 1+r.IntN(2), 16+8*r.IntN(8), 8+r.IntN(60), 30+r.IntN(300)
 		c.Context, c.Tie = 20+r.IntN(200), r.IntN(2) == 0
 		a.HeadDim = []int{8, 16, 64, 64, 64, 96, 128}[r.IntN(7)]
@@ -46,10 +49,10 @@ func anyModel(t *testing.T, r *rand.Rand, of func(*model.Config)) (*Model, strin
 	return m, what
 }
 
-func checkRandom(t *testing.T, on Backend, seed uint64) {
+func checkRandom(t *testing.T, on decode.Backend, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 77))
 	m, what := anyModel(t, r, func(*model.Config) {})
-	o := Options{Pages: pagesFor(m.Config.Context) + r.IntN(8), Rows: 1 + r.IntN(20), Chunk: 1 + r.IntN(80), Ends: []int32{int32(r.IntN(9)) - 4}}
+	o := decode.Options{Pages: decode.PagesFor(m.Config.Context) + r.IntN(8), Rows: 1 + r.IntN(20), Chunk: 1 + r.IntN(80), Ends: []int32{int32(r.IntN(9)) - 4}}
 	if r.IntN(2) == 0 {
 		o.Scored = 1 + r.IntN(50)
 	}
@@ -59,32 +62,32 @@ func checkRandom(t *testing.T, on Backend, seed uint64) {
 		draft, _ = anyModel(t, r, func(c *model.Config) { c.Vocab = m.Config.Vocab })
 	}
 	what += fmt.Sprintf(", %+v, %d guesses of %d", o, guesses, drafts)
-	var all [2][]*Sequence
-	for i, b := range []Backend{OnCPU(), on} {
+	var all [2][]*decode.Sequence
+	for i, b := range []decode.Backend{host.New(), on} {
 		o := o
 		switch drafts {
 		case 0:
-			d, err := NewDraftModel(draft, b, o, guesses, m)
+			d, err := decode.NewDraftModel(draft, b, o, guesses, m)
 			if err != nil {
 				t.Fatal(what, err)
 			}
 			o.Drafter = d
 		case 1:
-			o.Drafter = Lookup{guesses}
+			o.Drafter = decode.Lookup{Guesses: guesses}
 		}
-		e, err := Open(m, b, o)
+		e, err := decode.Open(m, b, o)
 		if err != nil {
 			t.Fatal(what, err)
 		}
-		all[i] = anyRequests(t, e, rand.New(rand.NewPCG(seed, 78)))
+		all[i] = anyRequests(t, m, e, o, rand.New(rand.NewPCG(seed, 78)))
 		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
 	}
 	for i, want := range all[0] {
 		got := all[1][i]
-		if want.Reason == Cancelled || got.Reason == Cancelled { // a GPU may be a token ahead, or behind
-			want.Reason, got.Reason = Cancelled, Cancelled
+		if want.Reason == decode.Cancelled || got.Reason == decode.Cancelled { // a GPU may be a token ahead, or behind
+			want.Reason, got.Reason = decode.Cancelled, decode.Cancelled
 			n := min(len(got.Tokens), len(want.Tokens))
 			got.Tokens, want.Tokens = got.Tokens[:n], want.Tokens[:n]
 			n = min(len(got.Scores), len(want.Scores))
@@ -102,10 +105,10 @@ func checkRandom(t *testing.T, on Backend, seed uint64) {
 }
 
 // anyRequests serves requests that come and are cancelled at random.
-func anyRequests(t *testing.T, e *Engine, r *rand.Rand) (all []*Sequence) {
+func anyRequests(t *testing.T, m *decode.Model, e *decode.Engine, o decode.Options, r *rand.Rand) (all []*decode.Sequence) {
 	t.Helper()
-	V, S := e.model.Config.Vocab, e.model.Config.Context
-	begin := randomTokens(r, S, V)
+	V, S := m.Config.Vocab, m.Config.Context
+	begin := decodetest.Tokens(r, S, V)
 	n := 10 + r.IntN(20)
 	short := r.IntN(3) == 0
 	for len(all) < n || e.Busy() {
@@ -114,17 +117,17 @@ func anyRequests(t *testing.T, e *Engine, r *rand.Rand) (all []*Sequence) {
 			if short {
 				most = min(most, 8)
 			}
-			q := Request{Prompt: randomTokens(r, 1+r.IntN(most), V), MaxTokens: 1 + r.IntN(20), Score: r.IntN(3) == 0}
-			if q.Score && e.options.Scored > 0 && r.IntN(2) == 0 {
+			q := decode.Request{Prompt: decodetest.Tokens(r, 1+r.IntN(most), V), MaxTokens: 1 + r.IntN(20), Score: r.IntN(3) == 0}
+			if q.Score && o.Scored > 0 && r.IntN(2) == 0 {
 				q.Echo, q.MaxTokens = true, q.MaxTokens*r.IntN(2)
 			}
 			if r.IntN(2) == 0 { // begins like others
 				copy(q.Prompt, begin[:r.IntN(S)])
 			}
 			if r.IntN(2) == 0 {
-				q.Sampling = Sampling{Temperature: 0.2 + r.Float64(), TopK: r.IntN(30), TopP: r.Float64(), MinP: r.Float64() / 9, Repetition: float64(r.IntN(3)) / 1.6, Seed: r.Uint64()}
+				q.Sampling = decode.Sampling{Temperature: 0.2 + r.Float64(), TopK: r.IntN(30), TopP: r.Float64(), MinP: r.Float64() / 9, Repetition: float64(r.IntN(3)) / 1.6, Seed: r.Uint64()}
 			}
-			all = append(all, submit(t, e, q))
+			all = append(all, decodetest.Submit(t, e, q))
 		}
 		if r.IntN(30) == 0 && len(all) > 0 {
 			e.Cancel(all[r.IntN(len(all))])
@@ -133,8 +136,8 @@ func anyRequests(t *testing.T, e *Engine, r *rand.Rand) (all []*Sequence) {
 			t.Fatal(err)
 		}
 	}
-	if e.FreePages() != e.options.Pages {
-		t.Fatalf("%d of %d pages came back", e.FreePages(), e.options.Pages)
+	if e.FreePages() != e.Usage().Pages {
+		t.Fatalf("%d of %d pages came back", e.FreePages(), e.Usage().Pages)
 	}
 	return all
 }
@@ -142,24 +145,24 @@ func anyRequests(t *testing.T, e *Engine, r *rand.Rand) (all []*Sequence) {
 // TestCUDAPagesComeBack lets requests come and go, 10,000 of them on a GPU, with guesses of a draft model and with passes
 // that are started ahead.
 func TestCUDAPagesComeBack(t *testing.T) {
-	everywhere(t, graph.BF16, func(t *testing.T, on Backend) {
+	everywhere(t, graph.BF16, func(t *testing.T, on decode.Backend) {
 		n := 5000
-		if isPaper(on) {
+		if isSimulated(on) {
 			n = 100
 		}
-		m := tiny(t, "gta-2", wide, func(c *model.Config, _ *attention.Config) { c.Layers, c.Vocab, c.Context = 1, 40, 200 })
-		o := Options{Pages: 9, Rows: 6, Chunk: 200, Ends: []int32{5}, Vocabulary: letters{}}
-		draft, err := NewDraftModel(m, on, o, 2, m)
+		m := decodetest.Tiny(t, "gta-2", wide, func(c *model.Config, _ *attention.Config) { c.Layers, c.Vocab, c.Context = 1, 40, 200 })
+		o := decode.Options{Pages: 9, Rows: 6, Chunk: 200, Ends: []int32{5}, Vocabulary: decodetest.Letters{}}
+		draft, err := decode.NewDraftModel(m, on, o, 2, m)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, drafter := range map[string]Drafter{"guesses": draft, "ahead": nil} {
+		for name, drafter := range map[string]decode.Drafter{"guesses": draft, "ahead": nil} {
 			o.Drafter = drafter
-			e, err := Open(m, on, o)
+			e, err := decode.Open(m, on, o)
 			if err != nil {
 				t.Fatal(err)
 			}
-			comeAndGo(t, e, name, n)
+			decodetest.ComeAndGo(t, m, e, name, n)
 			if err := e.Close(); err != nil {
 				t.Error(err)
 			}
@@ -170,31 +173,31 @@ func TestCUDAPagesComeBack(t *testing.T) {
 // TestCUDAGreedySpeculationIsGreedy holds guesses on a device against none on the same, in float32, where no batch is large
 // enough to round differently.
 func TestCUDAGreedySpeculationIsGreedy(t *testing.T) {
-	everywhere(t, graph.F32, func(t *testing.T, on Backend) {
-		kinds := kinds
-		if isPaper(on) {
+	everywhere(t, graph.F32, func(t *testing.T, on decode.Backend) {
+		kinds := decodetest.Kinds
+		if isSimulated(on) {
 			kinds = []string{"gta-2", "gla-2"}
 		}
 		for _, kind := range kinds {
-			m := tiny(t, kind, wide)
-			o := Options{Pages: 12, Chunk: 31}
-			itself, err := NewDraftModel(m, on, o, 3, m)
+			m := decodetest.Tiny(t, kind, wide)
+			o := decode.Options{Pages: 12, Chunk: 31}
+			itself, err := decode.NewDraftModel(m, on, o, 3, m)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var want [][]int32
-			for _, d := range []Drafter{nil, Lookup{3}, itself} {
+			for _, d := range []decode.Drafter{nil, decode.Lookup{Guesses: 3}, itself} {
 				o.Drafter = d
-				e, err := Open(m, on, o)
+				e, err := decode.Open(m, on, o)
 				if err != nil {
 					t.Fatal(err)
 				}
-				var all []*Sequence
+				var all []*decode.Sequence
 				r := rand.New(rand.NewPCG(8, 8))
 				for _, n := range []int{1, 70, 140} {
-					all = append(all, submit(t, e, Request{Prompt: randomTokens(r, n, m.Config.Vocab), MaxTokens: 30}))
+					all = append(all, decodetest.Submit(t, e, decode.Request{Prompt: decodetest.Tokens(r, n, m.Config.Vocab), MaxTokens: 30}))
 				}
-				finish(t, e)
+				decodetest.Finish(t, e)
 				for i, s := range all {
 					if d == nil {
 						want = append(want, s.Output())
@@ -202,7 +205,7 @@ func TestCUDAGreedySpeculationIsGreedy(t *testing.T) {
 						t.Errorf("%s by %T: %v, plainly %v", kind, d, s.Output(), want[i])
 					}
 				}
-				if c := e.Counts; d == Drafter(itself) && c.Accepted < c.Drafted*9/10 {
+				if c := e.Counts; d == decode.Drafter(itself) && c.Accepted < c.Drafted*9/10 {
 					t.Errorf("%s guesses itself badly: %+v", kind, c)
 				}
 				if err := e.Close(); err != nil {
@@ -215,13 +218,13 @@ func TestCUDAGreedySpeculationIsGreedy(t *testing.T) {
 
 // TestCUDABench runs the benchmark itself, which lengthens the model's context.
 func TestCUDABench(t *testing.T) {
-	everywhere(t, graph.BF16, func(t *testing.T, on Backend) {
+	everywhere(t, graph.BF16, func(t *testing.T, on decode.Backend) {
 		for _, kind := range []string{"gqa-2", "gla-2"} {
-			m := tiny(t, kind, wide)
+			m := decodetest.Tiny(t, kind, wide)
 			for _, batch := range []int{1, 20} {
-				r, err := Bench(t.Context(), m, on, batch, 300, 2, 1e9)
+				r, err := decode.Bench(t.Context(), m, on, batch, 300, 2, 1e9)
 				if err == nil {
-					_, err = BenchPrefill(t.Context(), m, on, batch, 100, 1)
+					_, err = decode.BenchPrefill(t.Context(), m, on, batch, 100, 1)
 				}
 				if err != nil || r.TokenMillis <= 0 || r.LargestBatch < batch || r.ElementBytes != 2 {
 					t.Errorf("%s, batch %d: %+v, %v", kind, batch, r, err)
@@ -234,11 +237,11 @@ func TestCUDABench(t *testing.T) {
 // TestCUDACacheBytesAreTheLayouts asks the device what its pool takes.
 func TestCUDACacheBytesAreTheLayouts(t *testing.T) {
 	for typ, size := range map[graph.DType]int{graph.F32: 4, graph.BF16: 2} {
-		everywhere(t, typ, func(t *testing.T, on Backend) {
+		everywhere(t, typ, func(t *testing.T, on decode.Backend) {
 			for kind, elements := range map[string]int{"mha": 64, "mqa": 16, "gqa-2": 32, "gta-2": 20, "mla": 36, "gla-2": 36, "gla_q-2": 36} {
-				m := tiny(t, kind)
-				d := openCUDA(t, m, on, Options{Pages: 7, Rows: 2})
-				if got, want := d.CacheBytes(), int64(7*PageTokens*m.Config.Layers*elements*size); got != want {
+				m := decodetest.Tiny(t, kind)
+				d := openDevice(t, m, on, decode.Options{Pages: 7, Rows: 2})
+				if got, want := d.CacheBytes(), int64(7*decode.PageTokens*m.Config.Layers*elements*size); got != want {
 					t.Errorf("%s: a pool of %d bytes, the layout says %d", kind, got, want)
 				}
 			}

@@ -1,6 +1,6 @@
 //go:build gpu
 
-package decode
+package cuda
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ import (
 )
 
 // compute is what a kernel does, by the plainest loops that its documentation allows.
-func (p *papers) compute(k launcher) {
+func (p *simulation) compute(k launcher) {
 	switch k := k.(type) {
 	case *kernels.DecodeEmbed:
 		given, table, y := p.view(k.Given), p.view(k.Table), p.view(k.Y)
@@ -83,7 +83,7 @@ func (p *papers) compute(k launcher) {
 }
 
 // product is the kernels of products, and of what is drawn from the last.
-func (p *papers) product(k launcher) {
+func (p *simulation) product(k launcher) {
 	switch k := k.(type) {
 	case *kernels.Gemm:
 		y := p.all(k.C)
@@ -128,7 +128,7 @@ func (p *papers) product(k launcher) {
 	case *kernels.StepSample:
 		p.sample(k)
 	default:
-		panic(fmt.Sprintf("paper: no %T", k))
+		panic(fmt.Sprintf("simulated: no %T", k))
 	}
 }
 
@@ -155,11 +155,11 @@ func turned(x []float32, table view, position int) []float32 {
 }
 
 // slot is where a token of a request lies whose line of the page table begins at line.
-func (p *papers) slot(pages device.Buffer, line, page, token int) int {
+func (p *simulation) slot(pages device.Buffer, line, page, token int) int {
 	return int(p.view(pages).int(line+token/page))*page + token%page
 }
 
-func (p *papers) place(k *kernels.DecodePlace) {
+func (p *simulation) place(k *kernels.DecodePlace) {
 	positions, rows := p.view(k.Positions), p.view(k.Rows)
 	for i := range k.N {
 		row, position := int(rows.int(i)), int(positions.int(i))
@@ -196,7 +196,7 @@ type paged struct {
 }
 
 // read is S keys [S, P+R] and values [S, Dv] of kv head g.
-func (p *papers) read(c paged, g, S int) (keys, values []float32) {
+func (p *simulation) read(c paged, g, S int) (keys, values []float32) {
 	for s := range S {
 		at := p.slot(c.pages, c.line, c.page, s)
 		keys = append(keys, p.view(c.k).row((at*c.G+g)*c.kDim, c.P)...)
@@ -235,7 +235,7 @@ func attended(q, keys, values []float32, S, Dv int, scale float32) []float32 {
 	return o
 }
 
-func (p *papers) decode(k *kernels.Decode) {
+func (p *simulation) decode(k *kernels.Decode) {
 	c := paged{P: k.P, R: k.R, Dv: k.Dv, G: k.G, kDim: k.Dv, vDim: k.Dv, page: k.Page, k: k.K, v: k.V, kRope: k.KRope, pages: k.Pages}
 	if c.v.Nil() {
 		c.v = c.k
@@ -256,7 +256,7 @@ func (p *papers) decode(k *kernels.Decode) {
 	}
 }
 
-func (p *papers) plain(k *kernels.DecodePlain) {
+func (p *simulation) plain(k *kernels.DecodePlain) {
 	c := paged{P: k.P, R: k.R, Dv: k.Dv, G: k.G, kDim: k.KDim, vDim: k.VDim, page: k.Page, k: k.K, v: k.V, kRope: k.KRope, pages: k.Pages}
 	E, share := k.P+k.R, k.H/k.G
 	for i := range k.N {
@@ -273,7 +273,7 @@ func (p *papers) plain(k *kernels.DecodePlain) {
 	}
 }
 
-func (p *papers) stepAttend(k *kernels.StepAttend) {
+func (p *simulation) stepAttend(k *kernels.StepAttend) {
 	c := paged{P: k.P, R: k.R, Dv: k.Dv, G: k.G, kDim: k.Dv, vDim: k.Dv, page: k.Page, k: k.KCache, v: k.VCache, kRope: k.RopeCache, pages: k.Pages}
 	if k.R > 0 {
 		c.v = c.k
@@ -310,7 +310,7 @@ func (p *papers) stepAttend(k *kernels.StepAttend) {
 	}
 }
 
-func (p *papers) attention(k *kernels.Attention) {
+func (p *simulation) attention(k *kernels.Attention) {
 	E, share := k.P+k.R, k.H/k.G
 	for b := range k.B {
 		for g := range k.G {
@@ -332,7 +332,7 @@ func (p *papers) attention(k *kernels.Attention) {
 	}
 }
 
-func (p *papers) sample(k *kernels.StepSample) {
+func (p *simulation) sample(k *kernels.StepSample) {
 	words := kernels.SeenWords(k.V)
 	choices := device.Buffer{Ptr: k.Choices.Ptr, N: k.Choices.N / 4, Type: device.I32}
 	c, seen, tokens := p.view(choices), p.view(k.Seen), make([]int32, k.Rows)

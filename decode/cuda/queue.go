@@ -1,16 +1,17 @@
 //go:build gpu
 
-package decode
+package cuda
 
 import (
 	"errors"
 
 	"headroom/internal/device"
 	"headroom/kernels"
+	"headroom/kernels/ref"
 )
 
 // A queue is memory of a GPU and the work on it, which is done in order. It keeps its first error and starts nothing after
-// it; sync reports it. What was made by a queue is freed when it is closed. That of a GPU is a cudaQueue; tests have one
+// it; sync reports it. What was made by a queue is freed when it is closed. That of a GPU is a gpuQueue; tests have one
 // that computes on this machine.
 type queue interface {
 	alloc(t device.Type, n int) (device.Buffer, error)
@@ -45,8 +46,8 @@ type mark interface {
 	wait() error
 }
 
-// A cudaQueue is a queue of a GPU.
-type cudaQueue struct {
+// A gpuQueue is a queue of a GPU.
+type gpuQueue struct {
 	dev    *device.Device
 	comm   *device.Comm // nil for a device alone
 	stream *device.Stream
@@ -58,10 +59,10 @@ func newQueue(dev *device.Device, comm *device.Comm) (queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &cudaQueue{dev: dev, comm: comm, stream: s}, nil
+	return &gpuQueue{dev: dev, comm: comm, stream: s}, nil
 }
 
-func (q *cudaQueue) alloc(t device.Type, n int) (device.Buffer, error) {
+func (q *gpuQueue) alloc(t device.Type, n int) (device.Buffer, error) {
 	b, err := q.dev.Alloc(t, n)
 	if err == nil {
 		q.undo = append(q.undo, func() error { return q.dev.Free(b) })
@@ -69,7 +70,7 @@ func (q *cudaQueue) alloc(t device.Type, n int) (device.Buffer, error) {
 	return b, err
 }
 
-func (q *cudaQueue) pinned(n int) ([]int32, error) {
+func (q *gpuQueue) pinned(n int) ([]int32, error) {
 	p, err := device.NewPinned[int32](q.dev, n)
 	if err != nil {
 		return nil, err
@@ -78,15 +79,15 @@ func (q *cudaQueue) pinned(n int) ([]int32, error) {
 	return p.Data, nil
 }
 
-func (q *cudaQueue) upload(to device.Buffer, from []int32) { device.Upload(q.stream, to, from) }
+func (q *gpuQueue) upload(to device.Buffer, from []int32) { device.Upload(q.stream, to, from) }
 
-func (q *cudaQueue) uploadFloats(to device.Buffer, from []float32) {
+func (q *gpuQueue) uploadFloats(to device.Buffer, from []float32) {
 	if to.Type != device.BF16 {
 		device.Upload(q.stream, to, from)
 		return
 	}
 	half := make([]uint16, len(from))
-	parallel(len(from), func(lo, hi int) {
+	ref.Spans(len(from), func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			half[i] = device.ToBF16(from[i])
 		}
@@ -94,14 +95,14 @@ func (q *cudaQueue) uploadFloats(to device.Buffer, from []float32) {
 	device.Upload(q.stream, to, half)
 }
 
-func (q *cudaQueue) download(to []int32, from device.Buffer) { device.Download(q.stream, to, from) }
-func (q *cudaQueue) downloadFloats(to []float32, from device.Buffer) {
+func (q *gpuQueue) download(to []int32, from device.Buffer) { device.Download(q.stream, to, from) }
+func (q *gpuQueue) downloadFloats(to []float32, from device.Buffer) {
 	device.Download(q.stream, to, from)
 }
 
-func (q *cudaQueue) launch(k launcher) { k.Launch(q.stream) }
+func (q *gpuQueue) launch(k launcher) { k.Launch(q.stream) }
 
-func (q *cudaQueue) sum(b device.Buffer) {
+func (q *gpuQueue) sum(b device.Buffer) {
 	if b.Type == device.I32 {
 		q.comm.Merge(q.stream, b)
 		return
@@ -109,35 +110,35 @@ func (q *cudaQueue) sum(b device.Buffer) {
 	q.comm.Sum(q.stream, b)
 }
 
-func (q *cudaQueue) tune(k *kernels.Gemm) {
+func (q *gpuQueue) tune(k *kernels.Gemm) {
 	if _, err := k.Tune(q.stream, false); err != nil {
 		q.stream.Fail(err)
 	}
 }
 
-func (q *cudaQueue) capture(record func()) (recording, error) {
+func (q *gpuQueue) capture(record func()) (recording, error) {
 	g, err := q.stream.Capture(record)
 	if err != nil {
 		return nil, err
 	}
 	q.undo = append(q.undo, g.Close)
-	return cudaRecording{q, g}, nil
+	return gpuRecording{q, g}, nil
 }
 
-func (q *cudaQueue) mark() (mark, error) {
+func (q *gpuQueue) mark() (mark, error) {
 	e, err := q.dev.NewEvent()
 	if err != nil {
 		return nil, err
 	}
 	q.undo = append(q.undo, e.Close)
-	return cudaMark{q, e}, nil
+	return gpuMark{q, e}, nil
 }
 
-func (q *cudaQueue) fail(err error) { q.stream.Fail(err) }
-func (q *cudaQueue) err() error     { return q.stream.Err() }
-func (q *cudaQueue) sync() error    { return q.stream.Sync() }
+func (q *gpuQueue) fail(err error) { q.stream.Fail(err) }
+func (q *gpuQueue) err() error     { return q.stream.Err() }
+func (q *gpuQueue) sync() error    { return q.stream.Sync() }
 
-func (q *cudaQueue) close() error {
+func (q *gpuQueue) close() error {
 	err := q.stream.Sync()
 	for i := len(q.undo) - 1; i >= 0; i-- {
 		err = errors.Join(err, q.undo[i]())
@@ -145,20 +146,20 @@ func (q *cudaQueue) close() error {
 	return errors.Join(err, q.stream.Close())
 }
 
-type cudaRecording struct {
-	q *cudaQueue
+type gpuRecording struct {
+	q *gpuQueue
 	g *device.Graph
 }
 
-func (r cudaRecording) launch() { r.g.Launch(r.q.stream) }
+func (r gpuRecording) launch() { r.g.Launch(r.q.stream) }
 
-type cudaMark struct {
-	q *cudaQueue
+type gpuMark struct {
+	q *gpuQueue
 	e *device.Event
 }
 
-func (m cudaMark) record()     { m.q.stream.Record(m.e) }
-func (m cudaMark) wait() error { return m.e.Sync() }
+func (m gpuMark) record()     { m.q.stream.Record(m.e) }
+func (m gpuMark) wait() error { return m.e.Sync() }
 
 // fill sets every byte of a buffer.
 type fill struct {

@@ -1,6 +1,6 @@
 //go:build gpu
 
-package decode
+package cuda
 
 import (
 	"fmt"
@@ -8,14 +8,15 @@ import (
 	"slices"
 	"testing"
 
+	"headroom/decode/host"
 	"headroom/internal/device"
 	"headroom/kernels"
 )
 
-// A paper is a queue that needs no GPU. Launches are checked as a GPU's are, and computed here by plain loops, in exact
+// A simulated queue needs no GPU. Launches are checked as a GPU's are, and computed here by plain loops, in exact
 // order but as late as can be: when somebody waits. So memory that is changed too early is seen.
-type paper struct {
-	*papers
+type simulated struct {
+	*simulation
 	dry    *device.Stream
 	own    []device.Ptr
 	pins   [][]int32
@@ -24,42 +25,42 @@ type paper struct {
 	first  error
 }
 
-// papers is the memory of all queues of a backend. A cell holds the number that begins at every second byte of address, so
+// A simulation is the memory of all queues of a backend. A cell holds the number that begins at every second byte of address, so
 // that bf16 loses nothing: what is computed must be right but for float32's rounding. Memory starts as NaN; between two
 // pieces of it lie addresses that nobody has.
-type papers struct {
+type simulation struct {
 	dev    *device.Device
 	spaces map[device.Ptr][]uint32
 	bases  []device.Ptr
 	next   device.Ptr
 	left   int // bytes
-	shards *sum
+	shards *host.Sum
 	rank   int
 	seen   func(k launcher) // if a test wants to know what is launched
 }
 
-// onPaper is a backend that lays out and computes like an H200, on none.
-func onPaper(typ device.Type) *cudaBackend { return onLittlePaper(typ, 1<<40) }
+// simulate is a backend that lays out and computes like an H200, on none.
+func simulate(typ device.Type) *backend { return simulateLittle(typ, 1<<40) }
 
-// onLittlePaper is one with so many bytes of memory, beside what the driver would take.
-func onLittlePaper(typ device.Type, bytes int) *cudaBackend {
-	p := &papers{
+// simulateLittle is one with so many bytes of memory, beside what the driver would take.
+func simulateLittle(typ device.Type, bytes int) *backend {
+	p := &simulation{
 		left:   bytes,
-		dev:    &device.Device{Name: "paper", SMs: 132, Compute: 90, MaxShare: 232448, L2: 50 << 20},
+		dev:    &device.Device{Name: "simulated", SMs: 132, Compute: 90, MaxShare: 232448, L2: 50 << 20},
 		spaces: map[device.Ptr][]uint32{}, next: 1 << 30,
 	}
-	return &cudaBackend{
+	return &backend{
 		dev: p.dev, t: typ, free: func() (int, error) { return p.left + reserve, nil },
-		queue: func() (queue, error) { return &paper{papers: p, dry: device.Dry(p.dev)}, nil },
+		queue: func() (queue, error) { return &simulated{simulation: p, dry: device.Dry(p.dev)}, nil },
 	}
 }
 
 const nan = 0x7fc00000
 
-func (p *paper) alloc(t device.Type, n int) (device.Buffer, error) {
+func (p *simulated) alloc(t device.Type, n int) (device.Buffer, error) {
 	b := device.Buffer{Ptr: p.next, N: n, Type: t}
 	if p.left < b.Bytes() {
-		return device.Buffer{}, fmt.Errorf("paper: %d bytes asked for, %d are left", b.Bytes(), p.left)
+		return device.Buffer{}, fmt.Errorf("simulated: %d bytes asked for, %d are left", b.Bytes(), p.left)
 	}
 	p.left -= b.Bytes()
 	cells := make([]uint32, (b.Bytes()+1)/2)
@@ -73,19 +74,19 @@ func (p *paper) alloc(t device.Type, n int) (device.Buffer, error) {
 	return b, nil
 }
 
-func (p *paper) pinned(n int) ([]int32, error) {
+func (p *simulated) pinned(n int) ([]int32, error) {
 	x := make([]int32, n)
 	p.pins = append(p.pins, x)
 	return x, nil
 }
 
 // isPinned says that copies of x are made later.
-func (p *paper) isPinned(x []int32) bool {
+func (p *simulated) isPinned(x []int32) bool {
 	return slices.ContainsFunc(p.pins, func(pin []int32) bool { return len(x) > 0 && len(pin) > 0 && &pin[0] == &x[0] })
 }
 
 // put puts work on the queue.
-func (p *paper) put(f func()) {
+func (p *simulated) put(f func()) {
 	switch {
 	case p.first != nil:
 	case p.record != nil:
@@ -95,7 +96,7 @@ func (p *paper) put(f func()) {
 	}
 }
 
-func (p *paper) drain() {
+func (p *simulated) drain() {
 	for len(p.todo) > 0 {
 		f := p.todo[0]
 		p.todo = p.todo[1:]
@@ -104,13 +105,13 @@ func (p *paper) drain() {
 }
 
 // only refuses what cannot be captured.
-func (p *paper) only(what string) {
+func (p *simulated) only(what string) {
 	if p.record != nil {
-		p.fail(fmt.Errorf("paper: %s while launches are recorded", what))
+		p.fail(fmt.Errorf("simulated: %s while launches are recorded", what))
 	}
 }
 
-func (p *paper) upload(to device.Buffer, from []int32) {
+func (p *simulated) upload(to device.Buffer, from []int32) {
 	p.only("upload")
 	if !p.isPinned(from) {
 		from = slices.Clone(from)
@@ -123,13 +124,13 @@ func (p *paper) upload(to device.Buffer, from []int32) {
 	})
 }
 
-func (p *paper) uploadFloats(to device.Buffer, from []float32) {
+func (p *simulated) uploadFloats(to device.Buffer, from []float32) {
 	p.only("upload")
 	from = slices.Clone(from)
 	p.put(func() { p.view(to).setAll(from) })
 }
 
-func (p *paper) download(to []int32, from device.Buffer) {
+func (p *simulated) download(to []int32, from device.Buffer) {
 	p.only("download")
 	p.put(func() {
 		v := p.view(from)
@@ -142,7 +143,7 @@ func (p *paper) download(to []int32, from device.Buffer) {
 	}
 }
 
-func (p *paper) downloadFloats(to []float32, from device.Buffer) {
+func (p *simulated) downloadFloats(to []float32, from device.Buffer) {
 	p.only("download")
 	p.put(func() {
 		v := p.view(from)
@@ -153,7 +154,7 @@ func (p *paper) downloadFloats(to []float32, from device.Buffer) {
 	p.drain()
 }
 
-func (p *paper) launch(k launcher) {
+func (p *simulated) launch(k launcher) {
 	if p.seen != nil {
 		p.seen(k)
 	}
@@ -165,7 +166,7 @@ func (p *paper) launch(k launcher) {
 	p.put(func() { p.compute(k) })
 }
 
-func (p *paper) sum(b device.Buffer) {
+func (p *simulated) sum(b device.Buffer) {
 	p.put(func() {
 		v := p.view(b)
 		x := v.row(0, v.len())
@@ -174,7 +175,7 @@ func (p *paper) sum(b device.Buffer) {
 				x[i] = float32(v.int(i))
 			}
 		}
-		p.shards.all(p.rank, x)
+		p.shards.All(p.rank, x)
 		for i := range x {
 			if b.Type == device.I32 {
 				v.setInt(i, int32(x[i]))
@@ -185,40 +186,40 @@ func (p *paper) sum(b device.Buffer) {
 	})
 }
 
-func (p *paper) tune(k *kernels.Gemm) { p.only("tuning") }
+func (p *simulated) tune(k *kernels.Gemm) { p.only("tuning") }
 
-type paperRecording struct {
-	p     *paper
+type simulatedRecording struct {
+	p     *simulated
 	steps []func()
 }
 
-func (r *paperRecording) launch() {
+func (r *simulatedRecording) launch() {
 	for _, f := range r.steps {
 		r.p.put(f)
 	}
 }
 
-func (p *paper) capture(record func()) (recording, error) {
-	r := &paperRecording{p: p}
+func (p *simulated) capture(record func()) (recording, error) {
+	r := &simulatedRecording{p: p}
 	p.record = &r.steps
 	record()
 	p.record = nil
 	return r, p.first
 }
 
-type paperMark struct {
-	p    *paper
+type simulatedMark struct {
+	p    *simulated
 	left int // records that have not been reached
 }
 
-func (p *paper) mark() (mark, error) { return &paperMark{p: p}, nil }
+func (p *simulated) mark() (mark, error) { return &simulatedMark{p: p}, nil }
 
-func (m *paperMark) record() {
+func (m *simulatedMark) record() {
 	m.left++
 	m.p.put(func() { m.left-- })
 }
 
-func (m *paperMark) wait() error {
+func (m *simulatedMark) wait() error {
 	for m.left > 0 && len(m.p.todo) > 0 {
 		f := m.p.todo[0]
 		m.p.todo = m.p.todo[1:]
@@ -227,22 +228,22 @@ func (m *paperMark) wait() error {
 	return nil
 }
 
-func (p *paper) fail(err error) {
+func (p *simulated) fail(err error) {
 	if p.first == nil {
 		p.first = err
 	}
 }
 
-func (p *paper) err() error { return p.first }
+func (p *simulated) err() error { return p.first }
 
-func (p *paper) sync() error {
+func (p *simulated) sync() error {
 	p.drain()
 	err := p.first
 	p.first = nil
 	return err
 }
 
-func (p *paper) close() error {
+func (p *simulated) close() error {
 	err := p.sync()
 	for _, b := range p.own {
 		p.left += 2 * len(p.spaces[b])
@@ -258,7 +259,7 @@ type view struct {
 	step  int // cells from one to the next
 }
 
-func (p *papers) view(b device.Buffer) view {
+func (p *simulation) view(b device.Buffer) view {
 	at, ok := slices.BinarySearch(p.bases, b.Ptr)
 	if !ok {
 		at--
@@ -270,7 +271,7 @@ func (p *papers) view(b device.Buffer) view {
 			return view{cells[from/2 : (from+b.Bytes()+1)/2], b.Type.Size() / 2}
 		}
 	}
-	panic(fmt.Sprintf("paper: %d bytes at %#x belong to nobody", b.Bytes(), b.Ptr))
+	panic(fmt.Sprintf("simulated: %d bytes at %#x belong to nobody", b.Bytes(), b.Ptr))
 }
 
 func (v view) get(i int) float32     { return math.Float32frombits(v.cells[i*v.step]) }
@@ -294,7 +295,7 @@ func (v view) setAt(at int, x []float32) {
 }
 
 // all is the whole of a buffer, or nil of an absent one.
-func (p *papers) all(b device.Buffer) []float32 {
+func (p *simulation) all(b device.Buffer) []float32 {
 	if b.Nil() {
 		return nil
 	}
@@ -302,9 +303,9 @@ func (p *papers) all(b device.Buffer) []float32 {
 	return v.row(0, v.len())
 }
 
-// TestPaperSeesEarlyChanges holds the paper itself: pinned memory that changes before the copy, and memory of nobody.
-func TestPaperSeesEarlyChanges(t *testing.T) {
-	q, _ := onPaper(device.BF16).queue()
+// TestSimulationSeesEarlyChanges holds the simulation itself: pinned memory that changes before the copy, and memory of nobody.
+func TestSimulationSeesEarlyChanges(t *testing.T) {
+	q, _ := simulate(device.BF16).queue()
 	b, _ := q.alloc(device.I32, 2)
 	pin, _ := q.pinned(2)
 	free, back := []int32{3, 4}, make([]int32, 2)

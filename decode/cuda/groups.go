@@ -1,6 +1,6 @@
 //go:build gpu
 
-package decode
+package cuda
 
 import (
 	"headroom/attention"
@@ -45,8 +45,8 @@ func groupsOf(m *model.Transformer) *groups {
 	return g
 }
 
-// value makes a value different from all others: Off is its number.
-func (g *groups) value() graph.Buf {
+// fresh makes a value different from all others: Off is its number.
+func (g *groups) fresh() graph.Buf {
 	g.values++
 	return graph.Buf{Off: g.values}
 }
@@ -62,7 +62,7 @@ func (g *groups) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf
 		g.at[x.Off] = at
 	}
 	g.all[at] = append(g.all[at], weight{w, bias})
-	return g.value()
+	return g.fresh()
 }
 
 func (g *groups) Rope(x graph.Buf, _, r int, theta float64) graph.Buf {
@@ -72,20 +72,20 @@ func (g *groups) Rope(x graph.Buf, _, r int, theta float64) graph.Buf {
 
 func (g *groups) Attend(_ int, _ graph.Buf, a attention.CacheRead) graph.Buf {
 	g.read = a
-	return g.value()
+	return g.fresh()
 }
 
 func (g *groups) AttendLatent(_ int, _ graph.Buf, a attention.LatentRead) graph.Buf {
 	g.read, g.latent = a.Absorbed(), &a
 	g.absorb = append(g.absorb, a)
-	return g.value()
+	return g.fresh()
 }
 
-func (g *groups) Embed(graph.Param) graph.Buf                       { return g.value() }
-func (g *groups) RMSNorm(graph.Buf, graph.Param, float64) graph.Buf { return g.value() }
-func (g *groups) SwiGLU(graph.Buf, graph.Buf) graph.Buf             { return g.value() }
-func (g *groups) Select(graph.Buf) graph.Buf                        { return g.value() }
-func (g *groups) Logits(graph.Buf, graph.Param) graph.Buf           { return g.value() }
+func (g *groups) Embed(graph.Param) graph.Buf                       { return g.fresh() }
+func (g *groups) RMSNorm(graph.Buf, graph.Param, float64) graph.Buf { return g.fresh() }
+func (g *groups) SwiGLU(graph.Buf, graph.Buf) graph.Buf             { return g.fresh() }
+func (g *groups) Select(graph.Buf) graph.Buf                        { return g.fresh() }
+func (g *groups) Logits(graph.Buf, graph.Param) graph.Buf           { return g.fresh() }
 func (g *groups) Append(int, int, graph.Buf)                        {}
 func (g *groups) Add(graph.Buf, graph.Buf)                          {}
 func (g *groups) Release()                                          {}

@@ -1,11 +1,10 @@
 //go:build gpu
 
-package decode
+package cuda
 
 import (
-	"slices"
-
 	"headroom/attention"
+	"headroom/decode"
 	"headroom/internal/device"
 	"headroom/internal/graph"
 	"headroom/kernels"
@@ -14,7 +13,7 @@ import (
 // An entry is what a token leaves in a slot of a layer's cache.
 type entry struct {
 	slot int
-	v    *value
+	v    *tensor
 }
 
 // A segment is some requests of a batch, one after the other, that attend in one launch: rows B from row on, tokens N from
@@ -39,7 +38,7 @@ const (
 const decodeTokens = 8
 
 // segments cuts a batch.
-func (d *CUDA) segments(rows []Row) (all []segment) {
+func (d *Device) segments(rows []decode.Row) (all []segment) {
 	for i, r := range rows {
 		s := segment{how: plain, row: i, b: 1, token: r.From, n: r.T, t: r.T, start: r.Start}
 		switch {
@@ -62,24 +61,24 @@ func (d *CUDA) segments(rows []Row) (all []segment) {
 }
 
 // longs is how requests of many new tokens attend.
-func (d *CUDA) longs() manner {
+func (d *Device) longs() manner {
 	if d.trains {
 		return long
 	}
 	return plain
 }
 
-// Rope marks a value to be rotated where it goes.
-func (d *CUDA) Rope(x graph.Buf, heads, r int, theta float64) graph.Buf {
-	of(x).turn = &turn{heads, r, theta}
+// Rope marks a tensor to be rotated where it goes.
+func (d *Device) Rope(x graph.Buf, heads, r int, theta float64) graph.Buf {
+	of(x).rotation = &rotation{heads, r, theta}
 	return x
 }
 
 // Append waits for the layer's attention.
-func (d *CUDA) Append(_, slot int, x graph.Buf) { d.entries = append(d.entries, entry{slot, of(x)}) }
+func (d *Device) Append(_, slot int, x graph.Buf) { d.entries = append(d.entries, entry{slot, of(x)}) }
 
 // Attend reads the cache.
-func (d *CUDA) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf {
+func (d *Device) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf {
 	v := d.need(of(q))
 	if d.steps(layer, a) {
 		o := d.take(d.t, d.n, a.H*a.Dv)
@@ -101,109 +100,36 @@ func (d *CUDA) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf {
 	return give(o)
 }
 
-// AttendLatent runs absorbed where few tokens are new, and on latents that are expanded for the pass where many are, since
-// that takes fewer operations then.
-func (d *CUDA) AttendLatent(layer int, queries graph.Buf, a attention.LatentRead) graph.Buf {
-	_, L := a.Latents()
-	q, E, read := d.need(of(queries)), a.D+a.R, a.Absorbed()
-	y := d.take(d.t, d.n, a.H*a.D)
-	if d.steps(layer, read) {
-		qa, sums := d.take(d.t, d.n, a.H*L), d.take(d.t, d.n, a.H*L)
-		d.absorb(a, d.n, q.rows(0, d.n), qa.buf, q.stride, L)
-		k := d.stepAttend(layer, read, q, a.H, sums)
-		k.Q, k.QRow, k.QHead = qa.buf, qa.stride, L
-		d.run(k)
-		d.expand(a, d.n, sums.buf, y.buf)
-		return give(y)
-	}
-	var dense, qa, sums *value
-	if d.has(long) {
-		dense = d.take(d.t, d.n, a.H*E)
-		d.place(layer, d.queryPart(q, a.H, 0, dense.buf, E, dense.width))
-	}
-	if d.has(few) || d.has(plain) {
-		qa, sums = d.take(d.t, d.n, a.H*(L+a.R)), d.take(d.t, d.n, a.H*L)
-		// the rotated columns only, behind the L that absorption makes
-		to := device.Buffer{Ptr: qa.buf.Ptr + device.Ptr((L-a.D)*d.t.Size()), N: qa.buf.N, Type: d.t}
-		d.place(layer, d.queryPart(q, a.H, a.D, to, L+a.R, qa.width))
-	}
-	for _, s := range d.parts {
-		if s.how == long {
-			d.attendExpanded(layer, s, a, dense, y)
-			continue
-		}
-		lo, hi := s.token, s.token+s.n
-		d.absorb(a, s.n, q.rows(lo, hi), qa.rows(lo, hi), q.stride, L+a.R)
-		d.attendFew(layer, s, read, qa.rows(lo, hi), sums.rows(lo, hi))
-		d.expand(a, s.n, sums.rows(lo, hi), y.rows(lo, hi))
-	}
-	return give(y)
-}
-
-func (d *CUDA) has(m manner) bool {
-	return slices.ContainsFunc(d.parts, func(s segment) bool { return s.how == m })
-}
-
-// absorb is q·Wukᵀ of each head of some tokens, from queries of stride elements a token to heads that lie head apart.
-func (d *CUDA) absorb(a attention.LatentRead, tokens int, q, qa device.Buffer, stride, head int) {
-	_, L := a.Latents()
-	E, w := a.D+a.R, d.weights.heads[a.Wukv.Name].uk
-	if d.small(a.D) && E%8 == 0 {
-		d.run(&kernels.StepHeads{Rows: tokens, H: a.H, In: a.D, Out: L, LdX: stride, StepX: E, LdY: a.H * head, StepY: head, X: q, W: w, Y: qa})
-		return
-	}
-	d.run(&kernels.Gemm{
-		TransB: true, M: tokens, N: L, K: a.D, A: q, B: w, C: qa,
-		Lda: stride, Ldb: a.D, Ldc: a.H * head, Batch: a.H, StrideA: E, StrideB: L * a.D, StrideC: head,
-	})
-}
-
-// expand is o·Wuv of each head of some tokens, and its bias.
-func (d *CUDA) expand(a attention.LatentRead, tokens int, o, y device.Buffer) {
-	_, L := a.Latents()
-	w := d.weights.heads[a.Wukv.Name]
-	if d.small(L) {
-		d.run(&kernels.StepHeads{
-			Rows: tokens, H: a.H, In: L, Out: a.D, LdX: a.H * L, StepX: L, LdY: a.H * a.D, StepY: a.D, X: o, W: w.uv, Bias: w.bias, Y: y,
-		})
-		return
-	}
-	d.run(&kernels.Gemm{
-		TransB: true, M: tokens, N: a.D, K: L, A: o, B: w.uv, C: y, Bias: w.bias,
-		Lda: a.H * L, Ldb: L, Ldc: a.H * a.D, Batch: a.H, StrideA: L, StrideB: a.D * L, StrideC: a.D,
-	})
-}
-
 // queryPart brings queries, rotated, into a dense place; columns before first stay behind.
-func (d *CUDA) queryPart(q *value, heads, first int, to device.Buffer, head, row int) kernels.DecodePart {
+func (d *Device) queryPart(q *tensor, heads, first int, to device.Buffer, head, row int) kernels.DecodePart {
 	p := kernels.DecodePart{
 		X: q.buf, XRow: q.stride, XHead: q.width / heads, Y: to, YRow: row, YHead: head, Heads: heads, Dim: q.width / heads, First: first,
 	}
-	d.rotate(&p, q.turn)
+	d.rotate(&p, q.rotation)
 	return p
 }
 
-func (d *CUDA) rotate(p *kernels.DecodePart, t *turn) {
+func (d *Device) rotate(p *kernels.DecodePart, t *rotation) {
 	if t != nil {
 		p.Turn, p.Table = t.r, d.tables[tableKey{t.r, t.theta}]
 	}
 }
 
 // place brings queries and the layer's new cache entries to where attention reads them.
-func (d *CUDA) place(layer int, query kernels.DecodePart) {
+func (d *Device) place(layer int, query kernels.DecodePart) {
 	k := kernels.DecodePlace{
-		Parts: []kernels.DecodePart{query}, Positions: d.meta.positions, Rows: d.meta.rows, Pages: d.pages, N: d.n, Page: PageTokens, MaxPages: d.maxPages,
+		Parts: []kernels.DecodePart{query}, Positions: d.meta.positions, Rows: d.meta.rows, Pages: d.pages, N: d.n, Page: decode.PageTokens, MaxPages: d.maxPages,
 	}
 	for _, e := range d.entries {
 		s, v := d.cache[layer][e.slot], e.v
 		p := kernels.DecodePart{Y: s.buf, YRow: s.heads * s.dim, YHead: s.dim, Heads: s.heads, Dim: s.dim, Cache: true}
-		if v.norm != nil && !v.there() && v.turn == nil {
+		if v.norm != nil && !v.there() && v.rotation == nil {
 			p.Norm, k.Eps = d.weights.single[v.norm.w.Name], float32(v.norm.eps)
 			v = v.norm.x
 		}
 		d.need(v)
 		p.X, p.XRow, p.XHead = v.buf, v.stride, s.dim
-		d.rotate(&p, e.v.turn)
+		d.rotate(&p, e.v.rotation)
 		k.Parts = append(k.Parts, p)
 	}
 	d.entries = d.entries[:0]
@@ -211,7 +137,7 @@ func (d *CUDA) place(layer int, query kernels.DecodePart) {
 }
 
 // steps says that a batch of one new token each attends from the projections on, in one launch.
-func (d *CUDA) steps(layer int, a attention.CacheRead) bool {
+func (d *Device) steps(layer int, a attention.CacheRead) bool {
 	s := d.parts[0]
 	return d.step && s.how == few && s.t == 1 && s.b <= mostStepRows && d.shape(layer, a, s).StepAttends() && d.dev.Compute == 90
 }
@@ -219,16 +145,16 @@ func (d *CUDA) steps(layer int, a attention.CacheRead) bool {
 // mostStepRows is how many requests attend faster by the kernel of small batches than by that of large ones.
 const mostStepRows = 16
 
-func (d *CUDA) shape(layer int, a attention.CacheRead, s segment) kernels.DecodeShape {
-	return kernels.DecodeShape{Cache: string(a.Form()), B: s.b, T: s.t, H: a.H, G: d.cache[layer][a.K].heads, P: a.P, R: a.R, Dv: a.Dv, Page: PageTokens, MaxPages: d.maxPages}
+func (d *Device) shape(layer int, a attention.CacheRead, s segment) kernels.DecodeShape {
+	return kernels.DecodeShape{Cache: string(a.Form()), B: s.b, T: s.t, H: a.H, G: d.cache[layer][a.K].heads, P: a.P, R: a.R, Dv: a.Dv, Page: decode.PageTokens, MaxPages: d.maxPages}
 }
 
 // stepAttend is such a launch, but for the columns of queries that are not rotated.
-func (d *CUDA) stepAttend(layer int, a attention.CacheRead, q *value, heads int, o *value) *kernels.StepAttend {
+func (d *Device) stepAttend(layer int, a attention.CacheRead, q *tensor, heads int, o *tensor) *kernels.StepAttend {
 	E := q.width / heads
 	k := &kernels.StepAttend{
-		DecodeShape: d.shape(layer, a, d.parts[0]), Turn: q.turn.r, Scale: float32(a.Scale), Table: d.tables[tableKey{q.turn.r, q.turn.theta}],
-		QTurn: q.buf.Slice(E-q.turn.r, q.buf.N), QTurnRow: q.stride, QTurnHead: E, Pages: d.pages, Lengths: d.meta.lengths, O: o.buf,
+		DecodeShape: d.shape(layer, a, d.parts[0]), Turn: q.rotation.r, Scale: float32(a.Scale), Table: d.tables[tableKey{q.rotation.r, q.rotation.theta}],
+		QTurn: q.buf.Slice(E-q.rotation.r, q.buf.N), QTurnRow: q.stride, QTurnHead: E, Pages: d.pages, Lengths: d.meta.lengths, O: o.buf,
 	}
 	for _, e := range d.entries {
 		v, cache := e.v, d.cache[layer][e.slot].buf
@@ -251,7 +177,7 @@ func (d *CUDA) stepAttend(layer int, a attention.CacheRead, q *value, heads int,
 }
 
 // attendFew is attention of a segment's dense queries to the cache as it lies.
-func (d *CUDA) attendFew(layer int, s segment, a attention.CacheRead, q, o device.Buffer) {
+func (d *Device) attendFew(layer int, s segment, a attention.CacheRead, q, o device.Buffer) {
 	c := d.cache[layer]
 	k, v := c[a.K], c[a.V]
 	var kRope, value device.Buffer
@@ -268,24 +194,24 @@ func (d *CUDA) attendFew(layer int, s segment, a attention.CacheRead, q, o devic
 		return
 	}
 	d.run(&kernels.DecodePlain{
-		N: s.n, H: a.H, G: k.heads, P: a.P, R: a.R, Dv: a.Dv, KDim: k.dim, VDim: v.dim, Page: PageTokens, MaxPages: d.maxPages, Scale: float32(a.Scale),
+		N: s.n, H: a.H, G: k.heads, P: a.P, R: a.R, Dv: a.Dv, KDim: k.dim, VDim: v.dim, Page: decode.PageTokens, MaxPages: d.maxPages, Scale: float32(a.Scale),
 		Q: q, K: k.buf, V: v.buf, KRope: kRope, O: o,
 		Positions: d.meta.positions.Slice(s.token, d.meta.positions.N), Rows: d.meta.rows.Slice(s.token, d.meta.rows.N), Pages: d.pages,
 	})
 }
 
 // together are the tokens of a segment's requests in a slot, side by side: [B, S, heads·dim].
-func (d *CUDA) together(layer, at int, s segment) device.Buffer {
+func (d *Device) together(layer, at int, s segment) device.Buffer {
 	slot, S := d.cache[layer][at], s.start+s.t
 	y := d.arena.take(d.t, s.b*S*slot.heads*slot.dim)
 	d.run(&kernels.DecodeGather{
-		X: slot.buf, Y: y, Pages: d.pages.Slice(s.row*d.maxPages, d.pages.N), B: s.b, S: S, Width: slot.heads * slot.dim, Page: PageTokens, MaxPages: d.maxPages,
+		X: slot.buf, Y: y, Pages: d.pages.Slice(s.row*d.maxPages, d.pages.N), B: s.b, S: S, Width: slot.heads * slot.dim, Page: decode.PageTokens, MaxPages: d.maxPages,
 	})
 	return y
 }
 
 // attendLong is attention by the kernel of training.
-func (d *CUDA) attendLong(layer int, s segment, a attention.CacheRead, q, o *value) {
+func (d *Device) attendLong(layer int, s segment, a attention.CacheRead, q, o *tensor) {
 	mark, c := d.arena.used, d.cache[layer]
 	k := &kernels.Attention{H: a.H, G: c[a.K].heads, P: a.P, R: a.R, Dv: a.Dv, Scale: float32(a.Scale), KStride: c[a.K].dim, VStride: c[a.V].dim}
 	k.K = d.together(layer, a.K, s)
@@ -299,28 +225,9 @@ func (d *CUDA) attendLong(layer int, s segment, a attention.CacheRead, q, o *val
 	d.arena.used = mark
 }
 
-// attendExpanded is attention to latents that are expanded for it.
-func (d *CUDA) attendExpanded(layer int, s segment, a attention.LatentRead, q, y *value) {
-	n, L := a.Latents()
-	w, mark, rows, out := d.weights.single[a.Wukv.Name], d.arena.used, s.b*(s.start+s.t), a.H/n*2*a.D
-	c := d.together(layer, a.C, s)
-	kv := d.arena.take(d.t, rows*n*out)
-	g := &kernels.Gemm{
-		M: rows, N: out, K: L, A: c, B: w, C: kv, Lda: n * L, Ldb: out, Ldc: n * out, Batch: n, StrideA: L, StrideB: L * out, StrideC: out,
-	}
-	if a.Bukv != nil {
-		g.Bias = d.weights.single[a.Bukv.Name]
-	}
-	d.run(g)
-	k := &kernels.Attention{H: a.H, G: a.H, P: a.D, R: a.R, Dv: a.D, Scale: float32(a.Scale), KStride: 2 * a.D, VStride: 2 * a.D}
-	k.K, k.V, k.KRope = kv, kv.Slice(a.D, kv.N), d.together(layer, a.KRope, s)
-	d.train(k, s, q, y)
-	d.arena.used = mark
-}
-
 // train launches the kernel of training. It takes tokens behind a multiple of startTokens: the few rows of queries that are
 // missing before others are zeros, and what they give is thrown away.
-func (d *CUDA) train(k *kernels.Attention, s segment, q, o *value) {
+func (d *Device) train(k *kernels.Attention, s segment, q, o *tensor) {
 	before := s.start % startTokens
 	k.B, k.T, k.Start = s.b, before+s.t, s.start-before
 	k.Q, k.O = q.rows(s.token, s.token+s.n), o.rows(s.token, s.token+s.n)

@@ -1,6 +1,6 @@
 //go:build gpu
 
-package decode
+package cuda
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"headroom/attention"
+	"headroom/decode"
 	"headroom/internal/graph"
 	"headroom/model"
 )
@@ -32,14 +33,14 @@ func BenchmarkCUDA(b *testing.B) {
 		{"876M", 24, 1536, 24, 4096, [][2]int{{1, 1024}, {8, 1024}, {64, 1024}, {64, 8192}}},
 	} {
 		for _, kind := range []string{"gqa-4", "gta-4", "gla-2"} {
-			var m *Model // drawn when it is first wanted
+			var m *decode.Model // drawn when it is first wanted
 			for _, x := range size.cases {
 				b.Run(fmt.Sprintf("%s/%s/B%d/S%d", size.name, kind, x[0], x[1]), func(b *testing.B) {
 					if m == nil {
 						m = random(b, kind, size.layers, size.width, size.heads, size.mlp)
 					}
 					for b.Loop() {
-						r, err := Bench(context.Background(), m, on, x[0], x[1], 50, ceiling)
+						r, err := decode.Bench(context.Background(), m, on, x[0], x[1], 50, ceiling)
 						if err != nil {
 							b.Fatal(err)
 						}
@@ -55,7 +56,7 @@ func BenchmarkCUDA(b *testing.B) {
 	}
 }
 
-func random(b *testing.B, kind string, layers, width, heads, mlp int) *Model {
+func random(b *testing.B, kind string, layers, width, heads, mlp int) *decode.Model {
 	a := attention.Default()
 	a.Heads, a.HeadDim = heads, 64
 	var err error
@@ -68,5 +69,5 @@ func random(b *testing.B, kind string, layers, width, heads, mlp int) *Model {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return Random(t, 1)
+	return decode.Random(t, 1)
 }

@@ -1,23 +1,25 @@
 //go:build gpu
 
-package decode
+package cuda
 
 import (
 	"testing"
 
 	"headroom/attention"
+	"headroom/decode"
+	"headroom/decode/decodetest"
 	"headroom/internal/device"
 	"headroom/model"
 )
 
 // TestPlan lays out every kind, on no GPU: shapes must fit each other, and the memory of a pass be that of its tokens.
 func TestPlan(t *testing.T) {
-	for _, kind := range kinds {
+	for _, kind := range decodetest.Kinds {
 		for _, typ := range []device.Type{device.F32, device.BF16} {
 			for _, dim := range []int{8, 64} {
-				m := tiny(t, kind, func(c *model.Config, a *attention.Config) { a.HeadDim, a.RopeDim = dim, 0 })
-				b := onPaper(typ)
-				l := Limits{Pages: 10, Rows: 4, Tokens: 104, Scores: 4, Context: 256}
+				m := decodetest.Tiny(t, kind, func(c *model.Config, a *attention.Config) { a.HeadDim, a.RopeDim = dim, 0 })
+				b := simulate(typ)
+				l := decode.Limits{Pages: 10, Rows: 4, Tokens: 104, Scores: 4, Context: 256}
 				d, err := b.plan(m, l)
 				if err != nil {
 					t.Fatal(err)
@@ -41,7 +43,7 @@ func TestPlan(t *testing.T) {
 // TestGroups names the products that become one.
 func TestGroups(t *testing.T) {
 	for kind, want := range map[string][]int{"gqa-2": {3, 1, 2, 1}, "gta-2": {3, 1, 2, 1}, "mla": {3, 1, 1, 2, 1}, "gla_q-2": {3, 1, 1, 2, 1}} {
-		m := tiny(t, kind, func(c *model.Config, _ *attention.Config) { c.Layers = 1 })
+		m := decodetest.Tiny(t, kind, func(c *model.Config, _ *attention.Config) { c.Layers = 1 })
 		var got []int
 		for _, g := range groupsOf(m.Transformer).all {
 			got = append(got, len(g))

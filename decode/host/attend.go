@@ -1,9 +1,10 @@
-package decode
+package host
 
 import (
 	"math"
 
 	"headroom/attention"
+	"headroom/decode"
 	"headroom/kernels/ref"
 )
 
@@ -26,7 +27,7 @@ func grow(p *[]float32, n int) []float32 {
 
 // attend runs one row's queries over its cache by an online softmax over tiles of tokens. It does what ref.Decode does to
 // the same cache, by products: over 1,024 tokens steps of GQA take 0.7 and of MLA 0.45 of the time, and prompts much less.
-func (x *scratch) attend(slots []slot, row Row, a attention.CacheRead, q, out []float32) {
+func (x *scratch) attend(slots []slot, row decode.Row, a attention.CacheRead, q, out []float32) {
 	G, E, S := slots[a.K].heads, a.P+a.R, row.Start+row.T
 	own := a.H / G
 	M := row.T * own
@@ -55,7 +56,7 @@ func (x *scratch) attend(slots []slot, row Row, a attention.CacheRead, q, out []
 				TransB: true, M: G * M, N: n, K: a.R, A: x.q[a.P:], B: kRope, C: s, Lda: E, Ldb: a.R, Ldc: tileTokens, Batch: 1, Accumulate: true,
 			}).Run()
 		}
-		parallel(G*M, func(lo, hi int) {
+		ref.Spans(G*M, func(lo, hi int) {
 			for i := lo; i < hi; i++ {
 				seen := min(n, row.Start+i%M/own+1-from)
 				softmax(s[i*tileTokens:][:n], max(0, seen), o[i*a.Dv:][:a.Dv], &top[i], &sum[i], float32(a.Scale))
@@ -78,7 +79,7 @@ func (x *scratch) attend(slots []slot, row Row, a attention.CacheRead, q, out []
 }
 
 // pack sorts a row's queries by the head that they read: [T, H, E] -> [G, T·H/G, E].
-func (x *scratch) pack(row Row, a attention.CacheRead, G int, q []float32) {
+func (x *scratch) pack(row decode.Row, a attention.CacheRead, G int, q []float32) {
 	E, own := a.P+a.R, a.H/G
 	to := grow(&x.q, row.T*a.H*E)
 	for t := range row.T {
@@ -92,11 +93,11 @@ func (x *scratch) pack(row Row, a attention.CacheRead, G int, q []float32) {
 func gather(to *[]float32, s slot, pages []int32, from, n int) []float32 {
 	width := s.heads * s.dim
 	tile := grow(to, tileTokens*width)
-	count := pagesFor(n)
-	parallel(count, func(lo, hi int) {
+	count := decode.PagesFor(n)
+	ref.Spans(count, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
-			at := i * PageTokens
-			copy(tile[at*width:min(at+PageTokens, n)*width], s.data[place(pages, from+at)*width:])
+			at := i * decode.PageTokens
+			copy(tile[at*width:min(at+decode.PageTokens, n)*width], s.data[place(pages, from+at)*width:])
 		}
 	})
 	return tile
@@ -122,23 +123,8 @@ func softmax(s []float32, n int, o []float32, top, sum *float32, scale float32) 
 	}
 	*top = most
 	for i := range s[:n] {
-		s[i] = exp(s[i] - most)
+		s[i] = ref.Exp(s[i] - most)
 		*sum += s[i]
 	}
 	clear(s[n:])
-}
-
-// exp is e^x of x <= 0 to about one unit in the last place, 0 below e^-87: 2^n · e^r with |r| <= ln2/2. math.Exp took half
-// of a prompt's time.
-func exp(x float32) float32 {
-	if x < -87 {
-		return 0
-	}
-	const round = 3 << 22 // added to a float32, it leaves the nearest whole number in the low bits
-	n := float32(x*math.Log2E) + round
-	bits := math.Float32bits(n)
-	n -= round
-	r := x - n*0.693359375 + n*2.12194440e-4
-	p := 1 + r*(1+r*(0.5+r*(1./6+r*(1./24+r*(1./120+r*(1./720+r*(1./5040)))))))
-	return math.Float32frombits(math.Float32bits(p) + bits<<23)
 }

@@ -1,118 +1,21 @@
 //go:build gpu
 
-package decode
+package cuda
 
 import (
 	"errors"
 	"fmt"
 
 	"headroom/attention"
+	"headroom/decode"
 	"headroom/internal/device"
 	"headroom/internal/graph"
-	"headroom/kernels"
+	"headroom/kernels/ref"
 )
 
-// OnCUDA is the backend of an NVIDIA GPU, with weights, cache and values in bf16 or float32.
-func OnCUDA(ordinal int, t graph.DType) (Backend, error) {
-	dev, err := kernels.Open(ordinal)
-	if err != nil {
-		return nil, err
-	}
-	b := &cudaBackend{dev: dev, t: map[graph.DType]device.Type{graph.F32: device.F32, graph.BF16: device.BF16}[t]}
-	b.queue, b.free = func() (queue, error) { return newQueue(dev, b.comm) }, dev.FreeMemory
-	return b, nil
-}
-
-// A cudaBackend keeps the weights of the last models on the GPU: devices of one model share them.
-type cudaBackend struct {
-	dev    *device.Device
-	queue  func() (queue, error) // a new one
-	free   func() (int, error)   // bytes
-	comm   *device.Comm          // of the devices that hold shards of one model, this one's place among them, and how many
-	rank   int
-	ranks  int
-	t      device.Type
-	loaded []*cudaWeights
-}
-
-func (b *cudaBackend) Name() string      { return b.dev.Name }
-func (b *cudaBackend) ElementBytes() int { return b.t.Size() }
-func (b *cudaBackend) Chunk() int        { return 16384 }
-
-// Bandwidth is of a copy of 2 GiB.
-func (b *cudaBackend) Bandwidth() (float64, error) {
-	const bytes = 2 << 30
-	pair, err := b.dev.Alloc(device.U8, 2*bytes)
-	if err != nil {
-		return 0, err
-	}
-	defer b.dev.Free(pair)
-	stream, err := b.dev.NewStream()
-	if err != nil {
-		return 0, err
-	}
-	defer stream.Close()
-	var events [5]*device.Event
-	for i := range events {
-		if events[i], err = b.dev.NewEvent(); err != nil {
-			return 0, err
-		}
-		defer events[i].Close()
-		stream.Copy(pair.Slice(0, bytes), pair.Slice(bytes, 2*bytes))
-		stream.Record(events[i])
-	}
-	if err := stream.Sync(); err != nil {
-		return 0, err
-	}
-	var best float64
-	for i := 1; i < len(events); i++ {
-		took, err := events[i].Since(events[i-1])
-		if err != nil {
-			return 0, err
-		}
-		best = max(best, 2*bytes/took.Seconds())
-	}
-	return best, nil
-}
-
-// reserve is what the driver takes for kernels, graphs and cuBLASLt beside what is allocated here.
-const reserve = 512 << 20
-
-// Available loads the weights, and counts what a pass takes beside them.
-func (b *cudaBackend) Available(m *Model, l Limits) (int64, error) {
-	l.Pages = 1
-	d, err := b.plan(m, l)
-	if err != nil {
-		return 0, err
-	}
-	free, err := b.free()
-	return max(0, int64(free-d.passBytes()-reserve)), err
-}
-
-func (b *cudaBackend) Open(m *Model, l Limits) (Device, error) {
-	if l.Pages < 1 {
-		return nil, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d", PageTokens, l.Pages)
-	}
-	d, err := b.plan(m, l)
-	if err != nil {
-		return nil, err
-	}
-	if err := d.allocate(b.queue); err != nil {
-		return nil, errors.Join(fmt.Errorf("decode: a pool of %d pages: %w", l.Pages, err), d.Close())
-	}
-	return d, nil
-}
-
-func (b *cudaBackend) Close() (err error) {
-	for _, w := range b.loaded {
-		err = errors.Join(err, w.queue.close())
-	}
-	return errors.Join(err, b.dev.Close())
-}
-
-// cudaWeights are a model's weights on the GPU: those that are multiplied with one value side by side, everything else as
+// weights are a model's weights on the GPU: those that are multiplied with one value side by side, everything else as
 // it is.
-type cudaWeights struct {
+type weights struct {
 	of     map[string][]float32 // the model's
 	queue  queue
 	t      device.Type
@@ -136,8 +39,8 @@ type packed struct {
 	column     map[product]int // where a weight's Out begins
 }
 
-// weights uploads a model, once. At most two stay: a model and its draft.
-func (b *cudaBackend) weights(m *Model) (*cudaWeights, error) {
+// weightsOf uploads a model, once. At most two stay: a model and its draft.
+func (b *backend) weightsOf(m *decode.Model) (*weights, error) {
 	for _, w := range b.loaded {
 		if same(w.of, m.Weights) {
 			return w, nil
@@ -153,7 +56,7 @@ func (b *cudaBackend) weights(m *Model) (*cudaWeights, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &cudaWeights{of: m.Weights, queue: q, t: b.t, group: map[product]*packed{}, single: map[string]device.Buffer{}, heads: map[string]latentHeads{}}
+	w := &weights{of: m.Weights, queue: q, t: b.t, group: map[product]*packed{}, single: map[string]device.Buffer{}, heads: map[string]latentHeads{}}
 	if err := w.load(m.Params(), groupsOf(m.Transformer)); err != nil {
 		return nil, errors.Join(fmt.Errorf("decode: the weights: %w", err), q.close())
 	}
@@ -171,7 +74,7 @@ func same(a, b map[string][]float32) bool {
 	return len(a) == len(b)
 }
 
-func (w *cudaWeights) load(params []graph.Param, groups *groups) error {
+func (w *weights) load(params []graph.Param, groups *groups) error {
 	grouped := map[string]bool{}
 	for _, g := range groups.all {
 		p, err := w.pack(g)
@@ -204,7 +107,7 @@ func (w *cudaWeights) load(params []graph.Param, groups *groups) error {
 }
 
 // split takes Wukv and its bias, or none, apart.
-func (w *cudaWeights) split(a attention.LatentRead) (h latentHeads, err error) {
+func (w *weights) split(a attention.LatentRead) (h latentHeads, err error) {
 	n, L := a.Latents()
 	x, own, D := w.of[a.Wukv.Name], a.H/n, a.D
 	uk, uv := make([]float32, n*own*L*D), make([]float32, n*own*D*L)
@@ -232,7 +135,7 @@ func (w *cudaWeights) split(a attention.LatentRead) (h latentHeads, err error) {
 }
 
 // pack lays the weights of a group one after the other.
-func (w *cudaWeights) pack(g []weight) (*packed, error) {
+func (w *weights) pack(g []weight) (*packed, error) {
 	shape := g[0].w.Shape
 	p := &packed{n: 1, in: shape[len(shape)-2], column: map[product]int{}}
 	if len(shape) == 3 {
@@ -264,7 +167,7 @@ func (w *cudaWeights) pack(g []weight) (*packed, error) {
 // transpose writes x [rows, columns] as y [columns, rows], in tiles that stay in the caches.
 func transpose(y, x []float32, rows, columns int) {
 	const side = 32
-	parallel((columns+side-1)/side, func(lo, hi int) {
+	ref.Spans((columns+side-1)/side, func(lo, hi int) {
 		for c0 := lo * side; c0 < min(hi*side, columns); c0 += side {
 			for r0 := 0; r0 < rows; r0 += side {
 				for c := c0; c < min(c0+side, columns); c++ {
@@ -278,7 +181,7 @@ func transpose(y, x []float32, rows, columns int) {
 }
 
 // put uploads values as the weights' type.
-func (w *cudaWeights) put(x []float32) (device.Buffer, error) {
+func (w *weights) put(x []float32) (device.Buffer, error) {
 	b, err := w.queue.alloc(w.t, len(x))
 	if err != nil {
 		return b, err

@@ -1,11 +1,12 @@
 //go:build gpu
 
-package decode
+package cuda
 
 import (
 	"math/rand/v2"
 	"testing"
 
+	"headroom/decode/decodetest"
 	"headroom/internal/device"
 	"headroom/internal/graph"
 	"headroom/kernels/ref"
@@ -16,7 +17,7 @@ import (
 func TestCUDALinearTakesTheBiasItIsGiven(t *testing.T) {
 	const rows, in, out = 3, 8, 16
 	r := rand.New(rand.NewPCG(5, 1))
-	w := &cudaWeights{of: map[string][]float32{}, group: map[product]*packed{}, single: map[string]device.Buffer{}}
+	w := &weights{of: map[string][]float32{}, group: map[product]*packed{}, single: map[string]device.Buffer{}}
 	param := func(name string, shape ...int) graph.Param {
 		p := graph.Param{Name: name, Shape: shape}
 		w.of[name] = make([]float32, p.Size())
@@ -33,7 +34,7 @@ func TestCUDALinearTakesTheBiasItIsGiven(t *testing.T) {
 		g.Linear(graph.Buf{Off: 1}, c.w, c.bias)
 	}
 	for _, typ := range []device.Type{device.F32, device.BF16} {
-		on := onPaper(typ)
+		on := simulate(typ)
 		q, err := on.queue()
 		if err != nil {
 			t.Fatal(err)
@@ -42,14 +43,14 @@ func TestCUDALinearTakesTheBiasItIsGiven(t *testing.T) {
 		if err := w.load([]graph.Param{a, b, parts, bias, other, both}, g); err != nil {
 			t.Fatal(err)
 		}
-		d := &CUDA{dev: on.dev, queue: q, weights: w, t: typ, n: rows}
+		d := &Device{dev: on.dev, queue: q, weights: w, t: typ, n: rows}
 		if d.arena.all, err = q.alloc(device.U8, 1<<16); err != nil {
 			t.Fatal(err)
 		}
 		x := param("x", rows, in)
 		from := d.take(typ, rows, in)
 		q.uploadFloats(from.buf, w.of["x"])
-		var got []*value
+		var got []*tensor
 		for _, c := range calls {
 			got = append(got, of(d.Linear(give(from), c.w, c.bias)))
 		}
@@ -68,7 +69,7 @@ func TestCUDALinearTakesTheBiasItIsGiven(t *testing.T) {
 			for row := range rows {
 				q.downloadFloats(y[row*n*out:(row+1)*n*out], v.rows(row, row+1))
 			}
-			near(t, c.w.Name, y, want.C)
+			decodetest.Near(t, c.w.Name, y, want.C)
 		}
 		if err := q.close(); err != nil {
 			t.Error(err)

@@ -1,10 +1,12 @@
 //go:build gpu
 
-package decode
+package cuda
 
 import (
+	"fmt"
 	"math/rand/v2"
 
+	"headroom/decode"
 	"headroom/internal/device"
 	"headroom/kernels"
 )
@@ -17,14 +19,14 @@ type fixed struct {
 }
 
 // plan lays out a device for a model, and counts the memory of its passes, without taking any but the weights'.
-func (b *cudaBackend) plan(m *Model, l Limits) (*CUDA, error) {
-	w, err := b.weights(m)
+func (b *backend) plan(m *decode.Model, l decode.Limits) (*Device, error) {
+	w, err := b.weightsOf(m)
 	if err != nil {
 		return nil, err
 	}
 	g := groupsOf(m.Transformer)
-	d := &CUDA{
-		model: m, limits: l, dev: b.dev, weights: w, t: b.t, tables: map[tableKey]device.Buffer{}, maxPages: fours(pagesFor(l.Context)),
+	d := &Device{
+		model: m, limits: l, dev: b.dev, weights: w, t: b.t, tables: map[tableKey]device.Buffer{}, maxPages: fours(decode.PagesFor(l.Context)),
 		rank: b.rank, ranks: b.ranks, held: make([][]int32, l.Rows), graphs: map[bucket]recorded{}, seen: map[bucket]bool{},
 	}
 	d.samples = b.dev.Compute == 90 && m.Config.Vocab <= kernels.StepSampleMost(b.dev)
@@ -39,9 +41,9 @@ func (b *cudaBackend) plan(m *Model, l Limits) (*CUDA, error) {
 		{&d.meta.seen, device.I32, 2 * l.Scores * kernels.SeenWords(m.Config.Vocab)},
 	}
 	for range m.Config.Layers {
-		var slots []cudaSlot
+		var slots []slot
 		for _, s := range m.CacheLayout() {
-			slots = append(slots, cudaSlot{s.Heads, s.Dim, device.Buffer{Ptr: 1 << 40, N: l.Pages * PageTokens * s.Heads * s.Dim, Type: b.t}})
+			slots = append(slots, slot{s.Heads, s.Dim, device.Buffer{Ptr: 1 << 40, N: l.Pages * decode.PageTokens * s.Heads * s.Dim, Type: b.t}})
 		}
 		d.cache = append(d.cache, slots)
 	}
@@ -56,7 +58,7 @@ func (b *cudaBackend) plan(m *Model, l Limits) (*CUDA, error) {
 }
 
 // dims finds out which kernels take the model's dims, and the memory that those of decoding work in.
-func (d *CUDA) dims(g *groups) (work int, err error) {
+func (d *Device) dims(g *groups) (work int, err error) {
 	a, G := g.read, d.model.CacheLayout()[g.read.K].Heads
 	P, R, Dv := a.P, a.R, a.Dv
 	if l := g.latent; l != nil { // the kernel of training attends to expanded latents
@@ -65,7 +67,7 @@ func (d *CUDA) dims(g *groups) (work int, err error) {
 	d.trains = P+R <= 256 && Dv <= 256
 	if d.t == device.BF16 {
 		d.trains = d.trains && (P+R)%16 == 0 && Dv%16 == 0 && P%8 == 0
-		shape := kernels.DecodeShape{Cache: string(a.Form()), B: d.limits.Rows, H: a.H, G: G, P: a.P, R: a.R, Dv: a.Dv, Page: PageTokens, MaxPages: d.maxPages}
+		shape := kernels.DecodeShape{Cache: string(a.Form()), B: d.limits.Rows, H: a.H, G: G, P: a.P, R: a.R, Dv: a.Dv, Page: decode.PageTokens, MaxPages: d.maxPages}
 		d.decodes = true
 		for shape.T = 1; shape.T <= decodeTokens && d.decodes; shape.T++ {
 			n, err := shape.WorkBytes(d.dev)
@@ -78,7 +80,7 @@ func (d *CUDA) dims(g *groups) (work int, err error) {
 
 // count runs the largest passes on no memory: of whole prompts side by side, of the last part of the longest, and of steps,
 // whose kernels are others. What is on top of the long requests of a pass is there to be counted.
-func (d *CUDA) count() {
+func (d *Device) count() {
 	l := d.limits
 	most := min(l.Tokens, l.Rows*l.Context)
 	last := max(1, min(l.Tokens, l.Context-1)) // tokens that come after others of their request
@@ -99,14 +101,14 @@ func (d *CUDA) count() {
 		if d.step {
 			d.n, d.scores = kernels.StepMaxRows, kernels.StepMaxRows
 		}
-		d.layMeta(l.Rows)
+		d.cutMeta(l.Rows)
 		d.whole()
 	}
 	d.mode = running
 }
 
 // passBytes is the memory beside weights and cache.
-func (d *CUDA) passBytes() int {
+func (d *Device) passBytes() int {
 	n := d.arena.most
 	for _, f := range d.fixed {
 		n += f.n * f.t.Size()
@@ -118,7 +120,7 @@ func (d *CUDA) passBytes() int {
 }
 
 // allocate takes the memory. The cache starts as NaN: what nobody wrote must not be read.
-func (d *CUDA) allocate(open func() (queue, error)) (err error) {
+func (d *Device) allocate(open func() (queue, error)) (err error) {
 	if d.queue, err = open(); err != nil {
 		return err
 	}
@@ -172,7 +174,7 @@ func (d *CUDA) allocate(open func() (queue, error)) (err error) {
 }
 
 // Close waits for what runs, and frees all memory but the weights, which are the backend's.
-func (d *CUDA) Close() error {
+func (d *Device) Close() error {
 	if d.queue == nil {
 		return nil
 	}
@@ -180,7 +182,7 @@ func (d *CUDA) Close() error {
 }
 
 // CacheBytes is what the pool takes.
-func (d *CUDA) CacheBytes() (n int64) {
+func (d *Device) CacheBytes() (n int64) {
 	for _, slots := range d.cache {
 		for _, s := range slots {
 			n += int64(s.buf.Bytes())
@@ -190,7 +192,7 @@ func (d *CUDA) CacheBytes() (n int64) {
 }
 
 // Noise gives the whole pool random content.
-func (d *CUDA) Noise(seed uint64) error {
+func (d *Device) Noise(seed uint64) error {
 	r := rand.New(rand.NewPCG(seed, 1))
 	for _, slots := range d.cache {
 		for _, s := range slots {
@@ -199,3 +201,25 @@ func (d *CUDA) Noise(seed uint64) error {
 	}
 	return d.queue.sync()
 }
+
+// An arena hands out memory for the values of a pass.
+type arena struct {
+	all              device.Buffer
+	used, kept, most int
+}
+
+func (a *arena) take(t device.Type, n int) device.Buffer {
+	at := a.used
+	a.used += (n*t.Size() + 255) / 256 * 256
+	a.most = max(a.most, a.used)
+	base := a.all.Ptr
+	if base == 0 {
+		base = 1 << 40 // counting
+	} else if a.used > a.all.N {
+		panic(fmt.Sprintf("decode: %d bytes of values, %d were counted", a.used, a.all.N))
+	}
+	return device.Buffer{Ptr: base + device.Ptr(at), N: n, Type: t}
+}
+
+func (a *arena) keep()    { a.kept = a.used }
+func (a *arena) release() { a.used = a.kept }

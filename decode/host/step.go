@@ -1,148 +1,55 @@
-package decode
+package host
 
 import (
 	"math"
-	"runtime"
-	"slices"
-	"sync"
 
 	"headroom/attention"
+	"headroom/decode"
 	"headroom/internal/graph"
 	"headroom/kernels/ref"
 )
 
-// host is memory of this machine.
-type host []float32
+// memory is memory of this machine.
+type memory []float32
 
-func (h host) Bytes() int { return 4 * len(h) }
+// Bytes makes it a graph.Memory.
+func (m memory) Bytes() int { return 4 * len(m) }
 
-func floats(b graph.Buf) []float32 { return b.Mem.(host)[b.Off/4:][:b.Len] }
-
-// CPU runs passes by the reference kernels, each as it comes.
-type CPU struct {
-	model *Model
-	cache [][]slot // [layer][slot]
-
-	batch   Batch
-	logits  []float32 // [scored, V] of the last pass
-	drawn   [][]int32 // by passes whose tokens were not asked for yet
-	last    []int32   // what the last pass drew
-	ahead   bool      // for tests: it gains nothing, since passes run when they are started
-	x       host      // of Embed
-	arena   host      // of all other values
-	used    int
-	turns   map[int]*turns // by R
-	scratch scratch
-	sum     func(x []float32) // over the shards of a model, or nil
-}
-
-// A slot is one tensor of a layer's cache: [pages, PageTokens, heads, dim].
-type slot struct {
-	heads, dim int
-	data       []float32
-}
-
-// NewCPU holds a model, and a cache of pages that starts as NaN: what nobody wrote must not be read.
-func NewCPU(m *Model, pages int) *CPU {
-	c := &CPU{model: m, turns: map[int]*turns{}}
-	for range m.Config.Layers {
-		var slots []slot
-		for _, s := range m.CacheLayout() {
-			data := make([]float32, pages*PageTokens*s.Heads*s.Dim)
-			for i := range data {
-				data[i] = float32(math.NaN())
-			}
-			slots = append(slots, slot{s.Heads, s.Dim, data})
-		}
-		c.cache = append(c.cache, slots)
-	}
-	return c
-}
-
-// Close has nothing to do.
-func (c *CPU) Close() error { return nil }
-
-// CacheBytes is what the pool really takes.
-func (c *CPU) CacheBytes() (n int64) {
-	for _, slots := range c.cache {
-		for _, s := range slots {
-			n += 4 * int64(len(s.data))
-		}
-	}
-	return n
-}
-
-// Pass runs a pass over a batch.
-func (c *CPU) Pass(b Batch) error {
-	b.Tokens = slices.Clone(b.Tokens)
-	for i, t := range b.Tokens {
-		if t < 0 {
-			b.Tokens[i] = c.last[-1-t]
-		}
-	}
-	c.batch, c.used = b, 0
-	c.logits = floats(c.model.Decode(c))
-	c.last = make([]int32, len(b.Score))
-	for i, d := range b.Draws {
-		l, err := c.Scores(i)
-		if err != nil {
-			return err
-		}
-		c.last[i] = d.next(d.U, l, d.History)
-	}
-	c.drawn = append(c.drawn, c.last)
-	return nil
-}
-
-// Tokens are those of the oldest pass.
-func (c *CPU) Tokens() ([]int32, error) {
-	t := c.drawn[0]
-	c.drawn = c.drawn[1:]
-	return t, nil
-}
-
-// Ahead is false but in tests.
-func (c *CPU) Ahead(Sampling) bool { return c.ahead }
-
-// Scores are the logits of a scored token.
-func (c *CPU) Scores(i int) ([]float32, error) {
-	V := c.model.Config.Vocab
-	return c.logits[i*V : (i+1)*V], nil
-}
+func floats(b graph.Buf) []float32 { return b.Mem.(memory)[b.Off/4:][:b.Len] }
 
 // Release frees all values but that of Embed.
-func (c *CPU) Release() { c.used = 0 }
+func (c *Device) Release() { c.used = 0 }
 
-// value makes room for n elements. An arena that is too small is replaced: values in the old one keep it.
-func (c *CPU) value(n int) graph.Buf {
+// take makes room for n elements. An arena that is too small is replaced: values in the old one keep it.
+func (c *Device) take(n int) graph.Buf {
 	if c.used+n > len(c.arena) {
-		c.arena, c.used = make(host, max(n, 2*len(c.arena))), 0
+		c.arena, c.used = make(memory, max(n, 2*len(c.arena))), 0
 	}
 	b := graph.Buf{Mem: c.arena, Off: 4 * c.used, Len: n}
 	c.used += n
 	return b
 }
 
-func (c *CPU) tokens() int { return len(c.batch.Tokens) }
+func (c *Device) tokens() int { return len(c.batch.Tokens) }
 
 // Embed looks the batch's tokens up.
-func (c *CPU) Embed(table graph.Param) graph.Buf {
+func (c *Device) Embed(table graph.Param) graph.Buf {
 	n := c.tokens() * table.Shape[1]
 	if len(c.x) < n {
-		c.x = make(host, n)
+		c.x = make(memory, n)
 	}
 	(&ref.Embed{Tokens: c.batch.Tokens, Table: c.model.Weights[table.Name], Y: c.x[:n], C: table.Shape[1]}).Run()
 	return graph.Buf{Mem: c.x, Len: n}
 }
 
 // Linear is x·w + bias.
-func (c *CPU) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf {
+func (c *Device) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf {
 	n, in, out := 1, w.Shape[len(w.Shape)-2], w.Shape[len(w.Shape)-1]
 	if len(w.Shape) == 3 {
 		n = w.Shape[0]
 	}
 	rows := x.Len / (n * in)
-	y := c.value(rows * n * out)
+	y := c.take(rows * n * out)
 	g := ref.Gemm{
 		M: rows, N: out, K: in, A: floats(x), B: c.model.Weights[w.Name], C: floats(y), Lda: n * in, Ldb: out, Ldc: n * out,
 		Batch: n, StrideA: in, StrideB: in * out, StrideC: out,
@@ -155,26 +62,26 @@ func (c *CPU) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf {
 }
 
 // Logits is x·wᵀ.
-func (c *CPU) Logits(x graph.Buf, w graph.Param) graph.Buf {
+func (c *Device) Logits(x graph.Buf, w graph.Param) graph.Buf {
 	V, C := w.Shape[0], w.Shape[1]
-	y := c.value(x.Len / C * V)
+	y := c.take(x.Len / C * V)
 	(&ref.Gemm{TransB: true, M: x.Len / C, N: V, K: C, A: floats(x), B: c.model.Weights[w.Name], C: floats(y), Lda: C, Ldb: C, Ldc: V, Batch: 1}).Run()
 	return y
 }
 
 // RMSNorm normalises rows, or each part of them where w has more than one.
-func (c *CPU) RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf {
+func (c *Device) RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf {
 	n, dim := 1, w.Shape[len(w.Shape)-1]
 	if len(w.Shape) == 2 {
 		n = w.Shape[0]
 	}
-	y, rstd := c.value(x.Len), c.value(x.Len/dim)
+	y, rstd := c.take(x.Len), c.take(x.Len/dim)
 	(&ref.RMSNorm{X: floats(x), W: c.model.Weights[w.Name], Y: floats(y), Rstd: floats(rstd), Rows: x.Len / (n * dim), Groups: n, C: dim, Eps: float32(eps)}).Run()
 	return y
 }
 
 // Add is x += y, the sum of all shards' y where there are several.
-func (c *CPU) Add(x, y graph.Buf) {
+func (c *Device) Add(x, y graph.Buf) {
 	if c.sum != nil {
 		c.sum(floats(y))
 	}
@@ -182,15 +89,15 @@ func (c *CPU) Add(x, y graph.Buf) {
 }
 
 // SwiGLU is silu(gate)·up, over gate.
-func (c *CPU) SwiGLU(gate, up graph.Buf) graph.Buf {
+func (c *Device) SwiGLU(gate, up graph.Buf) graph.Buf {
 	(&ref.SwiGLU{Gate: floats(gate), Up: floats(up), Y: floats(gate)}).Run()
 	return gate
 }
 
 // Select gathers the rows that the batch scores.
-func (c *CPU) Select(x graph.Buf) graph.Buf {
+func (c *Device) Select(x graph.Buf) graph.Buf {
 	C := x.Len / c.tokens()
-	y := c.value(len(c.batch.Score) * C)
+	y := c.take(len(c.batch.Score) * C)
 	for i, t := range c.batch.Score {
 		copy(floats(y)[i*C:(i+1)*C], floats(x)[int(t)*C:])
 	}
@@ -198,16 +105,16 @@ func (c *CPU) Select(x graph.Buf) graph.Buf {
 }
 
 // AttendLatent runs absorbed, prompts too.
-func (c *CPU) AttendLatent(layer int, q graph.Buf, a attention.LatentRead) graph.Buf {
+func (c *Device) AttendLatent(layer int, q graph.Buf, a attention.LatentRead) graph.Buf {
 	return c.expand(c.Attend(layer, c.absorb(q, a), a.Absorbed()), a)
 }
 
 // absorb is q·Wukᵀ of each head, with the rotated columns behind it: [N, H·(D+R)] -> [N, H·(L+R)].
-func (c *CPU) absorb(q graph.Buf, a attention.LatentRead) graph.Buf {
+func (c *Device) absorb(q graph.Buf, a attention.LatentRead) graph.Buf {
 	n, L := a.Latents()
 	heads, d, r := a.H, a.D, a.R
 	own, N := heads/n, c.tokens()
-	y := c.value(N * heads * (L + r))
+	y := c.take(N * heads * (L + r))
 	in, out := floats(q), floats(y)
 	for i := range n {
 		(&ref.Gemm{
@@ -223,11 +130,11 @@ func (c *CPU) absorb(q graph.Buf, a attention.LatentRead) graph.Buf {
 }
 
 // expand is o·Wuv of each head, and its bias: [N, H·L] -> [N, H·D].
-func (c *CPU) expand(o graph.Buf, a attention.LatentRead) graph.Buf {
+func (c *Device) expand(o graph.Buf, a attention.LatentRead) graph.Buf {
 	n, L := a.Latents()
 	heads, d := a.H, a.D
 	own, N := heads/n, c.tokens()
-	y := c.value(N * heads * d)
+	y := c.take(N * heads * d)
 	out := floats(y)
 	for i := range N * heads {
 		clear(out[i*d : (i+1)*d])
@@ -245,21 +152,21 @@ func (c *CPU) expand(o graph.Buf, a attention.LatentRead) graph.Buf {
 	return y
 }
 
-// turns are the cosines and sines of positions, [positions, R/2], as many as were asked for.
-type turns struct {
+// A rotary is the cosines and sines of positions, [positions, R/2], as many as were asked for.
+type rotary struct {
 	inverse  []float64 // theta^(-2i/R)
 	cos, sin []float32
 }
 
 // Rope rotates in place.
-func (c *CPU) Rope(x graph.Buf, heads, r int, theta float64) graph.Buf {
-	t := c.turns[r]
+func (c *Device) Rope(x graph.Buf, heads, r int, theta float64) graph.Buf {
+	t := c.rotaries[r]
 	if t == nil {
-		t = &turns{}
+		t = &rotary{}
 		for i := range r / 2 {
 			t.inverse = append(t.inverse, math.Pow(theta, -2*float64(i)/float64(r)))
 		}
-		c.turns[r] = t
+		c.rotaries[r] = t
 	}
 	h, data, N := r/2, floats(x), c.tokens()
 	width := len(data) / N
@@ -283,7 +190,7 @@ func (c *CPU) Rope(x graph.Buf, heads, r int, theta float64) graph.Buf {
 }
 
 // Append writes the tokens' parts into their pages.
-func (c *CPU) Append(layer, at int, x graph.Buf) {
+func (c *Device) Append(layer, at int, x graph.Buf) {
 	s := c.cache[layer][at]
 	width := s.heads * s.dim
 	for _, row := range c.batch.Rows {
@@ -295,24 +202,14 @@ func (c *CPU) Append(layer, at int, x graph.Buf) {
 
 // place is where a token lies in a slot.
 func place(pages []int32, position int) int {
-	return int(pages[position/PageTokens])*PageTokens + position%PageTokens
+	return int(pages[position/decode.PageTokens])*decode.PageTokens + position%decode.PageTokens
 }
 
 // Attend reads the cache.
-func (c *CPU) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf {
-	y := c.value(c.tokens() * a.H * a.Dv)
+func (c *Device) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf {
+	y := c.take(c.tokens() * a.H * a.Dv)
 	for _, row := range c.batch.Rows {
 		c.scratch.attend(c.cache[layer], row, a, floats(q), floats(y))
 	}
 	return y
-}
-
-// parallel cuts n units into one range a core.
-func parallel(n int, span func(lo, hi int)) {
-	var wait sync.WaitGroup
-	cores := min(n, runtime.GOMAXPROCS(0))
-	for i := range cores {
-		wait.Go(func() { span(i*n/cores, (i+1)*n/cores) })
-	}
-	wait.Wait()
 }

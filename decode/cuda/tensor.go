@@ -1,6 +1,6 @@
 //go:build gpu
 
-package decode
+package cuda
 
 import (
 	"fmt"
@@ -10,65 +10,65 @@ import (
 	"headroom/kernels"
 )
 
-// A value stands behind a Buf of a CUDA device: rows in memory, or what will make them. Operations wait until somebody
-// needs their result, because most of them cost less inside of another's kernel: products of one value become one product,
+// A tensor stands behind a Buf of a CUDA device: rows in memory, or what will make them. Operations wait until somebody
+// needs their result, because most of them cost less inside of another's kernel: products of one tensor become one product,
 // a sum goes into the product before it, rotations and norms onto the way to the cache.
-type value struct {
+type tensor struct {
 	buf           device.Buffer // from the first element of the first row
 	width, stride int           // of a row
 
-	norm    *pendingNorm
-	product *pendingProduct
-	turn    *turn    // to be rotated on its way
-	uses    []*value // products of this value that nobody needed yet
+	norm     *pendingNorm
+	product  *pendingProduct
+	rotation *rotation // to be rotated on its way
+	uses     []*tensor // products of this tensor that nobody needed yet
 }
 
 type pendingNorm struct {
-	x      *value
+	x      *tensor
 	w      graph.Param
 	groups int
 	eps    float64
 }
 
 type pendingProduct struct {
-	x    *value
+	x    *tensor
 	pack *packed
 	from int // the first of its columns in the pack
 	out  int
 }
 
-type turn struct {
+type rotation struct {
 	heads, r int
 	theta    float64
 }
 
-// Bytes makes a value a graph.Memory.
-func (v *value) Bytes() int { return v.buf.Bytes() }
+// Bytes makes a tensor a graph.Memory.
+func (v *tensor) Bytes() int { return v.buf.Bytes() }
 
-func (v *value) there() bool { return !v.buf.Nil() }
+func (v *tensor) there() bool { return !v.buf.Nil() }
 
-func of(b graph.Buf) *value { return b.Mem.(*value) }
+func of(b graph.Buf) *tensor { return b.Mem.(*tensor) }
 
-// give hands out a value. A Len of one says no more than that it is not missing: only the device knows its shape.
-func give(v *value) graph.Buf { return graph.Buf{Mem: v, Len: 1} }
+// give hands out a tensor. A Len of one says no more than that it is not missing: only the device knows its shape.
+func give(v *tensor) graph.Buf { return graph.Buf{Mem: v, Len: 1} }
 
 // take makes room for n rows.
-func (d *CUDA) take(t device.Type, n, width int) *value {
-	return &value{buf: d.arena.take(t, n*width), width: width, stride: width}
+func (d *Device) take(t device.Type, n, width int) *tensor {
+	return &tensor{buf: d.arena.take(t, n*width), width: width, stride: width}
 }
 
-// rows are those from lo to hi of a value.
-func (v *value) rows(lo, hi int) device.Buffer {
+// rows are those from lo to hi of a tensor.
+func (v *tensor) rows(lo, hi int) device.Buffer {
 	return v.buf.Slice(lo*v.stride, (hi-1)*v.stride+v.width)
 }
 
 // columns are width columns from the one at on, of n rows.
-func (v *value) columns(n, at, width int) *value {
-	return &value{buf: v.buf.Slice(at, (n-1)*v.stride+at+width), width: width, stride: v.stride}
+func (v *tensor) columns(n, at, width int) *tensor {
+	return &tensor{buf: v.buf.Slice(at, (n-1)*v.stride+at+width), width: width, stride: v.stride}
 }
 
 // run launches a kernel, unless the device only counts memory or tunes its products.
-func (d *CUDA) run(k launcher) {
+func (d *Device) run(k launcher) {
 	g, product := k.(*kernels.Gemm)
 	switch {
 	case d.mode == counting:
@@ -81,7 +81,7 @@ func (d *CUDA) run(k launcher) {
 }
 
 // Embed looks the batch's tokens up.
-func (d *CUDA) Embed(table graph.Param) graph.Buf {
+func (d *Device) Embed(table graph.Param) graph.Buf {
 	C := table.Shape[1]
 	x := d.take(d.t, d.n, C)
 	d.arena.keep()
@@ -90,32 +90,32 @@ func (d *CUDA) Embed(table graph.Param) graph.Buf {
 }
 
 // Release frees all values but that of Embed.
-func (d *CUDA) Release() { d.arena.release() }
+func (d *Device) Release() { d.arena.release() }
 
 // RMSNorm waits for its reader.
-func (d *CUDA) RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf {
+func (d *Device) RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf {
 	groups := 1
 	if len(w.Shape) == 2 {
 		groups = w.Shape[0]
 	}
-	return give(&value{width: of(x).width, norm: &pendingNorm{of(x), w, groups, eps}})
+	return give(&tensor{width: of(x).width, norm: &pendingNorm{of(x), w, groups, eps}})
 }
 
 // Linear waits for its reader, and for other products of x.
-func (d *CUDA) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf {
+func (d *Device) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf {
 	key := weight{w, bias}.product()
 	p := d.weights.group[key]
 	if p == nil {
 		panic(fmt.Sprintf("decode: weight %s with bias %q was not packed: a pass must be the one that groups recorded", key.w, key.bias))
 	}
 	out := w.Shape[len(w.Shape)-1]
-	v := &value{width: p.n * out, product: &pendingProduct{of(x), p, p.column[key], out}}
+	v := &tensor{width: p.n * out, product: &pendingProduct{of(x), p, p.column[key], out}}
 	of(x).uses = append(of(x).uses, v)
 	return give(v)
 }
 
-// need makes sure that a value is in memory.
-func (d *CUDA) need(v *value) *value {
+// need makes sure that a tensor is in memory.
+func (d *Device) need(v *tensor) *tensor {
 	switch {
 	case v.there():
 	case v.norm != nil:
@@ -137,7 +137,7 @@ func (d *CUDA) need(v *value) *value {
 }
 
 // multiply runs the first product of x that waits, and as one with it those after it that lie beside it.
-func (d *CUDA) multiply(x *value) {
+func (d *Device) multiply(x *tensor) {
 	p, from, width, uses := x.uses[0].product.pack, x.uses[0].product.from, 0, 0
 	for _, v := range x.uses {
 		if v.product.pack != p || v.product.from != from+width {
@@ -146,7 +146,7 @@ func (d *CUDA) multiply(x *value) {
 		width += v.product.out
 		uses++
 	}
-	var y *value
+	var y *tensor
 	switch {
 	case d.small(p.in) && p.n == 1:
 		in, norm, eps := d.normed(x)
@@ -179,12 +179,12 @@ func (d *CUDA) multiply(x *value) {
 }
 
 // small says that a product of so many columns runs by the kernels of steps, which norm, gate and add by themselves.
-func (d *CUDA) small(in int) bool {
+func (d *Device) small(in int) bool {
 	return d.t == device.BF16 && d.n <= kernels.StepMaxRows && in%8 == 0
 }
 
-// normed is a value before its norm, which the reader does by itself, and the norm's weight; or the value, and no weight.
-func (d *CUDA) normed(x *value) (in *value, w device.Buffer, eps float32) {
+// normed is a tensor before its norm, which the reader does by itself, and the norm's weight; or the tensor, and no weight.
+func (d *Device) normed(x *tensor) (in *tensor, w device.Buffer, eps float32) {
 	if x.there() || x.norm == nil || x.norm.groups > 1 {
 		return d.need(x), device.Buffer{}, 0
 	}
@@ -192,7 +192,7 @@ func (d *CUDA) normed(x *value) (in *value, w device.Buffer, eps float32) {
 }
 
 // product is x times the columns from to from+width of a group, without its output.
-func (d *CUDA) product(p *packed, x *value, from, width int) *kernels.Gemm {
+func (d *Device) product(p *packed, x *tensor, from, width int) *kernels.Gemm {
 	g := &kernels.Gemm{
 		TransB: true, M: d.n, N: width, K: p.in, A: x.rows(0, d.n), B: p.w.Slice(from*p.in, p.w.N), Lda: x.stride, Ldb: p.in,
 		Batch: p.n, StrideA: p.in, StrideB: p.in * p.out,
@@ -204,14 +204,14 @@ func (d *CUDA) product(p *packed, x *value, from, width int) *kernels.Gemm {
 }
 
 // sum adds up what the shards of a model have.
-func (d *CUDA) sum(b device.Buffer) {
+func (d *Device) sum(b device.Buffer) {
 	if d.ranks > 1 && d.mode == running {
 		d.queue.sum(b)
 	}
 }
 
 // agree gives all shards the tokens that the first drew: products may run otherwise on another GPU.
-func (d *CUDA) agree() {
+func (d *Device) agree() {
 	if d.ranks < 2 || d.mode != running {
 		return
 	}
@@ -223,7 +223,7 @@ func (d *CUDA) agree() {
 }
 
 // Add is x += y, the sum of all shards' y where there are several. A product without bias adds into x by itself.
-func (d *CUDA) Add(x, y graph.Buf) {
+func (d *Device) Add(x, y graph.Buf) {
 	to, v := of(x), of(y)
 	if d.ranks > 1 || v.there() || v.product == nil || len(v.product.x.uses) > 1 || v.product.pack.n > 1 || !v.product.pack.bias.Nil() {
 		d.need(v)
@@ -248,7 +248,7 @@ func (d *CUDA) Add(x, y graph.Buf) {
 }
 
 // sideBySide says that two products wait that are all of their pack, which has no bias.
-func sideBySide(gate, up *value) bool {
+func sideBySide(gate, up *tensor) bool {
 	if gate.there() || up.there() || gate.product == nil || up.product == nil {
 		return false
 	}
@@ -257,7 +257,7 @@ func sideBySide(gate, up *value) bool {
 }
 
 // SwiGLU is silu(gate)·up of two products side by side.
-func (d *CUDA) SwiGLU(gate, up graph.Buf) graph.Buf {
+func (d *Device) SwiGLU(gate, up graph.Buf) graph.Buf {
 	if v := of(gate); sideBySide(v, of(up)) {
 		p := v.product.pack
 		if in, norm, eps := d.normed(v.product.x); d.small(p.in) && !norm.Nil() {
@@ -280,7 +280,7 @@ func (d *CUDA) SwiGLU(gate, up graph.Buf) graph.Buf {
 }
 
 // Select gathers the rows that the batch scores, which are the rows of all values from here on.
-func (d *CUDA) Select(x graph.Buf) graph.Buf {
+func (d *Device) Select(x graph.Buf) graph.Buf {
 	v := of(x)
 	if d.step {
 		return x
@@ -292,7 +292,7 @@ func (d *CUDA) Select(x graph.Buf) graph.Buf {
 }
 
 // Logits are in float32, and a token is drawn from each row.
-func (d *CUDA) Logits(x graph.Buf, w graph.Param) graph.Buf {
+func (d *Device) Logits(x graph.Buf, w graph.Param) graph.Buf {
 	V, C := w.Shape[0], w.Shape[1]
 	y := d.take(device.F32, d.n, V)
 	in, norm, eps := d.normed(of(x))

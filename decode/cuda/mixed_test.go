@@ -1,6 +1,6 @@
 //go:build gpu
 
-package decode
+package cuda
 
 import (
 	"math"
@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"headroom/attention"
+	"headroom/decode"
+	"headroom/decode/decodetest"
+	"headroom/decode/host"
 	"headroom/internal/device"
 	"headroom/internal/graph"
 	"headroom/kernels"
@@ -19,16 +22,16 @@ import (
 func TestCUDAMixedPass(t *testing.T) {
 	for _, kind := range []string{"gqa-2", "gta-2", "mla", "gla-2"} {
 		t.Run(kind, func(t *testing.T) {
-			m := tiny(t, kind, wide, func(c *model.Config, _ *attention.Config) { c.Layers, c.Context = 1, 512 })
-			o := Options{Pages: 40, Rows: 8, Chunk: 128}
-			d := openCUDA(t, m, onPaper(device.BF16), o)
-			e, err := NewEngine(m, d, o)
+			m := decodetest.Tiny(t, kind, wide, func(c *model.Config, _ *attention.Config) { c.Layers, c.Context = 1, 512 })
+			o := decode.Options{Pages: 40, Rows: 8, Chunk: 128}
+			d := openDevice(t, m, simulate(device.BF16), o)
+			e, err := decode.NewEngine(m, d, o)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var few []*kernels.Decode
 			var long []*kernels.Attention
-			d.queue.(*paper).seen = func(k launcher) {
+			d.queue.(*simulated).seen = func(k launcher) {
 				switch k := k.(type) {
 				case *kernels.DecodePlain:
 					t.Errorf("%d rows attend by the plain kernel", k.N)
@@ -40,16 +43,16 @@ func TestCUDAMixedPass(t *testing.T) {
 			}
 			r := rand.New(rand.NewPCG(1, 1))
 			requests := []int{300, 3, 5, 2, 400, 4}
-			var all []*Sequence
+			var all []*decode.Sequence
 			for _, n := range requests {
-				all = append(all, submit(t, e, Request{Prompt: randomTokens(r, n, m.Config.Vocab), MaxTokens: 20}))
+				all = append(all, decodetest.Submit(t, e, decode.Request{Prompt: decodetest.Tokens(r, n, m.Config.Vocab), MaxTokens: 20}))
 			}
 			behind := 0
-			for all[4].cached < 400 {
+			for all[4].Cached() < 400 {
 				few, long = nil, nil
 				ones := 0
 				for _, s := range all {
-					if s.cached > 0 && s.pending() == 1 {
+					if s.Cached() > 0 && len(s.Tokens)-s.Cached() == 1 {
 						ones++
 					}
 				}
@@ -71,33 +74,33 @@ func TestCUDAMixedPass(t *testing.T) {
 			if behind == 0 {
 				t.Error("no chunk came behind cached tokens")
 			}
-			finish(t, e)
+			decodetest.Finish(t, e)
 		})
 	}
 }
 
-// TestCUDAChunks holds prompts taken in by chunks of odd sizes against the CPU, on paper in both types and on a GPU in float32:
+// TestCUDAChunks holds prompts taken in by chunks of odd sizes against the CPU, simulated in both types and on a GPU in float32:
 // starts that are no multiple of a tile's.
 func TestCUDAChunks(t *testing.T) {
 	everywhere(t, graph.F32, checkChunks)
-	t.Run("paper in bf16", func(t *testing.T) { checkChunks(t, onPaper(device.BF16)) })
+	t.Run("simulated in bf16", func(t *testing.T) { checkChunks(t, simulate(device.BF16)) })
 }
 
-func checkChunks(t *testing.T, on Backend) {
+func checkChunks(t *testing.T, on decode.Backend) {
 	for _, kind := range []string{"gqa-2", "gta-2", "mla", "gla-2"} {
-		m := tiny(t, kind, wide, func(c *model.Config, _ *attention.Config) { c.Layers, c.Context = 2, 512 })
+		m := decodetest.Tiny(t, kind, wide, func(c *model.Config, _ *attention.Config) { c.Layers, c.Context = 2, 512 })
 		for _, chunk := range []int{37, 64, 200} {
-			var out [2][]*Sequence
-			for i, b := range []Backend{OnCPU(), on} {
-				e, err := Open(m, b, Options{Pages: 20, Rows: 3, Chunk: chunk})
+			var out [2][]*decode.Sequence
+			for i, b := range []decode.Backend{host.New(), on} {
+				e, err := decode.Open(m, b, decode.Options{Pages: 20, Rows: 3, Chunk: chunk})
 				if err != nil {
 					t.Fatal(err)
 				}
 				r := rand.New(rand.NewPCG(uint64(chunk), 2))
 				for _, n := range []int{300, 17, 205} {
-					out[i] = append(out[i], submit(t, e, Request{Prompt: randomTokens(r, n, m.Config.Vocab), MaxTokens: 4, Score: true}))
+					out[i] = append(out[i], decodetest.Submit(t, e, decode.Request{Prompt: decodetest.Tokens(r, n, m.Config.Vocab), MaxTokens: 4, Score: true}))
 				}
-				finish(t, e)
+				decodetest.Finish(t, e)
 				if err := e.Close(); err != nil {
 					t.Fatal(err)
 				}

@@ -1,0 +1,113 @@
+//go:build gpu
+
+package cuda
+
+import (
+	"errors"
+	"fmt"
+
+	"headroom/decode"
+	"headroom/internal/device"
+	"headroom/internal/graph"
+	"headroom/kernels"
+)
+
+// New is the backend of an NVIDIA GPU, by its number, with weights, cache and values in bf16 or float32.
+func New(ordinal int, t graph.DType) (decode.Backend, error) { return open(ordinal, t) }
+
+func open(ordinal int, t graph.DType) (*backend, error) {
+	dev, err := kernels.Open(ordinal)
+	if err != nil {
+		return nil, err
+	}
+	b := &backend{dev: dev, t: map[graph.DType]device.Type{graph.F32: device.F32, graph.BF16: device.BF16}[t]}
+	b.queue, b.free = func() (queue, error) { return newQueue(dev, b.comm) }, dev.FreeMemory
+	return b, nil
+}
+
+// A backend keeps the weights of the last models on the GPU: devices of one model share them.
+type backend struct {
+	dev    *device.Device
+	queue  func() (queue, error) // a new one
+	free   func() (int, error)   // bytes
+	comm   *device.Comm          // of the devices that hold shards of one model, this one's place among them, and how many
+	rank   int
+	ranks  int
+	t      device.Type
+	loaded []*weights
+}
+
+func (b *backend) Name() string      { return b.dev.Name }
+func (b *backend) ElementBytes() int { return b.t.Size() }
+func (b *backend) Chunk() int        { return 16384 }
+
+// Bandwidth is of a copy of 2 GiB.
+func (b *backend) Bandwidth() (float64, error) {
+	const bytes = 2 << 30
+	pair, err := b.dev.Alloc(device.U8, 2*bytes)
+	if err != nil {
+		return 0, err
+	}
+	defer b.dev.Free(pair)
+	stream, err := b.dev.NewStream()
+	if err != nil {
+		return 0, err
+	}
+	defer stream.Close()
+	var events [5]*device.Event
+	for i := range events {
+		if events[i], err = b.dev.NewEvent(); err != nil {
+			return 0, err
+		}
+		defer events[i].Close()
+		stream.Copy(pair.Slice(0, bytes), pair.Slice(bytes, 2*bytes))
+		stream.Record(events[i])
+	}
+	if err := stream.Sync(); err != nil {
+		return 0, err
+	}
+	var best float64
+	for i := 1; i < len(events); i++ {
+		took, err := events[i].Since(events[i-1])
+		if err != nil {
+			return 0, err
+		}
+		best = max(best, 2*bytes/took.Seconds())
+	}
+	return best, nil
+}
+
+// reserve is what the driver takes for kernels, graphs and cuBLASLt beside what is allocated here.
+const reserve = 512 << 20
+
+// Available loads the weights, and counts what a pass takes beside them.
+func (b *backend) Available(m *decode.Model, l decode.Limits) (int64, error) {
+	l.Pages = 1
+	d, err := b.plan(m, l)
+	if err != nil {
+		return 0, err
+	}
+	free, err := b.free()
+	return max(0, int64(free-d.passBytes()-reserve)), err
+}
+
+func (b *backend) Open(m *decode.Model, l decode.Limits) (decode.Device, error) {
+	if l.Pages < 1 {
+		return nil, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d", decode.PageTokens, l.Pages)
+	}
+	d, err := b.plan(m, l)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.allocate(b.queue); err != nil {
+		return nil, errors.Join(fmt.Errorf("decode: a pool of %d pages: %w", l.Pages, err), d.Close())
+	}
+	return d, nil
+}
+
+func (b *backend) Close() (err error) {
+	for _, w := range b.loaded {
+		err = errors.Join(err, w.queue.close())
+	}
+	return errors.Join(err, b.dev.Close())
+}

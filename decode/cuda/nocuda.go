@@ -1,0 +1,15 @@
+//go:build !gpu
+
+package cuda
+
+import (
+	"headroom/decode"
+	"headroom/internal/device"
+	"headroom/internal/graph"
+)
+
+// New is the backend of an NVIDIA GPU; this build has none.
+func New(int, graph.DType) (decode.Backend, error) { return nil, device.ErrBuild }
+
+// Sharded is the backend of several; this build has none.
+func Sharded(int, graph.DType) (decode.Backend, error) { return nil, device.ErrBuild }

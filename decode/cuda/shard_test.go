@@ -1,0 +1,89 @@
+//go:build gpu
+
+package cuda
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"headroom/attention"
+	"headroom/decode"
+	"headroom/decode/decodetest"
+	"headroom/decode/host"
+	"headroom/internal/device"
+	"headroom/internal/graph"
+	"headroom/model"
+)
+
+// simulateParts is a backend of several simulated devices that hold shards of a model.
+func simulateParts(typ device.Type, parts int) decode.Backend {
+	var all []decode.Backend
+	sum := host.NewSum(parts)
+	for rank := range parts {
+		one := simulate(typ)
+		one.rank, one.ranks = rank, parts
+		open := one.queue
+		one.queue = func() (queue, error) {
+			q, err := open()
+			q.(*simulated).shards, q.(*simulated).rank = sum, rank
+			return q, err
+		}
+		all = append(all, one)
+	}
+	return decode.Sharded(all...)
+}
+
+// TestShardsSimulated serves random requests with a model in 2 and 4 parts on simulated devices, and with the whole on the CPU.
+func TestShardsSimulated(t *testing.T) {
+	for _, kind := range []string{"mha", "gqa-4", "gta-4", "mla", "gla-2"} {
+		for _, typ := range []device.Type{device.F32, device.BF16} {
+			for _, parts := range []int{2, 4} {
+				sayTheSame(t, kind, simulateParts(typ, parts))
+			}
+		}
+	}
+}
+
+// TestShardsCUDA does so on two GPUs, in float32, where there are two.
+func TestShardsCUDA(t *testing.T) {
+	if device.Count() < 2 {
+		t.Skip("fewer than two GPUs")
+	}
+	on, err := Sharded(2, graph.F32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer on.Close()
+	for _, kind := range []string{"mha", "gqa-4", "gta-4", "mla", "gla-2"} {
+		sayTheSame(t, kind, on)
+	}
+}
+
+func sayTheSame(t *testing.T, kind string, on decode.Backend) {
+	t.Helper()
+	m := decodetest.Tiny(t, kind, wide, func(_ *model.Config, a *attention.Config) { a.Heads = 8 })
+	serve := func(on decode.Backend) (all []*decode.Sequence) {
+		e, err := decode.Open(m, on, decode.Options{Pages: 12, Rows: 3, Chunk: 24})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		r := rand.New(rand.NewPCG(5, 6))
+		for i := range 4 {
+			q := decode.Request{Prompt: decodetest.Tokens(r, 1+r.IntN(40), m.Config.Vocab), MaxTokens: 6}
+			if i == 3 {
+				q.Sampling = decode.Sampling{Temperature: 0.7, Seed: 4}
+			}
+			all = append(all, decodetest.Submit(t, e, q))
+		}
+		decodetest.Finish(t, e)
+		return all
+	}
+	want := serve(host.New())
+	for i, s := range serve(on) {
+		if !slices.Equal(s.Tokens, want[i].Tokens) {
+			t.Errorf("%s on %s: request %d: %v, on the CPU %v", kind, on.Name(), i, s.Output(), want[i].Output())
+		}
+	}
+}

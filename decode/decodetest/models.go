@@ -1,0 +1,125 @@
+// Package decodetest is what the tests of decoding share: models of random weights, the training pass that decoding must
+// agree with, and requests that come and go at random.
+package decodetest
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"headroom/attention"
+	"headroom/decode"
+	"headroom/internal/graph"
+	"headroom/model"
+)
+
+// Kinds names them all, with two groups.
+var Kinds = func() (names []string) {
+	for _, d := range attention.Descriptions {
+		names = append(names, d.Name(2))
+	}
+	return names
+}()
+
+// Tiny is a model whose biases and norms differ from where training starts, so that each of them counts.
+func Tiny(t testing.TB, kind string, change ...func(*model.Config, *attention.Config)) *decode.Model {
+	t.Helper()
+	c, a := model.Default(), attention.Default()
+	c.Layers, c.Width, c.MLP, c.Vocab, c.Context, c.Tie = 2, 32, 48, 37, 256, false
+	a.Heads, a.HeadDim, a.RopeTheta = 4, 8, 500 // a base that nothing has by itself
+	var err error
+	if a.Kind, a.Groups, err = attention.Parse(kind); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := a.Kind.Describe(); err == nil && d.Cache == attention.Latent {
+		a.RopeDim = 4
+	}
+	for _, f := range change {
+		f(&c, &a)
+	}
+	tr, err := model.New(c, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Weighted(tr)
+}
+
+// Weighted gives a model such weights.
+func Weighted(tr *model.Transformer) *decode.Model {
+	m := decode.Random(tr, 7)
+	r := rand.New(rand.NewPCG(1, 2))
+	size := min(0.3, 0.3*math.Sqrt(32/float64(tr.Config.Width))) // so that scores do not grow with the width
+	for _, p := range tr.Params() {
+		for i := range m.Weights[p.Name] {
+			m.Weights[p.Name][i] += float32(size * r.NormFloat64())
+		}
+	}
+	return m
+}
+
+// Forward is the training pass over one sequence: logits [T, V].
+func Forward(t testing.TB, m *decode.Model, tokens []int32) []float32 {
+	t.Helper()
+	return ForwardOn(t, graph.NewCPU(), m, tokens)
+}
+
+// ForwardOn is Forward on a backend.
+func ForwardOn(t testing.TB, b graph.Backend, m *decode.Model, tokens []int32) []float32 {
+	t.Helper()
+	store, err := graph.NewStore(b, m.Params())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for name, w := range m.Weights {
+		if err := store.Set(name, w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	prog, err := graph.Compile(store, 1, len(tokens), func(b *graph.Builder) []*graph.Node {
+		return []*graph.Node{m.Logits(b, b.Tokens("tokens"))}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer prog.Close()
+	if err := prog.SetTokens("tokens", tokens); err != nil {
+		t.Fatal(err)
+	}
+	if err := prog.RunAll(); err != nil {
+		t.Fatal(err)
+	}
+	y, err := prog.Output(0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return y
+}
+
+// Tokens are n random ones.
+func Tokens(r *rand.Rand, n, vocab int) []int32 {
+	x := make([]int32, n)
+	for i := range x {
+		x[i] = int32(r.IntN(vocab))
+	}
+	return x
+}
+
+// Near compares logits: rounding of a few float32 sums, beside their size.
+func Near(t testing.TB, what string, got, want []float32) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d logits, not %d", what, len(got), len(want))
+	}
+	var most, size float64
+	for i := range want {
+		most = max(most, math.Abs(float64(got[i]-want[i])))
+		size = max(size, math.Abs(float64(want[i])))
+		if got[i] != got[i] {
+			most = math.Inf(1)
+		}
+	}
+	if most > 5e-5*size {
+		t.Errorf("%s: logits differ by %g of %g", what, most, size)
+	}
+}

@@ -1,0 +1,117 @@
+package host
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"headroom/decode"
+)
+
+// A Device runs passes by the reference kernels, each as it comes.
+type Device struct {
+	model *decode.Model
+	cache [][]slot // [layer][slot]
+
+	batch    decode.Batch
+	logits   []float32 // [scored, V] of the last pass
+	drawn    [][]int32 // by passes whose tokens were not asked for yet
+	last     []int32   // what the last pass drew
+	x        memory    // of Embed
+	arena    memory    // of all other values
+	used     int
+	rotaries map[int]*rotary // by R
+	scratch  scratch
+	sum      func(x []float32) // over the shards of a model, or nil
+}
+
+// A slot is one tensor of a layer's cache: [pages, PageTokens, heads, dim].
+type slot struct {
+	heads, dim int
+	data       []float32
+}
+
+// NewDevice holds a model, and a cache of pages that starts as NaN: what nobody wrote must not be read.
+func NewDevice(m *decode.Model, pages int) *Device {
+	c := &Device{model: m, rotaries: map[int]*rotary{}}
+	for range m.Config.Layers {
+		var slots []slot
+		for _, s := range m.CacheLayout() {
+			data := make([]float32, pages*decode.PageTokens*s.Heads*s.Dim)
+			for i := range data {
+				data[i] = float32(math.NaN())
+			}
+			slots = append(slots, slot{s.Heads, s.Dim, data})
+		}
+		c.cache = append(c.cache, slots)
+	}
+	return c
+}
+
+// Close has nothing to do.
+func (c *Device) Close() error { return nil }
+
+// CacheBytes is what the pool really takes.
+func (c *Device) CacheBytes() (n int64) {
+	for _, slots := range c.cache {
+		for _, s := range slots {
+			n += 4 * int64(len(s.data))
+		}
+	}
+	return n
+}
+
+// Pass runs a pass over a batch.
+func (c *Device) Pass(b decode.Batch) error {
+	b.Tokens = slices.Clone(b.Tokens)
+	for i, t := range b.Tokens {
+		if t < 0 {
+			b.Tokens[i] = c.last[-1-t]
+		}
+	}
+	c.batch, c.used = b, 0
+	c.logits = floats(c.model.Decode(c))
+	c.last = make([]int32, len(b.Score))
+	for i, d := range b.Draws {
+		l, err := c.Scores(i)
+		if err != nil {
+			return err
+		}
+		c.last[i] = d.Token(l)
+	}
+	c.drawn = append(c.drawn, c.last)
+	return nil
+}
+
+// Tokens are those of the oldest pass.
+func (c *Device) Tokens() ([]int32, error) {
+	t := c.drawn[0]
+	c.drawn = c.drawn[1:]
+	return t, nil
+}
+
+// Ahead is false: passes run when they are started.
+func (c *Device) Ahead(decode.Sampling) bool { return false }
+
+// Scores are the logits of a scored token.
+func (c *Device) Scores(i int) ([]float32, error) {
+	V := c.model.Config.Vocab
+	return c.logits[i*V : (i+1)*V], nil
+}
+
+// Noise gives the whole pool random content.
+func (c *Device) Noise(seed uint64) error {
+	r := rand.New(rand.NewPCG(seed, 1))
+	var block [4096]float32
+	for i := range block {
+		block[i] = float32(r.NormFloat64())
+	}
+	for _, slots := range c.cache {
+		for _, s := range slots {
+			for at := 0; at < len(s.data); at += len(block) {
+				copy(s.data[at:], block[:])
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package host_test
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"headroom/attention"
+	"headroom/decode"
+	"headroom/decode/decodetest"
+	"headroom/decode/host"
+	"headroom/model"
+)
+
+// TestShardsSayTheSame serves random requests with a model in 1, 2 and 4 parts: the same greedy tokens, and logits that differ
+// by the order of sums alone.
+func TestShardsSayTheSame(t *testing.T) {
+	for _, kind := range append(slices.Clone(decodetest.Kinds), "gta-4", "gla-4", "gla_q-4") {
+		m := decodetest.Tiny(t, kind, func(c *model.Config, a *attention.Config) {
+			a.Heads, c.MLP = 8, 48
+			if d, err := a.Kind.Describe(); err == nil && d.Split {
+				a.QueryNorm = "parts"
+			}
+		})
+		var want []*decode.Sequence
+		for _, parts := range []int{1, 2, 4} {
+			e, err := decode.Open(m, host.Sharded(parts), decode.Options{Pages: 20, Rows: 5, Chunk: 30, Scored: 20})
+			if err != nil {
+				t.Fatalf("%s in %d parts: %v", kind, parts, err)
+			}
+			r := rand.New(rand.NewPCG(2, 3))
+			var got []*decode.Sequence
+			for range 8 {
+				q := decode.Request{Prompt: decodetest.Tokens(r, 1+r.IntN(90), m.Config.Vocab), MaxTokens: 12, Score: true, Echo: true}
+				got = append(got, decodetest.Submit(t, e, q))
+			}
+			decodetest.Finish(t, e)
+			for i, s := range got {
+				if parts == 1 {
+					continue
+				}
+				if !slices.Equal(s.Tokens, want[i].Tokens) {
+					t.Errorf("%s in %d parts: request %d has other tokens", kind, parts, i)
+					continue
+				}
+				for j, score := range s.Scores {
+					if d := math.Abs(float64(score.LogProb - want[i].Scores[j].LogProb)); !(d < 2e-5) {
+						t.Errorf("%s in %d parts: token %d of request %d is off by %v", kind, parts, j, i, d)
+						break
+					}
+				}
+			}
+			if parts == 1 {
+				want = got
+			}
+		}
+	}
+}
+
+// TestShardsCache holds what each device really allocates against the layout: what divides, and what all must hold.
+func TestShardsCache(t *testing.T) {
+	const pages = 3
+	for _, c := range []struct {
+		kind  string
+		parts int
+		want  int // elements of a token and layer on each device: 8 heads of 8, rope 4, latents of 32
+	}{
+		{"mha", 2, 64}, {"gqa-4", 2, 32}, {"gqa-4", 4, 16}, {"gqa-4", 8, 16}, {"mqa", 2, 16}, {"gta-4", 2, 16 + 4}, {"gta-4", 4, 8 + 4},
+		{"mla", 1, 32 + 4}, {"mla", 2, 32 + 4}, {"gla-2", 1, 2*16 + 4}, {"gla-2", 2, 16 + 4}, {"gla-2", 4, 16 + 4},
+	} {
+		m := decodetest.Tiny(t, c.kind, func(_ *model.Config, a *attention.Config) { a.Heads = 8 })
+		d, err := host.Sharded(c.parts).Open(m, decode.Limits{Pages: pages})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := d.CacheBytes(), int64(4*c.parts*c.want*m.Config.Layers*pages*decode.PageTokens); got != want {
+			t.Errorf("%s on %d: %d bytes, not %d", c.kind, c.parts, got, want)
+		}
+		if got := m.CacheBytes(c.parts, 4); got != 4*c.want*m.Config.Layers {
+			t.Errorf("%s on %d: the layout says %d bytes a token and device, not %d", c.kind, c.parts, got, 4*c.want*m.Config.Layers)
+		}
+	}
+}
