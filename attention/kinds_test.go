@@ -1,6 +1,7 @@
 package attention
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -109,5 +110,27 @@ func TestUnknownKind(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "nsa") {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+}
+
+// TestGuide holds the Go lines of docs/adding-a-kind.md against the kind that it adds.
+func TestGuide(t *testing.T) {
+	text := map[string]string{}
+	for _, name := range []string{"mfa.go", "kinds.go", "../docs/adding-a-kind.md"} {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text[name] = string(raw)
+	}
+	blocks := strings.Split(text["../docs/adding-a-kind.md"], "```go\n")[1:]
+	for _, block := range blocks {
+		code, _, _ := strings.Cut(block, "```")
+		if !strings.Contains(text["mfa.go"]+text["kinds.go"], code) {
+			t.Errorf("attention has not the lines\n%s", code)
+		}
+	}
+	if len(blocks) < 4 {
+		t.Errorf("the guide has %d pieces of code", len(blocks))
 	}
 }
