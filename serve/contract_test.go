@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"headroom/attention"
 	"headroom/data"
 	"headroom/decode"
 	"headroom/eval"
@@ -37,7 +38,8 @@ func randomPrompts(r *rand.Rand, n int) [][]int32 {
 // TestScoresForEvaluation is what lm-evaluation-harness's local-completions sends and reads
 // (lm_eval/models/openai_completions.py): it takes token_logprobs[context:-1] and finds greedy tokens by equal floats.
 func TestScoresForEvaluation(t *testing.T) {
-	for _, kind := range []string{"gqa-2", "gta-2", "mla", "gla-2"} {
+	for _, d := range attention.Descriptions {
+		kind := d.Name(2)
 		s := start(t, tiny(t, kind), Config{})
 		prompts := randomPrompts(rand.New(rand.NewPCG(3, 4)), 9)
 		for i := range prompts {

@@ -238,7 +238,7 @@ func TestCUDABench(t *testing.T) {
 func TestCUDACacheBytesAreTheLayouts(t *testing.T) {
 	for typ, size := range map[graph.DType]int{graph.F32: 4, graph.BF16: 2} {
 		everywhere(t, typ, func(t *testing.T, on decode.Backend) {
-			for kind, elements := range map[string]int{"mha": 64, "mqa": 16, "gqa-2": 32, "gta-2": 20, "mla": 36, "gla-2": 36, "gla_q-2": 36} {
+			for kind, elements := range map[string]int{"mha": 64, "mqa": 16, "mfa": 16, "gqa-2": 32, "gta-2": 20, "mla": 36, "gla-2": 36, "gla_q-2": 36} {
 				m := decodetest.Tiny(t, kind)
 				d := openDevice(t, m, on, decode.Options{Pages: 7, Rows: 2})
 				if got, want := d.CacheBytes(), int64(7*decode.PageTokens*m.Config.Layers*elements*size); got != want {

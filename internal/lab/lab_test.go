@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"headroom/attention"
 	"headroom/configs"
 	"headroom/data"
 )
@@ -245,7 +246,13 @@ func TestCompareRefuses(t *testing.T) {
 func TestMatch(t *testing.T) {
 	for what, count := range map[string]func(configs.Run) (float64, error){"parameters": parameters, "flops": trainFLOPs} {
 		var arms []Arm
-		for _, kind := range []string{"gqa-4", "gqa-2", "gta-4", "mla", "gla-2", "gla_q-2"} {
+		kinds := []string{"gqa-4", "gqa-2"} // the baseline, and the first that it is matched with
+		for _, name := range attention.Names() {
+			if name != kinds[0] {
+				kinds = append(kinds, name)
+			}
+		}
+		for _, kind := range kinds {
 			sets, err := Short(kind, nil)
 			if err != nil {
 				t.Fatal(err)
