@@ -68,7 +68,7 @@ func (v *Verdict) inLibrary(ctx context.Context, python, dir string, q request, 
 	if err := json.Unmarshal(out.Bytes(), l); err != nil {
 		return fmt.Errorf("export: %s printed %.200q", python, out.String())
 	}
-	l.CacheWant = t.CacheLayout().Elements()
+	l.CacheWant = t.CacheLayout(0).Elements()
 	v.Library, v.By, v.Logits, v.Greedy = l, l.Version, l.Logits, l.Greedy
 	v.judge()
 	v.judgeLibrary(l, q)

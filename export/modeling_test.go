@@ -231,7 +231,7 @@ func ours(t *testing.T, m *decode.Model, class Class, dir string) (r modelingRec
 	if class == Own {
 		r.Code = digest("modeling_headroom.py")
 	}
-	r.Class, r.Steps, r.Padded, r.Cache = class, r.Logits, r.Greedy, m.CacheLayout().Elements()
+	r.Class, r.Steps, r.Padded, r.Cache = class, r.Logits, r.Greedy, m.CacheLayout(0).Elements()
 	return r
 }
 

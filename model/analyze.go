@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 
 	"headroom/attention"
@@ -52,7 +53,10 @@ func (t *Transformer) Analyze(name string, gpu attention.GPU, S int) (Analysis, 
 	if S < 1 {
 		return Analysis{}, fmt.Errorf("model: the context to decode in must be positive, it is %d", S)
 	}
-	a, layout := t.Attention, t.CacheLayout()
+	if !t.Uniform() {
+		return Analysis{}, errors.New("model: an analysis is of one kind of attention, and the layers of this model differ")
+	}
+	a, layout := t.Attention, t.CacheLayout(0)
 	r := Analysis{Name: name, Attention: a.Name(), Counts: t.Count(), ForwardFLOPs: t.ForwardFLOPs(t.Config.Context)}
 	for _, q := range Queries {
 		r.LongContext = append(r.LongContext, a.Intensity(q))

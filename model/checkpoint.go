@@ -2,6 +2,7 @@ package model
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -48,6 +49,9 @@ func (t *Transformer) Save(dir string, store *graph.Store, extra map[string]stri
 
 // Write is Save of values from anywhere, by the names of the parameters.
 func (t *Transformer) Write(dir string, value func(name string) ([]float32, error), extra map[string]string) error {
+	if !t.Uniform() {
+		return errors.New("model: a checkpoint says one attention for all layers, and the layers of this model differ")
+	}
 	config, err := metadata{t.Config, t.Attention, extra}.encode()
 	if err != nil {
 		return fmt.Errorf("model: %w", err)

@@ -6,12 +6,12 @@ import "headroom/attention"
 type Counts struct {
 	Parameters    int64   `json:"parameters"`
 	TrainFLOPs    float64 `json:"train_flops_per_token"` // 6N + 6·L·C·T at the model's context T: forward and backward, causal
-	CacheElements int     `json:"cache_elements"`        // per token and layer
+	CacheElements int     `json:"cache_elements"`        // per token and layer; of layers that differ the mean, rounded up
 }
 
 // Count sizes the model.
 func (t *Transformer) Count() Counts {
-	c := Counts{CacheElements: t.CacheLayout().Elements()}
+	c := Counts{CacheElements: (t.CacheBytes(1, 1) + t.Config.Layers - 1) / t.Config.Layers}
 	for _, p := range t.Params() {
 		c.Parameters += int64(p.Size())
 	}
@@ -29,22 +29,31 @@ func TrainFLOPs(N int64, L, C, T int) float64 {
 // ForwardFLOPs is what one token of a sequence of T really takes forward, on average: two for each weight of a product,
 // and the scores and sums of causal attention at the kind's own head dimensions.
 func (t *Transformer) ForwardFLOPs(T int) float64 {
-	a := t.Attention.Resolve()
 	n := int64(t.Config.Vocab * t.Config.Width) // the head; the embedding is a look-up
 	for _, p := range t.Params() {
 		if p.Decay && p.Name != "embed" && p.Name != "head" { // a matrix: norms and biases do not decay
 			n += int64(p.Size())
 		}
 	}
-	s := a.Shape()
-	return 2*float64(n) + float64(t.Config.Layers*a.Heads*(s.Query+s.Value))*float64(T+1)
+	columns := 0 // of all heads' queries and values
+	for i := range t.Config.Layers {
+		a := t.LayerAttention(i)
+		s := a.Shape()
+		columns += a.Heads * (s.Query + s.Value)
+	}
+	return 2*float64(n) + float64(columns)*float64(T+1)
 }
 
-// CacheLayout is what one token leaves in the cache of one layer.
-func (t *Transformer) CacheLayout() attention.Layout { return t.blocks[0].attn.CacheLayout() }
+// CacheLayout is what one token leaves in the cache of a layer.
+func (t *Transformer) CacheLayout(layer int) attention.Layout {
+	return t.blocks[layer].attn.CacheLayout()
+}
 
 // CacheBytes is the cache of one token in all layers, on one of devices tensor-parallel devices, at size bytes an
 // element.
-func (t *Transformer) CacheBytes(devices, size int) int {
-	return t.Config.Layers * t.CacheLayout().Bytes(devices, size)
+func (t *Transformer) CacheBytes(devices, size int) (n int) {
+	for i := range t.Config.Layers {
+		n += t.CacheLayout(i).Bytes(devices, size)
+	}
+	return n
 }

@@ -1,6 +1,10 @@
 package model
 
-import "fmt"
+import (
+	"fmt"
+
+	"headroom/attention"
+)
 
 // Shard is what one device of size computes under tensor parallelism, as a model of its own: its share of the query heads and
 // of the MLP, with the key/value or latent heads that they read. Where there are fewer of those than devices, several devices
@@ -8,16 +12,18 @@ import "fmt"
 // latent go with the latents. What attention and MLP of the shards add to the residual sums up to what the whole model's add
 // (Shoeybi et al., arXiv 1909.08053; section 3.3 of arXiv 2505.21487).
 func (t *Transformer) Shard(size int) (*Transformer, error) {
-	c := t.Config
-	a, err := t.Attention.Shard(size)
-	if err != nil {
-		return nil, err
+	c, pattern := t.Config, make([]attention.Config, len(t.pattern))
+	for i, a := range t.pattern {
+		var err error
+		if pattern[i], err = a.Shard(size); err != nil {
+			return nil, err
+		}
 	}
 	if c.MLP%size != 0 {
 		return nil, fmt.Errorf("model: an MLP of %d cannot be divided among %d devices", c.MLP, size)
 	}
 	c.MLP /= size
-	return New(c, a)
+	return Patterned(c, pattern)
 }
 
 // Cut is what device rank of size has of a parameter: of each axis on which its shard is shorter, the part of its heads.

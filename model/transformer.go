@@ -3,7 +3,9 @@
 package model
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
 	"headroom/attention"
 	"headroom/internal/graph"
@@ -58,7 +60,9 @@ func (c Config) Validate() error {
 // A Transformer declares the parameters of a decoder and builds its passes.
 type Transformer struct {
 	Config    Config
-	Attention attention.Config
+	Attention attention.Config // of every layer, or of the first where they differ
+
+	pattern []attention.Config // layer i attends as i%len(pattern) says
 
 	embed  graph.Param // [V, C]
 	blocks []block
@@ -68,6 +72,14 @@ type Transformer struct {
 
 // New lays out a model. Its parameters get values from a graph.Store.
 func New(c Config, a attention.Config) (*Transformer, error) {
+	return Patterned(c, []attention.Config{a})
+}
+
+// Patterned is New for layers that differ: they attend by the configurations of a pattern in turn, over and over again.
+func Patterned(c Config, pattern []attention.Config) (*Transformer, error) {
+	if len(pattern) == 0 {
+		return nil, errors.New("model: a pattern of layers must have at least one attention configuration")
+	}
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -75,7 +87,7 @@ func New(c Config, a attention.Config) (*Transformer, error) {
 		c.Init = Scaled
 	}
 	t := &Transformer{
-		Config: c, Attention: a,
+		Config: c, Attention: pattern[0], pattern: pattern,
 		embed: matrix("embed", c.Vocab, c.Width, c.InitStd),
 		norm:  ones("norm", c.Width),
 	}
@@ -84,13 +96,23 @@ func New(c Config, a attention.Config) (*Transformer, error) {
 		t.head.Name = "head"
 	}
 	for i := range c.Layers {
-		b, err := newBlock(c, a, fmt.Sprintf("blocks.%d", i))
+		b, err := newBlock(c, t.LayerAttention(i), fmt.Sprintf("blocks.%d", i))
 		if err != nil {
 			return nil, err
 		}
 		t.blocks = append(t.blocks, b)
 	}
 	return t, nil
+}
+
+// LayerAttention is how a layer attends.
+func (t *Transformer) LayerAttention(layer int) attention.Config {
+	return t.pattern[layer%len(t.pattern)]
+}
+
+// Uniform says that all layers attend alike.
+func (t *Transformer) Uniform() bool {
+	return !slices.ContainsFunc(t.pattern, func(a attention.Config) bool { return a != t.Attention })
 }
 
 // Params lists all parameters in checkpoint order.

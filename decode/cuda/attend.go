@@ -37,14 +37,49 @@ const (
 // decodeTokens is how many new tokens of a request the kernels of decoding take.
 const decodeTokens = 8
 
-// segments cuts a batch.
-func (d *Device) segments(rows []decode.Row) (all []segment) {
+// takes says which kernels take the dims of a layer, beside the plain one.
+type takes int
+
+const (
+	byDecoding takes = 1 << iota
+	byTraining
+	noneAbove
+)
+
+// long is how requests of many new tokens attend.
+func (by takes) long() manner {
+	if by&byTraining != 0 {
+		return long
+	}
+	return plain
+}
+
+// few is how those of few do.
+func (by takes) few() manner {
+	if by&byDecoding != 0 {
+		return few
+	}
+	return plain
+}
+
+// divide cuts the batch into segments, for the layers of each kind that there is.
+func (d *Device) divide(cut func(by takes) []segment) {
+	d.parts = [noneAbove][]segment{}
+	for _, by := range d.takes {
+		if d.parts[by] == nil {
+			d.parts[by] = cut(by)
+		}
+	}
+}
+
+// segments cuts a batch for a layer that such kernels take.
+func segments(rows []decode.Row, by takes) (all []segment) {
 	for i, r := range rows {
 		s := segment{how: plain, row: i, b: 1, token: r.From, n: r.T, t: r.T, start: r.Start}
 		switch {
-		case r.T > decodeTokens && d.trains:
-			s.how = long
-		case r.T <= decodeTokens && d.decodes:
+		case r.T > decodeTokens:
+			s.how = by.long()
+		case by.few() == few:
 			s.how, s.start = few, 0
 		}
 		if n := len(all); n > 0 {
@@ -60,13 +95,7 @@ func (d *Device) segments(rows []decode.Row) (all []segment) {
 	return all
 }
 
-// longs is how requests of many new tokens attend.
-func (d *Device) longs() manner {
-	if d.trains {
-		return long
-	}
-	return plain
-}
+func (d *Device) partsOf(layer int) []segment { return d.parts[d.takes[layer]] }
 
 // Rope marks a tensor to be rotated where it goes.
 func (d *Device) Rope(x graph.Buf, heads, r int, theta float64) graph.Buf {
@@ -90,7 +119,7 @@ func (d *Device) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf
 	dense := d.take(d.t, d.n, v.width)
 	d.place(layer, d.queryPart(v, a.H, 0, dense.buf, v.width/a.H, dense.width))
 	o := d.take(d.t, d.n, a.H*a.Dv)
-	for _, s := range d.parts {
+	for _, s := range d.partsOf(layer) {
 		if s.how == long {
 			d.attendLong(layer, s, a, dense, o)
 		} else {
@@ -138,7 +167,7 @@ func (d *Device) place(layer int, query kernels.DecodePart) {
 
 // steps says that a batch of one new token each attends from the projections on, in one launch.
 func (d *Device) steps(layer int, a attention.CacheRead) bool {
-	s := d.parts[0]
+	s := d.partsOf(layer)[0]
 	return d.step && s.how == few && s.t == 1 && s.b <= mostStepRows && d.shape(layer, a, s).StepAttends() && d.dev.Compute == 90
 }
 
@@ -153,7 +182,7 @@ func (d *Device) shape(layer int, a attention.CacheRead, s segment) kernels.Deco
 func (d *Device) stepAttend(layer int, a attention.CacheRead, q *tensor, heads int, o *tensor) *kernels.StepAttend {
 	E := q.width / heads
 	k := &kernels.StepAttend{
-		DecodeShape: d.shape(layer, a, d.parts[0]), Turn: q.rotation.r, Scale: float32(a.Scale), Table: d.tables[tableKey{q.rotation.r, q.rotation.theta}],
+		DecodeShape: d.shape(layer, a, d.partsOf(layer)[0]), Turn: q.rotation.r, Scale: float32(a.Scale), Table: d.tables[tableKey{q.rotation.r, q.rotation.theta}],
 		QTurn: q.buf.Slice(E-q.rotation.r, q.buf.N), QTurnRow: q.stride, QTurnHead: E, Pages: d.pages, Lengths: d.meta.lengths, O: o.buf,
 	}
 	for _, e := range d.entries {

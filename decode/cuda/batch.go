@@ -56,7 +56,8 @@ func (d *Device) describe(b decode.Batch, key bucket, step bool) error {
 			rows = append(rows, decode.Row{From: i * key.t, T: key.t})
 		}
 	}
-	d.parts, d.step = d.segments(rows), step
+	d.divide(func(by takes) []segment { return segments(rows, by) })
+	d.step = step
 	d.cutMeta(len(rows))
 	host := d.meta.host[(d.first+d.pending)%len(d.meta.host)]
 	at := 0

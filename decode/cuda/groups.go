@@ -12,12 +12,25 @@ import (
 // they can then lie side by side and be one product.
 type groups struct {
 	values int
-	read   attention.CacheRead
-	latent *attention.LatentRead  // where queries are absorbed
-	turns  map[tableKey]bool      // rotations
-	at     map[int]int            // value -> place in all
-	all    [][]weight             // of products that may become one
-	absorb []attention.LatentRead // each with weights that are absorbed
+	reads  []read
+	turns  map[tableKey]bool // rotations
+	at     map[int]int       // value -> place in all
+	all    [][]weight        // of products that may become one
+}
+
+// A read is how a layer reads its cache.
+type read struct {
+	layer int
+	attention.CacheRead
+	latent *attention.LatentRead // where queries are absorbed
+}
+
+// heads is the largest number of query heads that attend.
+func (g *groups) heads() (most int) {
+	for _, r := range g.reads {
+		most = max(most, r.H)
+	}
+	return most
 }
 
 var _ model.Step = (*groups)(nil)
@@ -70,14 +83,13 @@ func (g *groups) Rope(x graph.Buf, _, r int, theta float64) graph.Buf {
 	return x
 }
 
-func (g *groups) Attend(_ int, _ graph.Buf, a attention.CacheRead) graph.Buf {
-	g.read = a
+func (g *groups) Attend(layer int, _ graph.Buf, a attention.CacheRead) graph.Buf {
+	g.reads = append(g.reads, read{layer, a, nil})
 	return g.fresh()
 }
 
-func (g *groups) AttendLatent(_ int, _ graph.Buf, a attention.LatentRead) graph.Buf {
-	g.read, g.latent = a.Absorbed(), &a
-	g.absorb = append(g.absorb, a)
+func (g *groups) AttendLatent(layer int, _ graph.Buf, a attention.LatentRead) graph.Buf {
+	g.reads = append(g.reads, read{layer, a.Absorbed(), &a})
 	return g.fresh()
 }
 

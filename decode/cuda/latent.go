@@ -27,17 +27,18 @@ func (d *Device) AttendLatent(layer int, queries graph.Buf, a attention.LatentRe
 		return give(y)
 	}
 	var dense, qa, sums *tensor
-	if d.has(long) {
+	parts := d.partsOf(layer)
+	if has(parts, long) {
 		dense = d.take(d.t, d.n, a.H*E)
 		d.place(layer, d.queryPart(q, a.H, 0, dense.buf, E, dense.width))
 	}
-	if d.has(few) || d.has(plain) {
+	if has(parts, few) || has(parts, plain) {
 		qa, sums = d.take(d.t, d.n, a.H*(L+a.R)), d.take(d.t, d.n, a.H*L)
 		// the rotated columns only, behind the L that absorption makes
 		to := device.Buffer{Ptr: qa.buf.Ptr + device.Ptr((L-a.D)*d.t.Size()), N: qa.buf.N, Type: d.t}
 		d.place(layer, d.queryPart(q, a.H, a.D, to, L+a.R, qa.width))
 	}
-	for _, s := range d.parts {
+	for _, s := range parts {
 		if s.how == long {
 			d.attendExpanded(layer, s, a, dense, y)
 			continue
@@ -50,8 +51,8 @@ func (d *Device) AttendLatent(layer int, queries graph.Buf, a attention.LatentRe
 	return give(y)
 }
 
-func (d *Device) has(m manner) bool {
-	return slices.ContainsFunc(d.parts, func(s segment) bool { return s.how == m })
+func has(parts []segment, m manner) bool {
+	return slices.ContainsFunc(parts, func(s segment) bool { return s.how == m })
 }
 
 // absorb is q·Wukᵀ of each head of some tokens, from queries of stride elements a token to heads that lie head apart.

@@ -30,19 +30,16 @@ func (b *backend) plan(m *decode.Model, l decode.Limits) (*Device, error) {
 		rank: b.rank, ranks: b.ranks, held: make([][]int32, l.Rows), graphs: map[bucket]recorded{}, seen: map[bucket]bool{},
 	}
 	d.samples = b.dev.Compute == 90 && m.Config.Vocab <= kernels.StepSampleMost(b.dev)
-	work := 0
-	if work, err = d.dims(g); err != nil {
-		return nil, err
-	}
+	work := d.dims(g)
 	most := padded(l.Tokens + l.Rows)
 	d.fixed = []fixed{
 		{&d.pages, device.I32, l.Rows * d.maxPages}, {&d.meta.all, device.I32, 3*most + fours(l.Rows) + (1+kernels.StepSamplingWords)*fours(2*l.Scores) + 16},
-		{&d.drawn, device.I32, 2 * l.Scores}, {&d.lse, device.F32, most * g.read.H}, {&d.work, device.U8, work},
+		{&d.drawn, device.I32, 2 * l.Scores}, {&d.lse, device.F32, most * g.heads()}, {&d.work, device.U8, work},
 		{&d.meta.seen, device.I32, 2 * l.Scores * kernels.SeenWords(m.Config.Vocab)},
 	}
-	for range m.Config.Layers {
+	for layer := range m.Config.Layers {
 		var slots []slot
-		for _, s := range m.CacheLayout() {
+		for _, s := range m.CacheLayout(layer) {
 			slots = append(slots, slot{s.Heads, s.Dim, device.Buffer{Ptr: 1 << 40, N: l.Pages * decode.PageTokens * s.Heads * s.Dim, Type: b.t}})
 		}
 		d.cache = append(d.cache, slots)
@@ -57,25 +54,55 @@ func (b *backend) plan(m *decode.Model, l decode.Limits) (*Device, error) {
 	return d, nil
 }
 
-// dims finds out which kernels take the model's dims, and the memory that those of decoding work in.
-func (d *Device) dims(g *groups) (work int, err error) {
-	a, G := g.read, d.model.CacheLayout()[g.read.K].Heads
-	P, R, Dv := a.P, a.R, a.Dv
-	if l := g.latent; l != nil { // the kernel of training attends to expanded latents
-		P, R, Dv = l.D, l.R, l.D
+// dims finds out which kernels take the dims of each layer, and the memory that those of decoding work in, which all layers
+// share.
+func (d *Device) dims(g *groups) (work int) {
+	d.takes = make([]takes, d.model.Config.Layers)
+	for i := range d.takes {
+		d.takes[i] = byTraining | byDecoding
 	}
-	d.trains = P+R <= 256 && Dv <= 256
-	if d.t == device.BF16 {
-		d.trains = d.trains && (P+R)%16 == 0 && Dv%16 == 0 && P%8 == 0
-		shape := kernels.DecodeShape{Cache: string(a.Form()), B: d.limits.Rows, H: a.H, G: G, P: a.P, R: a.R, Dv: a.Dv, Page: decode.PageTokens, MaxPages: d.maxPages}
-		d.decodes = true
-		for shape.T = 1; shape.T <= decodeTokens && d.decodes; shape.T++ {
-			n, err := shape.WorkBytes(d.dev)
-			d.decodes = err == nil
-			work = max(work, n)
+	for _, r := range g.reads {
+		if !d.trains(r) {
+			d.takes[r.layer] &^= byTraining
+		}
+		n, ok := d.decodes(r)
+		if work = max(work, n); !ok {
+			d.takes[r.layer] &^= byDecoding
 		}
 	}
-	return max(work, 16), nil
+	return max(work, 16)
+}
+
+// trains says that the kernel of training takes a read. It attends to expanded latents.
+func (d *Device) trains(r read) bool {
+	P, R, Dv := r.P, r.R, r.Dv
+	if l := r.latent; l != nil {
+		P, R, Dv = l.D, l.R, l.D
+	}
+	fits := P+R <= 256 && Dv <= 256
+	if d.t == device.BF16 {
+		fits = fits && (P+R)%16 == 0 && Dv%16 == 0 && P%8 == 0
+	}
+	return fits
+}
+
+// decodes says that the kernels of decoding take a read, and what they work in.
+func (d *Device) decodes(r read) (work int, ok bool) {
+	if d.t != device.BF16 {
+		return 0, false
+	}
+	shape := kernels.DecodeShape{
+		Cache: string(r.Form()), B: d.limits.Rows, H: r.H, G: d.model.CacheLayout(r.layer)[r.K].Heads, P: r.P, R: r.R, Dv: r.Dv,
+		Page: decode.PageTokens, MaxPages: d.maxPages,
+	}
+	for shape.T = 1; shape.T <= decodeTokens; shape.T++ {
+		n, err := shape.WorkBytes(d.dev)
+		if err != nil {
+			return work, false
+		}
+		work = max(work, n)
+	}
+	return work, true
 }
 
 // count runs the largest passes on no memory: of whole prompts side by side, of the last part of the longest, and of steps,
@@ -86,18 +113,19 @@ func (d *Device) count() {
 	last := max(1, min(l.Tokens, l.Context-1)) // tokens that come after others of their request
 	b := (most + l.Context - 1) / l.Context
 	t := (most + b - 1) / b
-	others := segment{how: few, b: l.Rows, n: l.Rows, t: 1}
-	if !d.decodes {
-		others.how = plain
-	}
+	others := func(by takes) segment { return segment{how: by.few(), b: l.Rows, n: l.Rows, t: 1} }
 	d.mode = counting
-	for _, parts := range [][]segment{
-		{{how: d.longs(), b: b, n: b * t, t: t}, others},
-		{{how: d.longs(), b: 1, n: last, t: last, start: (l.Context - last) | (startTokens - 1)}, others},
-		{{how: others.how, b: kernels.StepMaxRows, n: kernels.StepMaxRows, t: 1}},
+	for i, parts := range []func(by takes) []segment{
+		func(by takes) []segment { return []segment{{how: by.long(), b: b, n: b * t, t: t}, others(by)} },
+		func(by takes) []segment {
+			return []segment{{how: by.long(), b: 1, n: last, t: last, start: (l.Context - last) | (startTokens - 1)}, others(by)}
+		},
+		func(by takes) []segment {
+			return []segment{{how: by.few(), b: kernels.StepMaxRows, n: kernels.StepMaxRows, t: 1}}
+		},
 	} {
-		d.parts, d.step = parts, len(parts) == 1
-		d.n, d.scores = padded(l.Tokens+l.Rows), 2*l.Scores
+		d.divide(parts)
+		d.n, d.scores, d.step = padded(l.Tokens+l.Rows), 2*l.Scores, i == 2
 		if d.step {
 			d.n, d.scores = kernels.StepMaxRows, kernels.StepMaxRows
 		}

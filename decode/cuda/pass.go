@@ -40,15 +40,15 @@ type Device struct {
 	graphs         map[bucket]recorded
 	seen           map[bucket]bool
 
-	rank, ranks     int  // of the shards of a model
-	decodes, trains bool // the kernels of decoding, and of training, take the model's dims
-	samples         bool // and that of sampling its vocabulary
+	rank, ranks int     // of the shards of a model
+	takes       []takes // of each layer
+	samples     bool    // the kernel of sampling takes the vocabulary
 
 	mode      mode
 	n, scores int // rows of values now, and after Select
 	step      bool
-	sampled   bool // some tokens are drawn by their chances
-	parts     []segment
+	sampled   bool                 // some tokens are drawn by their chances
+	parts     [noneAbove][]segment // of the batch, for layers that such kernels take
 	entries   []entry
 }
 

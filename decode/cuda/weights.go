@@ -97,9 +97,12 @@ func (w *weights) load(params []graph.Param, groups *groups) error {
 			return err
 		}
 	}
-	for _, a := range groups.absorb {
+	for _, r := range groups.reads {
+		if r.latent == nil {
+			continue
+		}
 		var err error
-		if w.heads[a.Wukv.Name], err = w.split(a); err != nil {
+		if w.heads[r.latent.Wukv.Name], err = w.split(*r.latent); err != nil {
 			return err
 		}
 	}

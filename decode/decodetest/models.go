@@ -123,3 +123,40 @@ func Near(t testing.TB, what string, got, want []float32) {
 		t.Errorf("%s: logits differ by %g of %g", what, most, size)
 	}
 }
+
+// Mixed is a model whose layers differ: in their kind, in their heads and dims, in the base of their rotations, and so in
+// what they leave in the cache.
+func Mixed(t testing.TB, layers ...Layer) *decode.Model {
+	t.Helper()
+	c := model.Default()
+	c.Layers, c.Width, c.MLP, c.Vocab, c.Context, c.Tie = len(layers), 32, 48, 37, 256, false
+	var pattern []attention.Config
+	for _, l := range layers {
+		a := attention.Default()
+		a.Heads, a.HeadDim, a.RopeTheta, a.RopeDim = l.Heads, l.HeadDim, l.Theta, l.RopeDim
+		var err error
+		if a.Kind, a.Groups, err = attention.Parse(l.Kind); err != nil {
+			t.Fatal(err)
+		}
+		pattern = append(pattern, a)
+	}
+	tr, err := model.Patterned(c, pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Weighted(tr)
+}
+
+// A Layer is one of a Mixed model.
+type Layer struct {
+	Kind           string
+	Heads, HeadDim int
+	RopeDim        int // 0 is the kind's default
+	Theta          float64
+}
+
+// Small are layers of no more columns than a test needs, and Wide some of which have dims that the fast kernels take.
+var (
+	Small = []Layer{{"gqa-2", 4, 8, 8, 500}, {"mla", 4, 8, 4, 3000}, {"mfa", 2, 16, 8, 3000}, {"gta-2", 4, 16, 4, 500}, {"gla-2", 8, 8, 4, 500}}
+	Wide  = []Layer{{"gla-2", 4, 64, 32, 500}, {"gqa-4", 4, 64, 64, 3000}, {"gqa-2", 4, 8, 8, 500}, {"gta-2", 8, 64, 32, 3000}, {"mla", 4, 24, 32, 500}}
+)

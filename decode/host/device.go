@@ -20,7 +20,7 @@ type Device struct {
 	x        memory    // of Embed
 	arena    memory    // of all other values
 	used     int
-	rotaries map[int]*rotary // by R
+	rotaries map[rotation]*rotary
 	scratch  scratch
 	sum      func(x []float32) // over the shards of a model, or nil
 }
@@ -33,10 +33,10 @@ type slot struct {
 
 // NewDevice holds a model, and a cache of pages that starts as NaN: what nobody wrote must not be read.
 func NewDevice(m *decode.Model, pages int) *Device {
-	c := &Device{model: m, rotaries: map[int]*rotary{}}
-	for range m.Config.Layers {
+	c := &Device{model: m, rotaries: map[rotation]*rotary{}}
+	for layer := range m.Config.Layers {
 		var slots []slot
-		for _, s := range m.CacheLayout() {
+		for _, s := range m.CacheLayout(layer) {
 			data := make([]float32, pages*decode.PageTokens*s.Heads*s.Dim)
 			for i := range data {
 				data[i] = float32(math.NaN())

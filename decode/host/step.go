@@ -152,6 +152,12 @@ func (c *Device) expand(o graph.Buf, a attention.LatentRead) graph.Buf {
 	return y
 }
 
+// A rotation is of the last r columns of a head, by a base.
+type rotation struct {
+	r     int
+	theta float64
+}
+
 // A rotary is the cosines and sines of positions, [positions, R/2], as many as were asked for.
 type rotary struct {
 	inverse  []float64 // theta^(-2i/R)
@@ -160,13 +166,14 @@ type rotary struct {
 
 // Rope rotates in place.
 func (c *Device) Rope(x graph.Buf, heads, r int, theta float64) graph.Buf {
-	t := c.rotaries[r]
+	key := rotation{r, theta}
+	t := c.rotaries[key]
 	if t == nil {
 		t = &rotary{}
 		for i := range r / 2 {
 			t.inverse = append(t.inverse, math.Pow(theta, -2*float64(i)/float64(r)))
 		}
-		c.rotaries[r] = t
+		c.rotaries[key] = t
 	}
 	h, data, N := r/2, floats(x), c.tokens()
 	width := len(data) / N
