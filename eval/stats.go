@@ -76,11 +76,11 @@ func pValue(mean, sd float64, n int) float64 {
 		return 1
 	}
 	t := math.Abs(mean) / (sd / math.Sqrt(float64(n))) // +Inf where all differences are equal
-	return 2 * student(n-1).Survival(t)
+	return 2 * student(float64(n-1)).Survival(t)
 }
 
-func student(freedom int) distuv.StudentsT {
-	return distuv.StudentsT{Sigma: 1, Nu: float64(freedom)}
+func student(freedom float64) distuv.StudentsT {
+	return distuv.StudentsT{Sigma: 1, Nu: freedom}
 }
 
 // critical is what Student's t exceeds in size with the chance alpha.
@@ -91,7 +91,7 @@ func critical(freedom int, alpha float64) float64 {
 	}
 	t, known := criticals.Load(key{freedom, alpha})
 	if !known {
-		t = student(freedom).Quantile(1 - alpha/2)
+		t = student(float64(freedom)).Quantile(1 - alpha/2)
 		criticals.Store(key{freedom, alpha}, t)
 	}
 	return t.(float64)
