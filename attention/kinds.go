@@ -27,15 +27,15 @@ const (
 type Description struct {
 	Kind  Kind
 	Title string    // in a few words, of which help is made
-	Usual int       // the usual number of its key/value or latent heads, where its name ends in that number, as gqa-4 does; 0 where it does not
+	Usual int       // where its name ends in the number of its heads of keys or latents, as gqa-4 does, the usual one
 	Of    Kind      // the more general kind that it is at its own number of groups, if there is one
 	Cache CacheForm // how keys and values are kept
 	Split bool      // its query latent has a part for each latent head
 
 	Keys    []string // what it reads of bias, latent_dim and query_latent_dim
-	Parts   []string // its weights [n, in, out] of products in which each of n parts of the input has its own matrix; [in, out] is n = 1
+	Parts   []string // weights [n, in, out] by which n parts of an input are multiplied apart; [in, out] is n = 1
 	Library string   // the class of the transformers library that can compute it, if there is one
-	Family  string   // its layer in modeling_headroom.py, by the name in config.json; NoLayer where nobody has written one
+	Family  string   // its layer in modeling_headroom.py, by the name in config.json, or NoLayer
 
 	defaults func(c settings)
 	check    func(c Config) error // the rules that it has beside those of all kinds; c is resolved
@@ -145,8 +145,8 @@ func Names() (all []string) {
 	return all
 }
 
-// General is the configuration of the same attention as one of the more general kind, as MHA is GQA of as many groups as heads,
-// with nothing in keys that the kind does not read. Configurations of one attention are equal so.
+// General is the configuration of the same attention as one of the more general kind, as MHA is GQA of as many groups as
+// heads, with nothing in keys that the kind does not read. Configurations of one attention are equal so.
 func (c Config) General() Config {
 	d, err := c.Kind.Describe()
 	if err != nil {

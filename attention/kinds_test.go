@@ -67,8 +67,8 @@ func (r *recorder) read(a CacheRead, width int) graph.Buf {
 	return graph.Buf{Len: width}
 }
 
-// TestDecodeIsAsDescribed: what a layer writes into the cache is its layout, and how it reads it is what the description says.
-// There are kernels for each kind at the head dims that they were made for.
+// TestDecodeIsAsDescribed: what a layer writes into the cache is its layout, and how it reads it is what the description
+// says. There are kernels for each kind at the head dims that they were made for.
 func TestDecodeIsAsDescribed(t *testing.T) {
 	for _, d := range Descriptions {
 		c := Default()

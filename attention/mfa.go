@@ -7,16 +7,16 @@ import (
 	"headroom/internal/graph"
 )
 
-// multiMatrix is multi-matrix factorization attention ("Multi-matrix Factorization Attention", arXiv 2412.19255): all H query
-// heads read one key and one value head, which may be wide, and the queries come from a latent that they share.
+// multiMatrix is multi-matrix factorization attention ("Multi-matrix Factorization Attention", arXiv 2412.19255): all H
+// query heads read one key and one value head, which may be wide, and the queries come from a latent that they share.
 //
 //	cq = rmsnorm(x·Wdq)   q = rope(cq·Wuq)
 //	k = rope(x·Wk)   v = x·Wv, one head of each
 //	y = softmax(q·kᵀ/√D)·v · Wo
 //
-// The paper's S_Q is Wdq, its Q_c are the columns of Wuq that make head c, S_K and S_V are Wk and Wv, and its O_c the rows of
-// Wo of head c; it has one width for Q and D, which is the default. The norm is not in its formula, but in the model of its
-// authors, Step-3, where Q is 8·D. A head costs Q·D + D·C parameters and nothing in the cache.
+// The paper's S_Q is Wdq, its Q_c are the columns of Wuq that make head c, S_K and S_V are Wk and Wv, and its O_c the rows
+// of Wo of head c; it has one width for Q and D, which is the default. The norm is not in its formula, but in the model
+// of its authors, Step-3, where Q is 8·D. A head costs Q·D + D·C parameters and nothing in the cache.
 // A token leaves its rotated key and its value in the cache: 2·D elements.
 type multiMatrix struct {
 	Wdq   graph.Param // [C, Q]

@@ -18,8 +18,8 @@ const (
 	PartedBias      // of such a W
 )
 
-// Role says what the parameter of this name, such as Wdq, does in layers of the kind, and of a bias also whose it is. Names
-// tell: matrices begin with W, norms are called norm, and bdq is the bias of Wdq.
+// Role says what the parameter of this name, such as Wdq, does in layers of the kind, and of a bias also whose it is.
+// Names tell: matrices begin with W, norms are called norm, and bdq is the bias of Wdq.
 func (k Kind) Role(name string) (r Role, of string) {
 	d, err := k.Describe()
 	if err != nil {

@@ -2,9 +2,9 @@ package attention
 
 import "fmt"
 
-// Shard is what one of size tensor-parallel devices has: its share of the query heads, and the key/value or latent heads
-// that they read. Where there are fewer of those than devices, several devices hold the same. The query latent is on all,
-// but where it has a part for each latent head: there the parts go with the latents.
+// Shard is what one of size tensor-parallel devices has: its share of the query heads, and the key/value or latent
+// heads that they read. Where there are fewer of those than devices, several devices hold the same. The query latent is
+// on all, but where it has a part for each latent head: there the parts go with the latents.
 func (c Config) Shard(size int) (Config, error) {
 	d, err := c.Kind.Describe()
 	if err != nil {

@@ -24,8 +24,8 @@ type CacheRead struct {
 	Scale       float64
 }
 
-// Form is how keys and values are kept that are read so: in slots of their own, or in one whose columns are all a key's, or
-// the first of them.
+// Form is how keys and values are kept that are read so: in slots of their own, or in one whose columns are all a key's,
+// or the first of them.
 func (a CacheRead) Form() CacheForm {
 	switch {
 	case a.K != a.V:

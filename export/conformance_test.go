@@ -118,8 +118,8 @@ func (s *specimen) isDescribed(t *testing.T, d attention.Description) {
 	}
 }
 
-// gradientsAreSlopes holds every parameter's gradient against central differences of the loss, along the gradient itself and
-// along a random direction. The loss is summed in float64 from the logits.
+// gradientsAreSlopes holds every parameter's gradient against central differences of the loss, along the gradient itself
+// and along a random direction. The loss is summed in float64 from the logits.
 func (s *specimen) gradientsAreSlopes(t *testing.T) {
 	n := len(specimenTokens) - 1
 	tokens, next := specimenTokens[:n], specimenTokens[1:]
@@ -243,8 +243,8 @@ func (s *specimen) seesThePastAlone(t *testing.T) {
 	}
 }
 
-// decodesAsForward takes a prompt in by pieces and goes on from it greedily: every token has the probability that it has in
-// one pass over all of them, and is the likeliest.
+// decodesAsForward takes a prompt in by pieces and goes on from it greedily: every token has the probability that it has
+// in one pass over all of them, and is the likeliest.
 func (s *specimen) decodesAsForward(t *testing.T) {
 	e, err := decode.Open(s.Model, host.New(), decode.Options{Pages: 2, Rows: 1, Chunk: 4, Scored: 4})
 	if err != nil {
