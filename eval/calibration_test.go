@@ -29,7 +29,8 @@ func (s study) scatter(r *rand.Rand) float64 {
 	return distuv.StudentsT{Sigma: math.Sqrt((s.tails - 2) / s.tails), Nu: s.tails, Src: r}.Rand()
 }
 
-// draw makes a comparison whose arms differ from the baseline by true differences in nats. A seed moves all arms alike, and each by itself.
+// draw makes a comparison whose arms differ from the baseline by true differences in nats. A seed moves all arms alike,
+// and each by itself.
 func (s study) draw(r *rand.Rand, truth []float64) *Comparison {
 	c := &Comparison{Baseline: "arm-0"}
 	for set := range s.sets {
@@ -72,17 +73,18 @@ func printed(t *testing.T, cell string) (numbers []float64) {
 
 // TestTablesAreWhatTheySay draws comparisons and holds what their tables print against the truth they were drawn from.
 //
-// Found differences: at most 5% of the comparisons without a difference may find one. Tests of one family share the baseline's runs, and
-// sets share the runs of both arms. What depends on each other is wrong together, so that Bonferroni's bound, which is exact for one test,
-// is not reached: from 4.6 to 5% at a few arms and seeds, 4% at five arms on two sets and twelve seeds, and half of 5% in the limit of two
-// sets that say the same. A table that claims 5% then keeps less, never more. Dunnett's limit of t for three arms would be about 2% less at
-// five seeds, which is not worth a distribution of its own, and it would know the dependence between arms alone.
+// Found differences: at most 5% of the comparisons without a difference may find one. Tests of one family share the
+// baseline's runs, and sets share the runs of both arms. What depends on each other is wrong together, so that
+// Bonferroni's bound, which is exact for one test, is not reached: from 4.6 to 5% at a few arms and seeds, 4% at five
+// arms on two sets and twelve seeds, and half of 5% in the limit of two sets that say the same. A table that claims 5%
+// then keeps less, never more. Dunnett's limit of t for three arms would be about 2% less at five seeds, which is not
+// worth a distribution of its own, and it would know the dependence between arms alone.
 //
-// Heavy tails make Student's t cautious: one far value raises the deviation more than the mean. At 2 and 3 seeds 4 to 4.5% of the
-// comparisons find something, of 5% claimed, at 5 to 12 seeds 3 to 4%; intervals hold the truth that much more often. What few heavy-tailed
-// seeds do spoil is any statement about the scatter alone: the 95% interval of a standard deviation by χ² covers 92% at three seeds of t
-// with 3 degrees of freedom and 80% at twelve, which is why tables print none. What a test resolves is a ratio of two such scatters, and
-// keeps its 80%.
+// Heavy tails make Student's t cautious: one far value raises the deviation more than the mean. At 2 and 3 seeds 4 to
+// 4.5% of the comparisons find something, of 5% claimed, at 5 to 12 seeds 3 to 4%; intervals hold the truth that much
+// more often. What few heavy-tailed seeds do spoil is any statement about the scatter alone: the 95% interval of a
+// standard deviation by χ² covers 92% at three seeds of t with 3 degrees of freedom and 80% at twelve, which is why
+// tables print none. What a test resolves is a ratio of two such scatters, and keeps its 80%.
 func TestTablesAreWhatTheySay(t *testing.T) {
 	exact, bound := [2]float64{0.04, 0.06}, [2]float64{0.025, 0.055}
 	for i, s := range []study{

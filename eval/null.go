@@ -9,8 +9,8 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-// A Null is what the test of a comparison finds between runs of one arm, which differ in nothing but how their weights start. Whatever it finds
-// is false.
+// A Null is what the test of a comparison finds between runs of one arm, which differ in nothing but how their weights
+// start. Whatever it finds is false.
 type Null struct {
 	Name     string    `json:"name"`
 	Arm      string    `json:"arm"`
@@ -36,11 +36,11 @@ type Share struct {
 // pairings is how many pairs are drawn of any runs with the same seeds.
 const pairings = 20000
 
-// NewNull tests groups of runs of one arm, each with the same seeds, against each other as Score does. Neighbours have no run in common, so
-// that Clopper and Pearson's interval holds for them as it stands. More is learnt from pairs that take either side's run of each seed from
-// any group: these have runs in common, so how much they tell comes from what leaving out each run in turn does to their result (the
-// jackknife). That is less than the truth: 24 runs of three seeds tell as much as about 340 independent pairs, which takes 2,000 runs, and
-// count as about 150 here.
+// NewNull tests groups of runs of one arm, each with the same seeds, against each other as Score does. Neighbours have
+// no run in common, so that Clopper and Pearson's interval holds for them as it stands. More is learnt from pairs that
+// take either side's run of each seed from any group: these have runs in common, so how much they tell comes from what
+// leaving out each run in turn does to their result (the jackknife). That is less than the truth: 24 runs of three
+// seeds tell as much as about 340 independent pairs, which takes 2,000 runs, and count as about 150 here.
 func NewNull(groups []Arm, sets []string) (*Null, error) { return newNull(groups, sets, pairings) }
 
 func newNull(groups []Arm, sets []string, pairings int) (*Null, error) {

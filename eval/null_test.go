@@ -12,8 +12,8 @@ func groups(r *rand.Rand, n, seeds, sets int, tails float64) ([]Arm, []string) {
 	return c.Arms, c.Sets
 }
 
-// TestNullTellsTheRate draws many null comparisons: the part found is right in the mean, and its interval holds the true part at least as
-// often as it says, though the pairs have runs in common.
+// TestNullTellsTheRate draws many null comparisons: the part found is right in the mean, and its interval holds the
+// true part at least as often as it says, though the pairs have runs in common.
 func TestNullTellsTheRate(t *testing.T) {
 	for i, c := range []struct {
 		groups, seeds, sets int

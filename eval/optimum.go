@@ -6,8 +6,9 @@ import (
 	"slices"
 )
 
-// An Optimum is where a parabola through losses over the logarithm of the learning rate has its least. Its interval holds the true one with
-// a chance of 95%, and is missing where the losses do not bound it, and where they are too few to tell their scatter.
+// An Optimum is where a parabola through losses over the logarithm of the learning rate has its least. Its interval
+// holds the true one with a chance of 95%, and is missing where the losses do not bound it, and where they are too few
+// to tell their scatter.
 type Optimum struct {
 	LR       float64     `json:"lr"`
 	Loss     float64     `json:"loss"` // there, by the parabola
@@ -16,11 +17,12 @@ type Optimum struct {
 	Rates    int         `json:"rates"`                 // that the parabola goes through
 }
 
-// around is how many rates on either side of the best a parabola goes through. Farther ones tell more of how training fails than of where it
-// does best.
+// around is how many rates on either side of the best a parabola goes through. Farther ones tell more of how training
+// fails than of where it does best.
 const around = 2
 
-// optimum fits a parabola to the rates next to the best, with all seeds that rates were tried with. Without one it says why.
+// optimum fits a parabola to the rates next to the best, with all seeds that rates were tried with. Without one it says
+// why.
 func optimum(rates []Rate, seeds int) (o *Optimum, why string) {
 	for _, r := range rates {
 		seeds = max(seeds, len(r.NLL))
@@ -41,8 +43,8 @@ func optimum(rates []Rate, seeds int) (o *Optimum, why string) {
 	return p.optimum(), ""
 }
 
-// A parabola is level + slope·u + bend·(u² - skew·u - mean square), where u is the logarithm of the rate as seen from the middle of those
-// tried. These terms are orthogonal. A seed raises or lowers it as a whole.
+// A parabola is level + slope·u + bend·(u² - skew·u - mean square), where u is the logarithm of the rate as seen from
+// the middle of those tried. These terms are orthogonal. A seed raises or lowers it as a whole.
 type parabola struct {
 	rates, freedom                        int
 	middle, skew, square                  float64
@@ -92,8 +94,8 @@ func newParabola(rates []Rate) (p parabola) {
 	return p
 }
 
-// optimum is where the parabola is level. Its interval are the rates at which the slope is none by Student's t test (Fieller), which has
-// ends only where the bend is one.
+// optimum is where the parabola is level. Its interval are the rates at which the slope is none by Student's t test
+// (Fieller), which has ends only where the bend is one.
 func (p parabola) optimum() *Optimum {
 	from := p.middle + p.skew/2 // a slope is slope + 2·bend·(u - from)
 	at := -p.slope / (2 * p.bend)
@@ -122,8 +124,9 @@ const (
 	Higher = "higher"
 )
 
-// Edge says on which side of the rates a better one may lie: beyond the best where it is the first or the last of them, or where the
-// parabola has its least. It is empty where the optimum is inside. A rate that some run failed with bounds the optimum.
+// Edge says on which side of the rates a better one may lie: beyond the best where it is the first or the last of them,
+// or where the parabola has its least. It is empty where the optimum is inside. A rate that some run failed with bounds
+// the optimum.
 func Edge(rates []Rate, seeds int) string {
 	best := BestRate(rates)
 	if best < 0 || len(rates) < 2 {

@@ -16,7 +16,8 @@ func swept(first, ratio float64, losses ...[]float64) (rates []Rate) {
 }
 
 func TestOptimumByHand(t *testing.T) {
-	// 3 + (log2(rate/0.001) - 0.25)² at -1, 0 and 1, of two seeds that differ by 0.1: no scatter is left, and the interval is a point.
+	// 3 + (log2(rate/0.001) - 0.25)² at -1, 0 and 1, of two seeds that differ by 0.1: no scatter is left, and the
+	// interval is a point.
 	rates := swept(5e-4, 2, []float64{4.5625, 4.6625}, []float64{3.0625, 3.1625}, []float64{3.5625, 3.6625})
 	o, why := optimum(rates, 2)
 	if o == nil || o.Rates != 3 {
@@ -77,9 +78,9 @@ func TestEdge(t *testing.T) {
 	}
 }
 
-// TestOptimumIntervalsCover counts how often the interval holds the optimum that losses were drawn around, with normal and heavy-tailed
-// seeds. One without ends holds it in any case. Where the bend is small against the scatter, few have ends; these come from the sweeps whose
-// bend looks largest, and of them alone fewer hold.
+// TestOptimumIntervalsCover counts how often the interval holds the optimum that losses were drawn around, with normal
+// and heavy-tailed seeds. One without ends holds it in any case. Where the bend is small against the scatter, few have
+// ends; these come from the sweeps whose bend looks largest, and of them alone fewer hold.
 func TestOptimumIntervalsCover(t *testing.T) {
 	for i, c := range []struct {
 		rates, seeds int

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Score computes the estimates of every arm from its trials. Differences are those of the loss, and pair the seeds that both arms
-// finished. All that can be tested at one size, of every arm on every set, are one family.
+// Score computes the estimates of every arm from its trials. Differences are those of the loss, and pair the seeds that
+// both arms finished. All that can be tested at one size, of every arm on every set, are one family.
 func (c *Comparison) Score() error {
 	for i := range c.Arms {
 		a := &c.Arms[i]

@@ -9,8 +9,8 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-// significant is the chance of a false finding that a family of tests may have. One minus it is the coverage of every interval in this
-// package: of each alone, or of all of a family together.
+// significant is the chance of a false finding that a family of tests may have. One minus it is the coverage of every
+// interval in this package: of each alone, or of all of a family together.
 const significant = 0.05
 
 // An Estimate is a mean over seeds with its 95% interval, mean ± half. One value alone has no interval: half is 0.
@@ -37,8 +37,9 @@ func mean(x []float64, alpha float64) Estimate {
 	return e
 }
 
-// A Difference is the mean of paired differences, and how often chance alone makes one as large. Its interval is one of a family: that all
-// of them hold their true means has a chance of 95% at least (Bonferroni). It leaves zero out only where the difference is found.
+// A Difference is the mean of paired differences, and how often chance alone makes one as large. Its interval is one of
+// a family: that all of them hold their true means has a chance of 95% at least (Bonferroni). It leaves zero out only
+// where the difference is found.
 type Difference struct {
 	Estimate
 	Values   []float64 `json:"by_seed"`            // in the order of the seeds
@@ -121,10 +122,10 @@ func Holm(p []float64) []float64 {
 	return corrected
 }
 
-// Smallest is the true mean that a t-test at alpha on n new values finds in 80% of trials, where sd is what n values like these have shown of
-// their scatter. Few values show it badly, so this is more than what a known scatter of that size would need: 2.4 times at two values, 1.6
-// at three, 1.1 at ten. For a difference of a family that Holm corrects, alpha is what the least of its p must pass: the others may all be
-// none.
+// Smallest is the true mean that a t-test at alpha on n new values finds in 80% of trials, where sd is what n values
+// like these have shown of their scatter. Few values show it badly, so this is more than what a known scatter of that
+// size would need: 2.4 times at two values, 1.6 at three, 1.1 at ten. For a difference of a family that Holm corrects,
+// alpha is what the least of its p must pass: the others may all be none.
 func Smallest(sd float64, n int, alpha float64) float64 {
 	type key struct {
 		n     int
@@ -155,7 +156,8 @@ func newPower(n int, alpha float64) power {
 	return p
 }
 
-// at is the chance that a t statistic whose mean lies shift true standard errors above zero passes the limit: E[Φ(shift - limit·s)].
+// at is the chance that a t statistic whose mean lies shift true standard errors above zero passes the limit: E[Φ(shift
+// - limit·s)].
 func (p power) at(shift float64) (chance float64) {
 	for _, s := range p.scatter {
 		chance += distuv.UnitNormal.CDF(shift-p.limit*s) / float64(len(p.scatter))
@@ -163,7 +165,8 @@ func (p power) at(shift float64) (chance float64) {
 	return chance
 }
 
-// resolution is how many standard errors, each estimated from other values than those of the test, are found in 80% of trials.
+// resolution is how many standard errors, each estimated from other values than those of the test, are found in 80% of
+// trials.
 func (p power) resolution() float64 {
 	mean := func(times float64) (chance float64) {
 		for _, s := range p.scatter {

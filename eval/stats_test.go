@@ -36,7 +36,8 @@ func TestQuantilesOfPublishedTables(t *testing.T) {
 }
 
 func TestPaired(t *testing.T) {
-	// Student's sleep data (1908), ten patients, two drugs: t = -4.0621, p = 0.002833, interval -2.4598855 to -0.7001145.
+	// Student's sleep data (1908), ten patients, two drugs: t = -4.0621, p = 0.002833, interval -2.4598855 to
+	// -0.7001145.
 	x := []float64{0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0}
 	y := []float64{1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4}
 	d := Paired(x, y, 1)
@@ -80,8 +81,8 @@ func TestHolm(t *testing.T) {
 	}
 }
 
-// TestSmallest draws pairs of trials: what the first says is resolved is the true difference of the second. It counts how many of the second
-// find it, alone and as the only one of a family that is corrected.
+// TestSmallest draws pairs of trials: what the first says is resolved is the true difference of the second. It counts
+// how many of the second find it, alone and as the only one of a family that is corrected.
 func TestSmallest(t *testing.T) {
 	for _, tests := range []int{1, 3} {
 		for _, n := range []int{2, 3, 5, 10} {
@@ -104,8 +105,9 @@ func TestSmallest(t *testing.T) {
 	}
 }
 
-// TestResolutionIsThatOfTheRule: with three arms a difference counts when it passes Holm's correction, and what three seeds resolve is
-// 1.74 times what they would resolve of one arm alone. These are the perplexities of docs/results/books-50m, by seed.
+// TestResolutionIsThatOfTheRule: with three arms a difference counts when it passes Holm's correction, and what three
+// seeds resolve is 1.74 times what they would resolve of one arm alone. These are the perplexities of
+// docs/results/books-50m, by seed.
 func TestResolutionIsThatOfTheRule(t *testing.T) {
 	base := []float64{195.640797, 182.887385, 191.120492}
 	for _, c := range []struct {

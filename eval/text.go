@@ -2,15 +2,16 @@ package eval
 
 import "math"
 
-// A Text is how far a difference would move on other texts of the same kind, seen from the documents of this one: half of an interval of
-// the same coverage as that over the seeds.
+// A Text is how far a difference would move on other texts of the same kind, seen from the documents of this one: half
+// of an interval of the same coverage as that over the seeds.
 type Text struct {
 	Half      float64 `json:"half"`
 	Documents int     `json:"blocks"` // documents, or groups of them
 }
 
-// textual estimates what the documents do to the mean difference of some pairs of results: to that of all tokens, from the mean differences
-// of blocks that are as good as drawn at random. Nil where the blocks are unknown or those of different texts.
+// textual estimates what the documents do to the mean difference of some pairs of results: to that of all tokens, from
+// the mean differences of blocks that are as good as drawn at random. Nil where the blocks are unknown or those of
+// different texts.
 func textual(x, y [][]Block, alpha float64) *Text {
 	if len(x) == 0 || len(x) != len(y) || len(x[0]) < 2 {
 		return nil
@@ -39,9 +40,10 @@ func textual(x, y [][]Block, alpha float64) *Text {
 	return &Text{student(freedom).Quantile(1-alpha/2) * deviation, n}
 }
 
-// weighted is the standard error of a mean with weights that add up to one, and its degrees of freedom. A long document pulls the mean to
-// itself, so that its distance from it seems small; the sum of squares is divided by what it would be if all documents scattered alike. The
-// degrees of freedom are those of as many documents as equal ones would tell as much. With equal weights both are as ever.
+// weighted is the standard error of a mean with weights that add up to one, and its degrees of freedom. A long document
+// pulls the mean to itself, so that its distance from it seems small; the sum of squares is divided by what it would be
+// if all documents scattered alike. The degrees of freedom are those of as many documents as equal ones would tell as
+// much. With equal weights both are as ever.
 func weighted(x, weight []float64) (deviation, freedom float64) {
 	mean, whole := 0.0, 0.0
 	for i, w := range weight {

@@ -12,7 +12,8 @@ func TestTextByHand(t *testing.T) {
 	x := [][]Block{{{10, 21}, {30, 62}}, {{10, 23}, {30, 62}}}
 	y := [][]Block{{{10, 20}, {30, 60}}, {{10, 20}, {30, 60}}}
 	got := textual(x, y, 0.05)
-	// By token 0.2 and 1/15, 0.1 in all with weights 1/4 and 3/4. Their squares add up to 5/8, so the distances' variances are 9/8 and 1/8.
+	// By token 0.2 and 1/15, 0.1 in all with weights 1/4 and 3/4. Their squares add up to 5/8, so the distances'
+	// variances are 9/8 and 1/8.
 	variance := 5. / 8 * (0.1*0.1/16 + 9./16/900) / (9./8/16 + 9./16/8)
 	near(t, "half", got.Half, 12.7062*math.Sqrt(variance), 1e-5) // t(0.975, 1)
 	if got.Documents != 2 {
@@ -24,8 +25,9 @@ func TestTextByHand(t *testing.T) {
 	}
 }
 
-// TestTextCovers: of texts drawn from one kind, the interval holds the difference of the kind about 95% of the time, with documents of equal
-// and of very different lengths, few and many. Where a few of very different lengths are most of the text, it holds more often than that.
+// TestTextCovers: of texts drawn from one kind, the interval holds the difference of the kind about 95% of the time,
+// with documents of equal and of very different lengths, few and many. Where a few of very different lengths are most
+// of the text, it holds more often than that.
 func TestTextCovers(t *testing.T) {
 	for i, c := range []struct {
 		documents     int

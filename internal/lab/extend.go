@@ -11,8 +11,8 @@ import (
 	"headroom/eval"
 )
 
-// extend.go adds learning rates to arms whose optimum is not among those that were tried. They stand in the plan, so that children, array
-// jobs and later calls know them.
+// extend.go adds learning rates to arms whose optimum is not among those that were tried. They stand in the plan, so
+// that children, array jobs and later calls know them.
 
 // An AddedRate is a learning rate that one arm tries besides those of the comparison.
 type AddedRate struct {
@@ -74,7 +74,8 @@ func (c *Compare) beyond(r AddedRate) {
 	}
 }
 
-// extend adds the next rate to every arm whose optimum is not inside and whose rates all have their runs. It says whether there was one.
+// extend adds the next rate to every arm whose optimum is not inside and whose rates all have their runs. It says
+// whether there was one.
 func (c *Compare) extend() (added bool) {
 	for _, arm := range c.Arms {
 		rates, err := c.tried(arm)
@@ -102,7 +103,8 @@ func (c *Compare) extend() (added bool) {
 	return added
 }
 
-// next is the rate beyond those of an arm, in the ratio of the last two of the comparison on that side. After some there is none.
+// next is the rate beyond those of an arm, in the ratio of the last two of the comparison on that side. After some
+// there is none.
 func (c *Compare) next(a Arm, side string) (lr float64, ok bool) {
 	grid, all := slices.Sorted(slices.Values(c.LR)), c.rates(a)
 	if side == eval.Lower {

@@ -43,8 +43,8 @@ func extending(t *testing.T, dir, lr string, extend bool) *Compare {
 	return c
 }
 
-// TestRatesAreExtended: rates are added on the side of the optimum, in the ratio of the file's, until it is inside; another call knows them,
-// also one without the flag, which adds none.
+// TestRatesAreExtended: rates are added on the side of the optimum, in the ratio of the file's, until it is inside;
+// another call knows them, also one without the flag, which adds none.
 func TestRatesAreExtended(t *testing.T) {
 	dir := shards(t)
 	c := extending(t, dir, "[2e-3, 1e-3]", true)
@@ -80,7 +80,8 @@ func TestRatesAreExtended(t *testing.T) {
 	}
 }
 
-// TestExtensionIsBounded: an arm that gets ever better stops after some rates, and one that a rate fails with stops there.
+// TestExtensionIsBounded: an arm that gets ever better stops after some rates, and one that a rate fails with stops
+// there.
 func TestExtensionIsBounded(t *testing.T) {
 	dir := shards(t)
 	c := extending(t, dir, "[1e-3, 3e-3]", true)
@@ -122,8 +123,8 @@ func TestExtensionNeedsARatio(t *testing.T) {
 	}
 }
 
-// TestExtendedRatesAreTrained goes all the way: rates that are too small are extended upward, the runs are kept elsewhere, and a machine
-// without them takes them back and trains nothing again.
+// TestExtendedRatesAreTrained goes all the way: rates that are too small are extended upward, the runs are kept
+// elsewhere, and a machine without them takes them back and trains nothing again.
 func TestExtendedRatesAreTrained(t *testing.T) {
 	dir := shards(t)
 	text := comparison(dir, "lr: [1e-6, 1e-5]\nlr_seeds: 1\n")

@@ -15,9 +15,10 @@ import (
 // nullName is where that lies in the directory of the comparison, whose own files it leaves as they are.
 const nullName = "null"
 
-// Itself is a comparison of the baseline with itself, at the first of the sizes. Its arms are groups of runs with the comparison's seeds, two
-// of which are a pair. Runs of one seed read their data in one order, as the arms of a comparison do, and differ in how their weights start:
-// in the first group as in the comparison, whose results it takes.
+// Itself is a comparison of the baseline with itself, at the first of the sizes. Its arms are groups of runs with the
+// comparison's seeds, two of which are a pair. Runs of one seed read their data in one order, as the arms of a
+// comparison do, and differ in how their weights start: in the first group as in the comparison, whose results it
+// takes.
 func (c *Compare) Itself(pairs int) (*Compare, error) {
 	if len(c.Seeds) < 2 {
 		return nil, fmt.Errorf("lab: compare: --null needs two seeds at least, of which a test is made, not %d", len(c.Seeds))
@@ -50,10 +51,12 @@ func (c *Compare) Itself(pairs int) (*Compare, error) {
 	return n, nil
 }
 
-// otherStart is added to the seed of a group's initial weights for each group before it. It is beyond the seeds that people choose.
+// otherStart is added to the seed of a group's initial weights for each group before it. It is beyond the seeds that
+// people choose.
 const otherStart = 1_000_000
 
-// Null trains what is missing of a comparison with itself, and tests its groups against each other. It is nil when ctx ends first.
+// Null trains what is missing of a comparison with itself, and tests its groups against each other. It is nil when ctx
+// ends first.
 func (c *Compare) Null(ctx context.Context, jobs Jobs) (*eval.Null, error) {
 	if err := c.store(); err != nil {
 		return nil, err

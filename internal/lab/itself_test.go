@@ -8,8 +8,9 @@ import (
 	"testing"
 )
 
-// TestBaselineAgainstItself: groups of the baseline's runs lie in a folder of their own; the first has the comparison's results, the others
-// start from other weights and read their data in the same order. What is there is used again, by more pairs and from the results kept.
+// TestBaselineAgainstItself: groups of the baseline's runs lie in a folder of their own; the first has the comparison's
+// results, the others start from other weights and read their data in the same order. What is there is used again, by
+// more pairs and from the results kept.
 func TestBaselineAgainstItself(t *testing.T) {
 	dir := shards(t)
 	text := comparison(dir, "lr: [1e-3, 2e-3]\n")
