@@ -109,7 +109,7 @@ func (d *Device) Append(_, slot int, x graph.Buf) { d.entries = append(d.entries
 // Attend reads the cache.
 func (d *Device) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf {
 	v := d.need(of(q))
-	if d.steps(layer, a) {
+	if d.steps(layer, a, v) {
 		o := d.take(d.t, d.n, a.H*a.Dv)
 		k := d.stepAttend(layer, a, v, a.H, o)
 		k.Q, k.QRow, k.QHead = v.buf, v.stride, v.width/a.H
@@ -165,10 +165,37 @@ func (d *Device) place(layer int, query kernels.DecodePart) {
 	d.run(&k)
 }
 
-// steps says that a batch of one new token each attends from the projections on, in one launch.
-func (d *Device) steps(layer int, a attention.CacheRead) bool {
+// steps says that a batch of one new token each attends from the projections on, in one launch: where a kernel takes the dims,
+// rotates the columns that are to be rotated and norms what is to be normed, and can read what it is of.
+func (d *Device) steps(layer int, a attention.CacheRead, q *tensor) bool {
 	s := d.partsOf(layer)[0]
-	return d.step && s.how == few && s.t == 1 && s.b <= mostStepRows && d.shape(layer, a, s).StepAttends() && d.dev.Compute == 90
+	if !d.step || s.how != few || s.t != 1 || s.b > mostStepRows || !d.shape(layer, a, s).StepAttends() || d.dev.Compute != 90 {
+		return false
+	}
+	if q.rotation == nil || q.rotation.r%16 != 0 || q.width/a.H%8 != 0 || !q.aligned() {
+		return false
+	}
+	rotated := a.K
+	if a.R > 0 {
+		rotated = a.KRope
+	}
+	for _, e := range d.entries {
+		switch r := e.v.rotation; {
+		case (r != nil) != (e.slot == rotated), r != nil && (r.r != q.rotation.r || r.theta != q.rotation.theta):
+			return false
+		}
+		v := e.v
+		if v.norm != nil && !v.there() {
+			if e.slot != a.K || a.Form() != attention.Latent {
+				return false
+			}
+			v = v.norm.x
+		}
+		if !d.need(v).aligned() {
+			return false
+		}
+	}
+	return true
 }
 
 // mostStepRows is how many requests attend faster by the kernel of small batches than by that of large ones.

@@ -17,7 +17,7 @@ func (d *Device) AttendLatent(layer int, queries graph.Buf, a attention.LatentRe
 	_, L := a.Latents()
 	q, E, read := d.need(of(queries)), a.D+a.R, a.Absorbed()
 	y := d.take(d.t, d.n, a.H*a.D)
-	if d.steps(layer, read) {
+	if d.steps(layer, read, q) {
 		qa, sums := d.take(d.t, d.n, a.H*L), d.take(d.t, d.n, a.H*L)
 		d.absorb(a, d.n, q.rows(0, d.n), qa.buf, q.stride, L)
 		k := d.stepAttend(layer, read, q, a.H, sums)
@@ -59,7 +59,7 @@ func has(parts []segment, m manner) bool {
 func (d *Device) absorb(a attention.LatentRead, tokens int, q, qa device.Buffer, stride, head int) {
 	_, L := a.Latents()
 	E, w := a.D+a.R, d.weights.heads[a.Wukv.Name].uk
-	if d.small(a.D) && E%8 == 0 {
+	if d.small(a.D) && E%8 == 0 && stride%8 == 0 && q.Ptr%16 == 0 {
 		d.run(&kernels.StepHeads{Rows: tokens, H: a.H, In: a.D, Out: L, LdX: stride, StepX: E, LdY: a.H * head, StepY: head, X: q, W: w, Y: qa})
 		return
 	}

@@ -17,7 +17,7 @@ import (
 // in any split, and holds it against the forward pass; and its requests against the CPU.
 func TestCUDALayersMayDiffer(t *testing.T) {
 	everywhere(t, graph.F32, func(t *testing.T, on decode.Backend) { testLayers(t, on, decodetest.Small, decodetest.Wide) })
-	t.Run("simulated in bf16", func(t *testing.T) { testLayers(t, simulate(device.BF16), decodetest.Wide) })
+	t.Run("simulated in bf16", func(t *testing.T) { testLayers(t, simulate(device.BF16), decodetest.Small, decodetest.Wide) })
 }
 
 func testLayers(t *testing.T, on decode.Backend, models ...[]decodetest.Layer) {

@@ -146,25 +146,29 @@ func (d *Device) multiply(x *tensor) {
 		width += v.product.out
 		uses++
 	}
-	var y *tensor
+	in, norm, eps := x, device.Buffer{}, float32(0)
+	if d.small(p.in) && p.n == 1 {
+		in, norm, eps = d.normed(x)
+	} else {
+		d.need(x)
+	}
+	small := d.small(p.in) && in.aligned()
+	if !small {
+		d.need(x)
+	}
+	y := d.take(d.t, d.n, p.n*width)
 	switch {
-	case d.small(p.in) && p.n == 1:
-		in, norm, eps := d.normed(x)
-		y = d.take(d.t, d.n, width)
+	case small && p.n == 1:
 		k := &kernels.StepProduct{Rows: d.n, In: p.in, Out: width, LdX: in.stride, X: in.rows(0, d.n), Norm: norm, Eps: eps, W: p.w.Slice(from*p.in, p.w.N), Y: y.buf}
 		if !p.bias.Nil() {
 			k.Bias = p.bias.Slice(from, p.bias.N)
 		}
 		d.run(k)
-	case d.small(p.in):
-		in := d.need(x)
-		y = d.take(d.t, d.n, p.n*width)
+	case small:
 		d.run(&kernels.StepHeads{
 			Rows: d.n, H: p.n, In: p.in, Out: width, LdX: in.stride, StepX: p.in, LdY: p.n * width, StepY: width, X: in.rows(0, d.n), W: p.w, Bias: p.bias, Y: y.buf,
 		})
 	default:
-		d.need(x)
-		y = d.take(d.t, d.n, p.n*width)
 		g := d.product(p, x, from, width)
 		g.C, g.Ldc, g.StrideC = y.buf, p.n*width, width
 		d.run(g)
@@ -178,10 +182,14 @@ func (d *Device) multiply(x *tensor) {
 	x.uses = x.uses[uses:]
 }
 
-// small says that a product of so many columns runs by the kernels of steps, which norm, gate and add by themselves.
+// small says that a product of so many columns runs by the kernels of steps, which norm, gate and add by themselves, if what
+// it is of is aligned.
 func (d *Device) small(in int) bool {
 	return d.t == device.BF16 && d.n <= kernels.StepMaxRows && in%8 == 0
 }
+
+// aligned says that the kernels of steps can read a tensor, 16 bytes at a time.
+func (v *tensor) aligned() bool { return v.stride%8 == 0 && v.buf.Ptr%16 == 0 }
 
 // normed is a tensor before its norm, which the reader does by itself, and the norm's weight; or the tensor, and no weight.
 func (d *Device) normed(x *tensor) (in *tensor, w device.Buffer, eps float32) {
@@ -236,7 +244,7 @@ func (d *Device) Add(x, y graph.Buf) {
 	}
 	p, from, in := v.product.pack, v.product.from, d.need(v.product.x)
 	v.product.x.uses = nil
-	if d.small(p.in) {
+	if d.small(p.in) && in.aligned() {
 		d.run(&kernels.StepProduct{
 			Rows: d.n, In: p.in, Out: v.width, LdX: in.stride, LdY: to.stride, X: in.rows(0, d.n), W: p.w.Slice(from*p.in, p.w.N), Y: to.buf, Add: true,
 		})
@@ -260,7 +268,7 @@ func sideBySide(gate, up *tensor) bool {
 func (d *Device) SwiGLU(gate, up graph.Buf) graph.Buf {
 	if v := of(gate); sideBySide(v, of(up)) {
 		p := v.product.pack
-		if in, norm, eps := d.normed(v.product.x); d.small(p.in) && !norm.Nil() {
+		if in, norm, eps := d.normed(v.product.x); d.small(p.in) && in.aligned() && !norm.Nil() {
 			y := d.take(d.t, d.n, v.width)
 			d.run(&kernels.StepProduct{
 				Rows: d.n, In: p.in, Out: v.width, LdX: in.stride, X: in.rows(0, d.n), Norm: norm, Eps: eps, W: p.w, Y: y.buf, Gate: true,
@@ -296,7 +304,7 @@ func (d *Device) Logits(x graph.Buf, w graph.Param) graph.Buf {
 	V, C := w.Shape[0], w.Shape[1]
 	y := d.take(device.F32, d.n, V)
 	in, norm, eps := d.normed(of(x))
-	fused := d.small(C) && !norm.Nil()
+	fused := d.small(C) && in.aligned() && !norm.Nil()
 	best := device.Buffer{}
 	if fused {
 		best = d.take(device.F64, d.n, kernels.StepBests).buf
