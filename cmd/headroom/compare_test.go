@@ -80,7 +80,7 @@ func result(t *testing.T, dir string) string {
 
 func TestCompareSurvivesKilling(t *testing.T) {
 	file, text := kinds(t, "decode: [2x8]\n")
-	args := []string{"compare", file, "--text", "train=" + text, "--text", "fox=" + text, "--jobs", "2", "--out"}
+	args := []string{"compare", file, "--text", "train=" + text, "--text", "fox=" + text, "--extend-rates", "--jobs", "2", "--out"}
 	whole, killed := filepath.Join(t.TempDir(), "whole"), filepath.Join(t.TempDir(), "killed")
 	began := time.Now()
 	if out, err := program(t, append(args, whole)...).CombinedOutput(); err != nil {
