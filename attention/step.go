@@ -10,7 +10,7 @@ type Step interface {
 	RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf      // w [C], or [n, L]: each L on its own
 	Rope(x graph.Buf, heads, r int, theta float64) graph.Buf        // the last r of each head, at its token's position, in place
 
-	Append(layer, slot int, x graph.Buf)                         // x into its tokens' places in a slot of the layer's cache
+	Append(layer, slot int, x graph.Buf)                         // x into its tokens' places in a slot of the layer's cache, before any reads them
 	Attend(layer int, q graph.Buf, a CacheRead) graph.Buf        // q [N, H·(P+R)] -> [N, H·Dv]
 	AttendLatent(layer int, q graph.Buf, a LatentRead) graph.Buf // q [N, H·(D+R)] -> [N, H·D]
 }

@@ -10,10 +10,11 @@ import (
 	"headroom/kernels"
 )
 
-// An entry is what a token leaves in a slot of a layer's cache.
+// An entry is what the tokens leave in a slot of a layer's cache. It waits for an attention that brings it there with its
+// queries, or for the end of the layer.
 type entry struct {
-	slot int
-	v    *tensor
+	layer, slot int
+	v           *tensor
 }
 
 // A segment is some requests of a batch, one after the other, that attend in one launch: rows B from row on, tokens N from
@@ -103,8 +104,10 @@ func (d *Device) Rope(x graph.Buf, heads, r int, theta float64) graph.Buf {
 	return x
 }
 
-// Append waits for the layer's attention.
-func (d *Device) Append(_, slot int, x graph.Buf) { d.entries = append(d.entries, entry{slot, of(x)}) }
+// Append leaves an entry.
+func (d *Device) Append(layer, slot int, x graph.Buf) {
+	d.entries = append(d.entries, entry{layer, slot, of(x)})
+}
 
 // Attend reads the cache.
 func (d *Device) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf {
@@ -117,7 +120,7 @@ func (d *Device) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf
 		return give(o)
 	}
 	dense := d.take(d.t, d.n, v.width)
-	d.place(layer, d.queryPart(v, a.H, 0, dense.buf, v.width/a.H, dense.width))
+	d.place(d.queryPart(v, a.H, 0, dense.buf, v.width/a.H, dense.width))
 	o := d.take(d.t, d.n, a.H*a.Dv)
 	for _, s := range d.partsOf(layer) {
 		if s.how == long {
@@ -144,17 +147,17 @@ func (d *Device) rotate(p *kernels.DecodePart, t *rotation) {
 	}
 }
 
-// place brings queries and the layer's new cache entries to where attention reads them.
-func (d *Device) place(layer int, query kernels.DecodePart) {
+// place brings queries, if there are any, and the entries that wait to where attention reads them.
+func (d *Device) place(queries ...kernels.DecodePart) {
 	k := kernels.DecodePlace{
-		Parts: []kernels.DecodePart{query}, Positions: d.meta.positions, Rows: d.meta.rows, Pages: d.pages, N: d.n, Page: decode.PageTokens, MaxPages: d.maxPages,
+		Parts: queries, Positions: d.meta.positions, Rows: d.meta.rows, Pages: d.pages, N: d.n, Page: decode.PageTokens, MaxPages: d.maxPages,
 	}
 	for _, e := range d.entries {
-		s, v := d.cache[layer][e.slot], e.v
+		s, v := d.cache[e.layer][e.slot], e.v
 		p := kernels.DecodePart{Y: s.buf, YRow: s.heads * s.dim, YHead: s.dim, Heads: s.heads, Dim: s.dim, Cache: true}
-		if v.norm != nil && !v.there() && v.rotation == nil {
-			p.Norm, k.Eps = d.weights.single[v.norm.w.Name], float32(v.norm.eps)
-			v = v.norm.x
+		if n := v.norm; n != nil && !v.there() && v.rotation == nil && (k.Eps == 0 || k.Eps == float32(n.eps)) {
+			p.Norm, k.Eps = d.weights.single[n.w.Name], float32(n.eps)
+			v = n.x
 		}
 		d.need(v)
 		p.X, p.XRow, p.XHead = v.buf, v.stride, s.dim
@@ -166,25 +169,31 @@ func (d *Device) place(layer int, query kernels.DecodePart) {
 }
 
 // steps says that a batch of one new token each attends from the projections on, in one launch: where a kernel takes the dims,
-// rotates the columns that are to be rotated and norms what is to be normed, and can read what it is of.
+// rotates the columns that are to be rotated, and reads and writes the entries that wait.
 func (d *Device) steps(layer int, a attention.CacheRead, q *tensor) bool {
 	s := d.partsOf(layer)[0]
-	if !d.step || s.how != few || s.t != 1 || s.b > mostStepRows || !d.shape(layer, a, s).StepAttends() || d.dev.Compute != 90 {
-		return false
-	}
-	if q.rotation == nil || q.rotation.r%16 != 0 || q.width/a.H%8 != 0 || !q.aligned() {
-		return false
-	}
-	rotated := a.K
+	return d.step && s.how == few && s.t == 1 && s.b <= mostStepRows && d.shape(layer, a, s).StepAttends() && d.dev.Compute == 90 &&
+		q.rotation != nil && q.rotation.r%16 == 0 && q.width/a.H%8 == 0 && q.aligned() && d.stepEntries(layer, a, q)
+}
+
+// stepEntries says that the entries that wait are a key and a value of this layer, or a key and a rope key, that the same
+// columns are rotated as of queries, and that only latents are to be normed.
+func (d *Device) stepEntries(layer int, a attention.CacheRead, q *tensor) bool {
+	rotated, other := a.K, a.V
 	if a.R > 0 {
-		rotated = a.KRope
+		rotated, other = a.KRope, a.KRope
+	}
+	if len(d.entries) != 2 || d.entries[0].slot == d.entries[1].slot {
+		return false
 	}
 	for _, e := range d.entries {
-		switch r := e.v.rotation; {
-		case (r != nil) != (e.slot == rotated), r != nil && (r.r != q.rotation.r || r.theta != q.rotation.theta):
+		v, r := e.v, e.v.rotation
+		if e.layer != layer || e.slot != a.K && e.slot != other || (r != nil) != (e.slot == rotated) {
 			return false
 		}
-		v := e.v
+		if r != nil && (r.r != q.rotation.r || r.theta != q.rotation.theta) {
+			return false
+		}
 		if v.norm != nil && !v.there() {
 			if e.slot != a.K || a.Form() != attention.Latent {
 				return false

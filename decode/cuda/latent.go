@@ -30,13 +30,13 @@ func (d *Device) AttendLatent(layer int, queries graph.Buf, a attention.LatentRe
 	parts := d.partsOf(layer)
 	if has(parts, long) {
 		dense = d.take(d.t, d.n, a.H*E)
-		d.place(layer, d.queryPart(q, a.H, 0, dense.buf, E, dense.width))
+		d.place(d.queryPart(q, a.H, 0, dense.buf, E, dense.width))
 	}
 	if has(parts, few) || has(parts, plain) {
 		qa, sums = d.take(d.t, d.n, a.H*(L+a.R)), d.take(d.t, d.n, a.H*L)
 		// the rotated columns only, behind the L that absorption makes
 		to := device.Buffer{Ptr: qa.buf.Ptr + device.Ptr((L-a.D)*d.t.Size()), N: qa.buf.N, Type: d.t}
-		d.place(layer, d.queryPart(q, a.H, a.D, to, L+a.R, qa.width))
+		d.place(d.queryPart(q, a.H, a.D, to, L+a.R, qa.width))
 	}
 	for _, s := range parts {
 		if s.how == long {

@@ -89,8 +89,13 @@ func (d *Device) Embed(table graph.Param) graph.Buf {
 	return give(x)
 }
 
-// Release frees all values but that of Embed.
-func (d *Device) Release() { d.arena.release() }
+// Release writes the entries that no attention wrote, and frees all values but that of Embed.
+func (d *Device) Release() {
+	if len(d.entries) > 0 {
+		d.place()
+	}
+	d.arena.release()
+}
 
 // RMSNorm waits for its reader.
 func (d *Device) RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf {

@@ -1,0 +1,59 @@
+//go:build gpu
+
+package cuda
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"headroom/attention"
+	"headroom/decode"
+	"headroom/decode/decodetest"
+	"headroom/internal/device"
+)
+
+// TestCUDAEntries: what a layer appends is in its own cache at the end of the layer, whether it attended or not, and another
+// layer may read it. One token alone sees its own value.
+func TestCUDAEntries(t *testing.T) {
+	const heads, dim = 4, 64
+	m := decodetest.Tiny(t, "mha", wide)
+	d := openDevice(t, m, simulate(device.BF16), decode.Options{Pages: 3, Rows: 2})
+	r := rand.New(rand.NewPCG(3, 1))
+	row := func() (*tensor, []float32) {
+		v, x := d.take(d.t, d.n, heads*dim), make([]float32, heads*dim)
+		for i := range x {
+			x[i] = float32(r.NormFloat64())
+		}
+		d.queue.uploadFloats(v.buf, x)
+		return v, x
+	}
+	var b decode.Batch
+	b.Add([]int32{2}, 0, []int32{7}, 1)
+	key, step := d.bucket(b)
+	if err := d.describe(b, key, step); err != nil {
+		t.Fatal(err)
+	}
+	var values [2][]float32
+	for layer := range values {
+		k, _ := row()
+		v, x := row()
+		values[layer] = x
+		d.Rope(give(k), heads, dim, 500)
+		d.Append(layer, 0, give(k))
+		d.Append(layer, 1, give(v))
+		if layer == 0 { // which does not attend itself
+			d.Release()
+		}
+	}
+	read := attention.CacheRead{H: heads, P: dim, Dv: dim, K: 0, V: 1, Scale: 0.1}
+	for layer := range values { // the entries of layer 1 wait while layer 0 is read
+		q, _ := row()
+		o := of(d.Attend(layer, d.Rope(give(q), heads, dim, 500), read))
+		got := make([]float32, heads*dim)
+		d.queue.downloadFloats(got, o.buf)
+		if err := d.queue.sync(); err != nil {
+			t.Fatal(err)
+		}
+		decodetest.Near(t, "the only value", got, values[layer])
+	}
+}
