@@ -47,7 +47,7 @@ with --random the model is that of a configuration, with the weights that traini
 It listens on the loopback unless --addr says otherwise. The first SIGTERM or interrupt lets requests in work end; the second ends at once.
 A chat template is Go's text/template over .Messages, each with .Role and .Content; its special tokens are tokens, those in messages are text. A text
 prompt begins with what documents begin with; "add_special_tokens": false leaves that out, and true adds it to a chat. docs/tokens.md says more.
-A key of a request that would change the answer and is not supported is an error; docs/serving.md has the list.`,
+A key of a request that would change the answer and is not supported is an error; docs/serve.md has the list.`,
 		Example: `  headroom serve runs/first
   headroom serve runs/first --addr 0.0.0.0:8443 --keys keys.txt --tls-cert cert.pem --tls-key key.pem
   headroom serve --random --preset 183m-gqa-4 --device cuda --addr 127.0.0.1:0`,
