@@ -23,7 +23,7 @@ build: setup ## bin/headroom with OpenBLAS and SIMD
 	@mkdir -p bin
 	$(GOBUILD) -o bin/headroom ./cmd/headroom
 
-quickstart: build ## train and compare four attention kinds on real text, under three minutes
+quickstart: build ## train and compare four attention kinds on real text, about eight minutes on two cores
 	bin/headroom quickstart
 
 quickstart-short: build ## the same path in half a minute, for CI

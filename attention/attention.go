@@ -28,16 +28,26 @@ type Layer interface {
 
 // Config describes the attention of every layer. A zero dimension is the kind's default in the paper; Resolve fills it in.
 type Config struct {
-	Kind           Kind    `mapstructure:"kind" yaml:"kind"`                         // mha, mqa, gqa, mfa, gta, mla, gla or gla_q
-	Groups         int     `mapstructure:"groups" yaml:"groups"`                     // key/value heads (gqa, gta) or latent heads (gla, gla_q)
-	Heads          int     `mapstructure:"heads" yaml:"heads"`                       // query heads
-	HeadDim        int     `mapstructure:"head_dim" yaml:"head_dim"`                 // D
-	RopeDim        int     `mapstructure:"rope_dim" yaml:"rope_dim"`                 // R; default D for mha, mqa, gqa and mfa, D/2 for gta, 32 for latent kinds and 64 from D = 128
-	LatentDim      int     `mapstructure:"latent_dim" yaml:"latent_dim"`             // L; default 4D for mla, 2D for gla
-	QueryLatentDim int     `mapstructure:"query_latent_dim" yaml:"query_latent_dim"` // of latent kinds, default 8D, and of mfa, default D
-	QueryNorm      string  `mapstructure:"query_norm" yaml:"query_norm"`             // of gla_q: whole, the default, norms the query latent as one; parts norms each part apart, so that it can be sharded
-	Bias           string  `mapstructure:"bias" yaml:"bias"`                         // paper: on low-rank projections and GTA's rope key; none
-	RopeTheta      float64 `mapstructure:"rope_theta" yaml:"rope_theta"`
+	// mha, mqa, gqa, mfa, gta, mla, gla or gla_q
+	Kind Kind `mapstructure:"kind" yaml:"kind"`
+	// key/value heads (gqa, gta) or latent heads (gla, gla_q)
+	Groups int `mapstructure:"groups" yaml:"groups"`
+	// query heads
+	Heads int `mapstructure:"heads" yaml:"heads"`
+	// columns of a head, D
+	HeadDim int `mapstructure:"head_dim" yaml:"head_dim"`
+	// columns of a key that rotate with the position, R; 0 is the kind's own
+	RopeDim int `mapstructure:"rope_dim" yaml:"rope_dim"`
+	// columns of each latent of mla, gla and gla_q, L; 0 is the kind's own
+	LatentDim int `mapstructure:"latent_dim" yaml:"latent_dim"`
+	// columns of the latent that queries come from (mla, gla, gla_q and mfa); 0 is the kind's own
+	QueryLatentDim int `mapstructure:"query_latent_dim" yaml:"query_latent_dim"`
+	// gla_q norms its query latent as one (whole, the default) or each part apart (parts), so that devices can divide it
+	QueryNorm string `mapstructure:"query_norm" yaml:"query_norm"`
+	// paper puts biases on low-rank projections and on GTA's rope key, none puts them nowhere
+	Bias string `mapstructure:"bias" yaml:"bias"`
+	// base of the rotary embedding's wavelengths
+	RopeTheta float64 `mapstructure:"rope_theta" yaml:"rope_theta"`
 }
 
 // Default is GQA with four key/value heads.

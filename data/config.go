@@ -4,11 +4,16 @@ import "fmt"
 
 // Config is the data part of a run.
 type Config struct {
-	Train      string            `mapstructure:"train" yaml:"train"`           // folder, glob, file or URL of shards; or several with weights: a:0.7,b:0.3
-	Val        map[string]string `mapstructure:"val" yaml:"val"`               // by name: folder, glob, file or URL of shards
-	Tokenizer  string            `mapstructure:"tokenizer" yaml:"tokenizer"`   // what the shards were made with, to be checked
-	Headerless bool              `mapstructure:"headerless" yaml:"headerless"` // files without llm.c's header are plain uint16 ids, as nanoGPT writes them
-	Seed       uint64            `mapstructure:"seed" yaml:"seed"`             // of the order of training windows
+	// folder, glob, file or URL of shards to train on, or several with weights: a:0.7,b:0.3
+	Train string `mapstructure:"train" yaml:"train"`
+	// validation sets by name, each a folder, glob, file or URL of shards
+	Val map[string]string `mapstructure:"val" yaml:"val"`
+	// the tokenizer that the shards were made with, which is checked: bytes, gpt2, cl100k, o200k or the path of a tokenizer.json
+	Tokenizer string `mapstructure:"tokenizer" yaml:"tokenizer"`
+	// files without llm.c's header are read as plain uint16 ids, as nanoGPT writes them
+	Headerless bool `mapstructure:"headerless" yaml:"headerless"`
+	// seed of the order of training windows
+	Seed uint64 `mapstructure:"seed" yaml:"seed"`
 }
 
 // Default returns the data part of a run that names no data yet.

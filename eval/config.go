@@ -9,15 +9,23 @@ import (
 
 // Config says how perplexity is measured, and on which sets besides those that training watches.
 type Config struct {
-	Sets    map[string]string `mapstructure:"sets" yaml:"sets"`       // by name: folder, glob or file of shards
-	Select  map[string]string `mapstructure:"select" yaml:"select"`   // by name: what a comparison chooses learning rates on, and does not report
-	Batch   int               `mapstructure:"batch" yaml:"batch"`     // windows on the device at once
-	Context int               `mapstructure:"context" yaml:"context"` // tokens of a window; 0 is the model's own
-	Stride  int               `mapstructure:"stride" yaml:"stride"`   // tokens from window to window; 0 is the context: no overlap
-	Tokens  int               `mapstructure:"tokens" yaml:"tokens"`   // targets to measure of each set; 0 is all
+	// sets to measure besides those of data.val, by name: each a folder, glob or file of shards
+	Sets map[string]string `mapstructure:"sets" yaml:"sets"`
+	// sets that a comparison chooses learning rates on and does not report, by name
+	Select map[string]string `mapstructure:"select" yaml:"select"`
+	// windows on the device at once
+	Batch int `mapstructure:"batch" yaml:"batch"`
+	// tokens of a window; 0 is the model's own context
+	Context int `mapstructure:"context" yaml:"context"`
+	// tokens from one window to the next; 0 is the context, so that no windows overlap
+	Stride int `mapstructure:"stride" yaml:"stride"`
+	// targets to measure of each set; 0 is all
+	Tokens int `mapstructure:"tokens" yaml:"tokens"`
 
-	Tasks     map[string]string `mapstructure:"tasks" yaml:"tasks"`           // zero-shot tasks by name (hellaswag …): JSONL file
-	TaskItems int               `mapstructure:"task_items" yaml:"task_items"` // items of each file, from its start; 0 is all
+	// zero-shot tasks by name (hellaswag and so on): each a JSONL file
+	Tasks map[string]string `mapstructure:"tasks" yaml:"tasks"`
+	// items of each task's file to measure, from its start; 0 is all
+	TaskItems int `mapstructure:"task_items" yaml:"task_items"`
 }
 
 // Default measures whole sets in windows that do not overlap.

@@ -13,15 +13,18 @@ import (
 
 // Config is the model but for its attention.
 type Config struct {
-	Layers  int     `mapstructure:"layers" yaml:"layers"`
-	Width   int     `mapstructure:"width" yaml:"width"`       // C
-	MLP     int     `mapstructure:"mlp" yaml:"mlp"`           // F
-	Vocab   int     `mapstructure:"vocab" yaml:"vocab"`       // V
-	Context int     `mapstructure:"context" yaml:"context"`   // longest sequence
-	NormEps float64 `mapstructure:"norm_eps" yaml:"norm_eps"` // of every RMSNorm
-	Tie     bool    `mapstructure:"tie" yaml:"tie"`           // the embedding is the head
+	Layers  int     `mapstructure:"layers" yaml:"layers"`     // blocks of attention and MLP
+	Width   int     `mapstructure:"width" yaml:"width"`       // columns of the residual stream, C
+	MLP     int     `mapstructure:"mlp" yaml:"mlp"`           // columns inside the SwiGLU, F
+	Vocab   int     `mapstructure:"vocab" yaml:"vocab"`       // rows of the embedding, V: at least the tokenizer's ids
+	Context int     `mapstructure:"context" yaml:"context"`   // tokens of the longest sequence
+	NormEps float64 `mapstructure:"norm_eps" yaml:"norm_eps"` // epsilon of every RMSNorm
+	Tie     bool    `mapstructure:"tie" yaml:"tie"`           // the embedding is the output head too
+
+	// standard deviation of the normal distribution that matrices start from
 	InitStd float64 `mapstructure:"init_std" yaml:"init_std"`
-	Init    string  `mapstructure:"init" yaml:"init"` // scaled or plain: how projections into the residual stream start
+	// projections into the residual stream start with init_std/√(2·layers) (scaled) or with init_std as all others (plain)
+	Init string `mapstructure:"init" yaml:"init"`
 }
 
 // maxLayers is beyond any model; a graph of so many blocks still fits in memory.

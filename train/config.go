@@ -9,35 +9,61 @@ import (
 
 // Config says how a model is trained. A step is one update of the weights, by the gradient of Batch·Accumulate rows.
 type Config struct {
-	From       string `mapstructure:"from" yaml:"from"`             // a checkpoint whose weights training starts with; empty for random ones
-	Steps      int    `mapstructure:"steps" yaml:"steps"`           // updates; or give Tokens
-	Tokens     int64  `mapstructure:"tokens" yaml:"tokens"`         // targets to train on, rounded up to a whole step; or give Steps
-	Batch      int    `mapstructure:"batch" yaml:"batch"`           // rows on the device at once
-	Context    int    `mapstructure:"context" yaml:"context"`       // tokens a row; 0 is the model's own
-	Accumulate int    `mapstructure:"accumulate" yaml:"accumulate"` // micro-batches a step
+	// a checkpoint whose weights training starts with; empty starts with random ones
+	From string `mapstructure:"from" yaml:"from"`
+	// updates of the weights; 0 where tokens are given
+	Steps int `mapstructure:"steps" yaml:"steps"`
+	// targets to train on, rounded up to a whole step; 0 where steps are given
+	Tokens int64 `mapstructure:"tokens" yaml:"tokens"`
+	// rows on a device at once
+	Batch int `mapstructure:"batch" yaml:"batch"`
+	// tokens of a row; 0 is the model's own context
+	Context int `mapstructure:"context" yaml:"context"`
+	// micro-batches of a step, whose gradients are added up
+	Accumulate int `mapstructure:"accumulate" yaml:"accumulate"`
 
-	LR       float64 `mapstructure:"lr" yaml:"lr"`             // the peak
-	MinLR    float64 `mapstructure:"min_lr" yaml:"min_lr"`     // where the schedule ends, as a fraction of the peak
-	Warmup   int     `mapstructure:"warmup" yaml:"warmup"`     // steps of linear rise to the peak; -1 is a tenth of all steps, at most 100
-	Schedule string  `mapstructure:"schedule" yaml:"schedule"` // cosine, wsd or constant
-	Decay    float64 `mapstructure:"decay" yaml:"decay"`       // wsd: the last part of the steps, in which the rate falls
+	// learning rate at its peak
+	LR float64 `mapstructure:"lr" yaml:"lr"`
+	// learning rate at the end of the schedule, as a fraction of the peak
+	MinLR float64 `mapstructure:"min_lr" yaml:"min_lr"`
+	// steps in which the rate rises linearly to its peak; -1 is a tenth of all steps, at most 100
+	Warmup int `mapstructure:"warmup" yaml:"warmup"`
+	// how the rate falls: cosine, wsd (it stays, then falls linearly) or constant
+	Schedule string `mapstructure:"schedule" yaml:"schedule"`
+	// with wsd, the last part of the steps, in which the rate falls
+	Decay float64 `mapstructure:"decay" yaml:"decay"`
 
-	Beta1       float64 `mapstructure:"beta1" yaml:"beta1"`
-	Beta2       float64 `mapstructure:"beta2" yaml:"beta2"`
-	Eps         float64 `mapstructure:"eps" yaml:"eps"`
-	WeightDecay float64 `mapstructure:"weight_decay" yaml:"weight_decay"` // on matrices, not on norms and biases
-	Clip        float64 `mapstructure:"clip" yaml:"clip"`                 // largest global gradient norm, 0 for none
-	ZLoss       float64 `mapstructure:"zloss" yaml:"zloss"`               // weight of the mean squared log-sum-exp
+	// AdamW's decay of the mean gradient
+	Beta1 float64 `mapstructure:"beta1" yaml:"beta1"`
+	// AdamW's decay of the mean squared gradient
+	Beta2 float64 `mapstructure:"beta2" yaml:"beta2"`
+	// AdamW's epsilon
+	Eps float64 `mapstructure:"eps" yaml:"eps"`
+	// AdamW's weight decay, on matrices and not on norms and biases
+	WeightDecay float64 `mapstructure:"weight_decay" yaml:"weight_decay"`
+	// largest norm of the whole gradient; 0 is no limit
+	Clip float64 `mapstructure:"clip" yaml:"clip"`
+	// weight of the mean squared log-sum-exp of the logits in the loss
+	ZLoss float64 `mapstructure:"zloss" yaml:"zloss"`
 
-	EvalEvery int    `mapstructure:"eval_every" yaml:"eval_every"` // steps between evaluations, 0 for none
-	SaveEvery int    `mapstructure:"save_every" yaml:"save_every"` // steps between checkpoints, 0 for one at the end
-	Keep      int    `mapstructure:"keep" yaml:"keep"`             // newest checkpoints to keep, besides the best
-	LogEvery  int    `mapstructure:"log_every" yaml:"log_every"`   // steps between lines of the plain log
-	Seed      uint64 `mapstructure:"seed" yaml:"seed"`             // of the initial weights and the order of the data
-	Precision string `mapstructure:"precision" yaml:"precision"`   // fp32 or bf16
-	Recompute bool   `mapstructure:"recompute" yaml:"recompute"`   // run blocks again in the backward pass: less memory, a third more arithmetic
-	Device    string `mapstructure:"device" yaml:"device"`         // cpu or cuda
-	Shard     string `mapstructure:"shard" yaml:"shard"`           // what several GPUs divide among them: optimizer, or weights too
+	// steps between evaluations; 0 is none while training
+	EvalEvery int `mapstructure:"eval_every" yaml:"eval_every"`
+	// steps between checkpoints; 0 is one at the end
+	SaveEvery int `mapstructure:"save_every" yaml:"save_every"`
+	// newest checkpoints to keep, besides the best
+	Keep int `mapstructure:"keep" yaml:"keep"`
+	// steps between lines of the log
+	LogEvery int `mapstructure:"log_every" yaml:"log_every"`
+	// seed of the initial weights; data.seed is that of the order of the data
+	Seed uint64 `mapstructure:"seed" yaml:"seed"`
+	// fp32, or bf16 with fp32 master weights on a GPU
+	Precision string `mapstructure:"precision" yaml:"precision"`
+	// blocks are run again in the backward pass: less memory, a third more arithmetic
+	Recompute bool `mapstructure:"recompute" yaml:"recompute"`
+	// cpu or cuda
+	Device string `mapstructure:"device" yaml:"device"`
+	// what several GPUs divide among them: the optimizer's state (optimizer), or the weights too (weights)
+	Shard string `mapstructure:"shard" yaml:"shard"`
 
 	Ranks   int  `mapstructure:"-" yaml:"-"` // processes that train together, each on Batch rows at once; Resolve sets it
 	follows bool `mapstructure:"-"`          // Resolve made Warmup of Steps

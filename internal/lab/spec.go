@@ -20,17 +20,28 @@ import (
 
 // spec is a comparison as it stands in a file.
 type spec struct {
-	Name     string    `yaml:"name"`
-	Base     yaml.Node `yaml:"base"` // a run, or the name of a file or preset
-	Baseline string    `yaml:"baseline"`
-	Seeds    []uint64  `yaml:"seeds"`
-	Sizes    yaml.Node `yaml:"sizes"` // what each changes in the base
-	Arms     yaml.Node `yaml:"arms"`  // in the order of the table
-	Vary     []string  `yaml:"vary"`
-	LR       []float64 `yaml:"lr"`
-	LRSeeds  int       `yaml:"lr_seeds"` // 0 is all
-	Match    string    `yaml:"match"`
-	Decode   []string  `yaml:"decode"`
+	// its name, and that of its folder of runs
+	Name string `yaml:"name"`
+	// the run that all arms change: a run, or the name of a file or preset
+	Base yaml.Node `yaml:"base"`
+	// the arm that the others are compared with
+	Baseline string `yaml:"baseline"`
+	// every arm trains once with each
+	Seeds []uint64 `yaml:"seeds"`
+	// names of sizes, with what each changes in the base; all arms are trained at each
+	Sizes yaml.Node `yaml:"sizes"`
+	// names of arms, in the order of the table, with what each changes in the base
+	Arms yaml.Node `yaml:"arms"`
+	// keys that arms may change: attention.* and model.mlp where nothing is said
+	Vary []string `yaml:"vary"`
+	// learning rates to try; every arm is compared at its best
+	LR []float64 `yaml:"lr"`
+	// how many of the first seeds try all rates; the others train at the best; 0 is all seeds
+	LRSeeds int `yaml:"lr_seeds"`
+	// what MLP widths are fitted to, so that arms equal the baseline in it: parameters or flops
+	Match string `yaml:"match"`
+	// BATCHxCONTEXT at which decoding is timed too
+	Decode []string `yaml:"decode"`
 }
 
 // vary is what arms may change where the file does not say.
