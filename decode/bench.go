@@ -36,8 +36,8 @@ func (r BenchResult) String() string {
 		100*r.CeilingShare, r.CeilingBytes/1e9, r.LargestBatch)
 }
 
-// Bench times steps of a batch of requests on a backend, each with S tokens in a cache of random content. ceiling is the
-// backend's Bandwidth.
+// Bench times steps of a batch of requests on a backend, each with S tokens in a cache of random content. ceiling is
+// the backend's Bandwidth.
 func Bench(ctx context.Context, m *Model, on Backend, batch, S, steps int, ceiling float64) (r BenchResult, err error) {
 	size := on.ElementBytes()
 	r = BenchResult{

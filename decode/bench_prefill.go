@@ -20,7 +20,7 @@ type PrefillResult struct {
 	Context         int     `json:"context"`    // tokens of each prompt
 	Millis          float64 `json:"prefill_ms"` // until the last prompt has its token, median
 	TokensPerSecond float64 `json:"tokens_per_second"`
-	TFLOPs          float64 `json:"tflop_per_second"`         // of the operations that prompts need, with one row of logits each
+	TFLOPs          float64 `json:"tflop_per_second"`         // of what prompts need, with one row of logits each
 	CeilingTFLOPs   float64 `json:"product_tflop_per_second"` // of one large product, in the same run
 	CeilingShare    float64 `json:"share_of_product_ceiling"`
 }

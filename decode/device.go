@@ -5,13 +5,13 @@ type Backend interface {
 	Name() string
 	ElementBytes() int // of a weight and of an element of the cache
 
-	Chunk() int // prompt tokens that are worth a pass
+	Chunk() int // prompt tokens that are worth a pass of their own
 
 	// Bandwidth is the bytes a second, read and written, of a large copy, measured now.
 	Bandwidth() (float64, error)
 
-	// Available is the bytes that are left for a model's cache beside its weights and the values of a pass; 0 where nobody
-	// knows.
+	// Available is the bytes that are left for a model's cache beside its weights and the values of a pass; 0 where the
+	// backend cannot say.
 	Available(m *Model, l Limits) (int64, error)
 
 	// Open gives a model a device with a cache pool.
@@ -33,12 +33,12 @@ type Device interface {
 	// Pass starts a pass over a batch, and draws a token after each that is scored.
 	Pass(b Batch) error
 
-	// Tokens waits for the oldest pass whose tokens were not asked for yet, and returns what it drew; they are valid until
-	// the next call.
+	// Tokens waits for the oldest pass whose tokens it has not returned yet, and returns what that pass drew. The slice
+	// is valid until the next call.
 	Tokens() ([]int32, error)
 
-	// Ahead says that a pass may be started before the tokens of the one before, drawn so, have been asked for: it runs
-	// meanwhile.
+	// Ahead says that the next pass may be started before the tokens of the last, which are drawn so, are known here:
+	// the device knows them.
 	Ahead(s Sampling) bool
 
 	// Scores are the logits of scored token i of the last pass, valid until the next.
@@ -54,11 +54,11 @@ type Device interface {
 
 // A Batch is the new tokens of some requests, one request after the other.
 type Batch struct {
-	Tokens    []int32 // [N]; Drawn(i) stands for what the pass before drew for its score i
+	Tokens    []int32 // [N]; Drawn(i) is what the pass before drew for its score i
 	Positions []int32 // [N], of each token in its request
 	Rows      []Row
 	Score     []int32 // the tokens, of the N, whose logits are wanted
-	Draws     []Draw  // for each of Score how its token is drawn
+	Draws     []Draw  // for each of Score, how a token is drawn after it
 }
 
 // A Row is the part of a batch that belongs to one request: tokens From to From+T of the batch, at positions Start to
@@ -68,7 +68,7 @@ type Row struct {
 	Start, From, T int
 }
 
-// Drawn is the token of a batch that stands for what the pass before draws for its score i: -1-i.
+// Drawn stands in a batch for the token that the pass before draws for its score i. It is -1-i.
 func Drawn(i int) int32 { return int32(-1 - i) }
 
 // A Draw says how a token is drawn from its logits. The zero Draw is greedy.

@@ -7,20 +7,20 @@ import (
 	"slices"
 )
 
-// A Sequence is a request in work.
+// A Sequence is a request that an engine has taken, and what came of it.
 type Sequence struct {
 	Request
-	Tokens []int32 // the prompt, and what came
-	Scores []Score // of what came, behind those of the prompt's tokens but the first where they are wanted
-	Shared int     // tokens of the prompt whose cache was there already
+	Tokens []int32 // the prompt, and the new tokens behind it
+	Scores []Score // of the new tokens; with Echo those of the prompt come first, which has none for its first token
+	Shared int     // tokens of the prompt whose keys and values were in the cache already
 	Reason Reason
 
-	pages  []int32 // none while it waits
-	named  int     // so many of them are known, up to the content of this name
+	pages  []int32 // of the cache; none while the request waits
+	named  int     // how many of them the pool knows by content, the last by the name that follows
 	name   uint64
-	most   int // tokens in all
+	most   int // tokens that the sequence may come to
 	cached int // Tokens[:cached] are in the cache
-	row    int // of the last pass in which it had one new token; -1 before
+	row    int // in the last pass in which the sequence had one new token; -1 before that
 	random *rand.Rand
 	stream stream
 
@@ -30,27 +30,27 @@ type Sequence struct {
 	proposer *rand.Rand
 }
 
-// Cached is how many of its tokens are in the cache.
+// Cached is how many of the sequence's tokens are in the cache.
 func (s *Sequence) Cached() int { return s.cached }
 
-// Output is the tokens that came.
+// Output is the new tokens.
 func (s *Sequence) Output() []int32 { return s.Tokens[len(s.Prompt):] }
 
 // Take returns the text that is certain since the last call: never part of a stop string or of a rune.
 func (s *Sequence) Take() string { return s.stream.take() }
 
-// Taken is how many tokens of the output the text that was taken comes from: those of a stop string, and those whose text is
-// not certain yet, are not among them.
+// Taken is how many tokens of the output have their text in what Take returned. Tokens of a stop string, and those
+// whose text is not certain yet, do not count.
 func (s *Sequence) Taken() int { return s.stream.tokens() }
 
 // Counts are what an engine has done.
 type Counts struct {
 	Passes   int `json:"passes"`
-	Prompt   int `json:"prompt"`   // tokens of prompts that were taken in
-	Shared   int `json:"shared"`   // those whose cache was there already
-	Tokens   int `json:"tokens"`   // that came
-	Drafted  int `json:"drafted"`  // guesses
-	Accepted int `json:"accepted"` // of them
+	Prompt   int `json:"prompt"`   // tokens of the prompts of admitted requests
+	Shared   int `json:"shared"`   // of them, those that were in the cache already
+	Tokens   int `json:"tokens"`   // new ones
+	Drafted  int `json:"drafted"`  // tokens that a drafter guessed
+	Accepted int `json:"accepted"` // of them, those that the model agreed to
 }
 
 // An Engine serves requests with one model, all in the same passes. It belongs to one goroutine.
@@ -97,24 +97,24 @@ func (e *Engine) Close() error {
 	return err
 }
 
-// FreePages is how many pages nobody has.
+// FreePages is how many pages no request has.
 func (e *Engine) FreePages() int { return e.pool.left() }
 
-// A Usage is what an engine is busy with.
+// A Usage is how much of an engine is in use.
 type Usage struct {
 	Running int `json:"running"` // requests that have their pages
 	Waiting int `json:"waiting"`
 	Pages   int `json:"pages"`      // of the pool
 	Used    int `json:"pages_used"` // by requests
-	Kept    int `json:"pages_kept"` // by nobody, for requests that begin with the same tokens
+	Kept    int `json:"pages_kept"` // by no request, for later ones that begin with the same tokens
 }
 
-// Usage is what the engine is busy with now.
+// Usage is how much of the engine is in use now.
 func (e *Engine) Usage() Usage {
 	return Usage{len(e.running), len(e.waiting), e.pool.total, e.pool.total - e.pool.left(), e.pool.kept.Len()}
 }
 
-// Busy says that there are requests in work.
+// Busy says that there are requests that wait or run.
 func (e *Engine) Busy() bool { return len(e.waiting)+len(e.running) > 0 }
 
 // Submit takes a request, or says what is wrong with it. It gets its first token in one of the next steps.
@@ -131,14 +131,14 @@ func (e *Engine) Submit(r Request) (*Sequence, error) {
 	return s, nil
 }
 
-// Cancel ends a request that is in work.
+// Cancel ends a request that waits or runs.
 func (e *Engine) Cancel(s *Sequence) {
 	if s.Reason == Running {
 		e.end(s, Cancelled)
 	}
 }
 
-// end takes a sequence out of work and its pages back.
+// end takes a sequence out of the engine and gives its pages back to the pool.
 func (e *Engine) end(s *Sequence, why Reason) {
 	s.Reason, s.stream.done = why, true
 	e.pool.give(s.pages)
@@ -148,7 +148,8 @@ func (e *Engine) end(s *Sequence, why Reason) {
 	e.running = slices.DeleteFunc(e.running, other)
 }
 
-// Admit starts requests, in their order, while there are rows and pages for all the tokens that each may come to. Step does so, too.
+// Admit starts requests, in their order, while there are rows, and pages for all the tokens that each may come to. Step
+// admits them too.
 func (e *Engine) Admit() {
 	for len(e.waiting) > 0 && len(e.running) < e.options.Rows {
 		s := e.waiting[0]
@@ -173,8 +174,9 @@ func (e *Engine) Admit() {
 	}
 }
 
-// shareable is the known pages that a prompt begins with; its last token is computed anyway. The cache of a draft model is
-// not known, and the tokens of a prompt that is scored are computed all.
+// shareable is the known pages that a prompt begins with. They never hold the prompt's last token, which must be
+// computed for its logits. No page is shared where there is a draft model, since the pool does not know the pages of
+// its cache, nor where the prompt is scored, since all its tokens must be computed.
 func (e *Engine) shareable(s *Sequence) []int32 {
 	if _, drafts := e.options.Drafter.(*DraftModel); drafts || s.Echo {
 		return nil
@@ -182,14 +184,15 @@ func (e *Engine) shareable(s *Sequence) []int32 {
 	return e.pool.find(s.Prompt[:len(s.Prompt)-1])
 }
 
-// remember makes the pages known that are full.
+// remember tells the pool the content of the sequence's pages that became full.
 func (e *Engine) remember(s *Sequence) {
 	for ; (s.named+1)*PageTokens <= s.cached; s.named++ {
 		s.name = e.pool.learn(s.pages[s.named], s.name, s.Tokens[s.named*PageTokens:][:PageTokens])
 	}
 }
 
-// Step runs one pass: the next token of every request whose prompt is in the cache, and some more of the prompts of others.
+// Step runs one pass: the next token of every request whose prompt is in the cache, and some more of the prompts of
+// others.
 func (e *Engine) Step() error {
 	if err := e.Start(); err != nil {
 		return err
@@ -217,8 +220,8 @@ func (e *Engine) Start() error {
 	return e.start(f)
 }
 
-// Land waits for the pass that is on its way, and gives the requests their tokens. On a device that runs on its own, the
-// pass after it is on its way before its tokens are read.
+// Land waits for the pass that is on its way, and gives the requests their tokens. On a device that runs on its own,
+// the pass after it is on its way before its tokens are read.
 func (e *Engine) Land() error {
 	f := e.flying
 	if e.flying = nil; f == nil {
@@ -236,7 +239,7 @@ func (e *Engine) Land() error {
 	}
 	at := 0
 	for i, s := range f.rows {
-		if s.Reason == Running { // or it ended while the pass was on its way
+		if s.Reason == Running { // otherwise it ended while the pass was on its way
 			if err := e.land(s, f.Rows[i].T, at, f.echoed[i], tokens[at:at+f.scored[i]]); err != nil {
 				return err
 			}
@@ -246,8 +249,9 @@ func (e *Engine) Land() error {
 	return nil
 }
 
-// land takes the results of a pass for one sequence: T of its tokens are in the cache now, and scored tokens from at on are
-// its own: echoed of them score the prompt, the others tell what comes.
+// land takes the results of a pass for one sequence: T of its tokens are in the cache now. The pass's scored tokens
+// from at on are the sequence's own: the first echoed of them score the prompt, and what the device drew after the
+// others is new.
 func (e *Engine) land(s *Sequence, T, at, echoed int, tokens []int32) error {
 	for i := range echoed {
 		if err := e.judge(s, at+i, s.Tokens[s.cached+i+1]); err != nil {
@@ -273,8 +277,8 @@ func (e *Engine) start(f *flight) error {
 	return nil
 }
 
-// extend gives a sequence its next token, and those of its guesses that hold. Its scores in the pass are those from at on,
-// and tokens what the device drew for them.
+// extend gives a sequence its next token, and before it those of its guesses that the model agrees to. The sequence's
+// scores in the pass are those from at on, and tokens are what the device drew for them.
 func (e *Engine) extend(s *Sequence, at int, tokens []int32) error {
 	guesses, chances := s.guesses, s.chances
 	s.guesses, s.chances = nil, nil
@@ -321,7 +325,8 @@ func (e *Engine) emit(s *Sequence, token int32) {
 	}
 	var piece []byte
 	if e.options.Vocabulary != nil {
-		if text, err := e.options.Vocabulary.Decode([]int32{token}); err == nil { // an id beyond the tokenizer's has no text
+		// an id beyond the tokenizer's has no text
+		if text, err := e.options.Vocabulary.Decode([]int32{token}); err == nil {
 			piece = text
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"headroom/model"
 )
 
-// ahead lets passes be started before the tokens of the last are known, as a GPU does. It gains nothing here, since passes run
-// when they are started.
+// ahead lets passes be started before the tokens of the last are known, as a GPU does. It gains nothing here, since
+// passes run when they are started.
 type ahead struct{ decode.Device }
 
 func (ahead) Ahead(decode.Sampling) bool { return true }
@@ -101,8 +101,8 @@ func TestRowAloneEqualsRowInBatch(t *testing.T) {
 	}
 }
 
-// TestPagesComeBack lets 10,000 requests come and be cancelled at random, with guesses, and with passes that are started
-// before the tokens of the last are known.
+// TestPagesComeBack lets 10,000 requests come and be cancelled at random, with guesses, and with passes that are
+// started before the tokens of the last are known.
 func TestPagesComeBack(t *testing.T) {
 	m := decodetest.Tiny(t, "gta-2", func(c *model.Config, _ *attention.Config) { c.Layers, c.Width, c.MLP, c.Context = 1, 16, 16, 200 })
 	draft, err := decode.NewDraftModel(m, host.New(), decode.Options{Pages: 9}, 2, m)
@@ -223,8 +223,8 @@ func (p *placed) Pass(b decode.Batch) error {
 	return p.Device.Pass(b)
 }
 
-// TestRowsStay: requests keep their rows while others come and go, for a device holds the pages of each row. No more rows
-// change hands than requests have left and come.
+// TestRowsStay: requests keep their rows while others come and go, for a device holds the pages of each row. No more
+// rows change hands than requests have left and come.
 func TestRowsStay(t *testing.T) {
 	m := decodetest.Tiny(t, "gqa-2")
 	r := rand.New(rand.NewPCG(3, 3))

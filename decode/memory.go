@@ -22,9 +22,9 @@ func Fit(t *model.Transformer, bytes int64, size int) Memory {
 	return Memory{token, int64(pages) * int64(token*PageTokens), pages}
 }
 
-// Largest is how many requests of S tokens each fit on a backend at once, by the layout of the cache, beside the weights and
-// what a pass over so many takes. o says how they are served, but for rows and pages. It is 0 where not even one fits, or
-// nobody knows what is available.
+// Largest is how many requests of S tokens each fit on a backend at once, by the layout of the cache, beside the
+// weights and what a pass over so many takes. o says how they are served, but for rows and pages. Largest is 0 where
+// not even one fits, or where the backend cannot say what is available.
 func Largest(m *Model, on Backend, o Options, S int) (int, error) {
 	fits := func(batch int) (bool, error) {
 		o.Rows, o.Pages = batch, batch*PagesFor(S)

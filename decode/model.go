@@ -1,5 +1,6 @@
-// Package decode is the inference engine: it keeps the caches of many requests in pages, takes their prompts in chunks and
-// their new tokens one pass at a time, samples, and speculates. It knows tokens; text is the caller's, through a Vocabulary.
+// Package decode is the inference engine: it keeps the caches of many requests in pages, takes their prompts in chunks
+// and their new tokens one pass at a time, samples, and speculates. It knows tokens; text is the caller's, through a
+// Vocabulary.
 //
 // The letters: N new tokens of a pass, T of them of one request, S tokens in its cache, V vocabulary, C model width.
 package decode
@@ -38,8 +39,8 @@ func Load(dir string) (*Model, error) {
 	return m, nil
 }
 
-// Random gives a model weights that are distributed as those that training starts with, to measure speed by: the same for a
-// seed on any machine, drawn by all cores.
+// Random gives a model weights that are distributed as those that training starts with, to measure speed by: the same
+// for a seed on any machine, drawn by all cores.
 func Random(t *model.Transformer, seed uint64) *Model {
 	const block = 1 << 16
 	m := &Model{Transformer: t, Weights: map[string][]float32{}}
@@ -59,7 +60,8 @@ func Random(t *model.Transformer, seed uint64) *Model {
 	return m
 }
 
-// WeightBytes is what a pass reads of the weights, at size bytes an element: all but an embedding that is only looked up.
+// WeightBytes is what a pass reads of the weights, at size bytes an element: all but an embedding that is only looked
+// up.
 func (m *Model) WeightBytes(size int) (n int64) {
 	for name, w := range m.Weights {
 		if name != "embed" || m.Config.Tie {

@@ -9,15 +9,15 @@ import (
 type flight struct {
 	Batch
 	rows   []*Sequence
-	scored []int // of each row
-	echoed []int // of them, those that score the prompt; the one behind them tells what comes
+	scored []int // tokens of each row whose logits are wanted
+	echoed []int // of them, those that score the prompt; a token is drawn after the others
 }
 
-// pending is how many tokens are there that have to go into the cache.
+// pending is how many of the sequence's tokens have to go into the cache yet.
 func (s *Sequence) pending() int {
 	n := len(s.Tokens) - s.cached
 	if s.MaxTokens == 0 {
-		n-- // nothing comes after the last
+		n-- // no token is drawn after the last
 	}
 	return n
 }
@@ -25,8 +25,8 @@ func (s *Sequence) pending() int {
 // scoring says that the prompt is to be scored, and is not yet.
 func (s *Sequence) scoring() bool { return s.Echo && s.cached < len(s.Prompt) }
 
-// gather puts together the next pass. Requests of few new tokens come first, those of equally many side by side, for a device
-// serves them together.
+// gather puts together the next pass. Requests of few new tokens come first, and those of equally many stand side by
+// side, since a device serves them together.
 func (e *Engine) gather() *flight {
 	f := &flight{}
 	portions := e.portions()
@@ -66,8 +66,8 @@ func (e *Engine) gather() *flight {
 	return f
 }
 
-// settle gives requests the rows that they had in the pass before, where a device still has their pages. The others, new ones
-// and those whose row is gone, fill the rows between.
+// settle gives requests the rows that they had in the pass before, where a device still has their pages. The others,
+// new ones and those whose row is gone, fill the rows between.
 func settle(rows []*Sequence) {
 	settled := make([]*Sequence, len(rows))
 	var others []*Sequence
@@ -87,8 +87,9 @@ func settle(rows []*Sequence) {
 	copy(rows, settled)
 }
 
-// portions deals out the chunk to the prompts: half to the oldest, so that none waits for ever, and the rest to those that
-// need least, so that short prompts do not wait for long ones. What is left of a prompt begins with a page where it can.
+// portions deals out the chunk to the prompts: half to the oldest, so that none waits for ever, and the rest to those
+// that need least, so that short prompts do not wait for long ones. What is left of a prompt begins with a page where
+// it can.
 func (e *Engine) portions() map[*Sequence]int {
 	chunk, scored := e.options.Chunk, min(e.options.Scored, e.options.Chunk)
 	portions := map[*Sequence]int{}

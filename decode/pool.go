@@ -5,16 +5,16 @@ import "container/list"
 // PageTokens is how many tokens a page of the cache holds.
 const PageTokens = 64
 
-// A pool deals out the pages of a cache. A page number means the same page in every slot of every layer. Pages that are full
-// may be shared by requests that begin with the same tokens, and stay known after the last of them has gone, until they are
-// taken for something else: the longest unused first.
+// A pool deals out the pages of a cache. A page number means the same page in every slot of every layer. Pages that are
+// full may be shared by requests that begin with the same tokens, and stay known after the last of them has gone, until
+// they are taken for something else: the longest unused first.
 type pool struct {
 	total int
 	free  []int32   // pages without content
-	kept  list.List // of known pages that nobody has, the longest unused first
+	kept  list.List // of known pages that no request has, the longest unused first
 	pages []page
 	known map[block]int32
-	names uint64 // how many were given
+	names uint64 // how many names of contents were given
 }
 
 // A page is what the pool knows of one.
@@ -25,7 +25,8 @@ type page struct {
 	kept  *list.Element
 }
 
-// A block is the content of a full page: its tokens, and the content before them by its name, which is never given twice.
+// A block is the content of a full page: its tokens, and the content before them by its name, which is never given
+// twice.
 type block struct {
 	after  uint64
 	tokens [PageTokens]int32
@@ -42,7 +43,7 @@ func newPool(pages int) *pool {
 // PagesFor is how many pages hold n tokens.
 func PagesFor(n int) int { return (n + PageTokens - 1) / PageTokens }
 
-// left is how many pages nobody has.
+// left is how many pages no request has.
 func (p *pool) left() int { return len(p.free) + p.kept.Len() }
 
 // take removes n pages, or none where there are fewer.
@@ -62,7 +63,8 @@ func (p *pool) take(n int) ([]int32, bool) {
 	return taken, true
 }
 
-// forget frees a kept page. Pages that were known to come after it cannot be found any more, and get old.
+// forget frees a kept page. Pages with the content that came after it cannot be found any more, and are taken in their
+// turn.
 func (p *pool) forget(i int32) {
 	x := &p.pages[i]
 	delete(p.known, *x.block)
@@ -71,7 +73,7 @@ func (p *pool) forget(i int32) {
 	p.free = append(p.free, i)
 }
 
-// share gives known pages one more user.
+// share counts one more user of known pages.
 func (p *pool) share(pages []int32) {
 	for _, i := range pages {
 		x := &p.pages[i]
@@ -82,7 +84,7 @@ func (p *pool) share(pages []int32) {
 	}
 }
 
-// give takes pages back from a user. Of pages that nobody has then, the last gets old first.
+// give takes pages back from a user. Of those that no request has then, the last is taken for something else first.
 func (p *pool) give(pages []int32) {
 	for at := len(pages) - 1; at >= 0; at-- {
 		i := pages[at]

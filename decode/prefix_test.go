@@ -96,7 +96,8 @@ func TestSharedPagesUnderPressure(t *testing.T) {
 	}
 }
 
-// TestShortPromptsPassLongOnes lets a short prompt come behind two long ones: it does not wait for them, nor they for ever.
+// TestShortPromptsPassLongOnes lets a short prompt come behind two long ones: it does not wait for them, nor they for
+// ever.
 func TestShortPromptsPassLongOnes(t *testing.T) {
 	m := decodetest.Tiny(t, "mla")
 	r := rand.New(rand.NewPCG(4, 2))
@@ -169,14 +170,16 @@ func TestPageIsKnownByWhatLiesBefore(t *testing.T) {
 	}
 }
 
-// TestPageIsKnownWhenItIsWritten: the token that came last is not in the cache yet, and that of a prompt not before its pass.
+// TestPageIsKnownWhenItIsWritten: the token that came last is not in the cache yet, and that of a prompt not before its
+// pass.
 func TestPageIsKnownWhenItIsWritten(t *testing.T) {
 	for _, kind := range decodetest.Kinds {
 		m := decodetest.Tiny(t, kind)
 		for _, pages := range []int{12, 13} {
 			e := newEngine(t, m, decode.Options{Pages: pages, Rows: 3, Chunk: 64})
 			r := rand.New(rand.NewPCG(5, 2))
-			first := scored(t, e, decodetest.Tokens(r, 60, m.Config.Vocab), 4) // the 64th token ends it, and is in no cache
+			// the 64th token ends the first, and is in no cache
+			first := scored(t, e, decodetest.Tokens(r, 60, m.Config.Vocab), 4)
 			asFresh(t, m, scored(t, e, append(slices.Clone(first.Tokens), 1, 2), 6), 0)
 			second := scored(t, e, decodetest.Tokens(r, 60, m.Config.Vocab), 5) // the 64th is, for a 65th came
 			asFresh(t, m, scored(t, e, append(slices.Clone(second.Tokens[:64]), 1, 2), 6), 64)

@@ -21,12 +21,12 @@ type Options struct {
 // A Request is a prompt and how to go on from it.
 type Request struct {
 	Prompt    []int32
-	MaxTokens int // new ones; the model's context ends them too
+	MaxTokens int // new tokens at most; the model's context bounds them too
 	Stop      []string
 	IgnoreEnd bool // goes on after an end-of-text
-	Score     bool // the tokens that come are wanted with their scores
-	Echo      bool // and those of the prompt; then MaxTokens may be 0
-	Top       int  // so many of the likeliest tokens with each score
+	Score     bool // the new tokens are wanted with their scores
+	Echo      bool // the prompt's are wanted too; then MaxTokens may be 0
+	Top       int  // how many of the likeliest tokens come with each score
 	Sampling
 }
 

@@ -8,16 +8,18 @@ import (
 	"slices"
 )
 
-// Sampling says how a token is drawn from its logits: the repetition penalty comes first, then the temperature, and of the
-// probabilities the TopK largest, the fewest that make TopP, and those of at least MinP times the largest stay. The zero
-// value is greedy: the largest logit, the first of equals.
+// Sampling says how a token is drawn from its logits: the repetition penalty comes first, then the temperature, and of
+// the probabilities the TopK largest, the fewest that make TopP, and those of at least MinP times the largest stay. The
+// zero value is greedy: the largest logit, the first of equals.
 type Sampling struct {
 	Temperature float64 // 0 is greedy
 	TopK        int     // 0 is all
 	TopP        float64 // 0 is all
 	MinP        float64
-	Repetition  float64 // penalty: divides the positive logits of tokens that were there and multiplies the negative ones; 0 and 1 are none
-	Seed        uint64
+	// Repetition is a penalty: it divides the positive logits of tokens that were there before, and multiplies the negative
+	// ones. 0 and 1 are none.
+	Repetition float64
+	Seed       uint64
 }
 
 // Validate states the rule that a value breaks.
@@ -162,7 +164,8 @@ func draw(u float64, p []float64) int32 {
 }
 
 // verify decides on a guess that was drawn from q (nil: it was certain), when p is right: it is taken with probability
-// min(1, p/q), and otherwise the token is drawn from what p has over q. Then the token has distribution p whatever q is.
+// min(1, p/q), and otherwise the token is drawn from what p has over q. Then the token has distribution p whatever q
+// is.
 func verify(r *rand.Rand, p, q []float64, guess int32) (token int32, taken bool) {
 	if q == nil {
 		q = make([]float64, len(p))

@@ -139,8 +139,8 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// FuzzStream cuts a text into pieces and takes them one by one: what comes is the text up to the stop string, in whole runes
-// where the text has them.
+// FuzzStream cuts a text into pieces and takes them one by one: what comes is the text up to the stop string, in whole
+// runes where the text has them.
 func FuzzStream(f *testing.F) {
 	f.Add("one, two, END three", "END", uint64(1))
 	f.Add("aaab", "aab", uint64(2))

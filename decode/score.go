@@ -14,14 +14,14 @@ type Guess struct {
 	LogProb float32
 }
 
-// A Score is what the model held of a token before it came: the softmax of its logits, before any sampling. Score.Top has the
-// likeliest tokens of the place, best first, with the very same number where the token is among them.
+// A Score is the log probability of a token by the softmax of the model's logits, before any sampling. Top has the
+// likeliest tokens at the same place, best first; where the token is among them, its number is the very same.
 type Score struct {
 	LogProb float32
 	Top     []Guess
 }
 
-// judge scores a token by scored token at of the last pass.
+// judge scores a token by the logits of the last pass's scored token at.
 func (e *Engine) judge(s *Sequence, at int, token int32) error {
 	logits, err := e.device.Scores(at)
 	if err != nil {

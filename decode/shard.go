@@ -22,8 +22,8 @@ func (m *Model) Shard(rank, size int) (*Model, error) {
 	return s, nil
 }
 
-// A sharded device is several that run every pass together, each over its shard. All come to the same logits; the first is
-// asked for them.
+// A sharded device is several that run every pass together, each over its shard. All come to the same logits; the first
+// is asked for them.
 type sharded []Device
 
 func (s sharded) all(f func(Device) error) error {
@@ -71,8 +71,8 @@ type shards struct {
 	cut   map[*Model][]*Model // by the whole
 }
 
-// Sharded is a backend of several, each of which holds a part of every model. They run every pass together and sum up among
-// themselves.
+// Sharded is a backend of several, each of which holds a part of every model. They run every pass together and sum up
+// among themselves.
 func Sharded(parts ...Backend) Backend { return &shards{parts, map[*Model][]*Model{}} }
 
 func (b *shards) Name() string      { return fmt.Sprintf("%d x %s", len(b.parts), b.parts[0].Name()) }

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// A Drafter guesses the tokens that come next; the model then checks all guesses of a sequence in one pass, so that what
-// comes is distributed as without guesses, and greedy output is the same.
+// A Drafter guesses the tokens that come next; the model then checks all guesses of a sequence in one pass, so that
+// what comes is distributed as without guesses, and greedy output is the same.
 type Drafter interface {
 	// propose gives each sequence up to most guesses, with the distribution that each was drawn from.
 	propose(rows []*Sequence, most []int) error
@@ -56,8 +56,8 @@ func lookup(tokens []int32, most int) []int32 {
 	return nil
 }
 
-// A DraftModel guesses with a smaller model of any kind. Its cache has as many pages as the engine's, and the same ones for
-// a sequence.
+// A DraftModel guesses with a smaller model of any kind. Its cache has as many pages as the engine's, and the same ones
+// for a sequence.
 type DraftModel struct {
 	model   *Model
 	device  Device

@@ -10,15 +10,15 @@ import (
 	"headroom/kernels"
 )
 
-// An entry is what the tokens leave in a slot of a layer's cache. It waits for an attention that brings it there with its
-// queries, or for the end of the layer.
+// An entry is what the tokens leave in a slot of a layer's cache. It waits for an attention that brings it there with
+// its queries, or for the end of the layer.
 type entry struct {
 	layer, slot int
 	v           *tensor
 }
 
-// A segment is some requests of a batch, one after the other, that attend in one launch: rows B from row on, tokens N from
-// token on.
+// A segment is requests of a batch, one after the other, that attend in one launch: b rows from row on, which have n
+// tokens from token on.
 type segment struct {
 	how      manner
 	row, b   int
@@ -26,13 +26,13 @@ type segment struct {
 	t, start int // tokens of each request; of long ones, those that were there before
 }
 
-// A manner is a kernel of attention.
+// A manner is which kernel a segment attends by.
 type manner int
 
 const (
-	few   manner = iota // up to decodeTokens new tokens of each request, by the kernels of decoding
-	plain               // any, by the plain kernel
-	long                // more, by the kernel of training, to the request's tokens side by side
+	few   manner = iota // the kernels of decoding, for up to decodeTokens new tokens of each request
+	plain               // the plain kernel, for any number
+	long                // the kernel of training, for more; the request's tokens are brought side by side for it
 )
 
 // decodeTokens is how many new tokens of a request the kernels of decoding take.
@@ -47,7 +47,7 @@ const (
 	noneAbove
 )
 
-// long is how requests of many new tokens attend.
+// long is the manner of requests with many new tokens.
 func (by takes) long() manner {
 	if by&byTraining != 0 {
 		return long
@@ -55,7 +55,7 @@ func (by takes) long() manner {
 	return plain
 }
 
-// few is how those of few do.
+// few is the manner of those with few.
 func (by takes) few() manner {
 	if by&byDecoding != 0 {
 		return few
@@ -63,7 +63,7 @@ func (by takes) few() manner {
 	return plain
 }
 
-// divide cuts the batch into segments, for the layers of each kind that there is.
+// divide cuts the batch into segments once for all layers that the same kernels take.
 func (d *Device) divide(cut func(by takes) []segment) {
 	d.parts = [noneAbove][]segment{}
 	for _, by := range d.takes {
@@ -73,7 +73,7 @@ func (d *Device) divide(cut func(by takes) []segment) {
 	}
 }
 
-// segments cuts a batch for a layer that such kernels take.
+// segments cuts a batch for the layers that such kernels take.
 func segments(rows []decode.Row, by takes) (all []segment) {
 	for i, r := range rows {
 		s := segment{how: plain, row: i, b: 1, token: r.From, n: r.T, t: r.T, start: r.Start}
@@ -104,7 +104,7 @@ func (d *Device) Rope(x graph.Buf, heads, r int, theta float64) graph.Buf {
 	return x
 }
 
-// Append leaves an entry.
+// Append leaves an entry that waits.
 func (d *Device) Append(layer, slot int, x graph.Buf) {
 	d.entries = append(d.entries, entry{layer, slot, of(x)})
 }
@@ -132,7 +132,7 @@ func (d *Device) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf
 	return give(o)
 }
 
-// queryPart brings queries, rotated, into a dense place; columns before first stay behind.
+// queryPart rotates queries on their way to a dense place. Columns before first are left out.
 func (d *Device) queryPart(q *tensor, heads, first int, to device.Buffer, head, row int) kernels.DecodePart {
 	p := kernels.DecodePart{
 		X: q.buf, XRow: q.stride, XHead: q.width / heads, Y: to, YRow: row, YHead: head, Heads: heads, Dim: q.width / heads, First: first,
@@ -168,16 +168,16 @@ func (d *Device) place(queries ...kernels.DecodePart) {
 	d.run(&k)
 }
 
-// steps says that a batch of one new token each attends from the projections on, in one launch: where a kernel takes the dims,
-// rotates the columns that are to be rotated, and reads and writes the entries that wait.
+// steps says that a batch of one new token each attends from the projections on, in one launch: where a kernel takes
+// the dims, rotates the columns that are to be rotated, and reads and writes the entries that wait.
 func (d *Device) steps(layer int, a attention.CacheRead, q *tensor) bool {
 	s := d.partsOf(layer)[0]
 	return d.step && s.how == few && s.t == 1 && s.b <= mostStepRows && d.shape(layer, a, s).StepAttends() && d.dev.Compute == 90 &&
 		q.rotation != nil && q.rotation.r%16 == 0 && q.width/a.H%8 == 0 && q.aligned() && d.stepEntries(layer, a, q)
 }
 
-// stepEntries says that the entries that wait are a key and a value of this layer, or a key and a rope key, that the same
-// columns are rotated as of queries, and that only latents are to be normed.
+// stepEntries says that the entries that wait are a key and a value of this layer, or a key and a rope key, that the
+// same columns are rotated as of queries, and that only latents are to be normed.
 func (d *Device) stepEntries(layer int, a attention.CacheRead, q *tensor) bool {
 	rotated, other := a.K, a.V
 	if a.R > 0 {
@@ -214,7 +214,7 @@ func (d *Device) shape(layer int, a attention.CacheRead, s segment) kernels.Deco
 	return kernels.DecodeShape{Cache: string(a.Form()), B: s.b, T: s.t, H: a.H, G: d.cache[layer][a.K].heads, P: a.P, R: a.R, Dv: a.Dv, Page: decode.PageTokens, MaxPages: d.maxPages}
 }
 
-// stepAttend is such a launch, but for the columns of queries that are not rotated.
+// stepAttend is that launch, without the columns of queries that are not rotated.
 func (d *Device) stepAttend(layer int, a attention.CacheRead, q *tensor, heads int, o *tensor) *kernels.StepAttend {
 	E := q.width / heads
 	k := &kernels.StepAttend{
@@ -241,7 +241,7 @@ func (d *Device) stepAttend(layer int, a attention.CacheRead, q *tensor, heads i
 	return k
 }
 
-// attendFew is attention of a segment's dense queries to the cache as it lies.
+// attendFew is attention of a segment's dense queries to the cache as it lies in its pages.
 func (d *Device) attendFew(layer int, s segment, a attention.CacheRead, q, o device.Buffer) {
 	c := d.cache[layer]
 	k, v := c[a.K], c[a.V]
@@ -290,8 +290,8 @@ func (d *Device) attendLong(layer int, s segment, a attention.CacheRead, q, o *t
 	d.arena.used = mark
 }
 
-// train launches the kernel of training. It takes tokens behind a multiple of startTokens: the few rows of queries that are
-// missing before others are zeros, and what they give is thrown away.
+// train launches the kernel of training, which takes queries from a multiple of startTokens on. Where a request's begin
+// later, rows of zeros stand before them, and what those give is thrown away.
 func (d *Device) train(k *kernels.Attention, s segment, q, o *tensor) {
 	before := s.start % startTokens
 	k.B, k.T, k.Start = s.b, before+s.t, s.start-before

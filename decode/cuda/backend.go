@@ -30,7 +30,7 @@ type backend struct {
 	dev    *device.Device
 	queue  func() (queue, error) // a new one
 	free   func() (int, error)   // bytes
-	comm   *device.Comm          // of the devices that hold shards of one model, this one's place among them, and how many
+	comm   *device.Comm          // of the devices that hold shards of one model; rank is this one's place
 	rank   int
 	ranks  int
 	t      device.Type

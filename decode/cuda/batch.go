@@ -12,11 +12,11 @@ import (
 	"headroom/kernels"
 )
 
-// meta is what a pass says of its tokens: one copy to the device.
+// meta is what describes the tokens of a pass. It reaches the device in one copy.
 type meta struct {
 	all                                              device.Buffer
 	tokens, positions, rows, lengths, score, choices device.Buffer // of this pass, in all
-	seen                                             device.Buffer // a bit for each token and score: what the repetition penalty counts
+	seen                                             device.Buffer // what the penalty counts: a bit a token, for each score
 	host                                             [4][]int32
 }
 
@@ -38,7 +38,8 @@ func (d *Device) bucket(b decode.Batch) (bucket, bool) {
 	return k, k.t <= decodeTokens && len(b.Score) == len(b.Tokens) && k.rows*k.t <= padded(d.limits.Tokens)
 }
 
-// padded is the number of tokens that a pass runs with: few different ones, for each has its plans of products.
+// padded is the number of tokens that a pass of n runs with. There are few such numbers, since products are planned for
+// each.
 func padded(n int) int {
 	step := max(64, 1<<max(0, bits.Len(uint(n-1))-3))
 	return (n + step - 1) / step * step
@@ -92,7 +93,7 @@ func (d *Device) describe(b decode.Batch, key bucket, step bool) error {
 	return d.queue.err()
 }
 
-// choose writes down how tokens are drawn, and uploads what was there before for those with a penalty.
+// choose writes down how tokens are drawn, and uploads which tokens were there before for those with a penalty.
 func (d *Device) choose(draws []decode.Draw, words []int32) {
 	for i, x := range draws {
 		kernels.StepSampling{
@@ -124,7 +125,8 @@ func (d *Device) cutMeta(rows int) {
 	}
 }
 
-// hold brings a row of the page table up to date. Its pages stay referenced here: a slice at the same address is the same.
+// setPages brings a row of the page table up to date. The slice of pages stays referenced here, so that one at the same
+// address is known to be the same.
 func (d *Device) setPages(row int, pages []int32) {
 	if old := d.held[row]; len(old) == len(pages) && &old[0] == &pages[0] {
 		return

@@ -147,8 +147,8 @@ func testBF16(t *testing.T) {
 	}
 }
 
-// TestCUDAEngine holds requests that come and go at random on the GPU against the CPU, token by token; simulated in bf16 too,
-// which has kernels of its own.
+// TestCUDAEngine holds requests that come and go at random on the GPU against the CPU, token by token; simulated in
+// bf16 too, which has kernels of its own.
 func TestCUDAEngine(t *testing.T) {
 	test := func(t *testing.T, on decode.Backend) {
 		for _, kind := range decodetest.Kinds {

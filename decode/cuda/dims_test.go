@@ -12,8 +12,8 @@ import (
 	"headroom/model"
 )
 
-// TestCUDAAnyDims decodes models of dims that the kernels of steps cannot read 16 bytes at a time, or whose rotations they do
-// not have: other kernels take their place, in bf16 too.
+// TestCUDAAnyDims decodes models of dims that the kernels of steps cannot read 16 bytes at a time, or whose rotations
+// they do not have: other kernels take their place, in bf16 too.
 func TestCUDAAnyDims(t *testing.T) {
 	for name, c := range map[string]struct {
 		kind   string

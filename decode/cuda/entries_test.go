@@ -12,8 +12,8 @@ import (
 	"headroom/internal/device"
 )
 
-// TestCUDAEntries: what a layer appends is in its own cache at the end of the layer, whether it attended or not, and another
-// layer may read it. One token alone sees its own value.
+// TestCUDAEntries: what a layer appends is in its own cache at the end of the layer, whether it attended or not, and
+// another layer may read it. One token alone sees its own value.
 func TestCUDAEntries(t *testing.T) {
 	const heads, dim = 4, 64
 	m := decodetest.Tiny(t, "mha", wide)

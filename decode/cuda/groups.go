@@ -8,8 +8,8 @@ import (
 	"headroom/model"
 )
 
-// groups finds the weights that a model multiplies with one and the same value, by running its pass on no device at all:
-// they can then lie side by side and be one product.
+// groups records a model's pass without a device. It finds which weights are multiplied with one and the same value,
+// since they can then lie side by side and be one product, and how each layer reads its cache.
 type groups struct {
 	values int
 	reads  []read
@@ -58,13 +58,13 @@ func groupsOf(m *model.Transformer) *groups {
 	return g
 }
 
-// fresh makes a value different from all others: Off is its number.
+// fresh makes a value that differs from all others by its number, Off.
 func (g *groups) fresh() graph.Buf {
 	g.values++
 	return graph.Buf{Off: g.values}
 }
 
-// Linear puts a product beside the others of its value. That of a weight in parts stands alone.
+// Linear puts a product into the group of its value. A weight in parts has a group of its own.
 func (g *groups) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf {
 	at, ok := g.at[x.Off]
 	if len(w.Shape) == 3 || !ok {

@@ -11,8 +11,8 @@ import (
 	"headroom/kernels"
 )
 
-// AttendLatent runs absorbed where few tokens are new, and on latents that are expanded for the pass where many are, since
-// that takes fewer operations then.
+// AttendLatent runs absorbed where few tokens are new, and on latents that are expanded for the pass where many are,
+// since that takes fewer operations then.
 func (d *Device) AttendLatent(layer int, queries graph.Buf, a attention.LatentRead) graph.Buf {
 	_, L := a.Latents()
 	q, E, read := d.need(of(queries)), a.D+a.R, a.Absorbed()
@@ -55,7 +55,7 @@ func has(parts []segment, m manner) bool {
 	return slices.ContainsFunc(parts, func(s segment) bool { return s.how == m })
 }
 
-// absorb is q·Wukᵀ of each head of some tokens, from queries of stride elements a token to heads that lie head apart.
+// absorb is q·Wukᵀ of each head of some tokens, from queries at a stride to heads that lie head elements apart.
 func (d *Device) absorb(a attention.LatentRead, tokens int, q, qa device.Buffer, stride, head int) {
 	_, L := a.Latents()
 	E, w := a.D+a.R, d.weights.heads[a.Wukv.Name].uk

@@ -13,8 +13,8 @@ import (
 	"headroom/internal/graph"
 )
 
-// TestCUDALayersMayDiffer decodes a model whose layers leave different things in the cache and are served by different kernels,
-// in any split, and holds it against the forward pass; and its requests against the CPU.
+// TestCUDALayersMayDiffer decodes a model whose layers leave different things in the cache and are served by different
+// kernels, in any split, and holds it against the forward pass; and its requests against the CPU.
 func TestCUDALayersMayDiffer(t *testing.T) {
 	everywhere(t, graph.F32, func(t *testing.T, on decode.Backend) { testLayers(t, on, decodetest.Small, decodetest.Wide) })
 	t.Run("simulated in bf16", func(t *testing.T) { testLayers(t, simulate(device.BF16), decodetest.Small, decodetest.Wide) })
@@ -55,7 +55,8 @@ func testLayers(t *testing.T, on decode.Backend, models ...[]decodetest.Layer) {
 	}
 }
 
-// TestCUDALayersHaveTheirOwnKernels: the kernels of decoding and of training serve the layers that they take, also beside others.
+// TestCUDALayersHaveTheirOwnKernels: the kernels of decoding and of training serve the layers that they take, also
+// beside others.
 func TestCUDALayersHaveTheirOwnKernels(t *testing.T) {
 	m := decodetest.Mixed(t, decodetest.Wide...)
 	d, err := simulate(device.BF16).plan(m, decode.Limits{Pages: 10, Rows: 4, Tokens: 104, Scores: 4, Context: 256})

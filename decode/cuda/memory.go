@@ -11,14 +11,14 @@ import (
 	"headroom/kernels"
 )
 
-// A fixed is memory that a device takes once.
+// A fixed is a buffer that a device allocates once.
 type fixed struct {
 	to *device.Buffer
 	t  device.Type
 	n  int
 }
 
-// plan lays out a device for a model, and counts the memory of its passes, without taking any but the weights'.
+// plan lays out a device for a model and counts the memory of its passes. It allocates none but that of the weights.
 func (b *backend) plan(m *decode.Model, l decode.Limits) (*Device, error) {
 	w, err := b.weightsOf(m)
 	if err != nil {
@@ -54,8 +54,8 @@ func (b *backend) plan(m *decode.Model, l decode.Limits) (*Device, error) {
 	return d, nil
 }
 
-// dims finds out which kernels take the dims of each layer, and the memory that those of decoding work in, which all layers
-// share.
+// dims finds out which kernels take the dims of each layer, and the memory that those of decoding work in, which all
+// layers share.
 func (d *Device) dims(g *groups) (work int) {
 	d.takes = make([]takes, d.model.Config.Layers)
 	for i := range d.takes {
@@ -86,7 +86,7 @@ func (d *Device) trains(r read) bool {
 	return fits
 }
 
-// decodes says that the kernels of decoding take a read, and what they work in.
+// decodes says whether the kernels of decoding take a read, and how many bytes they work in.
 func (d *Device) decodes(r read) (work int, ok bool) {
 	if d.t != device.BF16 {
 		return 0, false
@@ -105,12 +105,13 @@ func (d *Device) decodes(r read) (work int, ok bool) {
 	return work, true
 }
 
-// count runs the largest passes on no memory: of whole prompts side by side, of the last part of the longest, and of steps,
-// whose kernels are others. What is on top of the long requests of a pass is there to be counted.
+// count finds the most memory that the values of a pass take, by running the largest passes without any: one of whole
+// prompts, one of the last part of the longest prompt, each with a request of one token for every row beside them, and
+// a step, whose kernels are others.
 func (d *Device) count() {
 	l := d.limits
 	most := min(l.Tokens, l.Rows*l.Context)
-	last := max(1, min(l.Tokens, l.Context-1)) // tokens that come after others of their request
+	last := max(1, min(l.Tokens, l.Context-1)) // tokens behind others of their request
 	b := (most + l.Context - 1) / l.Context
 	t := (most + b - 1) / b
 	others := func(by takes) segment { return segment{how: by.few(), b: l.Rows, n: l.Rows, t: 1} }
@@ -147,7 +148,7 @@ func (d *Device) passBytes() int {
 	return n
 }
 
-// allocate takes the memory. The cache starts as NaN: what nobody wrote must not be read.
+// allocate takes the memory. The cache starts as NaN, so that a read of what was never written is seen.
 func (d *Device) allocate(open func() (queue, error)) (err error) {
 	if d.queue, err = open(); err != nil {
 		return err

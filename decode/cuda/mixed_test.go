@@ -17,8 +17,9 @@ import (
 	"headroom/model"
 )
 
-// TestCUDAMixedPass takes a long prompt in while other requests decode. All requests of one new token attend in one launch of
-// the decode kernel, wherever they stand in the pass, and a chunk behind cached tokens computes its own rows only.
+// TestCUDAMixedPass takes a long prompt in while other requests decode. All requests of one new token attend in one
+// launch of the decode kernel, wherever they stand in the pass, and a chunk behind cached tokens computes its own rows
+// only.
 func TestCUDAMixedPass(t *testing.T) {
 	for _, kind := range []string{"gqa-2", "gta-2", "mla", "gla-2"} {
 		t.Run(kind, func(t *testing.T) {
@@ -79,8 +80,8 @@ func TestCUDAMixedPass(t *testing.T) {
 	}
 }
 
-// TestCUDAChunks holds prompts taken in by chunks of odd sizes against the CPU, simulated in both types and on a GPU in float32:
-// starts that are no multiple of a tile's.
+// TestCUDAChunks holds prompts taken in by chunks of odd sizes against the CPU, simulated in both types and on a GPU in
+// float32: starts that are no multiple of a tile's.
 func TestCUDAChunks(t *testing.T) {
 	everywhere(t, graph.F32, checkChunks)
 	t.Run("simulated in bf16", func(t *testing.T) { checkChunks(t, simulate(device.BF16)) })

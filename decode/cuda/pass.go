@@ -11,9 +11,9 @@ import (
 	"headroom/internal/device"
 )
 
-// A Device runs the passes of one model on a GPU. A batch in which every request has as many new tokens is a step: its kernels
-// are recorded once for a size of batch and launched as a whole; only numbers in device memory change. All other passes are
-// launched kernel by kernel.
+// A Device runs the passes of one model on a GPU. A batch in which every request has as many new tokens is a step: its
+// kernels are recorded once for a size of batch and launched as a whole; only numbers in device memory change. All
+// other passes are launched kernel by kernel.
 type Device struct {
 	model   *decode.Model
 	limits  decode.Limits
@@ -30,7 +30,7 @@ type Device struct {
 	lse, work      device.Buffer
 	fixed          []fixed
 	logits         device.Buffer // of the last pass: [scores, V]
-	scored         []float32     // and on the host, when somebody asked
+	scored         []float32     // the same on the host, once Scores was called
 	scoredTokens   int
 	drawn          device.Buffer // what the last pass drew
 	arena          arena
@@ -41,14 +41,14 @@ type Device struct {
 	seen           map[bucket]bool
 
 	rank, ranks int     // of the shards of a model
-	takes       []takes // of each layer
+	takes       []takes // which kernels take each layer
 	samples     bool    // the kernel of sampling takes the vocabulary
 
 	mode      mode
-	n, scores int // rows of values now, and after Select
+	n, scores int // rows of the values now, and from Select on
 	step      bool
 	sampled   bool                 // some tokens are drawn by their chances
-	parts     [noneAbove][]segment // of the batch, for layers that such kernels take
+	parts     [noneAbove][]segment // of the batch, by which kernels take a layer
 	entries   []entry
 }
 
@@ -93,7 +93,7 @@ func (d *Device) Pass(b decode.Batch) error {
 			len(b.Rows), len(b.Tokens), len(b.Score), d.limits.Rows, d.limits.Tokens, d.limits.Scores)
 	}
 	if d.pending == len(d.results) {
-		return errors.New("decode: too many passes whose tokens nobody asked for")
+		return errors.New("decode: too many passes are on their way: Tokens must be called after at most 4")
 	}
 	key, step := d.bucket(b)
 	if err := d.describe(b, key, step); err != nil {
@@ -126,7 +126,7 @@ func (d *Device) Pass(b decode.Batch) error {
 	return d.send(b)
 }
 
-// whole is the pass.
+// whole runs the model's pass.
 func (d *Device) whole() {
 	n, scores := d.n, d.scores
 	d.arena.used, d.entries = 0, d.entries[:0]
@@ -134,7 +134,7 @@ func (d *Device) whole() {
 	d.n, d.scores = n, scores
 }
 
-// send starts what was drawn on its way to the host.
+// send starts the copy of what was drawn to the host.
 func (d *Device) send(b decode.Batch) error {
 	r := &d.results[(d.first+d.pending)%len(d.results)]
 	d.pending++
@@ -168,10 +168,10 @@ func (d *Device) Tokens() ([]int32, error) {
 	return r.tokens[:r.scores], nil
 }
 
-// Ahead says that the device draws on its own.
+// Ahead is true where the device draws the tokens itself.
 func (d *Device) Ahead(s decode.Sampling) bool { return d.samples || s.Greedy() }
 
-// Scores are in memory of this machine after the first call that follows a pass: one copy of all.
+// Scores copies the logits of all scored tokens to the host when it is first called after a pass.
 func (d *Device) Scores(i int) ([]float32, error) {
 	V := d.model.Config.Vocab
 	if n := d.scoredTokens * V; len(d.scored) != n {

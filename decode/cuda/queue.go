@@ -10,19 +10,21 @@ import (
 	"headroom/kernels/ref"
 )
 
-// A queue is memory of a GPU and the work on it, which is done in order. It keeps its first error and starts nothing after
-// it; sync reports it. What was made by a queue is freed when it is closed. That of a GPU is a gpuQueue; tests have one
-// that computes on this machine.
+// A queue is memory of a GPU and the work on it, which is done in order. It keeps its first error and starts nothing
+// after it; sync reports it. What was made by a queue is freed when it is closed. That of a GPU is a gpuQueue; tests
+// have one that computes on this machine.
 type queue interface {
 	alloc(t device.Type, n int) (device.Buffer, error)
-	pinned(n int) ([]int32, error) // memory of this machine whose copies nobody waits for: it must stay as it is meanwhile
+	// pinned is memory of the host whose copies are not waited for: it must not be changed meanwhile.
+	pinned(n int) ([]int32, error)
 
 	upload(to device.Buffer, from []int32)
 	uploadFloats(to device.Buffer, from []float32) // as the type of to
 	download(to []int32, from device.Buffer)
 	downloadFloats(to []float32, from device.Buffer)
 	launch(k launcher)
-	sum(b device.Buffer) // over the devices that have shards of a model: float32 and bf16, or words of which all but one are 0
+	// sum adds up over the devices that have shards of a model: float32 and bf16, or words of which all but one are 0.
+	sum(b device.Buffer)
 	tune(k *kernels.Gemm)
 
 	capture(record func()) (recording, error) // records launches and runs none

@@ -19,8 +19,8 @@ import (
 	"headroom/model"
 )
 
-// TestCUDARandom draws models, options and requests at random and holds what comes of them against the CPU: simulated in
-// float32 and in bf16, on a GPU in float32.
+// TestCUDARandom draws models, options and requests at random and holds what comes of them against the CPU: simulated
+// in float32 and in bf16, on a GPU in float32.
 func TestCUDARandom(t *testing.T) {
 	test := func(seeds int) func(*testing.T, decode.Backend) {
 		return func(t *testing.T, on decode.Backend) {
@@ -142,8 +142,8 @@ func anyRequests(t *testing.T, m *decode.Model, e *decode.Engine, o decode.Optio
 	return all
 }
 
-// TestCUDAPagesComeBack lets requests come and go, 10,000 of them on a GPU, with guesses of a draft model and with passes
-// that are started ahead.
+// TestCUDAPagesComeBack lets requests come and go, 10,000 of them on a GPU, with guesses of a draft model and with
+// passes that are started ahead.
 func TestCUDAPagesComeBack(t *testing.T) {
 	everywhere(t, graph.BF16, func(t *testing.T, on decode.Backend) {
 		n := 5000
@@ -170,8 +170,8 @@ func TestCUDAPagesComeBack(t *testing.T) {
 	})
 }
 
-// TestCUDAGreedySpeculationIsGreedy holds guesses on a device against none on the same, in float32, where no batch is large
-// enough to round differently.
+// TestCUDAGreedySpeculationIsGreedy holds guesses on a device against none on the same, in float32, where no batch is
+// large enough to round differently.
 func TestCUDAGreedySpeculationIsGreedy(t *testing.T) {
 	everywhere(t, graph.F32, func(t *testing.T, on decode.Backend) {
 		kinds := decodetest.Kinds

@@ -49,7 +49,7 @@ func (b *part) join(id []byte, rank, ranks int) (err error) {
 
 func (b *part) Close() (err error) {
 	if b.comm != nil {
-		b.comm.Abort() // a leave that waits for the others is not needed: nothing is under way
+		b.comm.Abort() // leaving together with the others is not needed: no sum is under way
 	}
 	return b.backend.Close()
 }

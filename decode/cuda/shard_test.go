@@ -34,7 +34,8 @@ func simulateParts(typ device.Type, parts int) decode.Backend {
 	return decode.Sharded(all...)
 }
 
-// TestShardsSimulated serves random requests with a model in 2 and 4 parts on simulated devices, and with the whole on the CPU.
+// TestShardsSimulated serves random requests with a model in 2 and 4 parts on simulated devices, and with the whole on
+// the CPU.
 func TestShardsSimulated(t *testing.T) {
 	for _, kind := range []string{"mha", "gqa-4", "gta-4", "mla", "gla-2"} {
 		for _, typ := range []device.Type{device.F32, device.BF16} {

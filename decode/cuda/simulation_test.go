@@ -25,9 +25,9 @@ type simulated struct {
 	first  error
 }
 
-// A simulation is the memory of all queues of a backend. A cell holds the number that begins at every second byte of address, so
-// that bf16 loses nothing: what is computed must be right but for float32's rounding. Memory starts as NaN; between two
-// pieces of it lie addresses that nobody has.
+// A simulation is the memory of all queues of a backend. A cell holds the number that begins at every second byte of
+// address, so that bf16 loses nothing: what is computed must be right but for float32's rounding. Memory starts as NaN;
+// between two pieces of it lie addresses that nobody has.
 type simulation struct {
 	dev    *device.Device
 	spaces map[device.Ptr][]uint32
@@ -303,7 +303,8 @@ func (p *simulation) all(b device.Buffer) []float32 {
 	return v.row(0, v.len())
 }
 
-// TestSimulationSeesEarlyChanges holds the simulation itself: pinned memory that changes before the copy, and memory of nobody.
+// TestSimulationSeesEarlyChanges holds the simulation itself: pinned memory that changes before the copy, and memory of
+// nobody.
 func TestSimulationSeesEarlyChanges(t *testing.T) {
 	q, _ := simulate(device.BF16).queue()
 	b, _ := q.alloc(device.I32, 2)

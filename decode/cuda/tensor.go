@@ -10,17 +10,17 @@ import (
 	"headroom/kernels"
 )
 
-// A tensor stands behind a Buf of a CUDA device: rows in memory, or what will make them. Operations wait until somebody
-// needs their result, because most of them cost less inside of another's kernel: products of one tensor become one product,
-// a sum goes into the product before it, rotations and norms onto the way to the cache.
+// A tensor stands behind a Buf of a CUDA device: rows in memory, or the operation that will make them. Operations wait
+// until their result is needed, because most of them cost less inside of another's kernel: products of one tensor
+// become one product, a sum goes into the product before it, and rotations and norms are done on the way to the cache.
 type tensor struct {
 	buf           device.Buffer // from the first element of the first row
 	width, stride int           // of a row
 
 	norm     *pendingNorm
 	product  *pendingProduct
-	rotation *rotation // to be rotated on its way
-	uses     []*tensor // products of this tensor that nobody needed yet
+	rotation *rotation // to be done where the tensor goes
+	uses     []*tensor // products of this tensor that wait
 }
 
 type pendingNorm struct {
@@ -49,7 +49,7 @@ func (v *tensor) there() bool { return !v.buf.Nil() }
 
 func of(b graph.Buf) *tensor { return b.Mem.(*tensor) }
 
-// give hands out a tensor. A Len of one says no more than that it is not missing: only the device knows its shape.
+// give hands out a tensor. Its Len of one says only that it is there: the device alone knows its shape.
 func give(v *tensor) graph.Buf { return graph.Buf{Mem: v, Len: 1} }
 
 // take makes room for n rows.
@@ -119,7 +119,7 @@ func (d *Device) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf
 	return give(v)
 }
 
-// need makes sure that a tensor is in memory.
+// need computes a tensor that is not in memory yet.
 func (d *Device) need(v *tensor) *tensor {
 	switch {
 	case v.there():
@@ -136,7 +136,7 @@ func (d *Device) need(v *tensor) *tensor {
 			d.multiply(x)
 		}
 	default:
-		panic("decode: a value that no operation made")
+		panic("decode: a tensor that no operation makes")
 	}
 	return v
 }
@@ -187,8 +187,8 @@ func (d *Device) multiply(x *tensor) {
 	x.uses = x.uses[uses:]
 }
 
-// small says that a product of so many columns runs by the kernels of steps, which norm, gate and add by themselves, if what
-// it is of is aligned.
+// small says that a product of so many columns runs by the kernels of steps, which norm, gate and add by themselves, if
+// what it is of is aligned.
 func (d *Device) small(in int) bool {
 	return d.t == device.BF16 && d.n <= kernels.StepMaxRows && in%8 == 0
 }
@@ -196,7 +196,8 @@ func (d *Device) small(in int) bool {
 // aligned says that the kernels of steps can read a tensor, 16 bytes at a time.
 func (v *tensor) aligned() bool { return v.stride%8 == 0 && v.buf.Ptr%16 == 0 }
 
-// normed is a tensor before its norm, which the reader does by itself, and the norm's weight; or the tensor, and no weight.
+// normed is a tensor before its norm, which the reader does by itself, and the norm's weight; or the tensor, and no
+// weight.
 func (d *Device) normed(x *tensor) (in *tensor, w device.Buffer, eps float32) {
 	if x.there() || x.norm == nil || x.norm.groups > 1 {
 		return d.need(x), device.Buffer{}, 0

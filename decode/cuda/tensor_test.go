@@ -12,8 +12,9 @@ import (
 	"headroom/kernels/ref"
 )
 
-// TestCUDALinearTakesTheBiasItIsGiven multiplies one value by a weight with either of two biases, and with none, by another
-// weight, and by one in parts: each product gets the bias of its own call, whatever else became one product with it.
+// TestCUDALinearTakesTheBiasItIsGiven multiplies one value by a weight with either of two biases, and with none, by
+// another weight, and by one in parts: each product gets the bias of its own call, whatever else became one product
+// with it.
 func TestCUDALinearTakesTheBiasItIsGiven(t *testing.T) {
 	const rows, in, out = 3, 8, 16
 	r := rand.New(rand.NewPCG(5, 1))

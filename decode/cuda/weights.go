@@ -13,8 +13,8 @@ import (
 	"headroom/kernels/ref"
 )
 
-// weights are a model's weights on the GPU: those that are multiplied with one value side by side, everything else as
-// it is.
+// weights are a model's weights on the GPU. Those that are multiplied with one value lie side by side, all others as
+// they are.
 type weights struct {
 	of     map[string][]float32 // the model's
 	queue  queue
@@ -24,15 +24,15 @@ type weights struct {
 	heads  map[string]latentHeads // by the name of Wukv
 }
 
-// latentHeads are the parts of Wukv [n, L, (H/n)·2D] that each head multiplies with when it is absorbed.
+// latentHeads are the parts of Wukv [n, L, (H/n)·2D] for each head, as absorbed attention multiplies with them.
 type latentHeads struct {
 	uk   device.Buffer // [H, L, D]
 	uv   device.Buffer // [H, D, L]
 	bias device.Buffer // of values, [H, D], or absent
 }
 
-// packed are weights [ΣOut, In], turned round so that a column of a Param lies in a row, one Param after the other, and their
-// biases [ΣOut], zero where a weight has none; or the n parts of one weight, [n, Out, In].
+// packed are weights [ΣOut, In], transposed, so that a column of a Param lies in a row, one Param after the other, and
+// their biases [ΣOut], zero where a weight has none; or the n parts of one weight, [n, Out, In].
 type packed struct {
 	n, in, out int
 	w, bias    device.Buffer

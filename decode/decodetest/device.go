@@ -61,8 +61,8 @@ func Pass(t testing.TB, d decode.Device, b decode.Batch) (y []float32) {
 	return y
 }
 
-// Split cuts sequences at random into chunks and steps, side by side, each at its own pace, in pages at random places, and
-// returns the logits of each: [T, V]. A device with 20 pages takes those of Texts.
+// Split cuts sequences at random into chunks and steps, side by side, each at its own pace, in pages at random places,
+// and returns the logits of each: [T, V]. A device with 20 pages takes those of Texts.
 func Split(t testing.TB, d decode.Device, m *decode.Model, seed uint64, texts [][]int32) [][]float32 {
 	t.Helper()
 	r, p, V := rand.New(rand.NewPCG(3, seed)), Scattered(rand.New(rand.NewPCG(1, seed)), 20), m.Config.Vocab

@@ -1,5 +1,5 @@
-// Package decodetest is what the tests of decoding share: models of random weights, the training pass that decoding must
-// agree with, and requests that come and go at random.
+// Package decodetest is what the tests of decoding share: models of random weights, the training pass that decoding
+// must agree with, and requests that come and go at random.
 package decodetest
 
 import (
@@ -124,8 +124,8 @@ func Near(t testing.TB, what string, got, want []float32) {
 	}
 }
 
-// Mixed is a model whose layers differ: in their kind, in their heads and dims, in the base of their rotations, and so in
-// what they leave in the cache.
+// Mixed is a model whose layers differ: in their kind, in their heads and dims, in the base of their rotations, and so
+// in what they leave in the cache.
 func Mixed(t testing.TB, layers ...Layer) *decode.Model {
 	t.Helper()
 	c := model.Default()

@@ -25,8 +25,9 @@ func grow(p *[]float32, n int) []float32 {
 	return (*p)[:n]
 }
 
-// attend runs one row's queries over its cache by an online softmax over tiles of tokens. It does what ref.Decode does to
-// the same cache, by products: over 1,024 tokens steps of GQA take 0.7 and of MLA 0.45 of the time, and prompts much less.
+// attend runs one row's queries over its cache by an online softmax over tiles of tokens. It does what ref.Decode does
+// to the same cache, by products: over 1,024 tokens steps of GQA take 0.7 and of MLA 0.45 of the time, and prompts much
+// less.
 func (x *scratch) attend(slots []slot, row decode.Row, a attention.CacheRead, q, out []float32) {
 	G, E, S := slots[a.K].heads, a.P+a.R, row.Start+row.T
 	own := a.H / G

@@ -10,8 +10,8 @@ import (
 	"headroom/kernels/ref"
 )
 
-// TestAttendIsTheReference holds attend against the reference kernel of decoding, whose conventions it shares: shapes of
-// every kind, with one new token and several, over parts of pages and several tiles.
+// TestAttendIsTheReference holds attend against the reference kernel of decoding, whose conventions it shares: shapes
+// of every kind, with one new token and several, over parts of pages and several tiles.
 func TestAttendIsTheReference(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 2))
 	normal := func(n int) []float32 {

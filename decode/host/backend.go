@@ -54,5 +54,5 @@ func (backend) Available(*decode.Model, decode.Limits) (int64, error) {
 	if free := graph.HostFree(0); free < math.MaxInt {
 		return int64(free), nil
 	}
-	return 0, nil // another system
+	return 0, nil // this system does not say
 }

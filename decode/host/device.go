@@ -8,14 +8,14 @@ import (
 	"headroom/decode"
 )
 
-// A Device runs passes by the reference kernels, each as it comes.
+// A Device runs passes by the reference kernels, each operation when the model asks for it.
 type Device struct {
 	model *decode.Model
 	cache [][]slot // [layer][slot]
 
 	batch    decode.Batch
 	logits   []float32 // [scored, V] of the last pass
-	drawn    [][]int32 // by passes whose tokens were not asked for yet
+	drawn    [][]int32 // by passes whose tokens Tokens has not returned yet
 	last     []int32   // what the last pass drew
 	x        memory    // of Embed
 	arena    memory    // of all other values
@@ -31,7 +31,7 @@ type slot struct {
 	data       []float32
 }
 
-// NewDevice holds a model, and a cache of pages that starts as NaN: what nobody wrote must not be read.
+// NewDevice is a device with a cache of pages, which starts as NaN, so that a read of what was never written is seen.
 func NewDevice(m *decode.Model, pages int) *Device {
 	c := &Device{model: m, rotaries: map[rotation]*rotary{}}
 	for layer := range m.Config.Layers {

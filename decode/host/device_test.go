@@ -10,8 +10,8 @@ import (
 	"headroom/model"
 )
 
-// TestAnySplitIsTheForwardPass cuts sequences at random into chunks and steps, three requests side by side, each at its own
-// pace, in pages at random places.
+// TestAnySplitIsTheForwardPass cuts sequences at random into chunks and steps, three requests side by side, each at its
+// own pace, in pages at random places.
 func TestAnySplitIsTheForwardPass(t *testing.T) {
 	for _, kind := range decodetest.Kinds {
 		for _, bias := range []string{"paper", "none"} {

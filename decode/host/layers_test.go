@@ -10,8 +10,8 @@ import (
 	"headroom/decode/host"
 )
 
-// TestLayersMayDiffer decodes a model whose layers leave different things in the cache, in any split, and holds it against the
-// forward pass. The pool is as large as the layouts of all layers say.
+// TestLayersMayDiffer decodes a model whose layers leave different things in the cache, in any split, and holds it
+// against the forward pass. The pool is as large as the layouts of all layers say.
 func TestLayersMayDiffer(t *testing.T) {
 	for _, layers := range [][]decodetest.Layer{decodetest.Small, decodetest.Wide} {
 		m := decodetest.Mixed(t, layers...)

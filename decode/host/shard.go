@@ -19,7 +19,7 @@ func Sharded(parts int) decode.Backend {
 	return decode.Sharded(all...)
 }
 
-// A part is one of the parts. Its sum is for one device at a time.
+// A part is one of several backends that share a model. Its sum serves one device at a time.
 type part struct {
 	backend
 	rank int
@@ -43,7 +43,7 @@ type Sum struct {
 	turn  int
 }
 
-// NewSum is one of so many ranks.
+// NewSum is a sum over so many ranks.
 func NewSum(ranks int) *Sum {
 	s := &Sum{terms: make([][]float32, ranks)}
 	s.come.L = &s.mu

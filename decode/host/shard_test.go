@@ -13,8 +13,8 @@ import (
 	"headroom/model"
 )
 
-// TestShardsSayTheSame serves random requests with a model in 1, 2 and 4 parts: the same greedy tokens, and logits that differ
-// by the order of sums alone.
+// TestShardsSayTheSame serves random requests with a model in 1, 2 and 4 parts: the same greedy tokens, and logits that
+// differ by the order of sums alone.
 func TestShardsSayTheSame(t *testing.T) {
 	for _, kind := range append(slices.Clone(decodetest.Kinds), "gta-4", "gla-4", "gla_q-4") {
 		m := decodetest.Tiny(t, kind, func(c *model.Config, a *attention.Config) {

@@ -9,10 +9,10 @@ import (
 	"headroom/kernels/ref"
 )
 
-// memory is memory of this machine.
+// memory is a graph.Memory of this machine.
 type memory []float32
 
-// Bytes makes it a graph.Memory.
+// Bytes is the size.
 func (m memory) Bytes() int { return 4 * len(m) }
 
 func floats(b graph.Buf) []float32 { return b.Mem.(memory)[b.Off/4:][:b.Len] }
@@ -20,7 +20,7 @@ func floats(b graph.Buf) []float32 { return b.Mem.(memory)[b.Off/4:][:b.Len] }
 // Release frees all values but that of Embed.
 func (c *Device) Release() { c.used = 0 }
 
-// take makes room for n elements. An arena that is too small is replaced: values in the old one keep it.
+// take makes room for n elements. An arena that is too small is replaced; values that lie in the old one keep it alive.
 func (c *Device) take(n int) graph.Buf {
 	if c.used+n > len(c.arena) {
 		c.arena, c.used = make(memory, max(n, 2*len(c.arena))), 0
@@ -32,7 +32,7 @@ func (c *Device) take(n int) graph.Buf {
 
 func (c *Device) tokens() int { return len(c.batch.Tokens) }
 
-// Embed looks the batch's tokens up.
+// Embed looks up the batch's tokens.
 func (c *Device) Embed(table graph.Param) graph.Buf {
 	n := c.tokens() * table.Shape[1]
 	if len(c.x) < n {
@@ -104,7 +104,7 @@ func (c *Device) Select(x graph.Buf) graph.Buf {
 	return y
 }
 
-// AttendLatent runs absorbed, prompts too.
+// AttendLatent attends absorbed, to prompts too.
 func (c *Device) AttendLatent(layer int, q graph.Buf, a attention.LatentRead) graph.Buf {
 	return c.expand(c.Attend(layer, c.absorb(q, a), a.Absorbed()), a)
 }
@@ -152,13 +152,13 @@ func (c *Device) expand(o graph.Buf, a attention.LatentRead) graph.Buf {
 	return y
 }
 
-// A rotation is of the last r columns of a head, by a base.
+// A rotation is of the last r columns of each head, by the base theta.
 type rotation struct {
 	r     int
 	theta float64
 }
 
-// A rotary is the cosines and sines of positions, [positions, R/2], as many as were asked for.
+// A rotary has the cosines and sines of positions [positions, r/2], as far as a pass came.
 type rotary struct {
 	inverse  []float64 // theta^(-2i/R)
 	cos, sin []float32
