@@ -36,6 +36,7 @@ type Arm struct {
 	MLP        int       `json:"mlp,omitempty"`
 	Parameters int64     `json:"parameters"`
 	FLOPs      float64   `json:"training_flops_per_token,omitempty"`
+	Tokens     int64     `json:"training_tokens,omitempty"`   // of one run
 	CacheBytes int64     `json:"cache_bytes_per_token_layer"` // in bf16
 	LR         float64   `json:"lr,omitempty"`                // the best of Rates
 	Rates      []Rate    `json:"rates,omitempty"`             // where several were tried
@@ -72,6 +73,7 @@ type Comparison struct {
 	ChosenReported []string `json:"chosen_on_and_reported,omitempty"` // those of Sets that are among these, by name or by their text
 	Match          string   `json:"match,omitempty"`                  // what MLP widths were fitted to: parameters or flops
 	Arms           []Arm    `json:"arms"`
+	Laws           []Law    `json:"laws,omitempty"` // by set, where there are sizes
 }
 
 // base is the baseline of an arm, nil where its size lacks one.

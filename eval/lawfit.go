@@ -2,7 +2,8 @@ package eval
 
 import "math"
 
-// A scaling is loss = e + exp(a)·x^-b for each arm, where x is the arm's training FLOPs as a part of a common reference, and e is shared.
+// A scaling is loss = e + exp(a)·x^-b for each arm, where x is the arm's training FLOPs as a part of a common
+// reference, and e is shared.
 type scaling struct {
 	e    float64
 	a, b []float64 // by arm
@@ -46,7 +47,8 @@ type sweep struct {
 	runs []float64   // by size: of how many seeds a loss is the mean
 }
 
-// fit finds the scaling of least squares, from several beginnings. It is false where there is none that falls with FLOPs.
+// fit finds the scaling of least squares, from several beginnings. It is false where there is none that falls with
+// FLOPs.
 func (s *sweep) fit(loss [][]float64) (best scaling, ok bool) {
 	least, error := math.Inf(1), math.Inf(1)
 	for _, row := range loss {
@@ -100,7 +102,8 @@ func (s *sweep) error(l *scaling, loss [][]float64) (sum float64) {
 	return sum
 }
 
-// descend takes Gauss-Newton steps, halved where they do not help, until none does. e stays from 0 to below the least loss.
+// descend takes Gauss-Newton steps, halved where they do not help, until none does. e stays from 0 to below the least
+// loss.
 func (s *sweep) descend(l *scaling, loss [][]float64, least float64) {
 	error := s.error(l, loss)
 	for range 60 {
@@ -156,7 +159,8 @@ func (d direction) times(f float64) direction {
 	return t
 }
 
-// solve gives the direction whose image under the normal equations is g. Arms meet in e alone, so each is two equations of its own.
+// solve gives the direction whose image under the normal equations is g. Arms meet in e alone, so each is two equations
+// of its own.
 func (s *sweep) solve(l *scaling, g direction) direction {
 	type block struct{ aa, ab, bb, ea, eb float64 }
 	blocks := make([]block, len(l.a))
@@ -187,7 +191,8 @@ func (s *sweep) solve(l *scaling, g direction) direction {
 	return d
 }
 
-// deviation is the standard error of what has a gradient, where the losses of a seed at a size scatter with a covariance over the arms.
+// deviation is the standard error of what has a gradient, where the losses of a seed at a size scatter with a
+// covariance over the arms.
 func (s *sweep) deviation(l *scaling, gradient direction, covariance [][]float64) float64 {
 	z := s.solve(l, gradient)
 	sum := 0.0

@@ -35,6 +35,7 @@ func (c *Comparison) Score() error {
 		c.compare(size)
 	}
 	c.scoreRates()
+	c.Laws = c.laws(lawResamples)
 	return nil
 }
 

@@ -23,7 +23,7 @@ func (c *Comparison) Markdown() string {
 	return s.String()
 }
 
-// write puts down the measurements, then the learning rates, the differences and what failed.
+// write puts down the measurements, then the learning rates, the differences, the laws over sizes and what failed.
 func (c *Comparison) write(s *strings.Builder, table func(*strings.Builder, [][]string)) {
 	table(s, c.measured())
 	for i, line := range c.remarks() {
@@ -48,6 +48,7 @@ func (c *Comparison) write(s *strings.Builder, table func(*strings.Builder, [][]
 			s.WriteString("- " + line + "\n")
 		}
 	}
+	c.writeLaws(s, table)
 	for _, line := range c.failed() {
 		s.WriteString("\n" + line + "\n")
 	}

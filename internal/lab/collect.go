@@ -56,6 +56,9 @@ func (c *Compare) collect(arm Arm) (a eval.Arm, err error) {
 	if a.FLOPs, err = trainFLOPs(arm.Config); err != nil {
 		return a, err
 	}
+	if a.Tokens, err = trainTokens(arm.Config); err != nil {
+		return a, fmt.Errorf("lab: arm %s: %w", arm.label(), err)
+	}
 	if a.Decode, err = c.decoded(arm); err != nil {
 		return a, err
 	}

@@ -30,6 +30,12 @@ func trainFLOPs(c configs.Run) (float64, error) {
 	return 3 * m.ForwardFLOPs(T), nil
 }
 
+// trainTokens is how many tokens a run is trained on, by one process.
+func trainTokens(c configs.Run) (int64, error) {
+	t, err := c.Train.Resolve(c.Model.Context, 1)
+	return int64(t.Steps) * t.TokensPerStep(), err
+}
+
 // matchStep is what fitted MLP widths are multiples of.
 const matchStep = 8
 
