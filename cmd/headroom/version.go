@@ -13,10 +13,11 @@ import (
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "print revision, Go version and the libraries behind this binary",
+		Short: "print the version and revision, Go's version and the library of products behind this binary",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "headroom %s, %s, products by %s\n", build.Revision(), runtime.Version(), ref.BLAS)
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "headroom %s, revision %s, %s, products by %s\n",
+				build.Version, build.Revision(), runtime.Version(), ref.BLAS)
 			return err
 		},
 	}
