@@ -1,5 +1,10 @@
-// Package model is the language model round an attention layer: a Llama-style decoder with pre-norm blocks, SwiGLU, rotary
-// positions and a head that may be tied to the embedding; its parameters, sizes and checkpoints.
+// Package model is the language model around an attention layer: a Llama-style decoder with pre-norm blocks, SwiGLU,
+// rotary positions and a head that may be tied to the embedding.
+//
+// New declares a Transformer from a Config and an attention.Config. Loss, NLL and Logits write its passes into a
+// graph.Builder, Decode runs it over some new tokens with a cache. Count gives its parameters and operations, CacheBytes
+// what a token leaves in the cache, Analyze and Predict what decoding takes on a GPU. Save and Write leave its
+// checkpoint, a safetensors file that says in its header which model it is, and Load reads one.
 package model
 
 import (
