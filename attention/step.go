@@ -3,29 +3,35 @@ package attention
 import "headroom/internal/graph"
 
 // A Step runs the operations of decoding on one device, over the N new tokens of any number of requests: one token of
-// each, or a piece of a prompt. It is to Decode what graph.Builder is to Forward. A value is [N, width]; only the device
-// looks inside.
+// each, or a piece of a prompt. It is to Decode what graph.Builder is to Forward. A value is [N, width]; only the
+// device looks inside.
 type Step interface {
 	Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf // w [I, O], or [n, I, O] over n parts of x
 	RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf      // w [C], or [n, L]: each L on its own
-	Rope(x graph.Buf, heads, r int, theta float64) graph.Buf        // the last r of each head, at its token's position, in place
 
-	Append(layer, slot int, x graph.Buf)                         // x into its tokens' places in a slot of the layer's cache, before any reads them
+	// Rope rotates the last r columns of each head, at its token's position. What is rotated can only be attended by,
+	// or appended: a device may do it on the way there. x is no longer what it was.
+	Rope(x graph.Buf, heads, r int, theta float64) graph.Buf
+
+	// Append writes x into its tokens' places in a slot of a layer's cache. It comes before any attention that reads
+	// them.
+	Append(layer, slot int, x graph.Buf)
+
 	Attend(layer int, q graph.Buf, a CacheRead) graph.Buf        // q [N, H·(P+R)] -> [N, H·Dv]
-	AttendLatent(layer int, q graph.Buf, a LatentRead) graph.Buf // q [N, H·(D+R)] -> [N, H·D]
+	AttendLatent(layer int, q graph.Buf, a LatentRead) graph.Buf // q [N, H·(D+R)] -> [N, H·D]; only the R are rotated
 }
 
-// A CacheRead says how H heads of queries of P+R columns read the slots of a cache. A key is the first P columns of slot K
-// and the R of slot KRope that all heads share; a value is the first Dv columns of slot V. Query head h reads head
-// h/(H/G) of the G of slot K. Each token sees what its request has in the cache up to itself.
+// A CacheRead says how H heads of queries of P+R columns read the slots of a cache. A key is the first P columns of
+// slot K and the R of slot KRope that all heads share; a value is the first Dv columns of slot V. Query head h reads
+// head h/(H/G) of the G of slot K. Each token sees what its request has in the cache up to itself.
 type CacheRead struct {
 	H, P, R, Dv int
 	K, V, KRope int // slots; KRope counts where R > 0
 	Scale       float64
 }
 
-// Form is how keys and values are kept that are read so: in slots of their own, or in one whose columns are all a key's,
-// or the first of them.
+// Form is how keys and values are kept that are read so: in slots of their own, or in one whose columns are all a
+// key's, or the first of them.
 func (a CacheRead) Form() CacheForm {
 	switch {
 	case a.K != a.V:
@@ -36,14 +42,14 @@ func (a CacheRead) Form() CacheForm {
 	return Tied
 }
 
-// A LatentRead says how H heads of queries of D+R columns read a cache of latents: n of L columns in slot C for each token,
-// and a rope key of R columns in slot KRope that all heads share. Head h reads latent h/(H/n). Its key is Wuk of the latent
-// with the rope key behind it, and its value Wuv of the latent, where [ Wuk | Wuv ] of each head lie side by side in
-// Wukv [n, L, (H/n)·2D], and their biases in Bukv [n, (H/n)·2D], which may be nil.
+// A LatentRead says how H heads of queries of D+R columns read a cache of latents: n of L columns in slot C for each
+// token, and a rope key of R columns in slot KRope that all heads share. Head h reads latent h/(H/n). Its key is Wuk of
+// the latent with the rope key behind it, and its value Wuv of the latent, where [ Wuk | Wuv ] of each head lie side by
+// side in Wukv [n, L, (H/n)·2D], and their biases in Bukv [n, (H/n)·2D], which may be nil.
 //
-// A device may make keys and values of the latents, or attend absorbed: Wuk goes into the query and Wuv comes after the sum,
-// so that the latents are key and value as they stand (Absorbed). The key bias adds q·b to all scores of a query alike,
-// which softmax does not see; the value bias is added once, since the weights of a query sum to 1.
+// A device may make keys and values of the latents, or attend absorbed: Wuk goes into the query and Wuv comes after the
+// sum, so that the latents are key and value as they stand (Absorbed). The key bias adds q·b to all scores of a query
+// alike, which softmax does not see; the value bias is added once, since the weights of a query sum to 1.
 type LatentRead struct {
 	H, D, R  int
 	C, KRope int // slots

@@ -100,7 +100,7 @@ func (d *Device) partsOf(layer int) []segment { return d.parts[d.takes[layer]] }
 
 // Rope marks a tensor to be rotated where it goes.
 func (d *Device) Rope(x graph.Buf, heads, r int, theta float64) graph.Buf {
-	of(x).rotation = &rotation{heads, r, theta}
+	operand(x).rotation = &rotation{heads, r, theta}
 	return x
 }
 

@@ -4,12 +4,14 @@ package cuda
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"headroom/attention"
 	"headroom/decode"
 	"headroom/decode/decodetest"
 	"headroom/internal/device"
+	"headroom/internal/graph"
 )
 
 // TestCUDAEntries: what a layer appends is in its own cache at the end of the layer, whether it attended or not, and
@@ -55,5 +57,32 @@ func TestCUDAEntries(t *testing.T) {
 			t.Fatal(err)
 		}
 		decodetest.Near(t, "the only value", got, values[layer])
+	}
+}
+
+// TestCUDARotatedValuesGoToAttention: what would lose its rotation is refused, loudly.
+func TestCUDARotatedValuesGoToAttention(t *testing.T) {
+	w := graph.Param{Name: "w", Shape: []int{8, 8}}
+	p := &packed{n: 1, in: 8, out: 8, column: map[product]int{{w: "w"}: 0}}
+	for name, use := range map[string]func(d *Device, x graph.Buf){
+		"a product":  func(d *Device, x graph.Buf) { d.Linear(x, w, nil) },
+		"a norm":     func(d *Device, x graph.Buf) { d.RMSNorm(x, w, 1e-5) },
+		"a sum":      func(d *Device, x graph.Buf) { d.Add(give(&tensor{}), x) },
+		"a gate":     func(d *Device, x graph.Buf) { d.SwiGLU(x, give(&tensor{})) },
+		"a rotation": func(d *Device, x graph.Buf) { d.Rope(x, 1, 4, 500) },
+		"absorption": func(d *Device, x graph.Buf) {
+			of(x).buf = device.Buffer{Ptr: 1 << 20, N: 8}
+			d.AttendLatent(0, x, attention.LatentRead{H: 1, D: 6, R: 2, Wukv: graph.Param{Shape: []int{1, 8, 12}}})
+		},
+	} {
+		func() {
+			defer func() {
+				if why, ok := recover().(string); !ok || !strings.HasPrefix(why, "decode: ") || !strings.Contains(why, "rotated") {
+					t.Errorf("%s of a rotated value: %v", name, why)
+				}
+			}()
+			d := &Device{weights: &weights{group: map[product]*packed{{w: "w"}: p}}}
+			use(d, d.Rope(give(&tensor{width: 8}), 1, 4, 500))
+		}()
 	}
 }

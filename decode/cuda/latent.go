@@ -3,6 +3,7 @@
 package cuda
 
 import (
+	"fmt"
 	"slices"
 
 	"headroom/attention"
@@ -16,6 +17,9 @@ import (
 func (d *Device) AttendLatent(layer int, queries graph.Buf, a attention.LatentRead) graph.Buf {
 	_, L := a.Latents()
 	q, E, read := d.need(of(queries)), a.D+a.R, a.Absorbed()
+	if q.rotation != nil && q.rotation.r > a.R {
+		panic(fmt.Sprintf("decode: %d columns of queries are rotated, and only %d are not absorbed", q.rotation.r, a.R))
+	}
 	y := d.take(d.t, d.n, a.H*a.D)
 	if d.steps(layer, read, q) {
 		qa, sums := d.take(d.t, d.n, a.H*L), d.take(d.t, d.n, a.H*L)

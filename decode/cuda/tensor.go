@@ -49,6 +49,16 @@ func (v *tensor) there() bool { return !v.buf.Nil() }
 
 func of(b graph.Buf) *tensor { return b.Mem.(*tensor) }
 
+// operand is the tensor of an operation that is not attention. Rotations are done on the way to attention, and would be
+// missing.
+func operand(b graph.Buf) *tensor {
+	v := of(b)
+	if v.rotation != nil {
+		panic("decode: a rotated value can only be attended by or appended")
+	}
+	return v
+}
+
 // give hands out a tensor. Its Len of one says only that it is there: the device alone knows its shape.
 func give(v *tensor) graph.Buf { return graph.Buf{Mem: v, Len: 1} }
 
@@ -103,7 +113,7 @@ func (d *Device) RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf {
 	if len(w.Shape) == 2 {
 		groups = w.Shape[0]
 	}
-	return give(&tensor{width: of(x).width, norm: &pendingNorm{of(x), w, groups, eps}})
+	return give(&tensor{width: of(x).width, norm: &pendingNorm{operand(x), w, groups, eps}})
 }
 
 // Linear waits for its reader, and for other products of x.
@@ -114,7 +124,7 @@ func (d *Device) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf
 		panic(fmt.Sprintf("decode: weight %s with bias %q was not packed: a pass must be the one that groups recorded", key.w, key.bias))
 	}
 	out := w.Shape[len(w.Shape)-1]
-	v := &tensor{width: p.n * out, product: &pendingProduct{of(x), p, p.column[key], out}}
+	v := &tensor{width: p.n * out, product: &pendingProduct{operand(x), p, p.column[key], out}}
 	of(x).uses = append(of(x).uses, v)
 	return give(v)
 }
@@ -238,7 +248,7 @@ func (d *Device) agree() {
 
 // Add is x += y, the sum of all shards' y where there are several. A product without bias adds into x by itself.
 func (d *Device) Add(x, y graph.Buf) {
-	to, v := of(x), of(y)
+	to, v := operand(x), operand(y)
 	if d.ranks > 1 || v.there() || v.product == nil || len(v.product.x.uses) > 1 || v.product.pack.n > 1 || !v.product.pack.bias.Nil() {
 		d.need(v)
 		if v.stride != v.width {
@@ -272,7 +282,7 @@ func sideBySide(gate, up *tensor) bool {
 
 // SwiGLU is silu(gate)·up of two products side by side.
 func (d *Device) SwiGLU(gate, up graph.Buf) graph.Buf {
-	if v := of(gate); sideBySide(v, of(up)) {
+	if v := operand(gate); sideBySide(v, operand(up)) {
 		p := v.product.pack
 		if in, norm, eps := d.normed(v.product.x); d.small(p.in) && in.aligned() && !norm.Nil() {
 			y := d.take(d.t, d.n, v.width)
