@@ -127,7 +127,8 @@ func (c BenchCase) run(ctx context.Context, backend graph.Backend, steps int) (r
 		count := m.Count()
 		flops := model.TrainFLOPs(count.Parameters, c.Model.Layers, c.Model.Width, T)
 		r = BenchResult{
-			Attention: c.Attention.Name(), Device: backend.Name(), Precision: backend.Activation().String(), Layers: c.Model.Layers, Width: c.Model.Width, Heads: c.Attention.Heads, MLP: c.Model.MLP,
+			Attention: c.Attention.Name(), Device: backend.Name(), Precision: backend.Activation().String(),
+			Layers: c.Model.Layers, Width: c.Model.Width, Heads: c.Attention.Heads, MLP: c.Model.MLP,
 			Vocab: c.Model.Vocab, Batch: B, Context: T, StepMillis: median.Seconds() * 1e3,
 			TokensPerSecond: float64(B*T) / median.Seconds(), ArenaBytes: arena.Planned, UnplannedBytes: arena.Unplanned,
 		}

@@ -39,8 +39,10 @@ func TestBench(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Attention != "gla-2" || r.Layers != 2 || r.Width != 16 || r.Heads != 4 || r.Batch != 2 || r.Context != 16 || r.Parameters == 0 ||
-		r.TokensPerSecond <= 0 || r.TFLOPs <= 0 || r.CeilingTFLOPs <= r.TFLOPs || r.MemoryBytes < r.ArenaBytes || r.KernelMillis["attend"] <= 0 || r.ArenaBytes <= 0 || r.UnplannedBytes <= r.ArenaBytes {
+	if r.Attention != "gla-2" || r.Layers != 2 || r.Width != 16 || r.Heads != 4 || r.Batch != 2 || r.Context != 16 ||
+		r.Parameters == 0 ||
+		r.TokensPerSecond <= 0 || r.TFLOPs <= 0 || r.CeilingTFLOPs <= r.TFLOPs || r.MemoryBytes < r.ArenaBytes ||
+		r.KernelMillis["attend"] <= 0 || r.ArenaBytes <= 0 || r.UnplannedBytes <= r.ArenaBytes {
 		t.Errorf("got %+v", r)
 	}
 	text, err := json.Marshal(r)
@@ -64,17 +66,20 @@ func TestBenchCases(t *testing.T) {
 
 func TestBenchRefuses(t *testing.T) {
 	m, a := tinyConfigs()
-	if _, err := Bench(t.Context(), graph.NewCPU(), BenchCase{Model: m, Attention: a, Batch: 2, Context: 16}, 0); err == nil ||
+	if _, err := Bench(t.Context(), graph.NewCPU(), BenchCase{Model: m, Attention: a, Batch: 2, Context: 16},
+		0); err == nil ||
 		err.Error() != "train: bench gla-2: steps must be at least 1, not 0" {
 		t.Errorf("no steps: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Bench(ctx, graph.NewCPU(), benchCases(t)[0], 5); err == nil || !strings.HasSuffix(err.Error(), "context canceled") {
+	if _, err := Bench(ctx, graph.NewCPU(), benchCases(t)[0], 5); err == nil ||
+		!strings.HasSuffix(err.Error(), "context canceled") {
 		t.Errorf("after the end: %v", err)
 	}
 	a.Groups = 3
-	if _, err := Bench(t.Context(), graph.NewCPU(), BenchCase{Model: m, Attention: a, Batch: 2, Context: 16}, 1); err == nil {
+	if _, err := Bench(t.Context(), graph.NewCPU(), BenchCase{Model: m, Attention: a, Batch: 2, Context: 16},
+		1); err == nil {
 		t.Error("3 latent heads for 4 heads pass")
 	}
 }

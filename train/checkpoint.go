@@ -86,7 +86,8 @@ func Latest(run string) (path string, s State, err error) {
 	case good == nil:
 		return "", s, fmt.Errorf("train: %s has no whole checkpoint: %s", run, reasons(damaged))
 	}
-	return "", s, fmt.Errorf("train: the newest checkpoint of %s is damaged: %s; the newest whole one is %s", run, reasons(damaged), good.path)
+	return "", s, fmt.Errorf("train: the newest checkpoint of %s is damaged: %s; the newest whole one is %s", run,
+		reasons(damaged), good.path)
 }
 
 // newest is the newest whole checkpoint, and the damaged ones that are newer.

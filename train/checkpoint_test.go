@@ -63,17 +63,22 @@ func TestWhatIsNotWhole(t *testing.T) {
 		spoil func(dir string) error
 		want  string // what Latest says of it; nothing where it is no checkpoint at all
 	}{
-		{"no state", func(dir string) error { return os.Remove(filepath.Join(dir, "state.json")) }, "state.json: no such file"},
-		{"half a state", func(dir string) error { return os.Truncate(filepath.Join(dir, "state.json"), 20) }, "state.json is damaged: "},
-		{"missing weights", func(dir string) error { return os.Remove(filepath.Join(dir, "model.safetensors")) }, "model.safetensors: no such file"},
+		{"no state", func(dir string) error { return os.Remove(filepath.Join(dir, "state.json")) },
+			"state.json: no such file"},
+		{"half a state", func(dir string) error { return os.Truncate(filepath.Join(dir, "state.json"), 20) },
+			"state.json is damaged: "},
+		{"missing weights", func(dir string) error { return os.Remove(filepath.Join(dir, "model.safetensors")) },
+			"model.safetensors: no such file"},
 		{"half the weights", func(dir string) error { return os.Truncate(filepath.Join(dir, "model.safetensors"), 3) },
 			"model.safetensors is damaged: it has 3 bytes, not the 7 that were written"},
-		{"another step", func(dir string) error { return os.Rename(dir, filepath.Join(filepath.Dir(dir), stepName(3))) }, "state.json is of step 2"},
+		{"another step", func(dir string) error { return os.Rename(dir, filepath.Join(filepath.Dir(dir), stepName(3))) },
+			"state.json is of step 2"},
 		{"temporary name", func(dir string) error {
 			return os.Rename(dir, filepath.Join(filepath.Dir(dir), unfinished+stepName(2)))
 		}, ""},
 		{"name of no step", func(dir string) error { return os.Rename(dir, filepath.Join(filepath.Dir(dir), "step-2")) }, ""},
-		{"a file of a name", func(dir string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o666)) }, "state.json: not a directory"},
+		{"a file of a name", func(dir string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o666)) },
+			"state.json: not a directory"},
 	} {
 		run := t.TempDir()
 		put(t, run, 1)
@@ -86,13 +91,16 @@ func TestWhatIsNotWhole(t *testing.T) {
 		switch {
 		case test.want == "" && (err != nil || s.Step != 1 || path != older):
 			t.Errorf("%s: latest is step %d, %v", test.name, s.Step, err)
-		case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasSuffix(err.Error(), "the newest whole one is "+older)):
+		case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) ||
+			!strings.HasSuffix(err.Error(), "the newest whole one is "+older)):
 			t.Errorf("%s: latest is step %d, %v", test.name, s.Step, err)
 		}
 		if err := os.RemoveAll(older); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := Latest(run); test.want != "" && (err == nil || !strings.Contains(err.Error(), " has no whole checkpoint: ") || !strings.Contains(err.Error(), test.want)) {
+		if _, _, err := Latest(run); test.want != "" &&
+			(err == nil || !strings.Contains(err.Error(), " has no whole checkpoint: ") ||
+				!strings.Contains(err.Error(), test.want)) {
 			t.Errorf("%s, alone: %v", test.name, err)
 		}
 		put(t, run, 1)

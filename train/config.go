@@ -84,7 +84,8 @@ func Default() Config {
 // Validate names the first key whose value breaks its rule.
 func (c Config) Validate() error {
 	if (c.Steps > 0) == (c.Tokens > 0) {
-		return fmt.Errorf("train: one of steps and tokens must be positive, the other 0, not steps %d and tokens %d", c.Steps, c.Tokens)
+		return fmt.Errorf("train: one of steps and tokens must be positive, the other 0, not steps %d and tokens %d",
+			c.Steps, c.Tokens)
 	}
 	for _, r := range []struct {
 		key string
@@ -124,8 +125,8 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Resolve fills in what depends on the model and the number of processes: the context, the steps where tokens are given,
-// and the warm-up that follows from them.
+// Resolve fills in what depends on the model and the number of processes: the context, the steps where tokens are
+// given, and the warm-up that follows from them.
 func (c Config) Resolve(context, ranks int) (Config, error) {
 	if err := c.Validate(); err != nil {
 		return c, err

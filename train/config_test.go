@@ -17,8 +17,10 @@ func TestValidateNamesKeyValueAndRule(t *testing.T) {
 		change func(*Config)
 		want   string
 	}{
-		{func(c *Config) { c.Steps = 0 }, "train: one of steps and tokens must be positive, the other 0, not steps 0 and tokens 0"},
-		{func(c *Config) { c.Tokens = 5 }, "train: one of steps and tokens must be positive, the other 0, not steps 1000 and tokens 5"},
+		{func(c *Config) { c.Steps = 0 },
+			"train: one of steps and tokens must be positive, the other 0, not steps 0 and tokens 0"},
+		{func(c *Config) { c.Tokens = 5 },
+			"train: one of steps and tokens must be positive, the other 0, not steps 1000 and tokens 5"},
 		{func(c *Config) { c.Steps, c.Tokens = -1, 5 }, "train: steps must be at least 0, not -1"},
 		{func(c *Config) { c.Batch = 0 }, "train: batch must be at least 1, not 0"},
 		{func(c *Config) { c.Context = -4 }, "train: context must be at least 0, not -4"},
@@ -60,11 +62,13 @@ func TestResolve(t *testing.T) {
 		t.Errorf("1001 tokens at 100 a step: %+v, %v", got, err)
 	}
 	c.Context = 11
-	if _, err := c.Resolve(10, 1); err == nil || !strings.Contains(err.Error(), "context must be at most the model's 10, not 11") {
+	if _, err := c.Resolve(10, 1); err == nil ||
+		!strings.Contains(err.Error(), "context must be at most the model's 10, not 11") {
 		t.Errorf("a longer context than the model's: %v", err)
 	}
 	c.Context, c.Warmup = 10, 12
-	if _, err := c.Resolve(10, 1); err == nil || !strings.Contains(err.Error(), "warmup must be at most the 11 steps, not 12") {
+	if _, err := c.Resolve(10, 1); err == nil ||
+		!strings.Contains(err.Error(), "warmup must be at most the 11 steps, not 12") {
 		t.Errorf("more warm-up than steps: %v", err)
 	}
 }

@@ -1,7 +1,7 @@
 package train
 
-// Pauses counts the evaluations and checkpoints of a run that nothing interrupts, from the most that there may be: every evaluation may be the
-// best so far, which is saved.
+// Pauses counts the evaluations and checkpoints of a run that nothing interrupts, from the most that there may be:
+// every evaluation may be the best so far, which is saved.
 func (c Config) Pauses(evaluates bool) (evaluations, saves int) {
 	for step := 1; step <= c.Steps; step++ {
 		last := step == c.Steps

@@ -27,7 +27,8 @@ func TestPauses(t *testing.T) {
 				t.Fatal(err)
 			}
 			if evaluations, saves := c.Pauses(evaluates); evaluations != done || saves != len(saved) {
-				t.Errorf("evaluating every %d and saving every %d: %d and %d, not %d and %d", every[0], every[1], evaluations, saves, done, len(saved))
+				t.Errorf("evaluating every %d and saving every %d: %d and %d, not %d and %d", every[0], every[1], evaluations,
+					saves, done, len(saved))
 			}
 		}
 	}

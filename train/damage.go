@@ -33,7 +33,8 @@ func (s State) write(path string) error {
 	return disk.Replace(path, bytes.Replace(text, []byte(noSum), []byte(hex.EncodeToString(sum[:])), 1))
 }
 
-// Seal gives a directory of weights that no training wrote the checksums of its files, so that Check holds it against them.
+// Seal gives a directory of weights that no training wrote the checksums of its files, so that Check holds it against
+// them.
 func Seal(dir string) error {
 	var s State
 	var err error
@@ -88,8 +89,8 @@ func whole(dir string) (State, error) {
 	return s, err
 }
 
-// Check holds files of a checkpoint against the sizes and checksums that they were written with. A checkpoint of an older version
-// has none, which is a warning. Weights that were copied without their state have none either.
+// Check holds files of a checkpoint against the sizes and checksums that they were written with. A checkpoint of an
+// older version has none, which is a warning. Weights that were copied without their state have none either.
 func Check(dir string, files ...string) error {
 	s, err := readState(dir)
 	if errors.Is(err, fs.ErrNotExist) && alone(dir) {
@@ -110,7 +111,8 @@ func (s State) check(dir string, names []string) error {
 		return err
 	}
 	if s.SHA256 == nil {
-		slog.Warn("the checkpoint has no checksums, for an older version wrote it: damage to it would not be noticed", "checkpoint", dir)
+		slog.Warn("the checkpoint has no checksums, for an older version wrote it: damage to it would not be noticed",
+			"checkpoint", dir)
 		return nil
 	}
 	for _, name := range names {

@@ -61,7 +61,8 @@ func logged(t *testing.T) *bytes.Buffer {
 	return &b
 }
 
-// TestFlippedBit: one bit in any file of a checkpoint, its state included, and the checkpoint is refused by the file's name.
+// TestFlippedBit: one bit in any file of a checkpoint, its state included, and the checkpoint is refused by the file's
+// name.
 func TestFlippedBit(t *testing.T) {
 	dir, tokens, c := t.TempDir(), shard(t, 300), tinyConfig()
 	c.Steps, c.Keep = 4, 1
@@ -94,7 +95,8 @@ func TestFlippedBit(t *testing.T) {
 		flip(t, path, info.Size()/2)
 		from := tiny(t, t.TempDir(), tokens, c)
 		from.Config.From = checkpoint
-		if _, err := from.Train(context.Background()); name != momentsFile && (err == nil || !strings.Contains(err.Error(), path+" is damaged: ")) {
+		if _, err := from.Train(context.Background()); name != momentsFile &&
+			(err == nil || !strings.Contains(err.Error(), path+" is damaged: ")) {
 			t.Errorf("%s: trained on with %v", name, err)
 		}
 		r := tiny(t, dir, tokens, c)
@@ -120,7 +122,8 @@ func TestOlderCheckpoint(t *testing.T) {
 	}
 	log.Reset()
 	alone := t.TempDir()
-	if err := os.Rename(filepath.Join(checkpoint, model.WeightsFile), filepath.Join(alone, model.WeightsFile)); err != nil {
+	if err := os.Rename(filepath.Join(checkpoint, model.WeightsFile),
+		filepath.Join(alone, model.WeightsFile)); err != nil {
 		t.Fatal(err)
 	}
 	if err := Check(alone, model.WeightsFile); err != nil || log.Len() > 0 {
@@ -149,7 +152,8 @@ func TestDamagedRun(t *testing.T) {
 	}{
 		"cut weights": {func(t *testing.T, dir string) {
 			each(t, dir, func(c string) error { return os.Truncate(filepath.Join(c, model.WeightsFile), 100) })
-		}, []string{"no checkpoint is whole", stepName(8) + "/model.safetensors is damaged: it has 100 bytes", stepName(10) + "/model.safetensors"}},
+		}, []string{"no checkpoint is whole", stepName(8) + "/model.safetensors is damaged: it has 100 bytes",
+			stepName(10) + "/model.safetensors"}},
 		"edited states": {func(t *testing.T, dir string) {
 			each(t, dir, func(c string) error {
 				text, err := os.ReadFile(filepath.Join(c, stateFile))
@@ -160,7 +164,8 @@ func TestDamagedRun(t *testing.T) {
 			})
 		}, []string{"no checkpoint is whole", stepName(10) + "/state.json is damaged: "}},
 		"empty checkpoints": {func(t *testing.T, dir string) {
-			if err := errors.Join(os.RemoveAll(filepath.Join(dir, checkpoints)), os.Mkdir(filepath.Join(dir, checkpoints), 0o777)); err != nil {
+			if err := errors.Join(os.RemoveAll(filepath.Join(dir, checkpoints)),
+				os.Mkdir(filepath.Join(dir, checkpoints), 0o777)); err != nil {
 				t.Fatal(err)
 			}
 		}, []string{"it saved step 10, but ", "checkpoints has no checkpoint"}},
@@ -216,7 +221,8 @@ func TestOlderWholeCheckpoint(t *testing.T) {
 		r := tiny(t, dir, tokens, c)
 		r.Resume = true
 		train(t, r)
-		if !strings.Contains(log.String(), "goes on from an older checkpoint") || !strings.Contains(log.String(), momentsFile+" is damaged") {
+		if !strings.Contains(log.String(), "goes on from an older checkpoint") ||
+			!strings.Contains(log.String(), momentsFile+" is damaged") {
 			t.Errorf("%s: it says %q", name, log)
 		}
 		sameRun(t, whole, r)
@@ -238,7 +244,8 @@ func TestCutMetrics(t *testing.T) {
 	r := tiny(t, dir, tokens, c)
 	r.Resume = true
 	train(t, r)
-	if !strings.Contains(log.String(), "metrics.jsonl has been damaged or cut") || !strings.Contains(log.String(), "first_lost=10") {
+	if !strings.Contains(log.String(), "metrics.jsonl has been damaged or cut") ||
+		!strings.Contains(log.String(), "first_lost=10") {
 		t.Errorf("it says %q", log)
 	}
 }

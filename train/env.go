@@ -35,8 +35,10 @@ type Environment struct {
 // environment describes this process.
 func environment(backend string, step int) Environment {
 	return Environment{
-		Start: time.Now().UTC().Format(time.RFC3339), Step: step, Command: os.Args, Revision: build.Revision(), Go: runtime.Version(),
-		OS: runtime.GOOS + "/" + runtime.GOARCH, CPU: cpuModel(), Cores: runtime.GOMAXPROCS(0), Backend: backend, Products: ref.BLAS,
+		Start: time.Now().UTC().Format(time.RFC3339), Step: step, Command: os.Args, Revision: build.Revision(),
+		Go: runtime.Version(),
+		OS: runtime.GOOS + "/" + runtime.GOARCH, CPU: cpuModel(), Cores: runtime.GOMAXPROCS(0), Backend: backend,
+		Products: ref.BLAS,
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 )
 
 // An events file holds the scalars of a run for TensorBoard, one file for each start. Its records are TFRecords: the
-// length as 8 bytes, the masked CRC-32C of those, the event, the masked CRC-32C of the event; an event is a protocol buffer
-// (tensorflow/core/util/event.proto and framework/summary.proto have its fields).
+// length as 8 bytes, the masked CRC-32C of those, the event, the masked CRC-32C of the event; an event is a protocol
+// buffer (tensorflow/core/util/event.proto and framework/summary.proto have its fields).
 type events struct{ file *os.File }
 
 // The fields of the messages.
@@ -29,12 +29,14 @@ const (
 // openEvents begins a file in a run directory that goes on after a step. A reader drops what earlier files say of later
 // steps.
 func openEvents(run string, step int, now time.Time) (*events, error) {
-	f, err := os.OpenFile(filepath.Join(run, fmt.Sprintf("events.out.tfevents.%010d.headroom.%d", now.Unix(), step)), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	f, err := os.OpenFile(filepath.Join(run, fmt.Sprintf("events.out.tfevents.%010d.headroom.%d", now.Unix(), step)),
+		os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
 	if err != nil {
 		return nil, err
 	}
 	e := &events{f}
-	version := protowire.AppendString(protowire.AppendTag(header(now, 0), eventVersion, protowire.BytesType), "brain.Event:2")
+	version := protowire.AppendString(protowire.AppendTag(header(now, 0), eventVersion, protowire.BytesType),
+		"brain.Event:2")
 	start := protowire.AppendVarint(protowire.AppendTag(nil, sessionStatus, protowire.VarintType), sessionStart)
 	err = e.record(version)
 	if err == nil {
@@ -51,7 +53,8 @@ type scalar struct {
 
 // scalars are what a step has to show.
 func (l Line) scalars() []scalar {
-	all := []scalar{{"loss", l.Loss}, {"lr", l.LR}, {"grad_norm", l.GradNorm}, {"tokens_per_second", l.TokensSec}, {"memory_bytes", float64(l.Memory)}}
+	all := []scalar{{"loss", l.Loss}, {"lr", l.LR}, {"grad_norm", l.GradNorm}, {"tokens_per_second", l.TokensSec},
+		{"memory_bytes", float64(l.Memory)}}
 	for _, r := range l.Eval {
 		all = append(all, scalar{"eval/" + r.Set + "/nll", r.NLL}, scalar{"eval/" + r.Set + "/perplexity", r.Perplexity})
 	}
@@ -62,7 +65,8 @@ func (e *events) write(step int, all []scalar, now time.Time) error {
 	var summary []byte
 	for _, s := range all {
 		value := protowire.AppendString(protowire.AppendTag(nil, valueTag, protowire.BytesType), s.tag)
-		value = protowire.AppendFixed32(protowire.AppendTag(value, valueSimple, protowire.Fixed32Type), math.Float32bits(float32(s.value)))
+		value = protowire.AppendFixed32(protowire.AppendTag(value, valueSimple, protowire.Fixed32Type),
+			math.Float32bits(float32(s.value)))
 		summary = message(summary, summaryValue, value)
 	}
 	return e.record(message(header(now, step), eventSummary, summary))
@@ -72,7 +76,8 @@ func (e *events) close() error { return e.file.Close() }
 
 // header begins an event.
 func header(now time.Time, step int) []byte {
-	b := protowire.AppendFixed64(protowire.AppendTag(nil, eventTime, protowire.Fixed64Type), math.Float64bits(float64(now.UnixMicro())/1e6))
+	b := protowire.AppendFixed64(protowire.AppendTag(nil, eventTime, protowire.Fixed64Type),
+		math.Float64bits(float64(now.UnixMicro())/1e6))
 	return protowire.AppendVarint(protowire.AppendTag(b, eventStep, protowire.VarintType), uint64(step))
 }
 

@@ -124,7 +124,8 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-// TestEvents: a run that is stopped and goes on leaves two files, of which the second begins where the first counts no more.
+// TestEvents: a run that is stopped and goes on leaves two files, of which the second begins where the first counts no
+// more.
 func TestEvents(t *testing.T) {
 	dir, tokens := t.TempDir(), shard(t, 2000)
 	c := tinyConfig()

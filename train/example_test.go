@@ -42,7 +42,8 @@ func learn(dir, text string) (s train.Summary, err error) {
 	if err := os.WriteFile(input, []byte(text), 0o666); err != nil {
 		return s, err
 	}
-	if _, err := data.Prepare(context.Background(), data.Options{Tokenizer: "bytes", Out: shards, Inputs: []string{input}}); err != nil {
+	if _, err := data.Prepare(context.Background(), data.Options{Tokenizer: "bytes", Out: shards,
+		Inputs: []string{input}}); err != nil {
 		return s, err
 	}
 	tokens, err := data.Open(shards, data.OpenOptions{Vocab: 257})
@@ -52,7 +53,8 @@ func learn(dir, text string) (s train.Summary, err error) {
 
 	shape := model.Default()
 	shape.Layers, shape.Width, shape.MLP, shape.Context = 1, 32, 64, 32
-	m, err := model.New(shape, attention.Config{Kind: attention.GTA, Groups: 2, Heads: 4, HeadDim: 8, Bias: "paper", RopeTheta: 10000})
+	m, err := model.New(shape, attention.Config{Kind: attention.GTA, Groups: 2, Heads: 4, HeadDim: 8,
+		Bias: "paper", RopeTheta: 10000})
 	if err != nil {
 		return s, err
 	}
@@ -70,6 +72,7 @@ func learn(dir, text string) (s train.Summary, err error) {
 		return s, err
 	}
 	defer store.Close()
-	run := train.Run{Dir: filepath.Join(dir, "run"), Config: config, Model: m, Store: store, Data: loader, Log: slog.New(slog.DiscardHandler)}
+	run := train.Run{Dir: filepath.Join(dir, "run"), Config: config, Model: m, Store: store, Data: loader,
+		Log: slog.New(slog.DiscardHandler)}
 	return run.Train(context.Background())
 }

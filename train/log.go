@@ -31,9 +31,9 @@ type Line struct {
 	Eval      []eval.Result `json:"eval,omitempty"` // where the step was evaluated
 }
 
-// A journal writes the steps of a run to metrics.jsonl and to TensorBoard's event files, and shows them as a progress bar on a terminal or as plain log
-// lines elsewhere. Holding it open keeps every other process out of the run directory. A nil journal, that of all ranks but
-// the first, writes nothing.
+// A journal writes the steps of a run to metrics.jsonl and to TensorBoard's event files, and shows them as a progress
+// bar on a terminal or as plain log lines elsewhere. Holding it open keeps every other process out of the run
+// directory. A nil journal, that of all ranks but the first, writes nothing.
 type journal struct {
 	file  *os.File
 	board *events                  // opened when the run begins or goes on
@@ -61,7 +61,8 @@ func openJournal(run string, c Config, log *slog.Logger) (*journal, error) {
 		j.log = slog.Default()
 		if term.IsTerminal(int(os.Stderr.Fd())) {
 			j.bar = progressbar.NewOptions(c.Steps, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionShowCount(),
-				progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionFullWidth())
+				progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond),
+				progressbar.OptionFullWidth())
 		}
 	}
 	return j, nil
@@ -147,7 +148,8 @@ func (j *journal) show(l Line) {
 		j.bar.Describe(fmt.Sprintf("loss %.4f  %.0f tokens/s", l.Loss, l.TokensSec))
 		_ = j.bar.Set(l.Step)
 	} else if l.Step%j.every == 0 || l.Step == j.steps {
-		j.log.Info("step", "step", l.Step, "of", j.steps, "loss", round(l.Loss), "lr", fmt.Sprintf("%.3g", l.LR), "grad_norm", round(l.GradNorm), "tokens/s", int(l.TokensSec))
+		j.log.Info("step", "step", l.Step, "of", j.steps, "loss", round(l.Loss), "lr", fmt.Sprintf("%.3g", l.LR), "grad_norm",
+			round(l.GradNorm), "tokens/s", int(l.TokensSec))
 	}
 	for _, r := range l.Eval {
 		j.note("evaluation", "step", l.Step, "set", r.Set, "perplexity", round(r.Perplexity))

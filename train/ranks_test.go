@@ -15,8 +15,8 @@ import (
 	"headroom/model"
 )
 
-// trainRanks trains the tiny model on so many ranks, from the newest checkpoint in dir or from the start, until the step
-// that ctx ends in, and returns what each rank says.
+// trainRanks trains the tiny model on so many ranks, from the newest checkpoint in dir or from the start, until the
+// step that ctx ends in, and returns what each rank says.
 func trainRanks(t *testing.T, dir, tokens string, c Config, ranks int, shard graph.Sharding, last int) []Summary {
 	t.Helper()
 	c.Ranks = ranks
@@ -49,14 +49,15 @@ func trainRanks(t *testing.T, dir, tokens string, c Config, ranks int, shard gra
 	return sums
 }
 
-// TestRanks: two ranks learn what one process does with as many rows, evaluate, are interrupted through one of them, go on with the same bits, and
-// leave a whole checkpoint, whatever they divide.
+// TestRanks: two ranks learn what one process does with as many rows, evaluate, are interrupted through one of them, go
+// on with the same bits, and leave a whole checkpoint, whatever they divide.
 func TestRanks(t *testing.T) {
 	tokens := shard(t, 4000)
 	alone := t.TempDir()
 	train(t, tiny(t, alone, tokens, tinyConfig()))
 	want := lines(t, alone)
-	for name, sharding := range map[string]graph.Sharding{"optimizer": graph.ShardOptimizer, "weights": graph.ShardWeights} {
+	for name, sharding := range map[string]graph.Sharding{"optimizer": graph.ShardOptimizer,
+		"weights": graph.ShardWeights} {
 		t.Run(name, func(t *testing.T) {
 			whole, parts := t.TempDir(), t.TempDir()
 			sums := trainRanks(t, whole, tokens, tinyConfig(), 2, sharding, -1)
@@ -78,7 +79,8 @@ func TestRanks(t *testing.T) {
 			trainRanks(t, parts, tokens, tinyConfig(), 2, sharding, -1)
 			for i, line := range lines(t, parts) {
 				if line.Loss != got[i].Loss || line.GradNorm != got[i].GradNorm || !reflect.DeepEqual(line.Eval, got[i].Eval) {
-					t.Errorf("step %d: loss %v, norm %v after going on, %v and %v without", i+1, line.Loss, line.GradNorm, got[i].Loss, got[i].GradNorm)
+					t.Errorf("step %d: loss %v, norm %v after going on, %v and %v without", i+1, line.Loss, line.GradNorm,
+						got[i].Loss, got[i].GradNorm)
 				}
 			}
 			if !bytes.Equal(weightsOf(t, whole), weightsOf(t, parts)) {

@@ -73,13 +73,14 @@ func (b *batches) Next(to *data.Batch) error {
 func (b *batches) State() data.State        { return data.State{} }
 func (b *batches) Restore(data.State) error { return nil }
 
-// TestReference trains as Hugging Face's Llama was trained with torch.optim.AdamW, from the same weights on the same batches
-// in float32: every loss, gradient norm and rate of 50 steps is the same but for rounding.
+// TestReference trains as Hugging Face's Llama was trained with torch.optim.AdamW, from the same weights on the same
+// batches in float32: every loss, gradient norm and rate of 50 steps is the same but for rounding.
 func TestReference(t *testing.T) {
 	dir := filepath.Join("testdata", "reference")
 	text, err := os.ReadFile(filepath.Join(dir, "reference.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		t.Skip("testdata/reference/reference.json is not there: reference.py beside it writes it, on a machine with torch and transformers")
+		t.Skip("testdata/reference/reference.json is not there: reference.py beside it writes it, on a machine with torch " +
+			"and transformers")
 	}
 	must(t, err)
 	var ref reference
@@ -93,14 +94,17 @@ func TestReference(t *testing.T) {
 	for i := range tokens {
 		tokens[i] = int32(binary.LittleEndian.Uint32(raw[4*i:]))
 	}
-	if want := []int{ref.Steps, 2, ref.Batch, ref.Context + 1}; ref.Steps < 50 || len(ref.Runs) < 2 || !slices.Equal(info.Shape, want) {
+	if want := []int{ref.Steps, 2, ref.Batch, ref.Context + 1}; ref.Steps < 50 || len(ref.Runs) < 2 ||
+		!slices.Equal(info.Shape, want) {
 		t.Fatalf("%d steps and %d runs on tokens %v, not %v", ref.Steps, len(ref.Runs), info.Shape, want)
 	}
 	for name, run := range ref.Runs {
 		t.Run(name, func(t *testing.T) {
 			m, err := model.New(
-				model.Config{Layers: ref.Model.Layers, Width: ref.Model.Width, MLP: ref.Model.MLP, Vocab: ref.Model.Vocab, Context: ref.Model.Positions, NormEps: ref.Model.NormEps, Tie: run.Config.Tie, InitStd: 0.02},
-				attention.Config{Kind: attention.GQA, Heads: ref.Model.Heads, Groups: ref.Model.Groups, HeadDim: ref.Model.HeadDim, Bias: "none", RopeTheta: 10000})
+				model.Config{Layers: ref.Model.Layers, Width: ref.Model.Width, MLP: ref.Model.MLP, Vocab: ref.Model.Vocab,
+					Context: ref.Model.Positions, NormEps: ref.Model.NormEps, Tie: run.Config.Tie, InitStd: 0.02},
+				attention.Config{Kind: attention.GQA, Heads: ref.Model.Heads, Groups: ref.Model.Groups, HeadDim: ref.Model.HeadDim,
+					Bias: "none", RopeTheta: 10000})
 			must(t, err)
 			from := t.TempDir()
 			must(t, m.Write(from, func(name string) ([]float32, error) { return foreign(f, name) }, nil))
@@ -113,12 +117,14 @@ func TestReference(t *testing.T) {
 			c.Beta1, c.Beta2, c.Eps, c.WeightDecay, c.Clip, c.ZLoss = x.Beta1, x.Beta2, x.Eps, x.WeightDecay, x.Clip, x.ZLoss
 			c, err = c.Resolve(ref.Model.Positions, 1)
 			must(t, err)
-			r := Run{Dir: t.TempDir(), Config: c, Model: m, Store: store, Data: &batches{tokens: tokens, each: c.Accumulate}, Log: slog.New(slog.DiscardHandler)}
+			r := Run{Dir: t.TempDir(), Config: c, Model: m, Store: store, Data: &batches{tokens: tokens, each: c.Accumulate},
+				Log: slog.New(slog.DiscardHandler)}
 			if _, err := r.Train(context.Background()); err != nil {
 				t.Fatal(err)
 			}
 			got, want := lines(t, r.Dir), run.Float32
-			if len(got) != ref.Steps || len(want.Losses) != ref.Steps || len(want.Norms) != ref.Steps || len(want.Rates) != ref.Steps {
+			if len(got) != ref.Steps || len(want.Losses) != ref.Steps || len(want.Norms) != ref.Steps ||
+				len(want.Rates) != ref.Steps {
 				t.Fatalf("%d lines, the reference has %d losses", len(got), len(want.Losses))
 			}
 			loss, norm := 0.0, 0.0
@@ -129,7 +135,8 @@ func TestReference(t *testing.T) {
 					t.Errorf("step %d: rate %v, the reference's is %v", i+1, l.LR, want.Rates[i])
 				}
 			}
-			t.Logf("torch %s, transformers %s: losses %.2g apart at most, gradient norms %.2g of themselves", ref.Torch, ref.Transformers, loss, norm)
+			t.Logf("torch %s, transformers %s: losses %.2g apart at most, gradient norms %.2g of themselves", ref.Torch,
+				ref.Transformers, loss, norm)
 			if !(loss < 2e-5) || !(norm < 1e-4) {
 				t.Errorf("losses are %.3g apart at most, 2e-5 may be; gradient norms %.3g of themselves, 1e-4 may be", loss, norm)
 			}
@@ -139,8 +146,10 @@ func TestReference(t *testing.T) {
 
 // foreign is a parameter of ours from the tensors of Hugging Face's Llama, whose linear layers are [out, in].
 func foreign(f *safetensors.File, ours string) ([]float32, error) {
-	name := strings.NewReplacer("blocks.", "layers.", ".attn.Wq", ".self_attn.q_proj.weight", ".attn.Wk", ".self_attn.k_proj.weight", ".attn.Wv", ".self_attn.v_proj.weight",
-		".attn.Wo", ".self_attn.o_proj.weight", ".mlp.Wgate", ".mlp.gate_proj.weight", ".mlp.Wup", ".mlp.up_proj.weight", ".mlp.Wdown", ".mlp.down_proj.weight",
+	name := strings.NewReplacer("blocks.", "layers.", ".attn.Wq", ".self_attn.q_proj.weight", ".attn.Wk",
+		".self_attn.k_proj.weight", ".attn.Wv", ".self_attn.v_proj.weight",
+		".attn.Wo", ".self_attn.o_proj.weight", ".mlp.Wgate", ".mlp.gate_proj.weight", ".mlp.Wup", ".mlp.up_proj.weight",
+		".mlp.Wdown", ".mlp.down_proj.weight",
 		".norm1", ".input_layernorm.weight", ".norm2", ".post_attention_layernorm.weight").Replace("model." + ours)
 	switch ours {
 	case "embed":

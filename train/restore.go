@@ -31,7 +31,8 @@ func (s *session) find() (*found, error) {
 	const anew = "choose another directory, or remove this one to begin anew"
 	switch {
 	case good == nil && len(damaged) > 0:
-		return nil, fmt.Errorf("train: %s holds a run that cannot be resumed, for no checkpoint is whole: %s; %s", s.Dir, reasons(damaged), anew)
+		return nil, fmt.Errorf("train: %s holds a run that cannot be resumed, for no checkpoint is whole: %s; %s", s.Dir,
+			reasons(damaged), anew)
 	case good == nil:
 		step, err := saved(s.Dir)
 		if err == nil && step > 0 {
@@ -40,7 +41,8 @@ func (s *session) find() (*found, error) {
 		}
 		return nil, err
 	case !s.Resume:
-		return nil, fmt.Errorf("train: %s holds a run at step %d: go on with --resume, or choose another directory", s.Dir, good.step)
+		return nil, fmt.Errorf("train: %s holds a run at step %d: go on with --resume, or choose another directory",
+			s.Dir, good.step)
 	}
 	if len(damaged) > 0 && s.first() {
 		slog.Warn("the run goes on from an older checkpoint, for newer ones are damaged and now set aside under other names",
@@ -61,8 +63,8 @@ func aside(damaged []found) error {
 	return nil
 }
 
-// Begun says that a run lives in a directory: it has done a step, or has left a checkpoint. One that could not start has
-// not.
+// Begun says that a run lives in a directory: it has done a step, or has left a checkpoint. One that could not start
+// has not.
 func Begun(run string) (bool, error) {
 	if info, err := os.Stat(filepath.Join(run, "metrics.jsonl")); err == nil && info.Size() > 0 {
 		return true, nil
@@ -104,7 +106,8 @@ func (s *session) restore(from *found) error {
 		return s.weights()
 	}
 	path, was := from.path, from.state
-	if n, err := strconv.Atoi(was.Settings["train.warmup"]); err == nil && s.Config.follows { // of fewer steps, or by an older version's rule
+	if n, err := strconv.Atoi(was.Settings["train.warmup"]); err == nil && s.Config.follows {
+		// of fewer steps, or by an older version's rule
 		s.Config.Warmup, now["train.warmup"] = n, was.Settings["train.warmup"]
 	}
 	before := maps.Clone(was.Settings)

@@ -40,8 +40,8 @@ func (h *hooked) Next(b *data.Batch) error {
 	return h.Source.Next(b)
 }
 
-// child trains as cmd would, and meets its misfortune when the batch of step 8 is read, beside step 7: after the checkpoint of step 4 and the
-// evaluation of step 5.
+// child trains as cmd would, and meets its misfortune when the batch of step 8 is read, beside step 7: after the
+// checkpoint of step 4 and the evaluation of step 5.
 func child(mode, dir, tokens string) int {
 	r, err := tinyRun(dir, tokens, tinyConfig())
 	if err != nil {
@@ -170,7 +170,8 @@ func TestFullDiskLeavesThePreviousCheckpoint(t *testing.T) {
 	dir, tokens := t.TempDir(), shard(t, 300)
 	code, out := process(t, "full", dir, tokens)
 	good := filepath.Join(dir, checkpoints, stepName(5))
-	if code != 1 || !strings.HasPrefix(out, "train: checkpoint of step 8: ") || !strings.HasSuffix(out, "file too large; the last good checkpoint is "+good) {
+	if code != 1 || !strings.HasPrefix(out, "train: checkpoint of step 8: ") ||
+		!strings.HasSuffix(out, "file too large; the last good checkpoint is "+good) {
 		t.Fatalf("exit code %d: %s", code, out)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, checkpoints, unfinished+"*")); len(left) > 0 {
@@ -189,10 +190,13 @@ func TestResumeRefuses(t *testing.T) {
 		change func(*Run)
 		want   string
 	}{
-		{"no resume", func(r *Run) { r.Resume = false }, "train: " + dir + " holds a run at step 10: go on with --resume, or choose another directory"},
-		{"rate", func(r *Run) { r.Config.LR = 3e-4 }, "train: " + checkpoint + ` was trained with other settings: train.lr was "0.01", now "0.0003"`},
+		{"no resume", func(r *Run) { r.Resume = false },
+			"train: " + dir + " holds a run at step 10: go on with --resume, or choose another directory"},
+		{"rate", func(r *Run) { r.Config.LR = 3e-4 }, "train: " + checkpoint +
+			` was trained with other settings: train.lr was "0.01", now "0.0003"`},
 		{"two keys", func(r *Run) { r.Config.Clip, r.Config.Accumulate = 2, 2 },
-			"train: " + checkpoint + ` was trained with other settings: train.accumulate was "1", now "2"; train.clip was "1", now "2"`},
+			"train: " + checkpoint +
+				` was trained with other settings: train.accumulate was "1", now "2"; train.clip was "1", now "2"`},
 		{"data", func(r *Run) { r.Settings = map[string]string{"data.train": "books"} },
 			"train: " + checkpoint + ` was trained with other settings: data.train was "", now "books"`},
 		{"tokens", func(r *Run) {
@@ -246,13 +250,14 @@ func TestMoreStepsAtAConstantRate(t *testing.T) {
 	c.Steps = 12
 	r = tiny(t, dir, tokens, c)
 	r.Resume = true
-	if _, err := r.Train(context.Background()); err == nil || !strings.HasSuffix(err.Error(), "is at step 13, beyond the 12 of this run") {
+	if _, err := r.Train(context.Background()); err == nil ||
+		!strings.HasSuffix(err.Error(), "is at step 13, beyond the 12 of this run") {
 		t.Errorf("got %v", err)
 	}
 }
 
-// TestWarmupOfTheCheckpoint: a warm-up that nobody gave stays that of the run's beginning, whether by fewer steps or by the
-// rule of an older version.
+// TestWarmupOfTheCheckpoint: a warm-up that nobody gave stays that of the run's beginning, whether by fewer steps or by
+// the rule of an older version.
 func TestWarmupOfTheCheckpoint(t *testing.T) {
 	dir, tokens := t.TempDir(), shard(t, 300)
 	run := func(steps, warmup int) Run {
@@ -295,7 +300,8 @@ func TestOlderSettings(t *testing.T) {
 	other.Init = model.Plain
 	r.Model, err = model.New(other, r.Model.Attention)
 	must(t, err)
-	if _, err := r.Train(context.Background()); err == nil || !strings.HasSuffix(err.Error(), `model.init was "scaled", now "plain"`) {
+	if _, err := r.Train(context.Background()); err == nil ||
+		!strings.HasSuffix(err.Error(), `model.init was "scaled", now "plain"`) {
 		t.Errorf("another start: %v", err)
 	}
 }
@@ -314,7 +320,8 @@ func TestMetricsEndWhereTheCheckpointDoes(t *testing.T) {
 	} {
 		end, lacks, err := endOf(strings.NewReader(test.text), test.step)
 		if err != nil || end != int64(test.end) || lacks != test.lacks {
-			t.Errorf("%q after step %d: the lines end at %d and lack %d (%v), not at %d and %d", test.text, test.step, end, lacks, err, test.end, test.lacks)
+			t.Errorf("%q after step %d: the lines end at %d and lack %d (%v), not at %d and %d", test.text, test.step, end,
+				lacks, err, test.end, test.lacks)
 		}
 	}
 }

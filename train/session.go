@@ -65,7 +65,8 @@ func (s *session) start() (err error) {
 		return s.Model.Loss(b, b.Tokens("tokens"), b.Tokens("targets"), s.Config.ZLoss)
 	})
 	if noRoom := (*graph.MemoryError)(nil); errors.As(err, &noRoom) {
-		return fmt.Errorf("train: %w; train.recompute, a smaller train.batch with more train.accumulate, a smaller train.context, or on several GPUs train.shard: weights, need less", err)
+		return fmt.Errorf("train: %w; train.recompute, a smaller train.batch with more train.accumulate, a smaller "+
+			"train.context, or on several GPUs train.shard: weights, need less", err)
 	}
 	if err != nil {
 		return err
@@ -88,7 +89,8 @@ func (s *session) start() (err error) {
 		return nil
 	}
 	arena := s.trainer.Arena()
-	s.journal.note("training", "run", s.Dir, "step", s.state.Step, "of", s.Config.Steps, "tokens_per_step", s.Config.TokensPerStep(),
+	s.journal.note("training", "run", s.Dir, "step", s.state.Step, "of", s.Config.Steps, "tokens_per_step",
+		s.Config.TokensPerStep(),
 		"arena_MiB", arena.Planned>>20, "unplanned_MiB", arena.Unplanned>>20)
 	return appendEnvironment(s.Dir, environment(s.Store.Backend.Name(), s.state.Step))
 }
@@ -108,7 +110,8 @@ func (s *session) weights() error {
 	config := was.Config
 	config.Init = s.Model.Config.Init // how its weights began does not matter
 	if config != s.Model.Config || was.Attention.Resolve() != s.Model.Attention.Resolve() {
-		return fmt.Errorf("train: from must be a checkpoint of this model: %s is %+v with %+v", s.Config.From, was.Config, was.Attention.Resolve())
+		return fmt.Errorf("train: from must be a checkpoint of this model: %s is %+v with %+v", s.Config.From, was.Config,
+			was.Attention.Resolve())
 	}
 	return was.LoadValues(s.Config.From, s.Store)
 }
@@ -210,7 +213,8 @@ func (s *session) save() (err error) {
 		return err
 	}
 	extra := map[string]string{"tokenizer": s.Settings["data.tokenizer"]}
-	if err := commit(s.Dir, s.state, func(dir string) error { return saveWeights(dir, s.Model, s.Store, extra) }); err != nil {
+	if err := commit(s.Dir, s.state,
+		func(dir string) error { return saveWeights(dir, s.Model, s.Store, extra) }); err != nil {
 		return err
 	}
 	s.checkpoint = filepath.Join(s.Dir, checkpoints, stepName(s.state.Step))
@@ -227,8 +231,9 @@ func (s *session) save() (err error) {
 
 func (s *session) summary() Summary {
 	sum := Summary{
-		Step: s.state.Step, Loss: s.loss, Tokens: s.state.Tokens, Elapsed: time.Duration(s.state.Elapsed * float64(time.Second)),
-		Best: s.state.Best, Checkpoint: s.checkpoint, Interrupted: s.state.Step < s.Config.Steps,
+		Step: s.state.Step, Loss: s.loss, Tokens: s.state.Tokens,
+		Elapsed: time.Duration(s.state.Elapsed * float64(time.Second)),
+		Best:    s.state.Best, Checkpoint: s.checkpoint, Interrupted: s.state.Step < s.Config.Steps,
 	}
 	if s.state.Training > 0 {
 		sum.TokensPerSecond = float64(sum.Tokens) / s.state.Training

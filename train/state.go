@@ -66,8 +66,8 @@ func (c Config) settings(to map[string]string) {
 	}
 }
 
-// otherRanks says that a run goes on with another number of processes, which is not bit for bit. The rows of a step must
-// be the same; how they are dealt out is then struck from both.
+// otherRanks says that a run goes on with another number of processes, which is not bit for bit. The rows of a step
+// must be the same; how they are dealt out is then struck from both.
 func otherRanks(was, now map[string]string) bool {
 	if was["train.ranks"] == now["train.ranks"] {
 		return false

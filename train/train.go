@@ -99,8 +99,8 @@ func (r Run) Train(ctx context.Context) (sum Summary, err error) {
 	return s.summary(), nil
 }
 
-// Diverged says that the loss, the gradient or the weights are no longer finite numbers. The weights of that step are not
-// saved.
+// Diverged says that the loss, the gradient or the weights are no longer finite numbers. The weights of that step are
+// not saved.
 type Diverged struct {
 	Step           int
 	Loss, GradNorm float64
@@ -114,7 +114,8 @@ func (d *Diverged) Error() string {
 		good = "the last good checkpoint is " + d.Checkpoint
 	}
 	if d.Weights != nil {
-		return fmt.Sprintf("train: step %d has loss %v and leaves weights that are not finite (%v); %s", d.Step, d.Loss, d.Weights, good)
+		return fmt.Sprintf("train: step %d has loss %v and leaves weights that are not finite (%v); %s", d.Step,
+			d.Loss, d.Weights, good)
 	}
 	return fmt.Sprintf("train: step %d has loss %v and gradient norm %v; %s", d.Step, d.Loss, d.GradNorm, good)
 }

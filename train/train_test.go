@@ -181,7 +181,8 @@ func TestLossFallsAndTheRunIsComplete(t *testing.T) {
 		t.Errorf("the loss went from %v to %v", first, last)
 	}
 	for i, l := range all {
-		if l.Step != i+1 || l.Tokens != int64(64*(i+1)) || l.LR != c.rate(i+1) || l.GradNorm <= 0 || l.TokensSec <= 0 || (len(l.Eval) == 1) != (l.Step%5 == 0) {
+		if l.Step != i+1 || l.Tokens != int64(64*(i+1)) || l.LR != c.rate(i+1) || l.GradNorm <= 0 || l.TokensSec <= 0 ||
+			(len(l.Eval) == 1) != (l.Step%5 == 0) {
 			t.Errorf("line %d: %+v", i, l)
 		}
 	}
@@ -196,7 +197,8 @@ func TestLossFallsAndTheRunIsComplete(t *testing.T) {
 	}
 	var starts []Environment
 	text, err := os.ReadFile(filepath.Join(dir, "env.json"))
-	if err != nil || json.Unmarshal(text, &starts) != nil || len(starts) != 1 || starts[0].Backend != "cpu" || starts[0].Cores == 0 {
+	if err != nil || json.Unmarshal(text, &starts) != nil || len(starts) != 1 || starts[0].Backend != "cpu" ||
+		starts[0].Cores == 0 {
 		t.Errorf("env.json: %s, %v", text, err)
 	}
 }
@@ -226,7 +228,8 @@ func TestAccumulationEqualsTheLargerBatch(t *testing.T) {
 	la, lb := lines(t, whole.Dir), lines(t, parts.Dir)
 	for i := range la {
 		if math.Abs(la[i].Loss-lb[i].Loss) > 1e-4 || math.Abs(la[i].GradNorm/lb[i].GradNorm-1) > 1e-3 {
-			t.Errorf("step %d: loss %v and norm %v, in parts %v and %v", i+1, la[i].Loss, la[i].GradNorm, lb[i].Loss, lb[i].GradNorm)
+			t.Errorf("step %d: loss %v and norm %v, in parts %v and %v", i+1, la[i].Loss, la[i].GradNorm,
+				lb[i].Loss, lb[i].GradNorm)
 		}
 	}
 }
@@ -259,7 +262,8 @@ func TestDivergenceStopsTheRun(t *testing.T) {
 	if !errors.As(err, &d) {
 		t.Fatalf("a rate of 1e38 ends with %v", err)
 	}
-	const want = " and leaves weights that are not finite (tensor embed is not finite: value 0 of 512 is +Inf); no checkpoint was saved before"
+	const want = " and leaves weights that are not finite (tensor embed is not finite: value 0 of 512 is +Inf); no " +
+		"checkpoint was saved before"
 	if !strings.HasPrefix(err.Error(), "train: step 1 has loss 3.") || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("the message is %v", err)
 	}
@@ -276,7 +280,8 @@ func TestDivergenceStopsTheRun(t *testing.T) {
 	if !errors.As(err, &d) || d.Step != 2 || d.Checkpoint != good || filepath.Base(good) != stepName(1) {
 		t.Errorf("%v, newest checkpoint %s", err, good)
 	}
-	if want := "; the last good checkpoint is " + good; err == nil || !strings.HasPrefix(err.Error(), "train: step 2 has loss ") || !strings.HasSuffix(err.Error(), want) {
+	if want := "; the last good checkpoint is " + good; err == nil ||
+		!strings.HasPrefix(err.Error(), "train: step 2 has loss ") || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("the message is %v", err)
 	}
 	if got := (&Diverged{Step: 3, Loss: math.Inf(1), GradNorm: 2}).Error(); got != "train: step 3 has loss +Inf and gradient norm 2; no checkpoint was saved before" {
@@ -299,7 +304,8 @@ func TestTheBestIsKept(t *testing.T) {
 	r := tiny(t, t.TempDir(), shard(t, 500), c)
 	evaluations(&r, 5, 4, 4.5, 4, 6)
 	sum := train(t, r)
-	if *sum.Best != (Best{Step: 4, NLL: 4}) || link(t, r.Dir, best) != stepName(4) || link(t, r.Dir, latest) != stepName(10) {
+	if *sum.Best != (Best{Step: 4, NLL: 4}) || link(t, r.Dir, best) != stepName(4) ||
+		link(t, r.Dir, latest) != stepName(10) {
 		t.Errorf("best %+v, links %s and %s", sum.Best, link(t, r.Dir, best), link(t, r.Dir, latest))
 	}
 	if got := steps(t, r.Dir); !slices.Equal(got, []int{4, 10}) {

@@ -21,8 +21,8 @@ func (o *once) Flush() {
 	o.end()
 }
 
-// TestPage loads the page in a headless Chromium, which draws two runs, one of them without any evaluation; without Chromium
-// it is skipped.
+// TestPage loads the page in a headless Chromium, which draws two runs, one of them without any evaluation; without
+// Chromium it is skipped.
 func TestPage(t *testing.T) {
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
@@ -38,7 +38,8 @@ func TestPage(t *testing.T) {
 		w.handler(nil).ServeHTTP(&once{rw, cancel}, r.WithContext(ctx))
 	}))
 	defer s.Close()
-	out, err := exec.CommandContext(t.Context(), chromium, "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir="+t.TempDir(),
+	out, err := exec.CommandContext(t.Context(), chromium, "--headless", "--no-sandbox", "--disable-gpu",
+		"--user-data-dir="+t.TempDir(),
 		"--virtual-time-budget=1500", "--dump-dom", s.URL).Output()
 	if err != nil {
 		t.Fatal(err)
@@ -48,14 +49,16 @@ func TestPage(t *testing.T) {
 	if n := strings.Count(page, "<path "); n != 5*2+2+1 {
 		t.Errorf("%d curves", n)
 	}
-	for _, want := range []string{"perplexity on fox", "loss, smoothed by 0.8; faint: as it was", "gradient norm", ">4.6193<", ">1 MiB<", "fox 88.00"} {
+	for _, want := range []string{"perplexity on fox", "loss, smoothed by 0.8; faint: as it was", "gradient norm",
+		">4.6193<", ">1 MiB<", "fox 88.00"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not say %q:\n%s", want, page)
 		}
 	}
 }
 
-// TestTicksHaveNamesOfTheirOwn runs the page's own functions in Node on axes of every length; without Node it is skipped.
+// TestTicksHaveNamesOfTheirOwn runs the page's own functions in Node on axes of every length; without Node it is
+// skipped.
 func TestTicksHaveNamesOfTheirOwn(t *testing.T) {
 	node, err := exec.LookPath("node")
 	if err != nil {

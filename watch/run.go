@@ -19,8 +19,8 @@ import (
 // A State says how a run stands.
 type State string
 
-// The states. A run that has written no step for a minute and left neither a result nor a failure is Silent: it evaluates,
-// waits or is dead.
+// The states. A run that has written no step for a minute and left neither a result nor a failure is Silent: it
+// evaluates, waits or is dead.
 const (
 	Running  State = "running"
 	Finished State = "finished"

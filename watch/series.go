@@ -1,6 +1,7 @@
 package watch
 
-// A Point is the mean of one or more steps: step, tokens, loss, learning rate, gradient norm, tokens a second, bytes of memory.
+// A Point is the mean of one or more steps: step, tokens, loss, learning rate, gradient norm, tokens a second, bytes of
+// memory.
 type Point [7]float64
 
 // An Eval is one measurement of one set.

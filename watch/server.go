@@ -17,7 +17,8 @@ var page []byte
 
 // Serve shows the runs on a page until ctx ends: / is the page and /events what it is fed from, server-sent events.
 func (w *Watcher) Serve(ctx context.Context, l net.Listener) error {
-	s := &http.Server{Handler: w.handler(l.Addr()), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	s := &http.Server{Handler: w.handler(l.Addr()), ReadHeaderTimeout: 10 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return ctx }}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -30,14 +31,16 @@ func (w *Watcher) handler(on net.Addr) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Content-Type", "text/html; charset=utf-8")
-		rw.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:")
+		rw.Header().Set("Content-Security-Policy",
+			"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:")
 		_, _ = rw.Write(page)
 	})
 	mux.HandleFunc("GET /events", w.events)
 	own, _ := on.(*net.TCPAddr)
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if own != nil && own.IP.IsLoopback() && !local(r.Host) {
-			http.Error(rw, "watch: this page is for this machine: ask for localhost", http.StatusForbidden) // not through some site's name
+			// not through some site's name
+			http.Error(rw, "watch: this page is for this machine: ask for localhost", http.StatusForbidden)
 			return
 		}
 		mux.ServeHTTP(rw, r)

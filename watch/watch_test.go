@@ -31,7 +31,9 @@ func put(t *testing.T, dir string, from, to int, flags int) {
 		if step%4 == 0 {
 			eval = fmt.Sprintf(`,"eval":[{"set":"fox","perplexity":%d}]`, 100-step)
 		}
-		fmt.Fprintf(f, `{"step":%d,"loss":%g,"lr":0.001,"grad_norm":0.5,"tokens":%d,"tokens_per_second":200,"memory_bytes":1048576%s}`+"\n", step, 5-float64(step)/10, 32*step, eval)
+		fmt.Fprintf(f,
+			`{"step":%d,"loss":%g,"lr":0.001,"grad_norm":0.5,"tokens":%d,"tokens_per_second":200,"memory_bytes":1048576%s}`+"\n",
+			step, 5-float64(step)/10, 32*step, eval)
 	}
 }
 
@@ -70,7 +72,8 @@ func TestFollow(t *testing.T) {
 	put(t, dir, 1, 8, 0)
 	file(t, filepath.Join(dir, "config.yaml"), "model: {context: 16}\ntrain: {tokens: 512, batch: 2}\n")
 	s := poll(t, w)[0]
-	if s.ID != "arm/seed-1" || s.State != Running || s.Step != 8 || s.Steps != 16 || s.Eval["fox"] != 92 || s.Memory != 1<<20 || math.Abs(s.Left-8*32/200.0) > 1e-9 {
+	if s.ID != "arm/seed-1" || s.State != Running || s.Step != 8 || s.Steps != 16 || s.Eval["fox"] != 92 ||
+		s.Memory != 1<<20 || math.Abs(s.Left-8*32/200.0) > 1e-9 {
 		t.Errorf("got %+v", s)
 	}
 	put(t, dir, 9, 12, os.O_APPEND)
@@ -130,7 +133,8 @@ func TestStates(t *testing.T) {
 		id     string
 		state  State
 		reason string
-	}{{"again", Running, ""}, {"bad", Running, "metrics.jsonl is damaged or of another version"}, {"failed", Failed, "the loss is NaN"}, {"silent", Silent, ""}}
+	}{{"again", Running, ""}, {"bad", Running, "metrics.jsonl is damaged or of another version"},
+		{"failed", Failed, "the loss is NaN"}, {"silent", Silent, ""}}
 	for i, r := range want {
 		if all[i].ID != r.id || all[i].State != r.state || all[i].Reason != r.reason {
 			t.Errorf("got %+v, want %+v", all[i], r)
@@ -164,8 +168,10 @@ func TestSeries(t *testing.T) {
 			sum, steps = sum+each*p[2], steps+each
 		}
 		last := s.points[len(s.points)-1]
-		if len(s.points) > most || steps != float64(n) || math.Abs(sum/float64(n)-float64(n-1)/2) > 1e-6*float64(n) || last[0] != float64(n) {
-			t.Errorf("%d steps: %d points of %d, %v steps, mean %v, the last %v", n, len(s.points), s.each, steps, sum/float64(n), last)
+		if len(s.points) > most || steps != float64(n) || math.Abs(sum/float64(n)-float64(n-1)/2) > 1e-6*float64(n) ||
+			last[0] != float64(n) {
+			t.Errorf("%d steps: %d points of %d, %v steps, mean %v, the last %v", n, len(s.points), s.each, steps,
+				sum/float64(n), last)
 		}
 	}
 }
@@ -221,7 +227,8 @@ func TestServe(t *testing.T) {
 	var u update
 	next("runs", &names)
 	next("run", &u)
-	if len(names) != 1 || names[0] != "one" || u.ID != "one" || u.From != 0 || len(u.Points) != 3 || u.Points[2][2] != 4.7 {
+	if len(names) != 1 || names[0] != "one" || u.ID != "one" || u.From != 0 || len(u.Points) != 3 ||
+		u.Points[2][2] != 4.7 {
 		t.Errorf("got %v, %+v", names, u)
 	}
 	put(t, dir, 4, 4, os.O_APPEND)
