@@ -22,7 +22,8 @@ type choice struct {
 	Reason   *string  `json:"finish_reason"`
 }
 
-// logprobs has an entry for each token. Of an echoed prompt's first token nobody knows how likely it was: its entries are null.
+// logprobs has an entry for each token. Those of an echoed prompt's first token are null, since no pass computes its
+// probability.
 type logprobs struct {
 	Tokens        []string             `json:"tokens"`
 	TokenLogprobs []*float32           `json:"token_logprobs"`
@@ -59,12 +60,13 @@ type writer struct {
 	tokens int
 }
 
-// opening is what the first event of a chat's choice says, before there is text: clients take no log probabilities from it.
+// opening is the first event of a chat's choice: it has the role and no text yet, and clients take no log probabilities
+// from it.
 func (w *writer) opening() choice {
 	return choice{Index: w.index, Delta: &message{"assistant", new(string)}}
 }
 
-// part is what a mail adds to the choice.
+// part renders what has come since the last part as an addition to the choice.
 func (w *writer) part(m mail) choice {
 	c := choice{Index: w.index}
 	text, tokens, echo, first := m.text, m.tokens, false, !w.begun
@@ -103,7 +105,7 @@ func (w *writer) logprobs(tokens []int32, scores []decode.Score, headless bool) 
 	for i, id := range tokens {
 		l.Tokens = append(l.Tokens, w.words.shown(id))
 		piece := w.words.piece(id)
-		if headless && i < w.order.begun { // not in the text
+		if headless && i < w.order.begun { // these tokens stand for no text of the client's
 			piece = nil
 		}
 		l.TextOffset = append(l.TextOffset, w.offset.add(piece))
@@ -119,7 +121,8 @@ func (w *writer) logprobs(tokens []int32, scores []decode.Score, headless bool) 
 	return l
 }
 
-// top has the likeliest tokens, and the one that came where any are asked for. Tokens with the same text keep apart.
+// top maps the likeliest tokens to their log probabilities, and the token that came too where any are asked for. Tokens
+// with the same text stay separate.
 func (w *writer) top(score decode.Score, token int32) map[string]float32 {
 	if w.order.sequence.Top == 0 {
 		return nil
@@ -143,7 +146,7 @@ func (w *writer) top(score decode.Score, token int32) map[string]float32 {
 	return all
 }
 
-// finish is a reason in the dialect's words.
+// finish is the reason why a sequence ended, in the words of OpenAI's API.
 func finish(r decode.Reason) string {
 	if r == decode.Full {
 		return "length"

@@ -80,7 +80,8 @@ func TestBadRequests(t *testing.T) {
 
 func TestNotHere(t *testing.T) {
 	s := start(t, tiny(t, "mha"), Config{})
-	for path, want := range map[string]int{"/nowhere": 404, "/page/../serve.go": 404, "/page/..%2fserve.go": 400, "/v1/models/other": 404} {
+	for path, want := range map[string]int{"/nowhere": 404, "/page/../serve.go": 404, "/page/..%2fserve.go": 400,
+		"/v1/models/other": 404} {
 		r, err := http.Get(s.url + path)
 		if err != nil {
 			t.Fatal(err)
@@ -92,7 +93,8 @@ func TestNotHere(t *testing.T) {
 	}
 	for request, allow := range map[string]string{
 		"GET /v1/completions": "POST", "DELETE /v1/chat/completions": "POST", "PUT /tokenize": "POST",
-		"POST /v1/models": "GET, HEAD", "DELETE /v1/models/tiny": "GET, HEAD", "POST /": "GET, HEAD", "POST /page/page.js": "GET, HEAD",
+		"POST /v1/models": "GET, HEAD", "DELETE /v1/models/tiny": "GET, HEAD", "POST /": "GET, HEAD",
+		"POST /page/page.js": "GET, HEAD",
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		q, _ := http.NewRequest(method, s.url+path, nil)
@@ -141,7 +143,8 @@ func TestWhoLeavesFreesTheCache(t *testing.T) {
 	s := start(t, tiny(t, "mha"), Config{})
 	before := s.scheduler.state.Load().Tokens
 	ctx, cancel := context.WithCancel(context.Background())
-	q, _ := http.NewRequestWithContext(ctx, "POST", s.url+"/v1/completions", strings.NewReader(`{"prompt":["a","b","c","d"],"n":2,"max_tokens":95,"stream":true,"ignore_eos":true}`))
+	q, _ := http.NewRequestWithContext(ctx, "POST", s.url+"/v1/completions",
+		strings.NewReader(`{"prompt":["a","b","c","d"],"n":2,"max_tokens":95,"stream":true,"ignore_eos":true}`))
 	r, err := http.DefaultClient.Do(q)
 	if err != nil {
 		t.Fatal(err)
@@ -182,9 +185,9 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
-// TestMixedLoad sends ten thousand requests of all sorts: many are broken off, come in part, are refused or are answered to
-// nobody who reads. No page and no goroutine is lost, memory is what it was after the first thousand, and an answer in such
-// company is the answer alone.
+// TestMixedLoad sends ten thousand requests of all sorts: many are broken off, come in part, are refused or are
+// answered to nobody who reads. No page and no goroutine is lost, memory is what it was after the first thousand, and
+// an answer in such company is the answer alone.
 func TestMixedLoad(t *testing.T) {
 	s := start(t, tiny(t, "gta-2"), Config{Queue: 40, Sequences: 6, Stall: 200 * time.Millisecond})
 	goroutines := runtime.NumGoroutine()
@@ -209,7 +212,8 @@ func (s *site) mixed(t *testing.T, requests int) {
 			defer client.CloseIdleConnections()
 			for range requests / 16 {
 				if worker == 0 {
-					if status, text := s.ask("/v1/completions", object{"prompt": "canary", "max_tokens": 12, "temperature": 0}); status == 200 {
+					if status, text := s.ask("/v1/completions",
+						object{"prompt": "canary", "max_tokens": 12, "temperature": 0}); status == 200 {
 						var a answer
 						if json.Unmarshal(text, &a) != nil || a.Choices[0].Text != want {
 							t.Errorf("in company %q, alone %q", a.Choices[0].Text, want)
@@ -265,7 +269,8 @@ func (s *site) rest(t *testing.T, goroutines int) uint64 {
 }
 
 func FuzzBody(f *testing.F) {
-	for _, seed := range []string{`{"prompt":"a"}`, `{"prompt":[[1,2],[3]],"n":2,"stop":["x"],"logprobs":3}`, `{"prompt":[null]}`, `{"stop":{}}`} {
+	for _, seed := range []string{`{"prompt":"a"}`, `{"prompt":[[1,2],[3]],"n":2,"stop":["x"],"logprobs":3}`,
+		`{"prompt":[null]}`, `{"stop":{}}`} {
 		f.Add(seed)
 	}
 	s := start(f, tiny(f, "mha"), Config{})

@@ -19,8 +19,8 @@ type message struct {
 	Content *string `json:"content"`
 }
 
-// A Template turns a chat into a prompt: a text/template over .Messages, each with .Role and .Content. What the messages say
-// is text to it, never part of it.
+// A Template turns a chat into a prompt: a text/template over .Messages, each with .Role and .Content. The template
+// inserts the texts of messages and never executes them.
 type Template struct {
 	t *template.Template
 }
@@ -56,11 +56,12 @@ func (t *Template) prompt(messages []message) (string, error) {
 // chatRequest is the body of /v1/chat/completions.
 type chatRequest struct {
 	sampling
-	Messages    []said `json:"messages"`
-	NewTokens   *whole `json:"max_completion_tokens"`
-	Logprobs    bool   `json:"logprobs"`
-	TopLogprobs *whole `json:"top_logprobs"`
-	Begin       *bool  `json:"add_special_tokens"` // false where it is left out: the template says all
+	Messages    []requestMessage `json:"messages"`
+	NewTokens   *whole           `json:"max_completion_tokens"`
+	Logprobs    bool             `json:"logprobs"`
+	TopLogprobs *whole           `json:"top_logprobs"`
+	// false where it is left out: the template writes every special token
+	Begin *bool `json:"add_special_tokens"`
 
 	Tools     unsupported `json:"tools"`
 	Functions unsupported `json:"functions"`
@@ -71,8 +72,8 @@ type chatRequest struct {
 	Documents unsupported `json:"documents"`
 }
 
-// A said is a message of a request.
-type said struct {
+// A requestMessage is a message of a chat as the client wrote it.
+type requestMessage struct {
 	Role    string          `json:"role"`
 	Content json.RawMessage `json:"content"` // a text, or a list of parts
 }
@@ -122,9 +123,9 @@ func (s *Server) parseChat(body io.Reader) (*order, error) {
 	return o, s.check(o)
 }
 
-// chatTokens are the tokens of a chat. What a message says is no special token, or a user could end the text in another's
-// name.
-func (s *Server) chatTokens(messages []said, begin *bool) ([]int32, error) {
+// chatTokens are the tokens of a chat. The text of a message never becomes a special token: otherwise a user could end
+// a message and write one of another role.
+func (s *Server) chatTokens(messages []requestMessage, begin *bool) ([]int32, error) {
 	switch {
 	case s.config.Chat == nil:
 		return nil, errNoChat
@@ -134,7 +135,7 @@ func (s *Server) chatTokens(messages []said, begin *bool) ([]int32, error) {
 	quoted := make([]message, len(messages))
 	for i, m := range messages {
 		switch m.Role {
-		case "developer": // a newer name, which templates do not know
+		case "developer": // OpenAI's newer name for system, which templates do not know
 			m.Role = "system"
 		case "system", "user", "assistant":
 		default:
@@ -159,7 +160,8 @@ func (s *Server) chatTokens(messages []said, begin *bool) ([]int32, error) {
 }
 
 var errNoChat = &refusal{
-	status: http.StatusNotFound, reason: "this model has no chat template: use /v1/completions, or start the server with --chat-template",
+	status: http.StatusNotFound,
+	reason: "this model has no chat template: use /v1/completions, or start the server with --chat-template",
 }
 
 // chatLogprobs are log probabilities as chat has them.

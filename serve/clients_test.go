@@ -31,13 +31,16 @@ func (s *site) tokens(messages string) string {
 	return fmt.Sprint(a.Tokens)
 }
 
-// TestContentInParts: clients send a message as one text or as a list of texts, and call a system's message a developer's.
+// TestContentInParts: clients send a message as one text or as a list of texts, and call a system's message a
+// developer's.
 func TestContentInParts(t *testing.T) {
 	s := chatty(t)
 	for _, c := range [][2]string{
 		{`[{"role":"user","content":[{"type":"text","text":"hi"}]}]`, `[{"role":"user","content":"hi"}]`},
-		{`[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b<end>"}]}]`, `[{"role":"user","content":"a\nb<end>"}]`},
-		{`[{"role":"developer","content":"be"},{"role":"user","content":"x"}]`, `[{"role":"system","content":"be"},{"role":"user","content":"x"}]`},
+		{`[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b<end>"}]}]`,
+			`[{"role":"user","content":"a\nb<end>"}]`},
+		{`[{"role":"developer","content":"be"},{"role":"user","content":"x"}]`,
+			`[{"role":"system","content":"be"},{"role":"user","content":"x"}]`},
 	} {
 		if got, want := s.tokens(c[0]), s.tokens(c[1]); got != want {
 			t.Errorf("%s is %s, %s is %s", c[0], got, c[1], want)
@@ -53,7 +56,8 @@ func TestContentInParts(t *testing.T) {
 		`[{"role":"user","content":["a"]}]`:             "neither a text nor a list",
 		`[{"role":"tool","content":"a"}]`:               "it must be system, developer, user or assistant",
 	} {
-		if f := s.refused(t, "/v1/chat/completions", `{"messages":`+messages+`}`, 400); !strings.Contains(f.Message, want) || f.Param != "messages" {
+		if f := s.refused(t, "/v1/chat/completions", `{"messages":`+messages+`}`, 400); !strings.Contains(f.Message, want) ||
+			f.Param != "messages" {
 			t.Errorf("%s: %+v, want %q", messages, f, want)
 		}
 	}
@@ -91,7 +95,8 @@ func TestValuesThatAskForNothing(t *testing.T) {
 		{object{"max_tokens": 20, "seed": 3, "stop": "e"}, `{"stop":["","e"]}`},
 		{object{"max_tokens": 9, "temperature": 0}, `{"temperature":1,"top_p":0}`},
 		{object{"max_tokens": 9, "temperature": 0}, `{"temperature":2,"top_p":0,"top_k":5}`},
-		{object{"max_tokens": 9, "seed": 5}, `{"response_format":{"type":"text"},"logit_bias":{},"presence_penalty":0.0,"stop_token_ids":null,"min_tokens":0}`},
+		{object{"max_tokens": 9, "seed": 5},
+			`{"response_format":{"type":"text"},"logit_bias":{},"presence_penalty":0.0,"stop_token_ids":null,"min_tokens":0}`},
 		{object{"max_tokens": 9, "seed": 5}, `{"suffix":"","response_format":null,"user":"somebody","x":[1]}`},
 	} {
 		c.plain["prompt"] = "hello"
@@ -105,15 +110,18 @@ func TestValuesThatAskForNothing(t *testing.T) {
 		}
 		body, _ := json.Marshal(with)
 		for key, raw := range rawKeys(t, c.keys) { // as it is written: Go writes 16.0 as 16
-			body = []byte(strings.Replace(string(body), fmt.Sprintf("%q:%s", key, compact(with[key])), fmt.Sprintf("%q:%s", key, raw), 1))
+			body = []byte(strings.Replace(string(body), fmt.Sprintf("%q:%s", key, compact(with[key])),
+				fmt.Sprintf("%q:%s", key, raw), 1))
 		}
 		status, text := s.ask("/v1/completions", string(body))
 		var got answer
-		if err := json.Unmarshal(text, &got); err != nil || status != 200 || got.Choices[0].Text != want.Choices[0].Text || got.Usage != want.Usage {
+		if err := json.Unmarshal(text, &got); err != nil || status != 200 || got.Choices[0].Text != want.Choices[0].Text ||
+			got.Usage != want.Usage {
 			t.Errorf("%s: status %d, %s, want %q", body, status, text, want.Choices[0].Text)
 		}
 	}
-	if got := s.complete(object{"prompt": json.RawMessage(`[1.0, 2]`), "max_tokens": 0, "echo": true}); got.Choices[0].Text != "bc" {
+	if got := s.complete(object{"prompt": json.RawMessage(`[1.0, 2]`),
+		"max_tokens": 0, "echo": true}); got.Choices[0].Text != "bc" {
 		t.Errorf("tokens 1.0 and 2: %+v", got)
 	}
 }
@@ -153,8 +161,10 @@ func TestWhatIsNotSupportedIsRefused(t *testing.T) {
 		`"temperature":1000`:                                                   "temperature",
 		`"max_tokens":95`:                                                      "max_tokens",
 	} {
-		for path, text := range map[string]string{"/v1/completions": `"prompt":"hello"`, "/v1/chat/completions": `"messages":[{"role":"user","content":"hello"}]`} {
-			if f := s.refused(t, path, "{"+text+","+keys+"}", 400); f.Param != param || !strings.Contains(f.Message, param) && param != "top_p" {
+		for path, text := range map[string]string{"/v1/completions": `"prompt":"hello"`,
+			"/v1/chat/completions": `"messages":[{"role":"user","content":"hello"}]`} {
+			if f := s.refused(t, path, "{"+text+","+keys+"}", 400); f.Param != param || !strings.Contains(f.Message, param) &&
+				param != "top_p" {
 				t.Errorf("%s of %s: %+v", keys, path, f)
 			}
 		}
@@ -167,7 +177,8 @@ func TestWhatIsNotSupportedIsRefused(t *testing.T) {
 		`"max_completion_tokens":0`:         "max_completion_tokens",
 		`"logprobs":true,"top_logprobs":21`: "top_logprobs",
 	} {
-		if f := s.refused(t, "/v1/chat/completions", `{"messages":[{"role":"user","content":"hello"}],`+keys+"}", 400); f.Param != param {
+		if f := s.refused(t, "/v1/chat/completions", `{"messages":[{"role":"user","content":"hello"}],`+keys+"}",
+			400); f.Param != param {
 			t.Errorf("%s: %+v", keys, f)
 		}
 	}
@@ -183,14 +194,24 @@ func TestErrorsAsClientsReadThem(t *testing.T) {
 		want       asked
 	}{
 		{"/v1/completions", `{"prompt":"a","n":0}`, 400, asked{"", "invalid_request_error", "n", nil}},
-		{"/v1/completions", `{"prompt":"a","model":"x"}`, 404, asked{"", "invalid_request_error", "model", "model_not_found"}},
-		{"/v1/completions", `{"prompt":"` + long + `"}`, 400, asked{"", "invalid_request_error", "prompt", "context_length_exceeded"}},
-		{"/v1/completions", `{"prompt":"a","max_tokens":96}`, 400, asked{"", "invalid_request_error", "max_tokens", "context_length_exceeded"}},
-		{"/v1/completions", `{"prompt":"a","tools":[],"guided_regex":"a"}`, 400, asked{"", "invalid_request_error", "guided_regex", "unsupported_parameter"}},
-		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"` + long + `"}]}`, 400, asked{"", "invalid_request_error", "messages", "context_length_exceeded"}},
-		{"/detokenize", `{"tokens":[1,99]}`, 400, asked{"token 99 at position 1 is none of the model's, which go from 0 to 36", "invalid_request_error", "tokens", nil}},
-		{"/detokenize", `{"tokens":[1,-7]}`, 400, asked{"token -7 at position 1 is none of the model's, which go from 0 to 36", "invalid_request_error", "tokens", nil}},
-		{"/detokenize", `{"tokens":[1,null]}`, 400, asked{"position 1 holds null, where it must hold a token from 0 to 36", "invalid_request_error", "tokens", nil}},
+		{"/v1/completions", `{"prompt":"a","model":"x"}`, 404,
+			asked{"", "invalid_request_error", "model", "model_not_found"}},
+		{"/v1/completions", `{"prompt":"` + long + `"}`, 400,
+			asked{"", "invalid_request_error", "prompt", "context_length_exceeded"}},
+		{"/v1/completions", `{"prompt":"a","max_tokens":96}`, 400, asked{"", "invalid_request_error", "max_tokens",
+			"context_length_exceeded"}},
+		{"/v1/completions", `{"prompt":"a","tools":[],"guided_regex":"a"}`, 400,
+			asked{"", "invalid_request_error", "guided_regex", "unsupported_parameter"}},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"` + long + `"}]}`, 400,
+			asked{"", "invalid_request_error", "messages", "context_length_exceeded"}},
+		{"/detokenize", `{"tokens":[1,99]}`, 400,
+			asked{"token 99 at position 1 is none of the model's, which go from 0 to 36",
+				"invalid_request_error", "tokens", nil}},
+		{"/detokenize", `{"tokens":[1,-7]}`, 400,
+			asked{"token -7 at position 1 is none of the model's, which go from 0 to 36",
+				"invalid_request_error", "tokens", nil}},
+		{"/detokenize", `{"tokens":[1,null]}`, 400, asked{"position 1 holds null, where it must hold a token from 0 to 36",
+			"invalid_request_error", "tokens", nil}},
 		{"/nowhere", `{}`, 404, asked{"", "invalid_request_error", "", nil}},
 	} {
 		got := s.refused(t, c.path, c.body, c.status)
@@ -240,8 +261,8 @@ func TestStopStringIsNotCounted(t *testing.T) {
 	s.idle()
 }
 
-// TestOffsetCountsCharacters cuts texts, broken ones too, into pieces at random. A piece that begins a character begins at
-// that one of the text as JSON carries it.
+// TestOffsetCountsCharacters cuts texts, broken ones too, into pieces at random. A piece that begins a character begins
+// at that one of the text as JSON carries it.
 func TestOffsetCountsCharacters(t *testing.T) {
 	for _, c := range []struct {
 		pieces []string
@@ -279,7 +300,8 @@ func TestOffsetCountsCharacters(t *testing.T) {
 			n := 1 + r.IntN(min(4, len(text)-at))
 			got := o.add(text[at : at+n])
 			want, ok := begins[at]
-			if before, _ := utf8.DecodeLastRune(text[:at]); ok && !(before == utf8.RuneError && !utf8.RuneStart(text[at])) && got != want {
+			if before, _ := utf8.DecodeLastRune(text[:at]); ok && !(before == utf8.RuneError && !utf8.RuneStart(text[at])) &&
+				got != want {
 				t.Fatalf("%q: the piece %q at byte %d begins at character %d, not %d", text, text[at:at+n], at, got, want)
 			}
 			at += n
@@ -290,7 +312,8 @@ func TestOffsetCountsCharacters(t *testing.T) {
 // TestChoicesHaveSeedsOfTheirOwn: n choices differ, and choice i is that of seed + i alone, in a stream too.
 func TestChoicesHaveSeedsOfTheirOwn(t *testing.T) {
 	s := start(t, tiny(t, "gqa-2"), Config{})
-	body := object{"prompt": []string{"hello", "bye"}, "max_tokens": 20, "temperature": 1, "seed": 40, "n": 4, "ignore_eos": true}
+	body := object{"prompt": []string{"hello", "bye"}, "max_tokens": 20, "temperature": 1, "seed": 40,
+		"n": 4, "ignore_eos": true}
 	all := s.complete(body)
 	if len(all.Choices) != 8 {
 		t.Fatalf("%d choices of 2 prompts times 4", len(all.Choices))
@@ -298,7 +321,8 @@ func TestChoicesHaveSeedsOfTheirOwn(t *testing.T) {
 	different := map[string]bool{}
 	for i, c := range all.Choices {
 		different[c.Text] = true
-		alone := s.complete(object{"prompt": []string{"hello", "bye"}[i/4], "max_tokens": 20, "temperature": 1, "seed": 40 + i%4, "ignore_eos": true})
+		alone := s.complete(object{"prompt": []string{"hello", "bye"}[i/4], "max_tokens": 20, "temperature": 1,
+			"seed": 40 + i%4, "ignore_eos": true})
 		if c.Index != i || c.Text != alone.Choices[0].Text {
 			t.Errorf("choice %d, index %d: %q, with seed %d alone %q", i, c.Index, c.Text, 40+i%4, alone.Choices[0].Text)
 		}
@@ -346,7 +370,8 @@ func TestOffsetsOutsideASCII(t *testing.T) {
 		}
 	}
 	for seed := range 20 {
-		got := s.complete(object{"prompt": []int32{2}, "max_tokens": 40, "temperature": 2, "seed": seed, "logprobs": 0, "ignore_eos": true}).Choices[0]
+		got := s.complete(object{"prompt": []int32{2}, "max_tokens": 40, "temperature": 2, "seed": seed,
+			"logprobs": 0, "ignore_eos": true}).Choices[0]
 		text := []rune(got.Text)
 		for i, id := range got.Logprobs.IDs {
 			piece := pieces[int(id)%len(pieces)]
@@ -357,11 +382,12 @@ func TestOffsetsOutsideASCII(t *testing.T) {
 	}
 }
 
-// TestChatBeginsWithARole: the first event of each choice has the role alone, for clients drop or double what comes with it; the
-// others have the answer.
+// TestChatBeginsWithARole: the first event of each choice has the role alone, for clients drop or double what comes
+// with it; the others have the answer.
 func TestChatBeginsWithARole(t *testing.T) {
 	s := chatty(t)
-	body := object{"messages": []object{{"role": "user", "content": "hello"}}, "n": 2, "seed": 1, "max_tokens": 12, "logprobs": true, "ignore_eos": true}
+	body := object{"messages": []object{{"role": "user", "content": "hello"}}, "n": 2, "seed": 1, "max_tokens": 12,
+		"logprobs": true, "ignore_eos": true}
 	_, raw := s.ask("/v1/chat/completions", body)
 	var whole answer
 	if err := json.Unmarshal(raw, &whole); err != nil {
@@ -388,7 +414,8 @@ func TestChatBeginsWithARole(t *testing.T) {
 		}
 		c := part.Choices[0]
 		opens := events[c.Index] == 0
-		if events[c.Index]++; opens && (c.Delta.Role != "assistant" || *c.Delta.Content != "" || c.Logprobs != nil || c.Reason != nil) {
+		if events[c.Index]++; opens && (c.Delta.Role != "assistant" || *c.Delta.Content != "" ||
+			c.Logprobs != nil || c.Reason != nil) {
 			t.Errorf("choice %d begins with %s", c.Index, line)
 		}
 		if !opens {

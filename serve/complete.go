@@ -23,18 +23,18 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
 	s.complete(w, r, o)
 }
 
-// An errand is an order in work: a job and a writer for each sequence, in the order of their indices.
+// An errand carries out an order: it has a job and a writer for each sequence, in the order of their indices.
 type errand struct {
 	order   *order
 	jobs    []*job
-	queued  []*job // those that need the engine
+	queued  []*job // the jobs that need the engine
 	writers []*writer
 	ready   chan struct{}
 	answer  completion
 	usage   usage
 }
 
-// complete sees an order through.
+// complete carries out an order and sends its answer.
 func (s *Server) complete(w http.ResponseWriter, r *http.Request, o *order) {
 	ctx, cancel := context.WithTimeoutCause(r.Context(), s.config.Timeout, errTime)
 	defer cancel()
@@ -44,7 +44,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, o *order) {
 		s.refuse(w, err)
 		return
 	}
-	defer cancel() // what is still in work then is not wanted
+	defer cancel() // cancels sequences that still run when nobody will read them
 	if o.stream {
 		s.stream(ctx, w, e)
 		return
@@ -68,7 +68,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, o *order) {
 	s.writeJSON(w, http.StatusOK, e.answer)
 }
 
-// Why an order fails on its way.
+// The errors with which an order fails while it is carried out.
 var (
 	errTime   = errors.New("the request took longer than the server allows")
 	errFinite = errors.New("the model's probabilities are no numbers")
@@ -110,20 +110,20 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// part renders what a mail adds, and counts it.
+// part renders what a mail adds to an answer, and counts its tokens.
 func (e *errand) part(i int, m mail) choice {
 	c := e.writers[i].part(m)
 	if m.reason != decode.Running {
 		prompt := len(e.jobs[i].request.Prompt)
 		if i%e.order.n > 0 {
-			prompt = 0 // counted once
+			prompt = 0 // the prompt is counted once
 		}
 		e.usage.add(prompt, e.writers[i].tokens, m.shared)
 	}
 	return c
 }
 
-// wait hands out the mail of all jobs until the last has ended.
+// wait gives the mail of all jobs to take as it comes, until the last job has ended.
 func (e *errand) wait(ctx context.Context, take func(i int, m mail) error) error {
 	open := len(e.jobs)
 	ended := make([]bool, open)

@@ -45,15 +45,18 @@ func TestScoresForEvaluation(t *testing.T) {
 		for i := range prompts {
 			prompts[i] = prompts[i][:min(len(prompts[i]), testContext-1)]
 		}
-		got := s.complete(object{"model": "tiny", "prompt": prompts, "temperature": 0, "max_tokens": 1, "logprobs": 1, "seed": 1234, "echo": true})
+		got := s.complete(object{"model": "tiny", "prompt": prompts, "temperature": 0, "max_tokens": 1, "logprobs": 1,
+			"seed": 1234, "echo": true})
 		if len(got.Choices) != len(prompts) {
 			t.Fatalf("%d choices of %d prompts", len(got.Choices), len(prompts))
 		}
 		for i, c := range got.Choices {
 			n := len(prompts[i]) + 1
 			l := c.Logprobs
-			if c.Index != i || len(l.Each) != n || len(l.Top) != n || len(l.Tokens) != n || len(l.Offset) != n || len(l.IDs) != n {
-				t.Fatalf("%s: choice %d (index %d) has %d, %d, %d, %d, %d entries, want %d", kind, i, c.Index, len(l.Each), len(l.Top), len(l.Tokens), len(l.Offset), len(l.IDs), n)
+			if c.Index != i || len(l.Each) != n || len(l.Top) != n || len(l.Tokens) != n || len(l.Offset) != n ||
+				len(l.IDs) != n {
+				t.Fatalf("%s: choice %d (index %d) has %d, %d, %d, %d, %d entries, want %d", kind, i, c.Index, len(l.Each),
+					len(l.Top), len(l.Tokens), len(l.Offset), len(l.IDs), n)
 			}
 			if l.Each[0] != nil || l.Top[0] != nil {
 				t.Errorf("%s: the first token has a score", kind)
@@ -87,7 +90,8 @@ func TestEndOfTextIsThere(t *testing.T) {
 	s := start(t, tiny(t, "gqa-2"), Config{})
 	found := false
 	for seed := range 40 {
-		a := s.complete(object{"prompt": []int32{5}, "max_tokens": 60, "temperature": 1.5, "seed": seed, "logprobs": 0, "echo": true})
+		a := s.complete(object{"prompt": []int32{5}, "max_tokens": 60, "temperature": 1.5, "seed": seed,
+			"logprobs": 0, "echo": true})
 		c := a.Choices[0]
 		n := len(c.Logprobs.IDs)
 		if n != 1+a.Usage.New {
@@ -185,7 +189,8 @@ func TestEchoOfTextAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := s.complete(body).Choices[0]
-		if ids, at := fmt.Sprint(got.Logprobs.IDs), fmt.Sprint(got.Logprobs.Offset); ids != c.want || at != c.offsets || strings.TrimPrefix(got.Text, "<end>") != "ab" {
+		if ids, at := fmt.Sprint(got.Logprobs.IDs), fmt.Sprint(got.Logprobs.Offset); ids != c.want || at != c.offsets ||
+			strings.TrimPrefix(got.Text, "<end>") != "ab" {
 			t.Errorf("%s: ids %s at %s of %q, want %s at %s", c.set, ids, at, got.Text, c.want, c.offsets)
 		}
 	}

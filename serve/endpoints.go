@@ -13,11 +13,12 @@ import (
 	"headroom/decode"
 )
 
-// idName is how a token without a text of its own is called.
+// idName is the name of a token that has no text of its own.
 func idName(id int32) string { return "token_id:" + strconv.Itoa(int(id)) }
 
-// guard turns away whoever has no key, and more requests at once than there may be. Without keys, a server on the loopback
-// answers only to names of the loopback: a page from elsewhere whose name was pointed here has its own.
+// guard refuses clients without a key, and requests beyond the most that may run at once. Without keys, a server on the
+// loopback answers only requests that call it by a name of the loopback, so that a web page cannot reach it through a
+// name that its owner resolves to this machine (DNS rebinding).
 func (s *Server) guard(next http.HandlerFunc) http.HandlerFunc {
 	var keys [][sha256.Size]byte
 	for _, k := range s.config.Keys {
@@ -30,7 +31,8 @@ func (s *Server) guard(next http.HandlerFunc) http.HandlerFunc {
 			return
 		}
 		if len(keys) == 0 && rebound(r) {
-			s.refuse(w, &refusal{status: http.StatusForbidden, reason: fmt.Sprintf("this server is called localhost or by its address, not %.80q", r.Host)})
+			s.refuse(w, &refusal{status: http.StatusForbidden,
+				reason: fmt.Sprintf("this server is called localhost or by its address, not %.80q", r.Host)})
 			return
 		}
 		defer s.inFlight.Add(-1)
@@ -43,7 +45,8 @@ func (s *Server) guard(next http.HandlerFunc) http.HandlerFunc {
 }
 
 var errKey = &refusal{
-	status: http.StatusUnauthorized, reason: "this server needs an API key: send Authorization: Bearer KEY", code: "invalid_api_key",
+	status: http.StatusUnauthorized, reason: "this server needs an API key: send Authorization: Bearer KEY",
+	code: "invalid_api_key",
 }
 
 func bearer(r *http.Request) string {
@@ -51,7 +54,7 @@ func bearer(r *http.Request) string {
 	return key
 }
 
-// rebound says that a request to the loopback calls it by another name.
+// rebound says that a request came to the loopback but calls it by another name.
 func rebound(r *http.Request) bool {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	if !ok || !local.IP.IsLoopback() {
@@ -64,7 +67,7 @@ func rebound(r *http.Request) bool {
 	return host != "localhost" && net.ParseIP(strings.Trim(host, "[]")) == nil
 }
 
-// knows compares in a time that does not tell how near a key is.
+// knows compares keys in constant time, so that the time does not tell how much of a key is right.
 func knows(keys [][sha256.Size]byte, key string) bool {
 	sum, found := sha256.Sum256([]byte(key)), 0
 	for _, k := range keys {
@@ -73,7 +76,7 @@ func knows(keys [][sha256.Size]byte, key string) bool {
 	return found == 1
 }
 
-// clientOf is for whom a request counts: the key, or the address it comes from.
+// clientOf is the client that a request is counted for: its key, or else the address that it comes from.
 func clientOf(r *http.Request) string {
 	if key := bearer(r); key != "" {
 		return "key " + key
@@ -93,7 +96,7 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	s.writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
-// A modelCard is what /v1/models says of the model.
+// A modelCard is the model's entry in /v1/models.
 type modelCard struct {
 	ID      string `json:"id"`
 	Object  string `json:"object"`
@@ -126,9 +129,9 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, v any) error {
 
 func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
 	var q struct {
-		Prompt   *string `json:"prompt"`
-		Messages []said  `json:"messages"`
-		Begin    *bool   `json:"add_special_tokens"`
+		Prompt   *string          `json:"prompt"`
+		Messages []requestMessage `json:"messages"`
+		Begin    *bool            `json:"add_special_tokens"`
 	}
 	err := s.body(w, r, &q)
 	var ids []int32
@@ -180,8 +183,8 @@ func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) {
 	s.writeJSON(w, http.StatusOK, map[string]string{"prompt": string(s.words.text(ids))})
 }
 
-// tokenizerInfo says what a client needs to begin documents and to stop. It has no chat_template, for clients take that for
-// one in Jinja.
+// tokenizerInfo has the tokens that a client needs to begin documents and to stop. It has no chat_template, because
+// clients take one for Jinja.
 func (s *Server) tokenizerInfo(w http.ResponseWriter, _ *http.Request) {
 	info := map[string]any{"vocab_size": s.vocab, "model_max_length": s.context}
 	if ends := s.words.ends; len(ends) > 0 {
@@ -193,7 +196,7 @@ func (s *Server) tokenizerInfo(w http.ResponseWriter, _ *http.Request) {
 	s.writeJSON(w, http.StatusOK, info)
 }
 
-// status says what the engine is busy with, and what its cache takes.
+// status answers with the number of sequences in the engine and the pages of its cache.
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	s.writeJSON(w, http.StatusOK, struct {
 		Model   string `json:"model"`

@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// whole is a whole number: 16, and 16.0 too, which clients send whose language has no other numbers.
+// whole is a whole number. It may be written as 16 or as 16.0, which clients send whose language has floating-point
+// numbers only.
 type whole int
 
 // UnmarshalJSON takes what is a whole number, however it is written.
@@ -27,7 +28,7 @@ func (w *whole) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// nameOf is what a JSON value is called in an error.
+// nameOf is the name of a JSON value's type in an error.
 func nameOf(text []byte) string {
 	switch text[0] {
 	case '"':
@@ -44,10 +45,11 @@ func nameOf(text []byte) string {
 	return "number " + string(text)
 }
 
-// unsupported is the value of a key that would change the answer if it were heeded. What asks for nothing is taken.
+// unsupported is the value of a key that the server does not implement and that would change the answer. Values that
+// ask for nothing (null, false, 0 and empty ones) are accepted.
 type unsupported struct{}
 
-// UnmarshalJSON refuses what asks for something. The decoder adds the key's name to the error.
+// UnmarshalJSON refuses all other values. The decoder adds the key's name to the error.
 func (*unsupported) UnmarshalJSON(text []byte) error {
 	switch string(text) {
 	case "null", "false", `""`, "[]", "{}":
@@ -59,7 +61,7 @@ func (*unsupported) UnmarshalJSON(text []byte) error {
 	return &json.UnmarshalTypeError{Value: nameOf(text), Type: reflect.TypeFor[unsupported]()}
 }
 
-// A format is the form that an answer shall have. It can only be text.
+// A format is the requested form of an answer. Only text is supported.
 type format struct{}
 
 // UnmarshalJSON refuses all other forms.
@@ -71,7 +73,8 @@ func (*format) UnmarshalJSON(text []byte) error {
 		return bad("response_format", `response_format must be an object, {"type": "text"}`)
 	}
 	if f != nil && f.Type != "text" {
-		return bad("response_format", `response_format of type %.40q is not supported: leave it out, or make it {"type": "text"}`, f.Type)
+		return bad("response_format",
+			`response_format of type %.40q is not supported: leave it out, or make it {"type": "text"}`, f.Type)
 	}
 	return nil
 }
@@ -104,7 +107,7 @@ func (s *stops) UnmarshalJSON(text []byte) error {
 
 var errStop = bad("stop", "stop must be a string or a list of strings")
 
-// contentText is what a message says: a text, or a list of parts that are texts, each on lines of its own.
+// contentText is the text of a message: a string, or a list of parts that are texts, which are joined by line breaks.
 func contentText(raw json.RawMessage) (string, error) {
 	var text string
 	if len(raw) == 0 || raw[0] == 'n' {

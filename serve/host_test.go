@@ -18,8 +18,8 @@ import (
 	"headroom/decode"
 )
 
-// An idealDevice takes a given time for each pass, works while others do, as a GPU does, and computes nothing: what is left
-// of a server's time is this machine's.
+// An idealDevice takes a given time for each pass, works while others do, as a GPU does, and computes nothing: what is
+// left of a server's time is this machine's.
 type idealDevice struct {
 	pass  time.Duration // of a pass, and
 	token time.Duration // of each of its tokens
@@ -30,7 +30,8 @@ type idealDevice struct {
 	ends  []time.Time // of the passes whose tokens were not asked for
 	drawn [][]int32
 
-	woken  time.Time     // when the tokens of the last pass were asked for and there; zero where another pass was on its way
+	// when the tokens of the last pass were asked for and there; zero where another pass was on its way
+	woken  time.Time
 	host   time.Duration // from there to the start of the next pass: the device waits for this machine
 	passes int
 	tables int            // rows whose list of pages is another than in the pass before
@@ -80,8 +81,8 @@ func (d *idealDevice) CacheBytes() int64               { return 0 }
 func (d *idealDevice) Noise(uint64) error              { return nil }
 func (d *idealDevice) Close() error                    { return nil }
 
-// TestDeliversBesideTheNextPass: where the device works on its own, the next pass is on its way before the tokens of the one
-// before are handed out; where it does not, they would come a pass late.
+// TestDeliversBesideTheNextPass: where the device works on its own, the next pass is on its way before the tokens of
+// the one before are handed out; where it does not, they would come a pass late.
 func TestDeliversBesideTheNextPass(t *testing.T) {
 	for _, alone := range []bool{false, true} {
 		m := tiny(t, "mha")
@@ -102,7 +103,8 @@ func TestDeliversBesideTheNextPass(t *testing.T) {
 		jobs := []*job{}
 		for range 3 {
 			jobs = append(jobs, &job{ctx: t.Context(), ready: make(chan struct{}, 1), arrived: time.Now(),
-				request: decode.Request{Prompt: []int32{1, 2}, MaxTokens: 6, Sampling: decode.Sampling{Repetition: 1.5}}}) // which no pass is started ahead of
+				// which no pass is started ahead of
+				request: decode.Request{Prompt: []int32{1, 2}, MaxTokens: 6, Sampling: decode.Sampling{Repetition: 1.5}}})
 		}
 		if err := s.push(jobs); err != nil {
 			t.Fatal(err)
@@ -120,8 +122,8 @@ func TestDeliversBesideTheNextPass(t *testing.T) {
 	}
 }
 
-// BenchmarkHost is what the host takes of a server's time: so many clients stream answers of 64 to 128 tokens after prompts
-// of 16 from a device that computes nothing. CPU time is that of server and clients, which only read.
+// BenchmarkHost is what the host takes of a server's time: so many clients stream answers of 64 to 128 tokens after
+// prompts of 16 from a device that computes nothing. CPU time is that of server and clients, which only read.
 func BenchmarkHost(b *testing.B) {
 	for _, pass := range []time.Duration{5 * time.Millisecond} {
 		for _, clients := range []int{16, 64, 128, 256} {
@@ -168,7 +170,8 @@ func benchmarkHost(b *testing.B, clients int, pass time.Duration) {
 				for i := range prompt {
 					prompt[i] = r.Int32N(testVocab)
 				}
-				body, _ := json.Marshal(object{"prompt": prompt, "max_tokens": n, "temperature": 0, "ignore_eos": true, "stream": true})
+				body, _ := json.Marshal(object{"prompt": prompt, "max_tokens": n, "temperature": 0,
+					"ignore_eos": true, "stream": true})
 				a, err := client.Post("http://"+l.Addr().String()+"/v1/completions", "application/json", bytes.NewReader(body))
 				if err != nil {
 					b.Error(err)

@@ -33,7 +33,8 @@ func decodeJSON(body io.Reader, into any) error {
 	case errors.As(err, &long):
 		return tooLong(long)
 	case errors.As(err, &typ) && typ.Type == reflect.TypeFor[unsupported]():
-		return &refusal{http.StatusBadRequest, field(typ.Field), field(typ.Field) + " is not supported: leave it out", "unsupported_parameter"}
+		return &refusal{http.StatusBadRequest, field(typ.Field), field(typ.Field) + " is not supported: leave it out",
+			"unsupported_parameter"}
 	case errors.As(err, &typ):
 		return bad(field(typ.Field), "%s must be %s, not a JSON %s", field(typ.Field), kind(typ), typ.Value)
 	case err == io.EOF:
@@ -45,7 +46,8 @@ func decodeJSON(body io.Reader, into any) error {
 }
 
 func tooLong(e *http.MaxBytesError) error {
-	return &refusal{status: http.StatusRequestEntityTooLarge, reason: fmt.Sprintf("the body is longer than %d bytes", e.Limit)}
+	return &refusal{status: http.StatusRequestEntityTooLarge,
+		reason: fmt.Sprintf("the body is longer than %d bytes", e.Limit)}
 }
 
 // field is the last key of a path.
@@ -56,7 +58,7 @@ func field(path string) string {
 	return path[strings.LastIndexByte(path, '.')+1:]
 }
 
-// kind is what a key must be, in words.
+// kind describes the type that a key must have.
 func kind(e *json.UnmarshalTypeError) string {
 	switch e.Type.Kind().String() {
 	case "int", "int32", "int64":
@@ -73,7 +75,8 @@ func kind(e *json.UnmarshalTypeError) string {
 	return "an object"
 }
 
-// shape is how a JSON value begins: its first byte, and of a list the first of what is in it, where that is no number.
+// shape tells values apart by how they begin: it is the first byte of a JSON value and, of a list, the first byte of
+// its first element too unless that is a number.
 func shape(raw []byte) string {
 	if len(raw) == 0 || raw[0] == 'n' {
 		return "null"[:min(4, 4*len(raw))]

@@ -26,7 +26,8 @@ func newMetrics() *metrics {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
-		h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "headroom", Name: name, Help: help, Buckets: buckets})
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "headroom", Name: name,
+			Help: help, Buckets: buckets})
 		registry.MustRegister(h)
 		return h
 	}
@@ -50,28 +51,31 @@ func newMetrics() *metrics {
 	}
 }
 
-// watch shows what a scheduler's engine is busy with.
+// watch adds gauges of the load of a scheduler's engine.
 func (m *metrics) watch(s *scheduler) {
 	gauge := func(name, help string, value func(*state) int) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "headroom", Name: name, Help: help},
 			func() float64 { return float64(value(s.state.Load())) }))
 	}
 	counter := func(name, help string, value func(*state) int) {
-		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "headroom", Name: name, Help: help},
+		m.registry.MustRegister(prometheus.NewCounterFunc(
+			prometheus.CounterOpts{Namespace: "headroom", Name: name, Help: help},
 			func() float64 { return float64(value(s.state.Load())) }))
 	}
 	gauge("running", "Sequences in the engine's passes.", func(s *state) int { return s.Running })
 	gauge("queued", "Sequences that wait.", func(s *state) int { return s.Queued + s.Waiting })
 	gauge("cache_pages", "Pages of the cache.", func(s *state) int { return s.Pages })
 	gauge("cache_pages_used", "Pages that sequences have.", func(s *state) int { return s.Used })
-	gauge("cache_pages_kept", "Pages that nobody has, kept for prompts that begin with the same tokens.", func(s *state) int { return s.Kept })
+	gauge("cache_pages_kept", "Pages that nobody has, kept for prompts that begin with the same tokens.",
+		func(s *state) int { return s.Kept })
 	counter("passes_total", "Passes of the model.", func(s *state) int { return s.Passes })
 	counter("prompt_tokens_total", "Tokens of prompts that were taken in.", func(s *state) int { return s.Prompt })
-	counter("shared_tokens_total", "Tokens of prompts whose cache was there already.", func(s *state) int { return s.Shared })
+	counter("shared_tokens_total", "Tokens of prompts whose cache was there already.",
+		func(s *state) int { return s.Shared })
 	counter("tokens_total", "Tokens that came.", func(s *state) int { return s.Tokens })
 }
 
-// came counts what was delivered to a job.
+// came counts the tokens that were delivered to a job, and their times.
 func (m *metrics) came(j *job, tokens int, reason decode.Reason, now time.Time) {
 	switch {
 	case tokens == 0:

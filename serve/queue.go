@@ -2,8 +2,8 @@ package serve
 
 import "slices"
 
-// A queue holds jobs by client and gives the next of the client that got the fewest tokens, so that one with many requests
-// does not keep others waiting (the virtual token counter of "Fairness in Serving Large Language Models",
+// A queue holds jobs by client and gives the next of the client that got the fewest tokens, so that one with many
+// requests does not keep others waiting (the virtual token counter of "Fairness in Serving Large Language Models",
 // arXiv 2401.00588). The zero queue is empty.
 type queue struct {
 	waiting int
@@ -13,7 +13,7 @@ type queue struct {
 type client struct {
 	jobs   []*job
 	inWork int
-	served int // tokens, of prompts and new; one who comes begins where the least served is
+	served int // tokens of its prompts and answers; a new client starts with the smallest count among those that are there
 }
 
 func (q *queue) push(j *job) {
@@ -39,7 +39,8 @@ func (q *queue) push(j *job) {
 func (q *queue) pop() *job {
 	var next *client
 	for _, c := range q.clients {
-		if len(c.jobs) > 0 && (next == nil || c.served < next.served || c.served == next.served && c.jobs[0].arrived.Before(next.jobs[0].arrived)) {
+		if len(c.jobs) > 0 && (next == nil || c.served < next.served || c.served == next.served &&
+			c.jobs[0].arrived.Before(next.jobs[0].arrived)) {
 			next = c
 		}
 	}
@@ -58,13 +59,13 @@ func (q *queue) pop() *job {
 // charge counts new tokens to a job in work.
 func (q *queue) charge(j *job, tokens int) { q.clients[j.client].served += tokens }
 
-// done says that a job is in work no longer.
+// done records that a job has left the engine.
 func (q *queue) done(j *job) {
 	q.clients[j.client].inWork--
 	q.tidy(j.client)
 }
 
-// drop removes the waiting jobs that which holds of.
+// drop removes the waiting jobs for which the predicate is true.
 func (q *queue) drop(which func(*job) bool) {
 	for name, c := range q.clients {
 		n := len(c.jobs)

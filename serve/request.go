@@ -29,7 +29,7 @@ func bad(param, format string, args ...any) error {
 // An order is a request for completions, checked.
 type order struct {
 	prompts  [][]int32
-	begun    int // tokens at the beginning of each that stand for no text of the client's
+	begun    int // tokens that the server put before each prompt, which stand for no text of the client's
 	n        int // completions of each prompt
 	sequence decode.Request
 	echo     bool // the prompt goes before the completion
@@ -41,8 +41,8 @@ type order struct {
 	promptKey, limitKey string // how the request calls its prompts and its most new tokens
 }
 
-// sampling is what completions and chat have in common. Keys that change nothing are ignored, as clients of other servers
-// send many.
+// sampling is what completions and chat have in common. Keys that change nothing are ignored, as clients of other
+// servers send many.
 type sampling struct {
 	Model         string   `json:"model"`
 	N             *whole   `json:"n"`
@@ -62,7 +62,7 @@ type sampling struct {
 
 	Format format `json:"response_format"`
 
-	// What would change the answer, and is not heeded.
+	// Keys that would change the answer and are not supported.
 	Presence       unsupported `json:"presence_penalty"`
 	Frequency      unsupported `json:"frequency_penalty"`
 	Bias           unsupported `json:"logit_bias"`
@@ -93,7 +93,7 @@ type completionRequest struct {
 	Begin    *bool           `json:"add_special_tokens"` // true where it is left out: texts begin as documents do
 }
 
-// Most of what a request may ask for, beside the server's own limits.
+// The largest values that a request may ask for, beside the server's own limits.
 const (
 	mostTop       = 20
 	mostStops     = 16
@@ -166,14 +166,14 @@ func (s *Server) common(q *sampling) (*order, error) {
 	return o, q.drawing(&r.Sampling)
 }
 
-// drawing reads how tokens are drawn.
+// drawing reads the parameters of sampling.
 func (q *sampling) drawing(r *decode.Sampling) error {
 	set(&r.Temperature, q.Temperature)
 	set(&r.TopP, q.TopP)
 	setWhole(&r.TopK, q.TopK)
 	set(&r.MinP, q.MinP)
 	set(&r.Repetition, q.Repetition)
-	if r.TopK == -1 { // what other servers call all
+	if r.TopK == -1 { // other servers write -1 for all tokens
 		r.TopK = 0
 	}
 	if q.Repetition != nil && *q.Repetition == 0 {
@@ -193,15 +193,16 @@ func (q *sampling) drawing(r *decode.Sampling) error {
 			return bad(one.key, "%s", strings.TrimPrefix(err.Error(), "decode: "))
 		}
 	}
-	if q.TopP != nil && r.TopP == 0 { // the fewest tokens that make nothing are one; the engine's 0 is all
+	if q.TopP != nil && r.TopP == 0 { // OpenAI's 0 leaves only the likeliest token, while the engine's 0 leaves all
 		r.TopK, r.TopP = 1, 0
 	}
 	return nil
 }
 
-// noModel says that a model of another name was asked for.
+// noModel is the error for a request that names another model.
 func (s *Server) noModel(name string) error {
-	return &refusal{http.StatusNotFound, "model", fmt.Sprintf("there is no model %.80q here: this is %q", name, s.config.Name), "model_not_found"}
+	return &refusal{http.StatusNotFound, "model", fmt.Sprintf("there is no model %.80q here: this is %q",
+		name, s.config.Name), "model_not_found"}
 }
 
 // begins says whether a text gets the tokens before it: as the request asks, or as its kind does.
@@ -227,10 +228,12 @@ func setWhole(to *int, from *whole) {
 // check holds an order against the limits, and each of its sequences against the engine's.
 func (s *Server) check(o *order) error {
 	if most := s.config.Sequences; o.n > most || len(o.prompts) > most/o.n {
-		return bad("n", "%d prompts times n = %d are more than the %d sequences that a request may ask for", len(o.prompts), o.n, most)
+		return bad("n", "%d prompts times n = %d are more than the %d sequences that a request may ask for",
+			len(o.prompts), o.n, most)
 	}
 	if room := s.room(o); room > 0 && o.sequence.MaxTokens > room {
-		reason := fmt.Sprintf("%s is %d, and the longest prompt leaves %d of the model's context of %d", o.limitKey, o.sequence.MaxTokens, room, s.context)
+		reason := fmt.Sprintf("%s is %d, and the longest prompt leaves %d of the model's context of %d", o.limitKey,
+			o.sequence.MaxTokens, room, s.context)
 		return &refusal{http.StatusBadRequest, o.limitKey, reason, tooLongCode}
 	}
 	if o.sequence.MaxTokens == 0 && !o.echo {
@@ -240,7 +243,7 @@ func (s *Server) check(o *order) error {
 		r := o.sequence
 		r.Prompt = p
 		if r.MaxTokens == 0 && !r.Score {
-			r.MaxTokens = 1 // the echo of a text alone needs no engine
+			r.MaxTokens = 1 // an echo alone needs no new token, but the engine asks for one
 		}
 		if err := s.engine.Check(r); err != nil {
 			code, most := "", s.context-1
@@ -250,13 +253,14 @@ func (s *Server) check(o *order) error {
 			if len(p) > most {
 				code = tooLongCode
 			}
-			return &refusal{http.StatusBadRequest, o.promptKey, fmt.Sprintf("%s %d: %s", o.promptKey, i, strings.TrimPrefix(err.Error(), "decode: ")), code}
+			return &refusal{http.StatusBadRequest, o.promptKey,
+				fmt.Sprintf("%s %d: %s", o.promptKey, i, strings.TrimPrefix(err.Error(), "decode: ")), code}
 		}
 	}
 	return nil
 }
 
-// tooLongCode is the dialect's word for what the context has no room for.
+// tooLongCode is the API's code for a request that does not fit into the context.
 const tooLongCode = "context_length_exceeded"
 
 // room is how many tokens may come behind the longest prompt.
@@ -272,7 +276,8 @@ func (s *Server) room(o *order) int {
 func (s *Server) prompts(raw json.RawMessage, begin bool) (ids [][]int32, err error) {
 	var texts []string
 	raw = bytes.TrimSpace(raw)
-	wrong := bad("prompt", "prompt must be text, token ids (whole numbers from 0 to %d), or a list of texts or of lists of ids", s.vocab-1)
+	wrong := bad("prompt",
+		"prompt must be text, token ids (whole numbers from 0 to %d), or a list of texts or of lists of ids", s.vocab-1)
 	switch first := shape(raw); {
 	case first == "" || first == "null":
 		return nil, bad("prompt", "prompt is missing: give text or token ids")
@@ -300,7 +305,8 @@ func (s *Server) prompts(raw json.RawMessage, begin bool) (ids [][]int32, err er
 		return nil, wrong
 	}
 	if len(texts)+len(ids) > s.config.Sequences {
-		return nil, bad("prompt", "%d prompts are more than the %d sequences that a request may ask for", len(texts)+len(ids), s.config.Sequences)
+		return nil, bad("prompt", "%d prompts are more than the %d sequences that a request may ask for",
+			len(texts)+len(ids), s.config.Sequences)
 	}
 	for i, text := range texts {
 		one, err := s.words.encode(text, begin)

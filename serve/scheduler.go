@@ -19,19 +19,19 @@ type job struct {
 
 	arrived, last time.Time // the last time that something came
 	sequence      *decode.Sequence
-	told          int // of the sequence's output
+	told          int // tokens of the sequence's output that were delivered
 	toldScores    int
 
 	mu   sync.Mutex
 	mail mail
 }
 
-// mail is what came for a job since its handler looked.
+// mail is the text, tokens and scores that have come for a job since its handler last took them.
 type mail struct {
 	text   string
 	tokens []int32
 	scores []decode.Score
-	shared int // tokens of the prompt whose cache was there
+	shared int // tokens of the prompt whose cache another request had left
 	reason decode.Reason
 	err    error
 }
@@ -60,18 +60,18 @@ func (j *job) signal() {
 	}
 }
 
-// Why a job is refused or fails.
+// The errors with which a job is refused or fails.
 var (
 	errBusy     = errors.New("the queue is full")
 	errDraining = errors.New("the server is shutting down")
 	errBroken   = errors.New("the device failed")
 )
 
-// A scheduler owns an engine. Its loop runs in one goroutine; push and leave may be called by all.
+// A scheduler owns an engine. Its loop runs in one goroutine; push and leave may be called from any goroutine.
 type scheduler struct {
 	engine  *decode.Engine
 	rows    int // most sequences in the engine
-	most    int // that wait
+	most    int // most sequences that wait
 	metrics *metrics
 	wake    chan struct{}
 	left    atomic.Bool // a client has left since the queue was last looked through
@@ -81,11 +81,11 @@ type scheduler struct {
 	queue   queue
 	refusal error
 
-	active []*job    // the loop's own
-	landed time.Time // when the last pass did
+	active []*job    // used by the loop alone
+	landed time.Time // when the last pass ended
 }
 
-// A state is what the world may know of the engine.
+// A state is the part of the engine's state that /status and /metrics show.
 type state struct {
 	decode.Usage
 	decode.Counts
@@ -98,7 +98,7 @@ func newScheduler(e *decode.Engine, rows, most int, m *metrics) *scheduler {
 	return s
 }
 
-// push queues the jobs of a request: all, or none.
+// push queues all jobs of a request, or none of them.
 func (s *scheduler) push(jobs []*job) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,7 +115,7 @@ func (s *scheduler) push(jobs []*job) error {
 	return nil
 }
 
-// leave tells that the context of some jobs is done.
+// leave tells the loop that the context of some jobs is done.
 func (s *scheduler) leave() {
 	s.left.Store(true)
 	s.nudge()
@@ -128,7 +128,7 @@ func (s *scheduler) nudge() {
 	}
 }
 
-// refuse lets no more jobs come.
+// refuse makes push return an error from now on.
 func (s *scheduler) refuse(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,8 +157,8 @@ func (s *scheduler) run(ctx context.Context) error {
 	return nil
 }
 
-// step runs a pass and delivers what came: beside the next pass where the device works on its own, and at once where it
-// needs this machine.
+// step runs a pass and delivers its tokens: beside the next pass where the device computes by itself, and at once where
+// passes are computed on this processor.
 func (s *scheduler) step() error {
 	start := time.Now()
 	err := s.engine.Start()
@@ -180,14 +180,14 @@ func (s *scheduler) step() error {
 	return nil
 }
 
-// deliver hands out what came, and lets go of the jobs that have ended.
+// deliver posts new tokens to all jobs, and removes the jobs that have ended.
 func (s *scheduler) deliver() {
 	still := s.active[:0]
 	for _, j := range s.active {
 		if j.ctx.Err() != nil {
 			s.engine.Cancel(j.sequence)
 		}
-		if s.hand(j); j.sequence.Reason == decode.Running {
+		if s.post(j); j.sequence.Reason == decode.Running {
 			still = append(still, j)
 		}
 	}
@@ -195,8 +195,8 @@ func (s *scheduler) deliver() {
 	s.active = still
 }
 
-// admit gives the engine as many jobs as it has rows, each from the client that was served least. One job may wait in the
-// engine for pages, so that a large one gets its turn.
+// admit gives the engine as many jobs as it has rows, each from the client that was served least. One job may wait
+// inside the engine for pages, so that smaller jobs do not take them before a large one for ever.
 func (s *scheduler) admit() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -224,9 +224,9 @@ func (s *scheduler) admit() {
 	}
 }
 
-// hand puts what came for a job into its mailbox: text that is certain, and the tokens that it comes from. The tokens of
-// a stop string are in neither.
-func (s *scheduler) hand(j *job) {
+// post puts new text of a job into its mailbox, with the tokens that it comes from: only text that no later token can
+// change. A stop string and its tokens are left out.
+func (s *scheduler) post(j *job) {
 	q, now := j.sequence, s.landed
 	text, output := q.Take(), q.Output()
 	tokens := output[j.told:q.Taken()]
@@ -255,7 +255,7 @@ func (s *scheduler) hand(j *job) {
 	s.mu.Unlock()
 }
 
-// end fails everything that is in work.
+// end fails all jobs that wait or run.
 func (s *scheduler) end(why error) {
 	s.refuse(why)
 	for _, j := range s.active {

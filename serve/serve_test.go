@@ -109,7 +109,8 @@ func start(t testing.TB, m *decode.Model, c Config) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{Server: New(m, e, decode.Memory{TokenBytes: 64, Pages: testPages}, c), t: t, url: "http://" + l.Addr().String()}
+	s := &site{Server: New(m, e, decode.Memory{TokenBytes: 64, Pages: testPages}, c), t: t,
+		url: "http://" + l.Addr().String()}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, l, "", "") }()
@@ -274,8 +275,10 @@ func TestPromptsThatBeginAlikeShareTheirCache(t *testing.T) {
 	prompt := strings.Repeat("share", 14) // 70 tokens: one whole page of 64
 	first := s.complete(object{"prompt": prompt, "max_tokens": 5, "temperature": 0})
 	second := s.complete(object{"prompt": prompt, "max_tokens": 5, "temperature": 0})
-	if first.Usage.Details.Cached != 0 || second.Usage.Details.Cached != decode.PageTokens || first.Choices[0].Text != second.Choices[0].Text {
-		t.Errorf("cached %d then %d tokens, %q then %q", first.Usage.Details.Cached, second.Usage.Details.Cached, first.Choices[0].Text, second.Choices[0].Text)
+	if first.Usage.Details.Cached != 0 || second.Usage.Details.Cached != decode.PageTokens ||
+		first.Choices[0].Text != second.Choices[0].Text {
+		t.Errorf("cached %d then %d tokens, %q then %q", first.Usage.Details.Cached, second.Usage.Details.Cached,
+			first.Choices[0].Text, second.Choices[0].Text)
 	}
 }
 
@@ -286,15 +289,19 @@ func TestChat(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t, m, Config{Chat: template})
-	body := object{"messages": []object{{"role": "user", "content": "hi<e<end>nd>"}}, "max_completion_tokens": 8, "temperature": 0, "logprobs": true, "top_logprobs": 2}
+	body := object{"messages": []object{{"role": "user", "content": "hi<e<end>nd>"}}, "max_completion_tokens": 8,
+		"temperature": 0, "logprobs": true, "top_logprobs": 2}
 	status, text := s.ask("/v1/chat/completions", body)
 	var got answer
 	json.Unmarshal(text, &got)
-	want := s.complete(object{"prompt": "user:hieendnd;assistant:", "add_special_tokens": false, "max_tokens": 8, "temperature": 0})
-	if status != 200 || got.Object != "chat.completion" || got.Choices[0].Message.Content != want.Choices[0].Text || got.Usage.Prompt != want.Usage.Prompt {
+	want := s.complete(object{"prompt": "user:hieendnd;assistant:", "add_special_tokens": false,
+		"max_tokens": 8, "temperature": 0})
+	if status != 200 || got.Object != "chat.completion" || got.Choices[0].Message.Content != want.Choices[0].Text ||
+		got.Usage.Prompt != want.Usage.Prompt {
 		t.Errorf("status %d, %s; a completion says %q", status, text, want.Choices[0].Text)
 	}
-	for _, bad := range []string{`{"messages":[]}`, `{"messages":[{"role":"tool","content":"x"}]}`, `{"messages":[{"role":"user"}]}`} {
+	for _, bad := range []string{`{"messages":[]}`, `{"messages":[{"role":"tool","content":"x"}]}`,
+		`{"messages":[{"role":"user"}]}`} {
 		if status, text := s.ask("/v1/chat/completions", bad); status != 400 {
 			t.Errorf("%s: status %d, %s", bad, status, text)
 		}
@@ -315,11 +322,13 @@ func TestTokensAndBack(t *testing.T) {
 	if got := string(bytes.TrimSpace(text)); got != `{"count":6,"max_model_len":96,"tokens":[36,0,1,2,36,3]}` {
 		t.Error(got)
 	}
-	if _, text = s.ask("/detokenize", object{"tokens": []int{0, 1, 36}}); string(bytes.TrimSpace(text)) != `{"prompt":"ab<end>"}` {
+	if _, text = s.ask("/detokenize", object{"tokens": []int{0, 1, 36}}); string(
+		bytes.TrimSpace(text)) != `{"prompt":"ab<end>"}` {
 		t.Error(string(text))
 	}
 	for body, want := range map[string]string{
-		`{"tokens":[1,37]}`: "token 37 at position 1 is none of the model's, which go from 0 to 36", `{"tokens":[-5]}`: "token -5 at position 0",
+		`{"tokens":[1,37]}`:   "token 37 at position 1 is none of the model's, which go from 0 to 36",
+		`{"tokens":[-5]}`:     "token -5 at position 0",
 		`{"tokens":[0,null]}`: "position 1 holds null", `{}`: "tokens are missing",
 	} {
 		if status, text := s.ask("/detokenize", body); status != 400 || !strings.Contains(string(text), want) {
@@ -387,7 +396,8 @@ func TestDrain(t *testing.T) {
 
 func TestTimeLimit(t *testing.T) {
 	s := start(t, tiny(t, "mha"), Config{Timeout: time.Nanosecond})
-	if status, text := s.ask("/v1/completions", object{"prompt": "hello", "max_tokens": 90, "ignore_eos": true}); status != 504 {
+	if status, text := s.ask("/v1/completions",
+		object{"prompt": "hello", "max_tokens": 90, "ignore_eos": true}); status != 504 {
 		t.Errorf("status %d, %s", status, text)
 	}
 	s.idle()
@@ -405,7 +415,8 @@ func TestFairQueue(t *testing.T) {
 	for range 3 {
 		order = append(order, q.pop().client)
 	}
-	if strings.Join(order, " ") != "modest greedy greedy" && strings.Join(order, " ") != "greedy modest greedy" || q.waiting != 3 {
+	if strings.Join(order, " ") != "modest greedy greedy" && strings.Join(order, " ") != "greedy modest greedy" ||
+		q.waiting != 3 {
 		t.Errorf("served %v, %d wait", order, q.waiting)
 	}
 	q.drop(func(*job) bool { return true })

@@ -20,7 +20,7 @@ import (
 	"headroom/decode"
 )
 
-// A Config says how to serve. What is zero gets a default.
+// A Config says how to serve. Zero values stand for the defaults, which are given below.
 type Config struct {
 	Name      string           // of the model
 	Tokenizer Tokenizer        // nil: token ids stand for text
@@ -28,23 +28,24 @@ type Config struct {
 	Begin     []int32          // what a text begins with
 	Specials  map[string]int32 // special tokens by their text
 	Chat      *Template        // nil: no chat
-	Keys      []string         // who has none of them is turned away; none: nobody is
+	Keys      []string         // clients must send one of them; where there are none, nobody needs one
 	Rows      int              // most sequences in a pass; 64
-	Queue     int              // most that wait; 1024
-	Sequences int              // most of one request: prompts times n; 256
+	Queue     int              // most sequences that wait; 1024
+	Sequences int              // most sequences of one request: prompts times n; 256
 	Requests  int              // most HTTP requests at once; 1024
 	Body      int64            // most bytes of a request; 4 MiB
 	Timeout   time.Duration    // of a request; 10 minutes
-	Stall     time.Duration    // most that a client may take to send its request, or not to read; 30 s
-	Drain     time.Duration    // most that requests in work get when the server stops; 30 s
+	Stall     time.Duration    // longest that a client may take to send its request, or may stop reading; 30 s
+	Drain     time.Duration    // longest that running requests get when the server stops; 30 s
 }
 
 func (c Config) resolve() Config {
 	if c.Tokenizer == nil {
 		c.Tokenizer, c.Ends, c.Begin, c.Specials = Numbers{}, nil, nil, nil
 	}
-	c.Rows, c.Queue, c.Sequences, c.Requests = cmp.Or(c.Rows, 64), cmp.Or(c.Queue, 1024), cmp.Or(c.Sequences, 256), cmp.Or(c.Requests, 1024)
-	c.Queue = max(c.Queue, c.Sequences) // or the largest request would never be taken
+	c.Rows, c.Queue, c.Sequences, c.Requests = cmp.Or(c.Rows, 64), cmp.Or(c.Queue, 1024), cmp.Or(c.Sequences, 256),
+		cmp.Or(c.Requests, 1024)
+	c.Queue = max(c.Queue, c.Sequences) // otherwise the largest request could never be queued
 	c.Body, c.Timeout = cmp.Or(c.Body, 4<<20), cmp.Or(c.Timeout, 10*time.Minute)
 	c.Stall, c.Drain = cmp.Or(c.Stall, 30*time.Second), cmp.Or(c.Drain, 30*time.Second)
 	return c
@@ -53,7 +54,7 @@ func (c Config) resolve() Config {
 // A Server serves one model.
 type Server struct {
 	config         Config
-	engine         *decode.Engine // only its Check is ours
+	engine         *decode.Engine // the server itself calls only Check, the scheduler the rest
 	scheduler      *scheduler
 	metrics        *metrics
 	words          words
@@ -64,7 +65,7 @@ type Server struct {
 	draining       atomic.Bool
 }
 
-// New makes a server of a model over an engine, which is the server's from now on.
+// New makes a server of a model over an engine, which nobody else may use from now on.
 func New(m *decode.Model, e *decode.Engine, memory decode.Memory, c Config) *Server {
 	c = c.resolve()
 	s := &Server{
@@ -76,8 +77,8 @@ func New(m *decode.Model, e *decode.Engine, memory decode.Memory, c Config) *Ser
 	return s
 }
 
-// Serve answers on a listener, which it closes, until ctx is done: then nothing new is taken, and what is in work gets the
-// time to end. With a certificate and a key file it speaks TLS.
+// Serve answers on a listener, which it closes, until ctx is done. Then it accepts no new requests, and those that run
+// get Config.Drain to end. With a certificate and a key file it speaks TLS.
 func (s *Server) Serve(ctx context.Context, l net.Listener, certificate, key string) error {
 	h := &http.Server{
 		Handler: s.Handler(), ReadHeaderTimeout: s.config.Stall, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
@@ -118,7 +119,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, certificate, key str
 	return <-broken
 }
 
-// Handler is everything that the server answers.
+// Handler answers all paths of the server.
 func (s *Server) Handler() http.Handler {
 	mux, methods := http.NewServeMux(), map[string][]string{} // by path
 	open := func(pattern string, f http.HandlerFunc) {
@@ -149,15 +150,16 @@ func (s *Server) Handler() http.Handler {
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 
-// otherMethods answers where there is something for other methods alone.
+// otherMethods answers 405 where a path exists for other methods only.
 func (s *Server) otherMethods(known []string) http.HandlerFunc {
 	if slices.Contains(known, http.MethodGet) {
-		known = append(known, http.MethodHead) // the mux lets it in with GET
+		known = append(known, http.MethodHead) // the mux accepts HEAD with GET
 	}
 	allow := strings.Join(known, ", ")
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", allow)
-		s.refuse(w, &refusal{status: http.StatusMethodNotAllowed, reason: fmt.Sprintf("%.200q takes %s, not %.40s", r.URL.Path, allow, r.Method)})
+		s.refuse(w, &refusal{status: http.StatusMethodNotAllowed, reason: fmt.Sprintf("%.200q takes %s, not %.40s",
+			r.URL.Path, allow, r.Method)})
 	}
 }
 
@@ -167,7 +169,8 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, parse func(io.Read
 	if err := control.SetReadDeadline(time.Now().Add(s.config.Stall)); err != nil {
 		return nil, err
 	}
-	var body bytes.Buffer // whole before it is parsed: the server sees that a client leaves only behind the body
+	// the whole body is read before it is parsed, since the HTTP server notices that a client has left only behind it
+	var body bytes.Buffer
 	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, s.config.Body)); err != nil {
 		var long *http.MaxBytesError
 		if errors.As(err, &long) {
@@ -181,7 +184,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, parse func(io.Read
 	return parse(&body)
 }
 
-// refuse answers with an error.
+// refuse sends an error.
 func (s *Server) refuse(w http.ResponseWriter, err error) {
 	f := failure(err)
 	if f.status == http.StatusTooManyRequests || f.status == http.StatusServiceUnavailable {
@@ -190,24 +193,24 @@ func (s *Server) refuse(w http.ResponseWriter, err error) {
 	s.writeJSON(w, f.status, f)
 }
 
-// retryAfter is a guess, in seconds, at when the queue will have room.
+// retryAfter estimates in how many seconds the queue will have room.
 func (s *Server) retryAfter() int {
 	state := s.scheduler.state.Load()
 	return min(60, 1+state.Queued/max(1, s.config.Rows))
 }
 
-// A failed request's body.
+// The body of the answer to a failed request.
 type failed struct {
 	Error struct {
 		Message string  `json:"message"`
 		Type    string  `json:"type"`
 		Param   *string `json:"param"`
-		Code    *string `json:"code"` // a word, where programs may want to know more than the status
+		Code    *string `json:"code"` // for programs that need to know more than the status
 	} `json:"error"`
 	status int
 }
 
-// failure is what a client gets to read of an error.
+// failure is an error as clients see it.
 func failure(err error) (f failed) {
 	var r *refusal
 	f.Error.Message, f.Error.Type = err.Error(), "server_error"
@@ -225,7 +228,7 @@ func failure(err error) (f failed) {
 	case errors.Is(err, errTime):
 		f.status = http.StatusGatewayTimeout
 	case errors.Is(err, context.Canceled):
-		f.status = 499 // the client has left: this is for the counters alone
+		f.status = 499 // the client has left, so only the counters see this status
 	default:
 		f.status = http.StatusInternalServerError
 	}
@@ -235,14 +238,14 @@ func failure(err error) (f failed) {
 	return f
 }
 
-// newEncoder writes JSON as it is read by people: < stays <.
+// newEncoder writes JSON without escapes for HTML: < stays <.
 func newEncoder(w io.Writer) *json.Encoder {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	return e
 }
 
-// writeJSON answers with a value, on a line.
+// writeJSON answers with a value in one line.
 func (s *Server) writeJSON(w http.ResponseWriter, status int, v any) {
 	var text bytes.Buffer
 	if err := newEncoder(&text).Encode(v); err != nil {
@@ -251,8 +254,9 @@ func (s *Server) writeJSON(w http.ResponseWriter, status int, v any) {
 		text.Reset()
 		text.WriteString(`{"error":{"message":"the answer is no JSON","type":"server_error"}}` + "\n")
 	}
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.config.Stall)) // where it cannot be set, a test's recorder, nobody stalls
+	// a test's recorder has no deadlines, and needs none
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.config.Stall))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	w.Write(text.Bytes()) // a client that has left has no use for an error
+	w.Write(text.Bytes()) // an error means that the client has left
 }

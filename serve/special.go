@@ -10,25 +10,27 @@ import (
 	"unicode/utf8"
 )
 
-// words turns text into tokens as clients write it: the text of a special token is that token, but for what users say in a
-// chat.
+// words turns the text of clients into tokens. The text of a special token becomes that token, except inside the
+// messages of a chat.
 type words struct {
 	Tokenizer
-	ends, begin []int32 // the tokens that end a text, and those before it
+	ends, begin []int32 // the tokens that end a text, and the tokens before its first
 
-	specials    []string          // by length, the longest first
-	ids         map[string]int32  // of specials
-	mark        *strings.Replacer // puts a cut and its number in place of a special token
-	hide, show  *strings.Replacer // of special tokens that users write, so that mark passes over them
-	cut, edge   string            // nobody can write them; an edge stands where a user's text meets the template's
-	heads       map[string]bool   // proper beginnings of special tokens
-	tails       map[string]bool   // and ends
-	all         string            // special tokens one behind the other
+	specials   []string          // their texts, the longest first
+	ids        map[string]int32  // of specials
+	mark       *strings.Replacer // replaces special tokens by a cut and their number
+	hide, show *strings.Replacer // change special tokens in the text of messages so that mark does not see them, and back
+	// texts that clients cannot write; an edge stands where a message's text meets the template's
+	cut, edge   string
+	heads       map[string]bool // proper beginnings of special tokens
+	tails       map[string]bool // and ends
+	all         string          // all special tokens, joined
 	longestTail int
 }
 
 func newWords(c Config) words {
-	w := words{Tokenizer: c.Tokenizer, ends: c.Ends, begin: c.Begin, ids: c.Specials, heads: map[string]bool{}, tails: map[string]bool{}}
+	w := words{Tokenizer: c.Tokenizer, ends: c.Ends, begin: c.Begin, ids: c.Specials, heads: map[string]bool{},
+		tails: map[string]bool{}}
 	w.specials = slices.SortedFunc(maps.Keys(c.Specials), func(a, b string) int {
 		return cmp.Or(len(b)-len(a), strings.Compare(a, b))
 	})
@@ -51,7 +53,7 @@ func newWords(c Config) words {
 	return w
 }
 
-// unwritten is a text that nobody can guess, and that no special token is a part of.
+// unwritten is a random text that no client can guess and that contains no special token.
 func unwritten(specials []string) string {
 	for range 1000 {
 		text := rand.Text()
@@ -59,19 +61,20 @@ func unwritten(specials []string) string {
 			return text
 		}
 	}
-	return strings.Map(func(r rune) rune { return lastNumeral - r }, rand.Text()) // there are tokens of one letter
+	// letters could be special tokens themselves
+	return strings.Map(func(r rune) rune { return lastNumeral - r }, rand.Text())
 }
 
-// Numerals are runes of Unicode's private planes: special tokens have none of them.
+// Numerals are runes of Unicode's private planes, which no special token contains.
 const firstNumeral, lastNumeral = 0xf0000, 0x10fffd
 
 func numeral(i int) string { return string(rune(firstNumeral + i)) }
 
-// longestWord is how many bytes of one class (letters, numbers, spaces, others) may follow each other: merging takes the
-// square of that.
+// longestWord is the most bytes of one class (letters, numbers, spaces, others) that may follow each other, since
+// merging a word takes time in proportion to the square of its length.
 const longestWord = 16 << 10
 
-// encode turns a text into ids, behind what a text begins with where that is asked for.
+// encode turns a text into ids. Where begin is set, the tokens that texts begin with stand before them.
 func (w words) encode(text string, begin bool) ([]int32, error) {
 	if n := longestRun(text); n > longestWord {
 		return nil, fmt.Errorf("has %d bytes of one kind in a row, at most %d may follow each other", n, longestWord)
@@ -90,8 +93,8 @@ func (w words) encode(text string, begin bool) ([]int32, error) {
 	return ids, nil
 }
 
-// quoted is what a user says, in a form of which encode makes no special token, not with what stands beside it in a template
-// either.
+// quoted is the text of a message in a form that encode makes no special token of, not even together with the
+// template's text beside it.
 func (w words) quoted(text string) string {
 	if text == "" {
 		return ""

@@ -15,7 +15,7 @@ type Tokenizer interface {
 	Decode(ids []int32) ([]byte, error)
 }
 
-// Numbers is the tokenizer of a model that has none: the text of a token is its id, and words that are no numbers have no
+// Numbers is the tokenizer of a model that has none: the text of a token is its id. A word that is no number has no
 // token.
 type Numbers struct{}
 
@@ -53,7 +53,7 @@ func longestRun(text string) (longest int) {
 	}
 	now, start := 0, 0
 	for i, r := range text {
-		if unicode.IsMark(r) { // is of the class before it, in some vocabularies
+		if unicode.IsMark(r) { // in some vocabularies a mark belongs to the class of the letter before it
 			continue
 		}
 		if c := class(r); c != now {
@@ -63,7 +63,7 @@ func longestRun(text string) (longest int) {
 	return max(longest, len(text)-start)
 }
 
-// piece is the bytes of one token; an id beyond the tokenizer's has none.
+// piece is the bytes of one token. An id beyond the vocabulary has none.
 func (w words) piece(id int32) []byte {
 	text, err := w.Decode([]int32{id})
 	if err != nil {
@@ -72,7 +72,7 @@ func (w words) piece(id int32) []byte {
 	return text
 }
 
-// text is that of ids.
+// text is the text of ids.
 func (w words) text(ids []int32) []byte {
 	var text []byte
 	for _, id := range ids {
@@ -81,7 +81,7 @@ func (w words) text(ids []int32) []byte {
 	return text
 }
 
-// shown is a token's text, or its bytes where they are a part of a rune, or its id where it has no text.
+// shown is a token's text, or its bytes where they are no whole characters, or its id where it has no text.
 func (w words) shown(id int32) string {
 	piece := w.piece(id)
 	switch {
@@ -97,19 +97,20 @@ func (w words) shown(id int32) string {
 	return text
 }
 
-// An offset counts the characters of a text that comes in pieces, as clients read it: a byte that is part of no character is
-// one of its own, the replacement character.
+// An offset counts the characters of a text that comes in pieces, as clients read it. A byte that is part of no
+// character counts as one, since JSON carries it as the replacement character.
 type offset struct {
 	whole int
 	open  []byte // the beginning of a character that the next piece may complete
 }
 
-// add appends a piece and returns the character at which it begins. A piece that goes on with a character begins at the one
-// behind it.
+// add appends a piece and returns the number of the character at which it begins. A piece that begins inside a
+// character begins at the next.
 func (o *offset) add(piece []byte) int {
 	at := o.whole + min(1, len(o.open))
 	text := append(o.open, piece...)
-	if _, n := utf8.DecodeRune(text); len(piece) > 0 && utf8.FullRune(text) && n <= len(o.open) { // broken off
+	if _, n := utf8.DecodeRune(text); len(piece) > 0 && utf8.FullRune(text) && n <= len(o.open) {
+		// the open character was broken off
 		at = o.whole + len(o.open)
 	}
 	for len(text) > 0 && utf8.FullRune(text) {

@@ -16,7 +16,7 @@ import (
 	"headroom/train"
 )
 
-// A State says how a run stands.
+// A State says whether a run trains, has ended or has failed.
 type State string
 
 // The states. A run that has written no step for a minute and left neither a result nor a failure is Silent: it
@@ -33,19 +33,19 @@ const silence = time.Minute
 // A run is one directory with a metrics.jsonl.
 type run struct {
 	dir    string
-	offset int64 // of metrics.jsonl, read so far
-	tokens int64 // at its last step
+	offset int64 // bytes of metrics.jsonl that have been read
+	tokens int64 // tokens trained on up to the last step
 	series series
 	status Status
 }
 
-// Status is what is known of a run but its curves.
+// Status is all that is known of a run except its curves.
 type Status struct {
 	ID       string             `json:"id"` // the directory
 	State    State              `json:"state"`
-	Reason   string             `json:"reason,omitempty"` // of the failure, or of a file that cannot be read
+	Reason   string             `json:"reason,omitempty"` // why it failed, or why a file cannot be read
 	Step     int                `json:"step"`
-	Steps    int                `json:"steps,omitempty"` // at the end; 0 where the configuration does not say
+	Steps    int                `json:"steps,omitempty"` // steps of the whole run; 0 where the configuration does not say
 	Loss     float64            `json:"loss"`            // smoothed over about twenty steps
 	LR       float64            `json:"lr"`
 	GradNorm float64            `json:"grad_norm"`
@@ -89,7 +89,7 @@ func (r *run) begin() {
 	r.status = Status{ID: r.status.ID}
 }
 
-// read takes whole lines; torn says that they do not follow on those before.
+// read parses whole lines. torn says that they do not continue those before, so that the file must be read anew.
 func (r *run) read(f *os.File) (grew, torn bool) {
 	if _, err := f.Seek(r.offset, io.SeekStart); err != nil {
 		return false, false
@@ -97,7 +97,7 @@ func (r *run) read(f *os.File) (grew, torn bool) {
 	for lines := bufio.NewReader(f); ; {
 		text, err := lines.ReadBytes('\n')
 		if err != nil {
-			return grew, false // the last line may be still to be finished
+			return grew, false // the last line may not have been written to its end yet
 		}
 		var l train.Line
 		if json.Unmarshal(text, &l) != nil || l.Step <= r.status.Step {
@@ -134,7 +134,7 @@ func (r *run) take(l train.Line) {
 	r.series.add(Point{float64(l.Step), float64(l.Tokens), l.Loss, l.LR, l.GradNorm, l.TokensSec, float64(l.Memory)})
 }
 
-// plan reads how many steps the run is to make.
+// plan reads the number of steps of the whole run from its configuration.
 func (r *run) plan() {
 	var c struct {
 		Train struct {
@@ -157,7 +157,7 @@ func (r *run) plan() {
 	}
 }
 
-// look finds out how the run stands from the files beside its metrics.
+// look sets the run's state by the files beside its metrics.
 func (r *run) look(now, wrote time.Time) {
 	var failed struct{ Reason string }
 	r.status.Left = 0
@@ -178,13 +178,13 @@ func (r *run) look(now, wrote time.Time) {
 	}
 }
 
-// newer says that a file is there and was written no earlier than then.
+// newer says that a file is there and was written at that time or later.
 func newer(path string, then time.Time) bool {
 	info, err := os.Stat(path)
 	return err == nil && !info.ModTime().Before(then)
 }
 
-// find lists the directories below a root that hold a metrics.jsonl. What cannot be read is passed over.
+// find lists the directories below a root that hold a metrics.jsonl. Directories that cannot be read are passed over.
 func find(root string) (dirs []string, err error) {
 	if _, err := os.Stat(root); err != nil {
 		return nil, err

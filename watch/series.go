@@ -20,7 +20,7 @@ type series struct {
 	points []Point
 	each   int // steps of a whole point
 	last   int // steps of the last point
-	born   int // counts how often points became others
+	born   int // counts how often pairs of points were merged
 	evals  []Eval
 }
 
@@ -44,7 +44,7 @@ func (s *series) add(p Point) {
 	s.points, s.last = append(s.points, p), 1
 }
 
-// mean moves from p to q by a share; steps and tokens are those of q, the later.
+// mean is p + share·(q - p), with the steps and tokens of q, the later.
 func mean(p, q Point, share float64) Point {
 	m := q
 	for i := 2; i < len(m); i++ {

@@ -15,7 +15,7 @@ import (
 //go:embed page.html
 var page []byte
 
-// Serve shows the runs on a page until ctx ends: / is the page and /events what it is fed from, server-sent events.
+// Serve shows the runs on a page until ctx ends. / is the page, and /events the server-sent events that it reads.
 func (w *Watcher) Serve(ctx context.Context, l net.Listener) error {
 	s := &http.Server{Handler: w.handler(l.Addr()), ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx }}
@@ -39,7 +39,7 @@ func (w *Watcher) handler(on net.Addr) http.Handler {
 	own, _ := on.(*net.TCPAddr)
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if own != nil && own.IP.IsLoopback() && !local(r.Host) {
-			// not through some site's name
+			// a web page cannot reach this server through a name of its own
 			http.Error(rw, "watch: this page is for this machine: ask for localhost", http.StatusForbidden)
 			return
 		}
@@ -47,7 +47,7 @@ func (w *Watcher) handler(on net.Addr) http.Handler {
 	})
 }
 
-// local says that a host is this machine by its name or number.
+// local says that a host is a name or address of the loopback.
 func local(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -56,10 +56,10 @@ func local(host string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// beat is how often a silent stream shows that it lives.
+// beat is the time after which a silent stream sends a comment, so that connections stay open.
 const beat = 15 * time.Second
 
-// events sends each run whole and then what is new of it, and the names of all runs where they are others.
+// events sends each run whole and then what is new of it, and the names of all runs whenever they change.
 func (w *Watcher) events(rw http.ResponseWriter, r *http.Request) {
 	rw.Header().Set("Content-Type", "text/event-stream")
 	rw.Header().Set("Cache-Control", "no-store")

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Table writes how the runs stand, a line each; with a width, lines are cut there.
+// Table writes a line for each run. Where a width is given, lines are cut there.
 func (w *Watcher) Table(out io.Writer, width int) error {
 	statuses, _ := w.Statuses()
 	var s strings.Builder
@@ -48,7 +48,7 @@ func (w *Watcher) Table(out io.Writer, width int) error {
 	return nil
 }
 
-// last is the last perplexities, or why there is none.
+// last has the last perplexities and the reason of a failure.
 func (r *Status) last() string {
 	var words []string
 	for _, set := range slices.Sorted(maps.Keys(r.Eval)) {

@@ -17,7 +17,7 @@ type Watcher struct {
 
 	mu   sync.Mutex
 	runs []*run
-	news chan struct{} // closed at the next change
+	news chan struct{} // closed when something changes
 }
 
 // New looks for the runs that are there; later ones are found as they come. Every root must exist.
@@ -29,7 +29,7 @@ func New(roots []string) (*Watcher, error) {
 	return w, w.poll(time.Now())
 }
 
-// Follow looks for news until ctx ends.
+// Follow reads all runs again and again until ctx ends.
 func (w *Watcher) Follow(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -84,7 +84,7 @@ func (w *Watcher) poll(now time.Time) error {
 	return nil
 }
 
-// name is the directory below its root, or with it where there are several roots.
+// name is the path of a run below its root, with the root before it where there are several.
 func (w *Watcher) name(dir string) string {
 	if rest, ok := strings.CutPrefix(dir, w.roots[0]+string(filepath.Separator)); ok && len(w.roots) == 1 {
 		return filepath.ToSlash(rest)
@@ -92,7 +92,7 @@ func (w *Watcher) name(dir string) string {
 	return filepath.ToSlash(dir)
 }
 
-// Statuses are how the runs stand, by name, and a channel that is closed when they stand otherwise.
+// Statuses are the statuses of all runs by name, with a channel that is closed when one changes.
 func (w *Watcher) Statuses() (all []Status, news <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -102,7 +102,7 @@ func (w *Watcher) Statuses() (all []Status, news <-chan struct{}) {
 	return all, w.news
 }
 
-// An update is what somebody does not know of a run yet: its points from one on replace those that they have.
+// An update brings a reader's copy of a run up to date: its points replace those from a given one on.
 type update struct {
 	Status
 	From   int     `json:"from"`
@@ -110,14 +110,14 @@ type update struct {
 	Evals  []Eval  `json:"evals"` // all of them
 }
 
-// A cursor is what somebody knows of a run.
+// A cursor is what a reader knows of a run.
 type cursor struct {
 	run         *run
 	born, known int
 	status      string
 }
 
-// updates brings somebody up to date. The names are those of all runs.
+// updates are the updates that a reader lacks, with the names of all runs.
 func (w *Watcher) updates(cursors map[string]cursor) (all []update, names []string, news <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -129,7 +129,7 @@ func (w *Watcher) updates(cursors map[string]cursor) (all []update, names []stri
 		names = append(names, r.status.ID)
 		status := fmt.Sprint(r.status)
 		if c.status != status {
-			from := max(0, c.known-1) // the last point may have moved
+			from := max(0, c.known-1) // the last point may have changed
 			all = append(all, update{r.status, from, append([]Point{}, s.points[from:]...), append([]Eval{}, s.evals...)})
 			c.known, c.status = len(s.points), status
 		}

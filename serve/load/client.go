@@ -18,13 +18,13 @@ type Target struct {
 	URL   string // without /v1
 	Model string
 	Key   string
-	Vocab int // of the random prompts
+	Vocab int // random prompts are drawn from so many ids
 
 	context int // of the model; 0 where the server does not say it
 }
 
-// Ask fills in the model and the size of the vocabulary where the server says them: /v1/models, and /tokenizer_info, which not
-// all servers have.
+// Ask fills in the model and the size of the vocabulary where the server says them: /v1/models, and /tokenizer_info,
+// which not all servers have.
 func (t *Target) Ask(ctx context.Context) error {
 	t.URL = strings.TrimSuffix(strings.TrimSuffix(t.URL, "/"), "/v1")
 	var models struct {
@@ -86,19 +86,21 @@ func (t *Target) authorise(q *http.Request) {
 	}
 }
 
-// An outcome is what became of one request.
+// An outcome is the result of one request.
 type outcome struct {
 	due, first, last time.Time
-	gaps             []time.Duration // between events that brought text: they come at first, first + gaps[0], and so on
-	prompt, tokens   int
-	err              error
+	// times between the events that brought text, which come at first, first + gaps[0] and so on
+	gaps           []time.Duration
+	prompt, tokens int
+	err            error
 }
 
-// errRefused is a 429: the server has too much to do.
+// errRefused is the answer 429: the server's queue is full.
 var errRefused = errors.New("refused")
 
 // complete sends one request and reads its stream.
-func (t *Target) complete(ctx context.Context, client *http.Client, prompt []int32, tokens int, due time.Time) (o outcome) {
+func (t *Target) complete(ctx context.Context, client *http.Client, prompt []int32,
+	tokens int, due time.Time) (o outcome) {
 	o = outcome{due: due, prompt: len(prompt)}
 	body, _ := json.Marshal(map[string]any{ // numbers and strings always can be written
 		"model": t.Model, "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": true, "stream": true,
@@ -144,7 +146,7 @@ func (o *outcome) read(body io.Reader) error {
 		}
 		if text == "[DONE]" {
 			if o.tokens == 0 {
-				o.tokens = events // a server that counts nothing: a token an event
+				o.tokens = events // the server sends no usage: one token is counted for each event
 			}
 			if events == 0 {
 				return errors.New("the stream brought no text")

@@ -15,7 +15,7 @@ type span struct {
 	weight    float64
 }
 
-// most is the longest text that a plan may ask for.
+// most is the largest number of tokens that a plan may ask for.
 const most = 1 << 24
 
 // ParseLengths reads "512", "128-1024", or a mixture with weights, as in "128-1024:0.9,16384:0.1".
@@ -33,14 +33,15 @@ func ParseLengths(text string) (l Lengths, err error) {
 			s.weight, err = strconv.ParseFloat(weight, 64)
 		}
 		if err != nil || s.low < 1 || s.high < s.low || s.high > most || !(s.weight > 0 && s.weight < 1e9) {
-			return nil, fmt.Errorf("load: %q must be lengths as in 512, 128-1024 or 128-1024:0.9,16384:0.1, each at least 1", text)
+			return nil, fmt.Errorf("load: %q must be lengths as in 512, 128-1024 or 128-1024:0.9,16384:0.1, each at least 1",
+				text)
 		}
 		l = append(l, s)
 	}
 	return l, nil
 }
 
-// draw is one length.
+// draw draws one length.
 func (l Lengths) draw(r *rand.Rand) int {
 	var all float64
 	for _, s := range l {

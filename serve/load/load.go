@@ -14,8 +14,8 @@ import (
 type Plan struct {
 	Concurrency    int     // closed loop: requests at once
 	Rate           float64 // open loop: requests a second; one of both is 0
-	Requests       int     // that are measured
-	Warm           int     // that come before them
+	Requests       int     // requests that are measured
+	Warm           int     // requests before them that are not measured
 	Prompt, Output Lengths
 	Seed           uint64
 	FirstLimit     time.Duration // a request is good when its first token comes within this,
@@ -52,8 +52,9 @@ func (t *Target) Run(ctx context.Context, p Plan) (Result, error) {
 		return Result{}, err
 	}
 	if longest := p.Prompt.Longest() + p.Output.Longest(); t.context > 0 && longest > t.context {
-		return Result{}, fmt.Errorf("load: prompts of up to %d tokens and answers of up to %d are longer than the context of %s, which is %d",
-			p.Prompt.Longest(), p.Output.Longest(), t.Model, t.context)
+		return Result{},
+			fmt.Errorf("load: prompts of up to %d tokens and answers of up to %d are longer than the context of %s, which is %d",
+				p.Prompt.Longest(), p.Output.Longest(), t.Model, t.context)
 	}
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1 << 16, DisableCompression: true}}
 	defer client.CloseIdleConnections()

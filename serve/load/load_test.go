@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// slow is a server that takes so long for the first token and between two; every refuse-th request is refused, every fail-th
-// breaks off. counts says whether it tells its usage.
+// slow is a server that takes so long for the first token and between two; every refuse-th request is refused, every
+// fail-th breaks off. counts says whether it tells its usage.
 type slow struct {
 	first, gap   time.Duration
 	refuse, fail int64
@@ -104,7 +104,8 @@ func TestClosedLoop(t *testing.T) {
 	if r.Requests != 20 || r.Failed+r.Refused != 0 || r.Tokens != 80 || s.most.Load() != 4 || r.Model != "m" {
 		t.Errorf("%+v, %d at once", r, s.most.Load())
 	}
-	if r.First.Median < 30 || r.Gap.Median < 10 || r.Mean.Median < 10 || r.Whole.Median < 60 || r.First.P99 > r.First.Max || r.Share != 0 {
+	if r.First.Median < 30 || r.Gap.Median < 10 || r.Mean.Median < 10 || r.Whole.Median < 60 ||
+		r.First.P99 > r.First.Max || r.Share != 0 {
 		t.Errorf("latencies %+v %+v %+v %+v, share %v", r.First, r.Gap, r.Mean, r.Whole, r.Share)
 	}
 	if r = run(t, &slow{}, Plan{Concurrency: 2, Requests: 10}); r.Tokens != 40 || r.Share != 1 {
@@ -116,7 +117,8 @@ func TestClosedLoop(t *testing.T) {
 func TestWarmRequestsDoNotCount(t *testing.T) {
 	s := &slow{first: 50 * time.Millisecond, gap: 50 * time.Millisecond, warm: 8}
 	r := run(t, s, Plan{Concurrency: 8, Requests: 32, Warm: 8})
-	least, most := 4*4*0.05, time.Since(*s.warmed.Load()).Seconds() // four turns of four tokens, all after the last warm one
+	// four turns of four tokens, all after the last warm one
+	least, most := 4*4*0.05, time.Since(*s.warmed.Load()).Seconds()
 	if r.Tokens != 128 || r.Seconds < least || r.Seconds > most || math.Abs(r.TokensPerSecond*r.Seconds-128) > 1e-6 {
 		t.Errorf("%d tokens, %v a second, in %v s, not from %v to %v s", r.Tokens, r.TokensPerSecond, r.Seconds, least, most)
 	}
@@ -157,7 +159,8 @@ func TestCancel(t *testing.T) {
 
 func TestBadPlans(t *testing.T) {
 	one := Lengths{{1, 1, 1}}
-	for _, p := range []Plan{{}, {Concurrency: 1, Rate: 1, Requests: 1, Prompt: one, Output: one}, {Concurrency: 1, Prompt: one, Output: one}, {Concurrency: 1, Requests: 1}, {Rate: -1}} {
+	for _, p := range []Plan{{}, {Concurrency: 1, Rate: 1, Requests: 1, Prompt: one, Output: one},
+		{Concurrency: 1, Prompt: one, Output: one}, {Concurrency: 1, Requests: 1}, {Rate: -1}} {
 		if p.Check() == nil {
 			t.Errorf("%+v was taken", p)
 		}
@@ -185,7 +188,8 @@ func TestLengths(t *testing.T) {
 	if long < 2300 || long > 2700 {
 		t.Errorf("%d of 10000 are long, a quarter should be", long)
 	}
-	for _, bad := range []string{"", "0", "-1", "5-2", "a", "1-2-3", "5:0", "5:-1", "5:NaN", "5:x", "5,", "99999999999", "1e3"} {
+	for _, bad := range []string{"", "0", "-1", "5-2", "a", "1-2-3", "5:0", "5:-1", "5:NaN", "5:x", "5,",
+		"99999999999", "1e3"} {
 		if _, err := ParseLengths(bad); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
@@ -205,7 +209,8 @@ func FuzzParseLengths(f *testing.F) {
 
 func TestPlot(t *testing.T) {
 	dir := t.TempDir()
-	results := []Result{{Name: "a", TokensPerSecond: 10, Mean: Latency{Median: 5, P99: 9}}, {Name: "a", TokensPerSecond: 40, Mean: Latency{Median: 6, P99: 12}}, {Model: "b", TokensPerSecond: 30}}
+	results := []Result{{Name: "a", TokensPerSecond: 10, Mean: Latency{Median: 5, P99: 9}},
+		{Name: "a", TokensPerSecond: 40, Mean: Latency{Median: 6, P99: 12}}, {Model: "b", TokensPerSecond: 30}}
 	for _, name := range []string{"x.svg", "x.png"} {
 		if err := Plot(filepath.Join(dir, name), results); err != nil {
 			t.Fatal(err)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A Phase is a part of a load's time, of pieces that need not follow each other, and the tokens that came in it.
+// A Phase is a part of a load's time, made of pieces that need not be adjacent, with the tokens that came in it.
 type Phase struct {
 	Seconds         float64 `json:"seconds"`
 	TokensPerSecond float64 `json:"tokens_per_second"`
@@ -19,13 +19,13 @@ type moment struct {
 	inFlight, waiting int
 }
 
-// phases finds the time in which each of so many clients had a request in flight, and the part of it in which all of them
-// had their first token.
+// phases finds the time in which each of so many clients had a request in flight, and the part of it in which all of
+// them had their first token.
 func phases(all []outcome, clients int) (busy, decoding Phase) {
 	var moments []moment
 	for _, o := range all {
 		if o.err != nil || o.first.IsZero() {
-			continue // nobody knows when it ended
+			continue // its end was not observed
 		}
 		each := float64(o.tokens) / float64(1+len(o.gaps))
 		moments = append(moments, moment{o.due, 0, 1, 1}, moment{o.first, each, 0, 0}, moment{o.first, 0, 0, -1})

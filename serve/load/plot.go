@@ -12,8 +12,9 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// inks tell servers apart, also for those who see red and green alike (Okabe and Ito's palette).
-var inks = []color.RGBA{{0, 114, 178, 255}, {230, 159, 0, 255}, {0, 158, 115, 255}, {204, 121, 167, 255}, {213, 94, 0, 255}, {86, 180, 233, 255}}
+// inks are the colours of servers, which people with red-green blindness can tell apart too (Okabe and Ito's palette).
+var inks = []color.RGBA{{0, 114, 178, 255}, {230, 159, 0, 255}, {0, 158, 115, 255}, {204, 121, 167, 255},
+	{213, 94, 0, 255}, {86, 180, 233, 255}}
 
 // CheckPicture says whether a file can be drawn.
 func CheckPicture(path string) error {
@@ -23,8 +24,8 @@ func CheckPicture(path string) error {
 	return nil
 }
 
-// Plot draws the median time per output token, and its 99th percentile dashed, against the tokens a second of each load: what
-// a user gets against what the server gives.
+// Plot draws the median time per output token, and its 99th percentile dashed, against the tokens a second of each
+// load: latency for a user against throughput of the server.
 func Plot(path string, results []Result) error {
 	if err := CheckPicture(path); err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A Result is how the requests of one load fared. Latencies are in milliseconds.
+// A Result summarises the requests of one load. Latencies are in milliseconds.
 type Result struct {
 	Name        string  `json:"name,omitempty"` // of the server, where several are compared
 	Model       string  `json:"model"`
@@ -27,7 +27,8 @@ type Result struct {
 	TokensPerSecond float64 `json:"tokens_per_second"` // that came
 	Served          float64 `json:"requests_per_second"`
 	Busy            Phase   `json:"all_busy"` // of a closed loop: while every client waited for an answer
-	Decoding        Phase   `json:"decoding"` // and while all of them had their first token, so that no prompt was worked on
+	// and while all of them had their first token, so that no prompt was worked on
+	Decoding Phase `json:"decoding"`
 
 	First Latency    `json:"time_to_first_token_ms"`
 	Gap   Latency    `json:"inter_token_ms"`           // between events of a stream
@@ -63,9 +64,10 @@ func latency(x []float64) (l Latency) {
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// summarise makes a result of what came in that time.
+// summarise makes a result of the outcomes and the time that they took.
 func (p Plan) summarise(all []outcome, took time.Duration) Result {
-	r := Result{Concurrency: p.Concurrency, Rate: p.Rate, Requests: len(all), Seconds: took.Seconds(), Limit: [2]float64{ms(p.FirstLimit), ms(p.GapLimit)}}
+	r := Result{Concurrency: p.Concurrency, Rate: p.Rate, Requests: len(all), Seconds: took.Seconds(),
+		Limit: [2]float64{ms(p.FirstLimit), ms(p.GapLimit)}}
 	var first, gaps, mean, whole []float64
 	good := 0
 	for _, o := range all {
@@ -95,7 +97,8 @@ func (p Plan) summarise(all []outcome, took time.Duration) Result {
 	}
 	r.First, r.Gap, r.Mean, r.Whole = latency(first), latency(gaps), latency(mean), latency(whole)
 	if r.Seconds > 0 {
-		r.TokensPerSecond, r.Served, r.Good = float64(r.Tokens)/r.Seconds, float64(len(first))/r.Seconds, float64(good)/r.Seconds
+		r.TokensPerSecond, r.Served, r.Good = float64(r.Tokens)/r.Seconds, float64(len(first))/r.Seconds,
+			float64(good)/r.Seconds
 	}
 	r.Busy, r.Decoding = phases(all, p.Concurrency)
 	if len(all) > 0 {
@@ -104,7 +107,7 @@ func (p Plan) summarise(all []outcome, took time.Duration) Result {
 	return r
 }
 
-// Load is what was put on, in words.
+// Load describes the load in words.
 func (r Result) Load() string {
 	if r.Concurrency > 0 {
 		return fmt.Sprintf("%d at once", r.Concurrency)
@@ -112,12 +115,13 @@ func (r Result) Load() string {
 	return fmt.Sprintf("%.4g/s", r.Rate)
 }
 
-// Table is results for a terminal: milliseconds, median / 90% / 99%. Decoding is the tokens a second while no prompt was worked
-// on.
+// Table is results for a terminal: milliseconds, median / 90% / 99%. Decoding is the tokens a second while no prompt
+// was worked on.
 func Table(results []Result) string {
 	var s strings.Builder
 	w := tabwriter.NewWriter(&s, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "server\tload\tserved\trefused\tfailed\ttokens/s\tdecoding\tfirst token ms\tinter-token ms\tend to end ms\tgood/s\t")
+	fmt.Fprintln(w,
+		"server\tload\tserved\trefused\tfailed\ttokens/s\tdecoding\tfirst token ms\tinter-token ms\tend to end ms\tgood/s\t")
 	for _, r := range results {
 		three := func(l Latency) string { return fmt.Sprintf("%.4g / %.4g / %.4g", l.Median, l.P90, l.P99) }
 		name := r.Name
@@ -128,7 +132,8 @@ func Table(results []Result) string {
 		if r.Decoding.Seconds > 0 {
 			decoding = fmt.Sprintf("%.4g", r.Decoding.TokensPerSecond)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%.4g\t%s\t%s\t%s\t%s\t%.3g (%.0f%%)\t\n", name, r.Load(), r.Requests-r.Refused-r.Failed, r.Refused, r.Failed,
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%.4g\t%s\t%s\t%s\t%s\t%.3g (%.0f%%)\t\n", name, r.Load(),
+			r.Requests-r.Refused-r.Failed, r.Refused, r.Failed,
 			r.TokensPerSecond, decoding, three(r.First), three(r.Gap), three(r.Whole), r.Good, 100*r.Share)
 	}
 	w.Flush()
