@@ -42,13 +42,19 @@ type Config struct {
 	LatentDim int `mapstructure:"latent_dim" yaml:"latent_dim"`
 	// columns of the latent that queries come from (mla, gla, gla_q and mfa); 0 is the kind's own
 	QueryLatentDim int `mapstructure:"query_latent_dim" yaml:"query_latent_dim"`
-	// gla_q norms its query latent as one (whole, the default) or each part apart (parts), so that devices can divide it
+	// gla_q norms each part of its query latent apart (parts, the default), so that devices can divide it, or all as one (whole)
 	QueryNorm string `mapstructure:"query_norm" yaml:"query_norm"`
 	// paper puts biases on low-rank projections and on GTA's rope key, none puts them nowhere
 	Bias string `mapstructure:"bias" yaml:"bias"`
 	// base of the rotary embedding's wavelengths
 	RopeTheta float64 `mapstructure:"rope_theta" yaml:"rope_theta"`
 }
+
+// How GLA_q norms its query latent. Checkpoints that do not say are of the time when it was always normed whole.
+const (
+	WholeNorm = "whole"
+	PartsNorm = "parts"
+)
 
 // Default is GQA with four key/value heads.
 func Default() Config {
@@ -120,9 +126,9 @@ func (c Config) Validate() error {
 		return fail("%d %s do not divide %d query heads", r.Groups, d.Cache.heads(), c.Heads)
 	case r.RopeDim < 2 || r.RopeDim%2 != 0:
 		return fail("rope_dim must be even and positive, it is %d", r.RopeDim)
-	case c.QueryNorm != "" && c.QueryNorm != "whole" && c.QueryNorm != "parts":
+	case c.QueryNorm != "" && c.QueryNorm != WholeNorm && c.QueryNorm != PartsNorm:
 		return fail("query_norm is whole or parts, not %q", c.QueryNorm)
-	case c.QueryNorm == "parts" && !d.Split:
+	case c.QueryNorm == PartsNorm && !d.Split:
 		return fail("query_norm parts needs parts of the query latent, which only gla_q has")
 	case c.Bias != "paper" && c.Bias != "none":
 		return fail("bias is paper or none, not %q", c.Bias)

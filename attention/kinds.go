@@ -32,7 +32,7 @@ type Description struct {
 	Cache CacheForm // how keys and values are kept
 	Split bool      // its query latent has a part for each latent head
 
-	Keys    []string // what it reads of bias, latent_dim and query_latent_dim
+	Keys    []string // what it reads of bias, latent_dim, query_latent_dim and query_norm
 	Parts   []string // weights [n, in, out] by which n parts of an input are multiplied apart; [in, out] is n = 1
 	Library string   // the class of the transformers library that can compute it, if there is one
 	Family  string   // its layer in modeling_headroom.py, by the name in config.json, or NoLayer
@@ -84,8 +84,8 @@ var Descriptions = []Description{
 	},
 	{
 		Kind: GLAQ, Title: "GLA whose queries come from parts of a latent, one for each group",
-		Usual: 2, Cache: Latent, Split: true, Keys: latentKeys, Parts: latentParts, Family: "latent",
-		defaults: glaDefaults, check: glaqCheck, shape: latentShape, layer: newLatent,
+		Usual: 2, Cache: Latent, Split: true, Keys: append(latentKeys, "query_norm"), Parts: latentParts, Family: "latent",
+		defaults: glaqDefaults, check: glaqCheck, shape: latentShape, layer: newLatent,
 	},
 	{
 		Kind: MLA, Title: "one latent for all heads",

@@ -16,12 +16,12 @@ import (
 //	y = softmax(q·kᵀ/√(D+R))·v · Wo
 //
 // MLA is one latent head of 4D. GLA_q splits the query latent too: part i makes the queries of the heads of latent i;
-// where the configuration says query_norm: parts, each part is normed apart, as the latents are.
+// each part is normed apart, as the latents are, but where query_norm: whole norms the query latent as one.
 // A token leaves its normalised latents and one rotated rope key in the cache: n·L + R elements.
 type latent struct {
 	Wdq   graph.Param  // [C, Q]
 	bdq   *graph.Param // [Q]
-	normq graph.Param  // [Q]; GLA_q with each part normed apart: [n, Q/n]
+	normq graph.Param  // [Q]; GLA_q: [n, Q/n], or [Q] with query_norm: whole
 	Wuq   graph.Param  // [Q, H·(D+R)]; GLA_q: [n, Q/n, (H/n)·(D+R)]
 	buq   *graph.Param // [H·(D+R)]; GLA_q: [n, (H/n)·(D+R)]
 
@@ -58,6 +58,13 @@ func glaDefaults(c settings) {
 	}
 	c.open("latent_dim", &c.LatentDim, 2*c.HeadDim, "2 x head_dim")
 	c.open("query_latent_dim", &c.QueryLatentDim, 8*c.HeadDim, "8 x head_dim")
+}
+
+func glaqDefaults(c settings) {
+	glaDefaults(c)
+	if c.QueryNorm == "" {
+		c.QueryNorm, c.laws["query_norm"] = PartsNorm, "each part of the query latent apart"
+	}
 }
 
 func latentCheck(c Config) error {
@@ -105,7 +112,7 @@ func newLatent(c Config, p Place, w weights, out graph.Param) Layer {
 		a.Wuq = w.matrix("Wuq", n, Q/n, H/n*(D+R))
 		a.buq = w.bias(c, "buq", n, H/n*(D+R))
 	}
-	if c.QueryNorm == "parts" {
+	if a.splitQuery && c.QueryNorm != WholeNorm {
 		a.normq = w.norm("normq", n, Q/n)
 	}
 	return a

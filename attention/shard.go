@@ -16,7 +16,7 @@ func (c Config) Shard(size int) (Config, error) {
 		return c, fmt.Errorf("attention: %d query heads cannot be divided among %d devices", c.Heads, size)
 	case c.Groups%size != 0 && size%c.Groups != 0:
 		return c, fmt.Errorf("attention: %d %s and %d devices do not divide one another", c.Groups, d.Cache.heads(), size)
-	case d.Split && c.QueryNorm != "parts" && size > 1:
+	case d.Split && c.QueryNorm == WholeNorm && size > 1:
 		return c, fmt.Errorf("attention: %s cannot be divided: its parts of the query latent are normed as one (attention.query_norm: parts norms them apart)", c.Kind)
 	}
 	if d.Split {

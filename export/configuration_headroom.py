@@ -24,6 +24,7 @@ class HeadroomConfig(PretrainedConfig):
         latent_dim=0,  # L, of latent kinds
         query_latent_dim=0,  # Q, of latent kinds
         split_query=False,  # GLA_q: the query latent has a part for each latent head
+        query_norm="whole",  # of GLA_q's query latent: whole, or its parts each apart
         low_rank_bias=True,  # on the projections of latent kinds, and on GTA's rope key
         rope_theta=10000.0,
         rms_norm_eps=1e-5,
@@ -44,6 +45,7 @@ class HeadroomConfig(PretrainedConfig):
         self.latent_dim = latent_dim
         self.query_latent_dim = query_latent_dim
         self.split_query = split_query
+        self.query_norm = query_norm
         self.low_rank_bias = low_rank_bias
         self.rope_theta = rope_theta
         self.rms_norm_eps = rms_norm_eps

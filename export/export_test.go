@@ -59,7 +59,8 @@ func tied(c *model.Config, _ *attention.Config)     { c.Tie = true }
 func unread(_ *model.Config, a *attention.Config) {
 	a.LatentDim, a.QueryLatentDim, a.QueryNorm = 5, 7, "whole"
 }
-func spun(_ *model.Config, a *attention.Config) { a.RopeTheta = 500 }
+func spun(_ *model.Config, a *attention.Config)      { a.RopeTheta = 500 }
+func wholeNorm(_ *model.Config, a *attention.Config) { a.QueryNorm = attention.WholeNorm }
 
 var cases = []struct {
 	kind   string
@@ -69,7 +70,8 @@ var cases = []struct {
 	{"mha", nil, Llama}, {"gqa-2", nil, Llama}, {"mqa", []func(*model.Config, *attention.Config){tied}, Llama},
 	{"mla", []func(*model.Config, *attention.Config){plainMLA}, DeepSeek}, {"mla", nil, Own}, {"gta-2", nil, Own}, {"gla-2", nil, Own},
 	{"gla-2", []func(*model.Config, *attention.Config){plainMLA, tied}, Own}, {"gla_q-2", nil, Own},
-	{"gqa-2", []func(*model.Config, *attention.Config){unread}, Llama}, {"gla-1", nil, Own}, {"gla_q-1", nil, Own}, // come back as what they are: MLA, and one part
+	{"gqa-2", []func(*model.Config, *attention.Config){unread}, Llama}, {"gla_q-2", []func(*model.Config, *attention.Config){wholeNorm}, Own},
+	{"gla-1", nil, Own}, {"gla_q-1", nil, Own}, // come back as what they are: MLA, and one part
 	{"gqa-2", []func(*model.Config, *attention.Config){spun}, Llama}, {"mla", []func(*model.Config, *attention.Config){plainMLA, spun}, DeepSeek},
 	{"mla", []func(*model.Config, *attention.Config){spun}, Own}, {"gta-2", []func(*model.Config, *attention.Config){spun}, Own},
 	{"gla-2", []func(*model.Config, *attention.Config){spun}, Own}, {"gla_q-2", []func(*model.Config, *attention.Config){spun}, Own},
@@ -534,18 +536,5 @@ func TestEveryKindHasAName(t *testing.T) {
 	err := Own.own(map[string]any{}, attention.Config{Kind: "nsa"})
 	if err == nil || !strings.Contains(err.Error(), `kind "nsa" is none of mha, gqa`) {
 		t.Errorf("an unknown kind: %v", err)
-	}
-}
-
-// TestPartsOfTheQueryLatent: the Python module does not norm parts of the query latent apart, so such a model is refused.
-func TestPartsOfTheQueryLatent(t *testing.T) {
-	checkpoint, _ := tiny(t, "gla_q-2", func(_ *model.Config, a *attention.Config) { a.QueryNorm = "parts" })
-	out := filepath.Join(t.TempDir(), "out")
-	_, err := HF(checkpoint, Options{Dir: out, DType: "fp32", ShardBytes: 1 << 30})
-	if err == nil || !strings.Contains(err.Error(), "attention.query_norm: parts") {
-		t.Errorf("exported with %v", err)
-	}
-	if _, err := os.Stat(out); !os.IsNotExist(err) {
-		t.Errorf("a refused export left %s: %v", out, err)
 	}
 }

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -49,6 +50,7 @@ type foreign struct {
 	LatentDim      int    `json:"latent_dim"`
 	QueryLatentDim int    `json:"query_latent_dim"`
 	SplitQuery     bool   `json:"split_query"`
+	QueryNorm      string `json:"query_norm"`
 	Bias           bool   `json:"low_rank_bias"`
 }
 
@@ -110,7 +112,9 @@ func (f foreign) own(a *attention.Config) error {
 			continue
 		}
 		if d.Family == f.Kind && d.Of == "" && d.Split == f.SplitQuery {
-			a.Kind = d.Kind
+			if a.Kind = d.Kind; d.Split {
+				a.QueryNorm = cmp.Or(f.QueryNorm, attention.WholeNorm) // older exports do not say
+			}
 			return nil
 		}
 		if !slices.Contains(families, d.Family) {

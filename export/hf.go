@@ -129,8 +129,6 @@ func (Class) own(j map[string]any, a attention.Config) error {
 		return err
 	case !d.Exported():
 		return fmt.Errorf("export: %s attention has no layer in modeling_headroom.py, so it cannot be exported yet", a.Kind)
-	case a.QueryNorm == "parts":
-		return fmt.Errorf("export: modeling_headroom.py norms the query latent of %s as one, this model each part apart (attention.query_norm: parts)", a.Kind)
 	}
 	j["kind"] = d.Family
 	if d.Cache == attention.Latent {
@@ -144,6 +142,8 @@ func (Class) own(j map[string]any, a attention.Config) error {
 			j[key] = a.LatentDim
 		case "query_latent_dim":
 			j[key] = a.QueryLatentDim
+		case "query_norm":
+			j[key] = a.QueryNorm
 		default:
 			return fmt.Errorf("export: configuration_headroom.py has no key for %s of %s attention", key, a.Kind)
 		}

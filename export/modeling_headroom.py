@@ -123,9 +123,10 @@ class Latent(nn.Module):
         C, H, n, D = c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim
         R, L, Q, bias = c.rope_dim, c.latent_dim, c.query_latent_dim, c.low_rank_bias
         parts = n if c.split_query else 1
+        normed = (parts, Q // parts) if c.query_norm == "parts" else (Q,)
         self.config, self.layer = c, layer
         self.Wdq = nn.Linear(C, Q, bias=bias)
-        self.normq = RMSNorm(Q, eps=c.rms_norm_eps)
+        self.normq = RMSNorm(*normed, eps=c.rms_norm_eps)
         self.Wuq = nn.Parameter(torch.empty(parts, Q // parts, H // parts * (D + R)))
         self.buq = nn.Parameter(torch.zeros(H * (D + R))) if bias else None
         self.Wdkv = nn.Linear(C, n * L, bias=bias)
@@ -137,7 +138,8 @@ class Latent(nn.Module):
 
     def query(self, x):
         """[B, T, C] -> [B, T, H·(D+R)]"""
-        cq = self.normq(self.Wdq(x)).unflatten(-1, (self.Wuq.shape[0], -1))  # [B, T, parts, Q/parts]
+        cq = self.normq(self.Wdq(x).unflatten(-1, self.normq.weight.shape))  # [B, T, Q] or [B, T, parts, Q/parts]
+        cq = cq.flatten(2).unflatten(-1, (self.Wuq.shape[0], -1))  # [B, T, parts, Q/parts]
         q = torch.einsum("btpq,pqo->btpo", cq, self.Wuq).flatten(2)
         return q if self.buq is None else q + self.buq
 

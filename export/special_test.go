@@ -38,7 +38,8 @@ func chatty(t testing.TB, dir string) {
 	t.Helper()
 	added := []object{}
 	for i, name := range []string{"<|begin|>", "<|end|>", "<|turn|>"} {
-		added = append(added, object{"id": 257 + i, "content": name, "special": true})
+		added = append(added, object{"id": 257 + i, "content": name, "single_word": false, "lstrip": false, "rstrip": false,
+			"normalized": false, "special": true})
 	}
 	edit(t, filepath.Join(dir, "tokenizer.json"), object{"added_tokens": added, "post_processor": nil})
 	for _, name := range []string{"tokenizer_config.json", "generation_config.json"} {

@@ -38,7 +38,11 @@ func decodeMetadata(text string) (m metadata, err error) {
 	if err := json.Unmarshal([]byte(text), &tree); err != nil {
 		return m, err
 	}
-	return m, mapstructure.Decode(tree, &m)
+	err = mapstructure.Decode(tree, &m)
+	if d, unknown := m.Attention.Kind.Describe(); unknown == nil && d.Split && m.Attention.QueryNorm == "" { // an older version knew one way
+		m.Attention.QueryNorm = attention.WholeNorm
+	}
+	return m, err
 }
 
 // Save writes the values of a store to dir, in float32, whole or not at all. Extra says more about them: the
@@ -52,7 +56,7 @@ func (t *Transformer) Write(dir string, value func(name string) ([]float32, erro
 	if !t.Uniform() {
 		return errors.New("model: a checkpoint says one attention for all layers, and the layers of this model differ")
 	}
-	config, err := metadata{t.Config, t.Attention, extra}.encode()
+	config, err := metadata{t.Config, t.Attention.Resolve(), extra}.encode()
 	if err != nil {
 		return fmt.Errorf("model: %w", err)
 	}

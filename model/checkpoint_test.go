@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"headroom/attention"
 	"headroom/internal/safetensors"
 	"headroom/model"
 )
@@ -22,7 +23,7 @@ func TestCheckpoint(t *testing.T) {
 		must(t, m.Save(dir, m.store(t), map[string]string{"tokenizer": "bytes"}))
 		loaded, extra, err := model.Load(dir)
 		must(t, err)
-		if loaded.Config != m.Config || loaded.Attention != m.Attention || extra["tokenizer"] != "bytes" {
+		if loaded.Config != m.Config || loaded.Attention != m.Attention.Resolve() || extra["tokenizer"] != "bytes" {
 			t.Errorf("%s: loaded %+v %+v %v", name, loaded.Config, loaded.Attention, extra)
 		}
 		s := newTiny(t, loaded.Attention, 9).store(t)
@@ -105,6 +106,38 @@ func TestForeignFiles(t *testing.T) {
 		must(t, write(filepath.Join(dir, model.WeightsFile)))
 		if _, _, err := model.Load(dir); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("error %v, not %q", err, want)
+		}
+	}
+}
+
+// TestOlderQueryNorm: a checkpoint of GLA_q that does not say how it norms the query latent norms it whole, as all did once;
+// one that is written today says it.
+func TestOlderQueryNorm(t *testing.T) {
+	c, a := model.Default(), attention.Default()
+	a.Kind, a.Groups, a.RopeDim = attention.GLAQ, 2, 0
+	m, err := model.New(c, a)
+	must(t, err)
+	dir := t.TempDir()
+	zero := map[string][]float32{}
+	for _, p := range m.Params() {
+		zero[p.Name] = make([]float32, p.Size())
+	}
+	must(t, m.Write(dir, func(name string) ([]float32, error) { return zero[name], nil }, nil))
+	path := filepath.Join(dir, model.WeightsFile)
+	written, _, err := model.Load(dir)
+	must(t, err)
+	f, err := safetensors.Open(path)
+	must(t, err)
+	said := f.Metadata["headroom"]
+	must(t, f.Close())
+	const parts = `"query_norm":"parts"`
+	if written.Attention.QueryNorm != attention.PartsNorm || !strings.Contains(said, parts) {
+		t.Errorf("the query norm of a new model is read as %q from %s", written.Attention.QueryNorm, said)
+	}
+	for _, older := range []string{strings.Replace(said, parts+",", "", 1), strings.Replace(said, parts, `"query_norm":""`, 1)} {
+		must(t, safetensors.Write(path, map[string]string{"headroom": older}, nil))
+		if read, _, err := model.Load(dir); err != nil || read.Attention.QueryNorm != attention.WholeNorm {
+			t.Errorf("an older checkpoint's query norm is read as %q: %v; it said %s", read.Attention.QueryNorm, err, older)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"headroom/attention"
 	"headroom/data"
 	"headroom/model"
 )
@@ -113,6 +114,9 @@ func (s *session) restore(from *found) error {
 	before := maps.Clone(was.Settings)
 	if before["model.init"] == "" { // an older version knew one way
 		before["model.init"] = model.Scaled
+	}
+	if before["attention.kind"] == string(attention.GLAQ) && before["attention.query_norm"] == "" {
+		before["attention.query_norm"] = attention.WholeNorm
 	}
 	if data.SamePath(before["data.tokenizer"], now["data.tokenizer"]) {
 		before["data.tokenizer"] = now["data.tokenizer"]

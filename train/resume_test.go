@@ -15,7 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"headroom/attention"
 	"headroom/data"
+	"headroom/internal/graph"
 	"headroom/model"
 )
 
@@ -303,6 +305,33 @@ func TestOlderSettings(t *testing.T) {
 	if _, err := r.Train(context.Background()); err == nil ||
 		!strings.HasSuffix(err.Error(), `model.init was "scaled", now "plain"`) {
 		t.Errorf("another start: %v", err)
+	}
+
+	dir = t.TempDir()
+	latent := func(norm string) Run {
+		r := tiny(t, dir, tokens, c)
+		a := r.Model.Attention
+		a.Kind, a.Groups, a.RopeDim, a.LatentDim, a.QueryLatentDim, a.QueryNorm = attention.GLAQ, 2, 0, 0, 0, norm
+		r.Model, err = model.New(r.Model.Config, a)
+		must(t, err)
+		r.Store, err = graph.NewStore(graph.NewCPU(), r.Model.Params())
+		must(t, err)
+		r.Evaluate = nil
+		return r
+	}
+	train(t, latent(attention.WholeNorm))
+	checkpoint = filepath.Join(dir, checkpoints, stepName(10))
+	s, err = readState(checkpoint)
+	must(t, err)
+	delete(s.Settings, "attention.query_norm")
+	must(t, s.write(filepath.Join(checkpoint, stateFile)))
+	r = latent(attention.WholeNorm)
+	r.Resume = true
+	train(t, r)
+	r = latent("")
+	r.Resume = true
+	if _, err := r.Train(context.Background()); err == nil || !strings.HasSuffix(err.Error(), `attention.query_norm was "whole", now "parts"`) {
+		t.Errorf("another norm of the query latent: %v", err)
 	}
 }
 

@@ -19,9 +19,6 @@ func TestShardsSayTheSame(t *testing.T) {
 	for _, kind := range append(slices.Clone(decodetest.Kinds), "gta-4", "gla-4", "gla_q-4") {
 		m := decodetest.Tiny(t, kind, func(c *model.Config, a *attention.Config) {
 			a.Heads, c.MLP = 8, 48
-			if d, err := a.Kind.Describe(); err == nil && d.Split {
-				a.QueryNorm = "parts"
-			}
 		})
 		var want []*decode.Sequence
 		for _, parts := range []int{1, 2, 4} {
