@@ -8,7 +8,7 @@ import (
 // writeLaws puts down the laws over sizes, what they predict, and why a set has none.
 func (c *Comparison) writeLaws(s *strings.Builder, table func(*strings.Builder, [][]string)) {
 	if c.fits() {
-		fmt.Fprintf(s, "\n%s:\n\n", c.lawCaption())
+		fmt.Fprintf(s, "\n%s:\n\n", lawCaption)
 		table(s, c.lawRows())
 		fmt.Fprintf(s, "\n%s:\n\n", predictionCaption)
 		table(s, c.predictionRows())
@@ -21,12 +21,11 @@ func (c *Comparison) writeLaws(s *strings.Builder, table func(*strings.Builder, 
 	}
 }
 
-// lawCaption stands above the laws.
-func (c *Comparison) lawCaption() string {
-	return "Law over the sizes: loss = E + A·(C/C0)^-a, where C is the training FLOPs"
-}
-
-const predictionCaption = "Losses that the law predicts, and what was measured"
+// What stands above the tables.
+const (
+	lawCaption        = "Law over the sizes: loss = E + A·(C/C0)^-a, where C is the training FLOPs"
+	predictionCaption = "Losses that the law predicts, and what was measured"
+)
 
 // lawRows has one row for each set and arm that has a law.
 func (c *Comparison) lawRows() [][]string {

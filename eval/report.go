@@ -87,19 +87,27 @@ func (r *Report) HTML(w io.Writer) error {
 		*Report
 		Measured, Differences [][]string
 		Swept                 [][]string
+		Fits, Predictions     [][]string
 		Remarks, Failed, Key  []string
-		RateKey               []string
-		Caption               string
+		RateKey, LawKey       []string
+		Caption, LawCaption   string
+		PredictionCaption     string
 		Legend                []series
 		Loss, Tradeoff, Rates []template.HTML
+		LawCharts             []template.HTML
 		Training, Decoding    []bars
 	}{
 		Report: r, Measured: r.measured(), Key: r.key(), Caption: r.caption(), Remarks: r.remarks(), Failed: r.failed(), Legend: r.legend(),
 		Loss: pictures(r.lossCharts()), Tradeoff: pictures(r.tradeoffCharts()), Rates: pictures(r.rateCharts()),
 		Training: r.trainingBars(), Decoding: r.decodingBars(),
+		LawKey: r.lawKey(), LawCharts: pictures(r.lawCharts()),
 	}
 	if len(differences) > 1 {
 		view.Differences = differences
+	}
+	if r.fits() {
+		view.LawCaption, view.Fits = lawCaption, r.lawRows()
+		view.PredictionCaption, view.Predictions = predictionCaption, r.predictionRows()
 	}
 	if r.swept() {
 		view.Swept, view.RateKey = r.rates(), r.rateKey()

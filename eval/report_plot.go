@@ -17,9 +17,9 @@ import (
 	"headroom/internal/disk"
 )
 
-// plots writes loss, tradeoff, rates and speed as SVG and PNG, the charts of each side by side.
+// plots writes loss, tradeoff, rates, law and speed as SVG and PNG, the charts of each side by side.
 func (r *Report) plots(dir string) error {
-	for name, charts := range map[string][]chart{"loss": r.lossCharts(), "tradeoff": r.tradeoffCharts(), "rates": r.rateCharts()} {
+	for name, charts := range map[string][]chart{"loss": r.lossCharts(), "tradeoff": r.tradeoffCharts(), "rates": r.rateCharts(), "law": r.lawCharts()} {
 		var plots []*plot.Plot
 		for i := range charts {
 			p, err := charts[i].plot()
@@ -145,11 +145,17 @@ func (c *chart) plot() (*plot.Plot, error) {
 		if err := add(p); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.Name, err)
 		}
+		if err := s.plotDots(p); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.Name, err)
+		}
 		if len(c.Rates) > 0 {
 			if err := s.plotRates(p); err != nil {
 				return nil, fmt.Errorf("%s: %w", s.Name, err)
 			}
 		}
+	}
+	if c.Beside {
+		p.Legend = plot.NewLegend()
 	}
 	x, y := c.ranges()
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = x[0], x[1], y[0], y[1]

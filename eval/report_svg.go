@@ -17,6 +17,8 @@ type chart struct {
 	Title, X, Y string
 	Series      []series
 	Rates       []float64 // learning rates along x, which is logarithmic then: points have log10 of them
+	Log         bool      // x is logarithmic without them
+	Beside      bool      // another chart, which names the series
 }
 
 // A series is one arm in a chart.
@@ -24,6 +26,7 @@ type series struct {
 	Name   string
 	Index  int // of the arm, which gives it its colour
 	Points []spread
+	Dots   []dot // beside the points of a line
 	Front  bool
 	Best   int     // of Rates, the point that was chosen
 	Shift  float64 // of a mark along x, to where it is seen
@@ -56,8 +59,8 @@ func (c *chart) lines() bool {
 // ranges are what the axes span. Curves fill the frame from after their steep beginning; marks keep away from its edges,
 // and their x begins at 0.
 func (c *chart) ranges() (x, y [2]float64) {
-	if len(c.Rates) > 0 {
-		return c.rateRanges()
+	if len(c.Rates) > 0 || c.Log {
+		return c.logRanges()
 	}
 	x, y = [2]float64{0, 0}, [2]float64{math.Inf(1), math.Inf(-1)}
 	for _, s := range c.Series {
@@ -81,14 +84,19 @@ func (c *chart) ranges() (x, y [2]float64) {
 	return x, [2]float64{y[0] - pad, y[1] + pad}
 }
 
-// rateRanges are those of learning rates: all points, with room round them.
-func (c *chart) rateRanges() (x, y [2]float64) {
+// logRanges are those of a logarithmic x: all points and dots, with room round them.
+func (c *chart) logRanges() (x, y [2]float64) {
 	x, y = [2]float64{math.Inf(1), math.Inf(-1)}, [2]float64{math.Inf(1), math.Inf(-1)}
 	for _, lr := range c.Rates {
 		x[0], x[1] = min(x[0], math.Log10(lr)), max(x[1], math.Log10(lr))
 	}
 	for _, s := range c.Series {
-		for _, p := range s.Points {
+		points := s.Points
+		for _, d := range s.Dots {
+			points = append(points[:len(points):len(points)], d.spread)
+		}
+		for _, p := range points {
+			x[0], x[1] = min(x[0], p.x), max(x[1], p.x)
 			y[0], y[1] = min(y[0], p.low), max(y[1], p.high)
 		}
 	}
@@ -108,6 +116,9 @@ type mark struct {
 func (c *chart) xTicks(low, high float64) (all []mark) {
 	for _, lr := range c.Rates {
 		all = append(all, mark{math.Log10(lr), strconv.FormatFloat(lr, 'g', -1, 64)})
+	}
+	if c.Log {
+		return logTicks(low, high)
 	}
 	if all == nil {
 		for _, t := range ticks(low, high, horizontalTicks) {
@@ -145,6 +156,8 @@ func (c *chart) svg() template.HTML {
 	switch {
 	case len(c.Rates) > 0:
 		c.drawRates(&s, x, y)
+	case c.Log:
+		c.drawDots(&s, x, y)
 	case !c.lines():
 		c.drawMarks(&s, x, y)
 	}

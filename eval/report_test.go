@@ -194,6 +194,28 @@ func TestTicks(t *testing.T) {
 	}
 }
 
+func TestLogTicks(t *testing.T) {
+	for _, c := range []struct {
+		low, high float64
+		want      string
+	}{
+		{15.5, 18.9, "[10P 100P 1E]"},
+		{15, 16.4, "[1P 2P 5P 10P 20P]"},
+		{15.1, 15.2, "[1.3P 1.4P 1.5P]"},
+	} {
+		var names []string
+		for _, m := range logTicks(c.low, c.high) {
+			names = append(names, m.text)
+			if m.at < c.low-1e-9 || m.at > c.high+1e-9 {
+				t.Errorf("%s lies at %g, outside %g to %g", m.text, m.at, c.low, c.high)
+			}
+		}
+		if got := fmt.Sprint(names); got != c.want {
+			t.Errorf("%g to %g: got %s, not %s", c.low, c.high, got, c.want)
+		}
+	}
+}
+
 func TestRangesOfOneValue(t *testing.T) {
 	c := chart{Series: []series{{Points: []spread{{100, 7, 7, 7}}}}}
 	if x, y := c.ranges(); x[1] <= 100 || y[0] >= 7 || y[1] <= 7 || math.IsNaN(y[0]) {

@@ -43,7 +43,7 @@ The table is also written as comparison.md and comparison.json beside the runs, 
   lr_seeds: 1             # the first seeds try them all, the others only the best; 0 is all
   match: parameters       # optional: MLP widths fitted to the baseline's parameters, or flops; what it cannot match is said
   decode: [1x1024, 8x1024]  # optional: decode speed of BATCHxCONTEXT beside perplexity
-  sizes: {small: {}, wide: {model: {width: 256, mlp: 688}}}   # optional: all of it at each size
+  sizes: {small: {}, wide: {model: {width: 256, mlp: 688}}}   # optional: all of it at each size; three or more get a law
   arms:
     gqa-4: {attention: {kind: gqa, groups: 4}}
     gla-2: {attention: {kind: gla, groups: 2}}`
