@@ -6,58 +6,12 @@
 // What brings the tokens decides the speed; GTA with 8 heads, 128 requests of 8192 tokens on an H200, µs: all warps copying
 // between their products 829; one thread a row by cp.async.bulk 1005 (28 ns a copy, however short); a warpgroup that
 // copies one row a warp instruction, each with an address of its own, 1067; the same with 8 lanes a row, as below, 581.
-#include "decode_plan.cuh"
+//
+// decode is cut into functions as far as that leaves its machine code as it was. Arrays of registers stay its own, and so do the rope
+// columns of a latent: in functions they came to lie in other registers and to be loaded in another order.
+#include "decode_mma.cuh"
 
 namespace {
-
-constexpr int kMaxThreads = 8 * 32 + 128, kMaxStages = 16, kChunk = 128, kRopeColumns = 64, CONSUMERS = 1;
-
-enum Kind { KV, TIED, LATENT };
-
-// Tiles walks the token tiles of a part, across requests.
-struct Tiles {
-	Walk walk;
-	Span x;
-	int at;
-	bool live;
-	__device__ __forceinline__ void start(const DecodeArgs &p, const Walk &w) {
-		walk = w;
-		live = walk.next(p, x);
-		at = live ? x.from : 0;
-	}
-	__device__ __forceinline__ void step(const DecodeArgs &p, int tokens) {
-		at += tokens;
-		if (at < x.to) return;
-		live = walk.next(p, x);
-		at = live ? x.from : 0;
-	}
-};
-
-// Barriers of shared memory, as sm_80 has them too.
-__device__ __forceinline__ void initBarrier(uint32_t bar, int count) { asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(bar), "r"(count) : "memory"); }
-__device__ __forceinline__ void arriveBarrier(uint32_t bar) { asm volatile("{.reg .b64 s; mbarrier.arrive.shared.b64 s, [%0];}" ::"r"(bar) : "memory"); }
-__device__ __forceinline__ void waitBarrier(uint32_t bar, uint32_t parity) {
-#ifdef HOPPER
-	barrierWait(bar, parity);
-#else
-	asm volatile("{.reg .pred p; AGAIN: mbarrier.test_wait.parity.shared.b64 p, [%0], %1; @!p bra AGAIN;}" ::"r"(bar), "r"(parity) : "memory");
-#endif
-}
-
-// copyRow copies, with 8 lanes, each from its own 16 bytes on, a row of steps · 128 bytes and, where `rest`, 16 bytes a lane
-// more. Its loops stay loops: unrolled for every length and eight rows, the copying warps waited for their own instructions.
-__device__ __forceinline__ void copyRow(uint32_t dst, const char *from, int steps, bool rest) {
-#pragma unroll 1
-	for (; steps >= 4; steps -= 4, dst += 512, from += 512) {
-		copyAsync16(dst, from, true);
-		copyAsync16(dst + 128, from + 128, true);
-		copyAsync16(dst + 256, from + 256, true);
-		copyAsync16(dst + 384, from + 384, true);
-	}
-#pragma unroll 1
-	for (; steps > 0; steps--, dst += 128, from += 128) copyAsync16(dst, from, true);
-	if (rest) copyAsync16(dst, from, true);
-}
 
 __device__ __forceinline__ uint32_t transpose8x8(uint32_t x) {
 	uint32_t y;
@@ -65,11 +19,133 @@ __device__ __forceinline__ uint32_t transpose8x8(uint32_t x) {
 	return y;
 }
 
+// load brings the block's query rows into shared memory.
+template <int QSTRIDE> __device__ __forceinline__ void load(const DecodeArgs &p, const Span &x, const Place &place, char *smem, int columns) {
+	const int tid = place.tid, threads = place.threads, HC = place.HC, rowsPad = place.rowsPad, rows = place.rows, g0 = place.g0, r0 = place.r0;
+#pragma unroll 2
+	for (int i = tid; i < HC * rowsPad * columns / 8; i += threads) { // 16 bytes each
+		const int vectors = columns / 8, row = i / vectors, c = (i - row * vectors) * 8, h = row / rowsPad, r = row - h * rowsPad;
+		uint4 v = {0, 0, 0, 0};
+		if (r < rows) v = __ldcg((const uint4 *)(p.q + rowOffset(p, x.b, g0 + h, r0 + r) * columns + c));
+		*(uint4 *)(smem + row * QSTRIDE + c * 2) = v;
+	}
+	blockSync(CONSUMERS, threads);
+}
+
+// hold reads a warp's queries from shared memory into registers, in steps of 16 columns.
+template <int QSTRIDE, int NT, int STEPS> __device__ __forceinline__ void hold(uint32_t (&qf)[NT][STEPS][2], uint32_t qAddr) {
+#pragma unroll
+	for (int n = 0; n < NT; n++)
+#pragma unroll
+		for (int k = 0; k < STEPS; k += 2) {
+			uint32_t b[4];
+			ldmatrix4(b, qAddr + n * 8 * QSTRIDE + k * 32);
+			qf[n][k][0] = b[0], qf[n][k][1] = b[1], qf[n][k + 1][0] = b[2], qf[n][k + 1][1] = b[3];
+		}
+}
+
+// clear begins a span's sums.
+template <int KS, int NT> __device__ __forceinline__ void clear(float (&o)[NT][KS][4], float (&most)[NT][2], float (&sum)[NT][2]) {
+#pragma unroll
+	for (int n = 0; n < NT; n++) {
+		most[n][0] = most[n][1] = -CUDART_INF_F;
+		sum[n][0] = sum[n][1] = 0.f;
+#pragma unroll
+		for (int k = 0; k < KS; k++) o[n][k][0] = o[n][k][1] = o[n][k][2] = o[n][k][3] = 0.f;
+	}
+}
+
+template <int NT, int U> __device__ __forceinline__ void clear(float (&s)[U][NT][2][4]) {
+#pragma unroll
+	for (int u = 0; u < U; u++)
+#pragma unroll
+		for (int n = 0; n < NT; n++)
+#pragma unroll
+			for (int i = 0; i < 8; i++) s[u][n][i >> 2][i & 3] = 0.f;
+}
+
+// keys adds what the key's columns give to the scores s [tokens, rows] = K · Qᵀ, in two chains of products: queries gives the fragments
+// of two steps of columns, keyAddr where those of a key lie.
+template <int KS, int NT, int U, class Queries, class Keys> __device__ __forceinline__ void keys(float (&s)[U][NT][2][4], Queries &queries, Keys &keyAddr) {
+#pragma unroll
+	for (int k = 0; k < KS; k += 2)
+#pragma unroll
+		for (int u = 0; u < U; u++) {
+			uint32_t a0[4], a1[4];
+			ldmatrix4(a0, keyAddr(u, k));
+			ldmatrix4(a1, keyAddr(u, k + 1));
+#pragma unroll
+			for (int n = 0; n < NT; n++) {
+				uint32_t b[4];
+				queries(b, n, k);
+				mma16816(s[u][n][0], a0, b[0], b[1]);
+				mma16816(s[u][n][1], a1, b[2], b[3]);
+			}
+		}
+}
+
+// mask takes out what rows row and row + 1 may not see of tokens token, token + 8.. on.
+template <int U> __device__ __forceinline__ void mask(float (&v)[U][4], const DecodeArgs &p, const Span &x, int token, int row) {
+#pragma unroll
+	for (int c = 0; c < 2; c++) {
+		const int limit = min(x.to, rowLimit(p, x.length, row + c));
+#pragma unroll
+		for (int u = 0; u < U; u++) {
+			if (token + u * 16 >= limit) v[u][c] = -CUDART_INF_F;
+			if (token + u * 16 + 8 >= limit) v[u][2 + c] = -CUDART_INF_F;
+		}
+	}
+}
+
+// softmax turns the scores v of two rows into weights, and gives the factors for what was summed before.
+template <int U> __device__ __forceinline__ void softmax(float (&v)[U][4], float (&most)[2], float (&sum)[2], float (&factor)[2], const DecodeArgs &p) {
+#pragma unroll
+	for (int c = 0; c < 2; c++) {
+		float m = fmaxf(v[0][c], v[0][2 + c]);
+#pragma unroll
+		for (int u = 1; u < U; u++) m = fmaxf(m, fmaxf(v[u][c], v[u][2 + c]));
+		m = fmaxf(m, __shfl_xor_sync(~0u, m, 4));
+		m = fmaxf(m, __shfl_xor_sync(~0u, m, 8));
+		m = fmaxf(m, __shfl_xor_sync(~0u, m, 16));
+		m = fmaxf(m, most[c]);
+		const float ref = m == -CUDART_INF_F ? 0.f : m * p.scale;
+		factor[c] = fastExp2(most[c] * p.scale - ref);
+		most[c] = m;
+		sum[c] *= factor[c];
+#pragma unroll
+		for (int u = 0; u < U; u++) {
+			v[u][c] = fastExp2(v[u][c] * p.scale - ref);
+			v[u][2 + c] = fastExp2(v[u][2 + c] * p.scale - ref);
+			sum[c] = sum[c] + v[u][c] + v[u][2 + c];
+		}
+	}
+}
+
+// rescale brings two rows of the output to their new maxima.
+template <int KS> __device__ __forceinline__ void rescale(float (&o)[KS][4], const float (&factor)[2]) {
+	if (__any_sync(~0u, factor[0] != 1.f || factor[1] != 1.f)) {
+#pragma unroll
+		for (int k = 0; k < KS; k++) o[k][0] *= factor[0], o[k][1] *= factor[1], o[k][2] *= factor[0], o[k][3] *= factor[1];
+	}
+}
+
+// values adds Vᵀ · w to the output, for a warp's tokens from addr on.
+template <int KS, int NT, int U> __device__ __forceinline__ void values(float (&o)[NT][KS][4], const uint32_t (&w)[U][NT][2], uint32_t addr, int kStride) {
+#pragma unroll
+	for (int u = 0; u < U; u++)
+#pragma unroll
+		for (int k = 0; k < KS; k++) {
+			uint32_t a[4];
+			ldmatrix4Trans(a, addr + u * 16 * kStride + k * 32);
+#pragma unroll
+			for (int n = 0; n < NT; n++) mma16816(o[n][k], a, w[u][n][0], w[u][n][1]);
+		}
+}
+
 template <int DV, Kind KIND, int NT, int U> __device__ __forceinline__ void decode(const DecodeArgs &p) {
-	constexpr int KS = DV / 16, ROPE = KIND == LATENT ? kRopeColumns : 0; // steps of 16 along the key, but for a latent's rope columns
-	constexpr int QSTRIDE = (DV + ROPE + 8) * 2;                      // bytes; an odd number of 16-byte vectors, so that ldmatrix meets no bank twice
-	constexpr int MSTRIDE = DV + 4;                                   // floats of a row of the merge area
-	constexpr bool QREGS = (KS * 2 + ROPE / 8 + DV / 4) * NT <= 136;  // query fragments stay in registers
+	using M = Memory<DV, KIND, NT>;
+	constexpr int KS = M::KS, ROPE = M::ROPE;
+	constexpr bool QREGS = (KS * 2 + ROPE / 8 + DV / 4) * NT <= 136; // query fragments stay in registers
 	extern __shared__ __align__(128) char smem[];
 
 	const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, threads = blockDim.x - 128, warps = threads >> 5; // the last warpgroup copies
@@ -80,15 +156,15 @@ template <int DV, Kind KIND, int NT, int U> __device__ __forceinline__ void deco
 	const int wr = warp % WR, wh = warp / WR % HC, wt = warp / (WR * HC);
 	const int R = KIND == KV ? 0 : p.R, columns = KIND == LATENT ? DV + R : DV;
 
-	const int kStride = (HC * DV + 8) * 2, rStride = (R + 8) * 2;
-	const int ropeAt = TT * kStride * (KIND == KV ? 2 : 1), stageBytes = ropeAt + (KIND == KV ? 0 : TT * rStride);
-	// shared memory: query rows, later the merge | running maxima and sums | barriers | stages
-	const int headBytes = HC * rowsPad * max(QSTRIDE, MSTRIDE * 4);
+	const int kStride = M::tokenRow(HC), rStride = M::ropeRow(R);
+	const int ropeAt = TT * kStride * M::ROWS, stageBytes = M::stage(ropeAt, TT, rStride);
+	const int headBytes = HC * rowsPad * M::HEAD;
 	float *merge = (float *)smem, *maxima = (float *)(smem + headBytes), *sums = maxima + warps * 8 * NT;
 	Walk *shared = (Walk *)(sums + warps * 8 * NT);
 	const uint32_t base = smemAddress(smem);
-	const uint32_t full = base + headBytes + warps * 64 * NT + 64, empty = full + 8 * kMaxStages, stage0 = (empty + 8 * kMaxStages + 127) / 128 * 128;
+	const uint32_t full = base + headBytes + warps * M::WARP + M::WALK, empty = full + M::BARRIERS, stage0 = M::stages(empty);
 
+	const Place place = {tid, lane, threads, HC, WT, TT, rowsPad, rows, allRows, g0, r0, wh, wr, wt};
 	step_begin();
 	if (warp == 0) findWalk(p, part, shared);
 	if (tid == 0)
@@ -105,44 +181,7 @@ template <int DV, Kind KIND, int NT, int U> __device__ __forceinline__ void deco
 #ifdef HOPPER
 		fewerRegisters<56>();
 #endif
-		// 8 lanes a row, 128 bytes at a time, four rows a warp, 16 a step. A chunk of tokens is 8 steps, 32 rows a warp: each lane
-		// finds the slot of one of them while the chunk before is copied, and hands it to the lanes that copy the row.
-		const int row = (tid >> 3) & 15, col = tid & 7, steps = HC * DV / 64;
-		const bool rest = DV % 64 && HC * DV / 8 % 8 > col;
-		const int own = lane >> 2 << 4 | (row & 12) | (lane & 3); // lane 4i+j: row j of the warp's four in step i
-		const char *k = (const char *)(p.k + g0 * DV + col * 8), *v = (const char *)(p.v + g0 * DV + col * 8), *rope = (const char *)(p.kRope + col * 8);
-		const uint32_t slotBytes = p.G * DV * 2, ropeBytes = R * 2;
-		const uint32_t mine = stage0 + row * kStride + col * 16, mineRope = stage0 + ropeAt + row * rStride + col * 16;
-		auto pageOf = [&]() -> int { // of the lane's token, past the end of the last one: masked later; an empty request has none
-			return now.live && now.x.to > now.x.from ? p.pages[(long)now.x.b * p.maxPages + (min(now.at + own, now.x.to - 1) >> p.pageShift)] : 0;
-		};
-		int page = pageOf(), stage = 0, phase = 1;
-		while (now.live) {
-			const uint32_t slot = page << p.pageShift | (min(now.at + own, now.x.to - 1) & ((1 << p.pageShift) - 1)); // memory holds less than 2^31 tokens
-			const int groups = now.x.to > now.x.from ? TT / 16 : 0;
-			int left = min(now.x.to - now.at, kChunk), from = lane >> 3;
-			if (now.at + left > now.x.length - p.T) step_wait();
-			if (!(own & 7)) prefetchPages(p, now.x.b, now.at + 3 * kChunk + own); // 32 bytes of entries
-			now.step(p, kChunk);
-			page = pageOf();
-			uint32_t next = __shfl_sync(~0u, slot, from);
-#pragma unroll 1
-			do {
-				waitBarrier(empty + 8 * stage, phase);
-				uint32_t dst = mine + stage * stageBytes, ropeDst = mineRope + stage * stageBytes;
-#pragma unroll 1
-				for (int i = 0; i < groups; i++, dst += 16 * kStride, ropeDst += 16 * rStride) {
-					const uint64_t at = next;
-					next = __shfl_sync(~0u, slot, from += 4);
-					copyRow(dst, k + at * slotBytes, steps, rest);
-					if constexpr (KIND == KV) copyRow(dst + TT * kStride, v + at * slotBytes, steps, rest);
-					else if (col < R / 8) copyAsync16(ropeDst, rope + at * ropeBytes, true);
-				}
-				asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(full + 8 * stage) : "memory");
-				if (++stage == S) stage = 0, phase ^= 1;
-			} while ((left -= TT) > 0);
-		}
-		copyWait<0>();
+		copyTiles<DV, KIND>(p, now, place, R, S, kStride, rStride, ropeAt, stageBytes, full, empty, stage0);
 		return;
 	}
 
@@ -151,10 +190,10 @@ template <int DV, Kind KIND, int NT, int U> __device__ __forceinline__ void deco
 #endif
 	float o[NT][KS][4], most[NT][2], sum[NT][2];
 	uint32_t qf[QREGS ? NT : 1][QREGS ? KS + ROPE / 16 : 1][2];
-	const uint32_t qAddr = base + (wh * rowsPad + wr * NT * 8 + (lane & 7)) * QSTRIDE + (lane >> 3) * 16;
+	const uint32_t qAddr = base + (wh * rowsPad + wr * NT * 8 + (lane & 7)) * M::QSTRIDE + (lane >> 3) * 16;
 	auto queries = [&](uint32_t (&b)[4], int n, int k) { // the fragments of steps k and k+1
 		if constexpr (QREGS) b[0] = qf[n][k][0], b[1] = qf[n][k][1], b[2] = qf[n][k + 1][0], b[3] = qf[n][k + 1][1];
-		else ldmatrix4(b, qAddr + n * 8 * QSTRIDE + k * 32);
+		else ldmatrix4(b, qAddr + n * 8 * M::QSTRIDE + k * 32);
 	};
 
 	int stage = 0, phase = 0;
@@ -163,144 +202,64 @@ template <int DV, Kind KIND, int NT, int U> __device__ __forceinline__ void deco
 		if (fresh) {
 			fresh = false;
 			step_wait();
-#pragma unroll 2
-			for (int i = tid; i < HC * rowsPad * columns / 8; i += threads) { // 16 bytes each
-				const int vectors = columns / 8, row = i / vectors, c = (i - row * vectors) * 8, h = row / rowsPad, r = row - h * rowsPad;
-				uint4 v = {0, 0, 0, 0};
-				if (r < rows) v = __ldcg((const uint4 *)(p.q + rowOffset(p, x.b, g0 + h, r0 + r) * columns + c));
-				*(uint4 *)(smem + row * QSTRIDE + c * 2) = v;
-			}
-			blockSync(CONSUMERS, threads);
-			if constexpr (QREGS)
-#pragma unroll
-				for (int n = 0; n < NT; n++)
-#pragma unroll
-					for (int k = 0; k < KS + ROPE / 16; k += 2) {
-						uint32_t b[4];
-						ldmatrix4(b, qAddr + n * 8 * QSTRIDE + k * 32);
-						qf[n][k][0] = b[0], qf[n][k][1] = b[1], qf[n][k + 1][0] = b[2], qf[n][k + 1][1] = b[3];
-					}
-#pragma unroll
-			for (int n = 0; n < NT; n++) {
-				most[n][0] = most[n][1] = -CUDART_INF_F;
-				sum[n][0] = sum[n][1] = 0.f;
-#pragma unroll
-				for (int k = 0; k < KS; k++) o[n][k][0] = o[n][k][1] = o[n][k][2] = o[n][k][3] = 0.f;
-			}
+			load<M::QSTRIDE>(p, x, place, smem, columns);
+			if constexpr (QREGS) hold<M::QSTRIDE>(qf, qAddr);
+			clear(o, most, sum);
 		}
 
 		waitBarrier(full + 8 * stage, phase);
 		if (x.to > x.from) {
-		const uint32_t kTile = stage0 + stage * stageBytes + wt * U * 16 * kStride + wh * DV * 2;
-		const uint32_t kAddr = kTile + (lane & 15) * kStride + (lane >> 4) * 16;
-		const uint32_t rAddr = stage0 + stage * stageBytes + ropeAt + (wt * U * 16 + (lane & 15)) * rStride + (lane >> 4) * 16;
-		float s[U][NT][2][4]; // two chains of products, added below
+			const uint32_t tokens = stage0 + stage * stageBytes + wt * U * 16 * kStride + wh * DV * 2;
+			const uint32_t kAddr = tokens + (lane & 15) * kStride + (lane >> 4) * 16;
+			const uint32_t rAddr = stage0 + stage * stageBytes + ropeAt + (wt * U * 16 + (lane & 15)) * rStride + (lane >> 4) * 16;
+			float s[U][NT][2][4];
+			clear(s);
+			auto keyAddr = [&](int u, int k) { // a tied key goes on in the rope row
+				return KIND == TIED && k * 16 >= p.P ? rAddr + u * 16 * rStride + k * 32 - p.P * 2 : kAddr + u * 16 * kStride + k * 32;
+			};
+			keys<KS>(s, queries, keyAddr);
+			if constexpr (ROPE > 0) {
 #pragma unroll
-		for (int u = 0; u < U; u++)
-#pragma unroll
-			for (int n = 0; n < NT; n++)
-#pragma unroll
-				for (int i = 0; i < 8; i++) s[u][n][i >> 2][i & 3] = 0.f;
-		auto keyAddr = [&](int u, int k) { // a tied key goes on in the rope row
-			return KIND == TIED && k * 16 >= p.P ? rAddr + u * 16 * rStride + k * 32 - p.P * 2 : kAddr + u * 16 * kStride + k * 32;
-		};
-#pragma unroll
-		for (int k = 0; k < KS; k += 2)
-#pragma unroll
-			for (int u = 0; u < U; u++) {
-				uint32_t a0[4], a1[4];
-				ldmatrix4(a0, keyAddr(u, k));
-				ldmatrix4(a1, keyAddr(u, k + 1));
-#pragma unroll
-				for (int n = 0; n < NT; n++) {
-					uint32_t b[4];
-					queries(b, n, k);
-					mma16816(s[u][n][0], a0, b[0], b[1]);
-					mma16816(s[u][n][1], a1, b[2], b[3]);
-				}
-			}
-		if constexpr (ROPE > 0) {
-#pragma unroll
-			for (int k = 0; k < ROPE / 16; k += 2) {
-				if (k * 16 >= R) break;
-#pragma unroll
-				for (int u = 0; u < U; u++) {
-					uint32_t a0[4], a1[4];
-					ldmatrix4(a0, rAddr + u * 16 * rStride + k * 32);
-					if ((k + 1) * 16 < R) ldmatrix4(a1, rAddr + u * 16 * rStride + k * 32 + 32);
-#pragma unroll
-					for (int n = 0; n < NT; n++) {
-						uint32_t b[4];
-						queries(b, n, KS + k);
-						mma16816(s[u][n][0], a0, b[0], b[1]);
-						if ((k + 1) * 16 < R) mma16816(s[u][n][1], a1, b[2], b[3]);
-					}
-				}
-			}
-		}
-
-		const int token = now.at + wt * U * 16 + (lane >> 2); // and 8, 16.. on
-		const bool masked = now.at + TT > min(x.to, x.length - p.T + 1);
-		uint32_t pf[U][NT][2];
-#pragma unroll
-		for (int n = 0; n < NT; n++) {
-			float v[U][4], factor[2];
-#pragma unroll
-			for (int u = 0; u < U; u++)
-#pragma unroll
-				for (int i = 0; i < 4; i++) v[u][i] = s[u][n][0][i] + s[u][n][1][i];
-			if (masked) {
-#pragma unroll
-				for (int c = 0; c < 2; c++) {
-					const int limit = min(x.to, rowLimit(p, x.length, r0 + (wr * NT + n) * 8 + (lane & 3) * 2 + c));
+				for (int k = 0; k < ROPE / 16; k += 2) {
+					if (k * 16 >= R) break;
 #pragma unroll
 					for (int u = 0; u < U; u++) {
-						if (token + u * 16 >= limit) v[u][c] = -CUDART_INF_F;
-						if (token + u * 16 + 8 >= limit) v[u][2 + c] = -CUDART_INF_F;
+						uint32_t a0[4], a1[4];
+						ldmatrix4(a0, rAddr + u * 16 * rStride + k * 32);
+						if ((k + 1) * 16 < R) ldmatrix4(a1, rAddr + u * 16 * rStride + k * 32 + 32);
+#pragma unroll
+						for (int n = 0; n < NT; n++) {
+							uint32_t b[4];
+							queries(b, n, KS + k);
+							mma16816(s[u][n][0], a0, b[0], b[1]);
+							if ((k + 1) * 16 < R) mma16816(s[u][n][1], a1, b[2], b[3]);
+						}
 					}
 				}
 			}
+
+			const int token = now.at + wt * U * 16 + (lane >> 2); // and 8, 16.. on
+			const bool masked = now.at + TT > min(x.to, x.length - p.T + 1);
+			uint32_t w[U][NT][2];
 #pragma unroll
-			for (int c = 0; c < 2; c++) {
-				float m = fmaxf(v[0][c], v[0][2 + c]);
+			for (int n = 0; n < NT; n++) {
+				float v[U][4], factor[2];
 #pragma unroll
-				for (int u = 1; u < U; u++) m = fmaxf(m, fmaxf(v[u][c], v[u][2 + c]));
-				m = fmaxf(m, __shfl_xor_sync(~0u, m, 4));
-				m = fmaxf(m, __shfl_xor_sync(~0u, m, 8));
-				m = fmaxf(m, __shfl_xor_sync(~0u, m, 16));
-				m = fmaxf(m, most[n][c]);
-				const float ref = m == -CUDART_INF_F ? 0.f : m * p.scale;
-				factor[c] = fastExp2(most[n][c] * p.scale - ref);
-				most[n][c] = m;
-				sum[n][c] *= factor[c];
+				for (int u = 0; u < U; u++)
+#pragma unroll
+					for (int i = 0; i < 4; i++) v[u][i] = s[u][n][0][i] + s[u][n][1][i];
+				if (masked) mask(v, p, x, token, r0 + (wr * NT + n) * 8 + (lane & 3) * 2);
+				softmax(v, most[n], sum[n], factor, p);
 #pragma unroll
 				for (int u = 0; u < U; u++) {
-					v[u][c] = fastExp2(v[u][c] * p.scale - ref);
-					v[u][2 + c] = fastExp2(v[u][2 + c] * p.scale - ref);
-					sum[n][c] = sum[n][c] + v[u][c] + v[u][2 + c];
+					w[u][n][0] = transpose8x8(packBF16(v[u][0], v[u][1]));
+					w[u][n][1] = transpose8x8(packBF16(v[u][2], v[u][3]));
 				}
+				rescale(o[n], factor);
 			}
-#pragma unroll
-			for (int u = 0; u < U; u++) {
-				pf[u][n][0] = transpose8x8(packBF16(v[u][0], v[u][1]));
-				pf[u][n][1] = transpose8x8(packBF16(v[u][2], v[u][3]));
-			}
-			if (__any_sync(~0u, factor[0] != 1.f || factor[1] != 1.f)) {
-#pragma unroll
-				for (int k = 0; k < KS; k++) o[n][k][0] *= factor[0], o[n][k][1] *= factor[1], o[n][k][2] *= factor[0], o[n][k][3] *= factor[1];
-			}
-		}
 
-		const uint32_t vAddr = (KIND == KV ? kTile + TT * kStride : kTile) + ((lane & 7) + (lane >> 4) * 8) * kStride + ((lane >> 3) & 1) * 16;
-#pragma unroll
-		for (int u = 0; u < U; u++)
-#pragma unroll
-			for (int k = 0; k < KS; k++) {
-				uint32_t a[4];
-				ldmatrix4Trans(a, vAddr + u * 16 * kStride + k * 32);
-#pragma unroll
-				for (int n = 0; n < NT; n++) mma16816(o[n][k], a, pf[u][n][0], pf[u][n][1]);
-			}
+			const uint32_t vAddr = (KIND == KV ? tokens + TT * kStride : tokens) + ((lane & 7) + (lane >> 4) * 8) * kStride + ((lane >> 3) & 1) * 16;
+			values(o, w, vAddr, kStride);
 		}
 
 		__syncwarp();
@@ -311,74 +270,11 @@ template <int DV, Kind KIND, int NT, int U> __device__ __forceinline__ void deco
 		now.step(p, TT);
 		if (now.live && now.at != now.x.from) continue;
 
-		// the span is done: bring the warps of one (head, rows) to one maximum and add them up in shared memory, in order
-		fresh = true;
-		float *my = maxima + (wh * rowsPad + wr * NT * 8) + wt * HC * rowsPad, *mySum = my + (sums - maxima);
-#pragma unroll
-		for (int n = 0; n < NT; n++)
-#pragma unroll
-			for (int c = 0; c < 2; c++) {
-				float l = sum[n][c];
-				l += __shfl_xor_sync(~0u, l, 4);
-				l += __shfl_xor_sync(~0u, l, 8);
-				l += __shfl_xor_sync(~0u, l, 16);
-				if (lane < 4) my[n * 8 + lane * 2 + c] = most[n][c], mySum[n * 8 + lane * 2 + c] = l;
-			}
-		blockSync(CONSUMERS, threads);
+		fresh = true; // the span is done
 		float weight[NT][2];
-#pragma unroll
-		for (int n = 0; n < NT; n++)
-#pragma unroll
-			for (int c = 0; c < 2; c++) {
-				const float *at = maxima + (wh * rowsPad + wr * NT * 8) + n * 8 + (lane & 3) * 2 + c;
-				float m = -CUDART_INF_F;
-#pragma unroll 1
-				for (int w = 0; w < WT; w++) m = fmaxf(m, at[w * HC * rowsPad]);
-				weight[n][c] = most[n][c] == -CUDART_INF_F ? 0.f : fastExp2((most[n][c] - m) * p.scale);
-			}
-#pragma unroll 1
-		for (int w = 0; w < WT; w++) {
-			if (wt == w) {
-				float *dst = merge + (wh * rowsPad + wr * NT * 8) * MSTRIDE;
-#pragma unroll
-				for (int n = 0; n < NT; n++)
-#pragma unroll
-					for (int k = 0; k < KS; k++)
-#pragma unroll
-						for (int i = 0; i < 4; i++) {
-							float *at = dst + (n * 8 + (lane & 3) * 2 + (i & 1)) * MSTRIDE + k * 16 + (lane >> 2) + (i >> 1) * 8;
-							const float v = o[n][k][i] * weight[n][i & 1];
-							*at = w == 0 ? v : *at + v;
-						}
-			}
-			blockSync(CONSUMERS, threads);
-		}
-#pragma unroll 1
-		for (int i = tid; i < HC * rows * (DV / 4); i += threads) {
-			const int row = i / (DV / 4), col = i % (DV / 4) * 4, h = row / rows, r = row - h * rows;
-			const float *at = maxima + h * rowsPad + r;
-			float m = -CUDART_INF_F, l = 0.f;
-#pragma unroll 1
-			for (int w = 0; w < WT; w++) m = fmaxf(m, at[w * HC * rowsPad]);
-#pragma unroll 1
-			for (int w = 0; w < WT; w++) {
-				const float mw = at[w * HC * rowsPad];
-				if (mw != -CUDART_INF_F) l += at[w * HC * rowsPad + (sums - maxima)] * fastExp2((mw - m) * p.scale);
-			}
-			const float inv = l > 0.f ? 1.f / l : 0.f;
-			float4 v = *(const float4 *)(merge + (h * rowsPad + r) * MSTRIDE + col);
-			v.x *= inv, v.y *= inv, v.z *= inv, v.w *= inv;
-			const float lse2 = l > 0.f ? m * p.scale + log2f(l) : -CUDART_INF_F;
-			if (done.pieces == 1) {
-				const long out = rowOffset(p, done.b, g0 + h, r0 + r);
-				*(uint2 *)(p.out + out * DV + col) = uint2{packBF16(v.x, v.y), packBF16(v.z, v.w)};
-				if (col == 0) p.lse[out] = lse2 * 0.69314718056f;
-			} else {
-				const long out = ((long)done.piece * p.G + g0 + h) * allRows + r0 + r;
-				*(float4 *)(p.partial + out * DV + col) = v;
-				if (col == 0) p.partialLSE[((long)(g0 + h) * allRows + r0 + r) * p.pieces + done.piece] = lse2;
-			}
-		}
+		weigh(weight, most, sum, p, place, maxima, sums);
+		addUp<M::MSTRIDE>(o, weight, place, merge);
+		write<DV, M::MSTRIDE>(p, done, place, merge, maxima, sums);
 		blockSync(CONSUMERS, threads); // before the next query rows replace the merge area, and before the piece counts as written
 		if (done.pieces > 1 && tid == 0) arrive(p.arrived + (long)done.b * p.tiles + tile, done);
 	}
