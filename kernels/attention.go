@@ -5,7 +5,6 @@ package kernels
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"headroom/internal/device"
 )
@@ -52,37 +51,6 @@ type attentionArgs struct {
 	start                                  int32
 }
 
-// attentionTiles are the kernels and shapes of one Hopper instance: warpgroups of 64 queries, keys a block and stages forward;
-// stages of 64 keys for dQ; queries a block and stages for dK and dV. The .cu files say the same.
-type attentionTiles struct {
-	forward, query, key   string
-	gradient              string // dQ from kept gradients of the scores, if there is such a kernel
-	groups, keys, stages  int
-	queryStages           int
-	keyQueries, keyStages int
-}
-
-// hopperTiles are the instances by the widths of key and value.
-var hopperTiles = map[[2]int]attentionTiles{
-	{64, 64}:   tilesFor("64_64", 3, 128, 4, 4, 64, 4),
-	{96, 64}:   tilesFor("96_64", 3, 128, 3, 4, 64, 4),
-	{96, 96}:   tilesFor("96_96", 2, 128, 3, 4, 64, 4),
-	{128, 96}:  tilesFor("128_96", 2, 128, 3, 4, 64, 4),
-	{128, 128}: tilesFor("128_128", 2, 128, 3, 4, 64, 4),
-	{192, 128}: tilesFor("192_128", 2, 128, 2, 3, 32, 4),
-}
-
-func tilesFor(widths string, groups, keys, stages, queryStages, keyQueries, keyStages int) attentionTiles {
-	t := attentionTiles{
-		forward: "attention_forward_" + widths, query: "attention_backward_query_" + widths, key: "attention_backward_key_" + widths,
-		groups: groups, keys: keys, stages: stages, queryStages: queryStages, keyQueries: keyQueries, keyStages: keyStages,
-	}
-	if d, _, _ := strings.Cut(widths, "_"); keyQueries == 64 {
-		t.gradient = "attention_query_gradient_" + d
-	}
-	return t
-}
-
 // hopper gives the instance for this shape, if the device and the type have one.
 func (k *Attention) hopper(s *device.Stream) (attentionTiles, bool) {
 	t, ok := hopperTiles[[2]int{k.P + k.R, k.Dv}]
@@ -97,29 +65,6 @@ func (k *Attention) heads(s *device.Stream) int32 {
 	groups := min(s.Device().L2*2/5/bytes, ceil(s.Device().SMs/6, share), k.B*k.G)
 	return int32(max(groups, 1) * share)
 }
-
-// forwardShared is the shared memory of Forward in attention_forward.cu; the others are those of their kernels.
-func (t *attentionTiles) forwardShared(d, dv int) int {
-	return swizzledRow(d)*64*t.groups + t.stages*t.keys*(swizzledRow(d)+swizzledRow(dv)) + 32 + 32*t.stages + 1024
-}
-
-func (t *attentionTiles) queryShared(d, dv int) int {
-	return (swizzledRow(d)+swizzledRow(dv))*(128+64*t.queryStages) + 32 + 16*t.queryStages + 1024
-}
-
-func (t *attentionTiles) keyShared(d, dv int) int {
-	return (swizzledRow(d)+swizzledRow(dv))*(128+t.keyQueries*t.keyStages) + 8*t.keyQueries*t.keyStages + 32 + 16*t.keyStages + 1024
-}
-
-// gradientShared has three warpgroups of 64 queries, with gradientStages of 64 keys and their gradients of the scores.
-const gradientStages = 5
-
-func (t *attentionTiles) gradientShared(d int) int {
-	return gradientStages*64*(swizzledRow(d)+3*swizzledRow(64)) + 32 + 16*gradientStages + 1024
-}
-
-// swizzledRow is the bytes that a row of n bf16 takes in tiles of 64 columns.
-func swizzledRow(n int) int { return ceil(n, 64) * 128 }
 
 // Scratch is the bytes that Launch takes from its stream's scratch memory.
 func (k *Attention) Scratch() int { return 256 }
@@ -212,9 +157,9 @@ func (k *Attention) Launch(s *device.Stream) {
 		grid := min(ceil(k.T, 64*t.groups)*k.B*k.H, s.Device().SMs)
 		device.Launch(s, t.forward, device.Grid{X: grid, Block: 128 * (t.groups + 1), Shared: t.forwardShared(d, k.Dv)}, &args)
 	} else if k.Q.Type == device.BF16 {
-		device.Launch(s, "attention_forward_portable", device.Grid{X: ceil(k.T, 64), Y: k.B * k.H, Z: ceil(k.Dv, 64), Block: 128, Shared: 2 * 64 * (2*(d+8) + 72)}, &args)
+		device.Launch(s, "attention_forward_portable", device.Grid{X: ceil(k.T, 64), Y: k.B * k.H, Z: ceil(k.Dv, 64), Block: 128, Shared: portableShared(d)}, &args)
 	} else {
-		device.Launch(s, "attention_forward_f32", device.Grid{X: ceil(k.T, 32), Y: k.B * k.H, Block: 256, Shared: 4 * 32 * (2*(d+1) + k.Dv + 1 + 33)}, &args)
+		device.Launch(s, "attention_forward_f32", device.Grid{X: ceil(k.T, 32), Y: k.B * k.H, Block: 256, Shared: plainShared(d, k.Dv)}, &args)
 	}
 }
 
@@ -271,11 +216,11 @@ func (k *AttentionGrad) products(s *device.Stream, args *attentionArgs) {
 			device.Launch(s, t.query, device.Grid{X: min(ceil(k.T, 128)*k.B*k.H, sms), Block: 384, Shared: t.queryShared(d, k.Dv)}, args)
 		}
 	} else if k.Q.Type == device.BF16 {
-		shared := 2 * 64 * 2 * (d + 8 + k.Dv + 8)
+		shared := portableGradientShared(d, k.Dv)
 		device.Launch(s, "attention_backward_query_portable", device.Grid{X: ceil(k.T, 64), Y: k.B * k.H, Z: ceil(d, 64), Block: 128, Shared: shared}, args)
-		device.Launch(s, "attention_backward_key_portable", device.Grid{X: ceil(k.T, 64), Y: k.B * k.G, Z: ceil(max(d, k.Dv), 64), Block: 128, Shared: shared + 512}, args)
+		device.Launch(s, "attention_backward_key_portable", device.Grid{X: ceil(k.T, 64), Y: k.B * k.G, Z: ceil(max(d, k.Dv), 64), Block: 128, Shared: shared + portableStats}, args)
 	} else {
-		shared := 4 * 32 * (2*(d+1) + 2*(k.Dv+1) + 33)
+		shared := plainGradientShared(d, k.Dv)
 		device.Launch(s, "attention_backward_query_f32", device.Grid{X: ceil(k.T, 32), Y: k.B * k.H, Block: 256, Shared: shared}, args)
 		device.Launch(s, "attention_backward_key_f32", device.Grid{X: ceil(k.T, 32), Y: k.B * k.G, Block: 256, Shared: shared}, args)
 	}

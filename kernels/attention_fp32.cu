@@ -4,6 +4,13 @@
 
 constexpr int SIDE = 32, WIDEST = 256;
 
+// Bytes of shared memory for keys of D columns and values of Dv, as in attention_shape.go: of the forward kernel, and of both that
+// give gradients.
+constexpr int forwardBytes(int D, int Dv) { return SIDE * 4 * (2 * (D + 1) + Dv + 1 + SIDE + 1); }
+constexpr int gradientBytes(int D, int Dv) { return SIDE * 4 * (2 * (D + 1) + 2 * (Dv + 1) + SIDE + 1); }
+static_assert(forwardBytes(64, 64) == 29184 && forwardBytes(256, 128) == 86528);
+static_assert(gradientBytes(64, 64) == 37504 && gradientBytes(256, 128) == 103040);
+
 // loadRows brings 32 rows of cols columns into rows of ld floats, zeros past row T.
 __device__ __forceinline__ void loadRows(float *dst, int ld, const float *src, int stride, int row0, int T, int cols) {
 	for (int i = threadIdx.x; i < SIDE * cols; i += 256) {

@@ -6,7 +6,16 @@
 constexpr int TILE = 64, THREADS = 128, CHUNK = 64;
 
 // pitch in elements of a shared row: 16 bytes of padding keep ldmatrix free of bank conflicts.
-__device__ __forceinline__ int pitch(int cols) { return cols + 8; }
+__host__ __device__ __forceinline__ constexpr int pitch(int cols) { return cols + 8; }
+
+// Bytes of shared memory for keys of D columns and values of Dv, as in attention_shape.go: of the forward kernel, and of both that
+// give gradients, where dK and dV need the statistics of TILE queries besides.
+constexpr int forwardBytes(int D) { return TILE * 2 * (2 * pitch(D) + pitch(CHUNK)); }
+constexpr int gradientBytes(int D, int Dv) { return TILE * 2 * (2 * pitch(D) + 2 * pitch(Dv)); }
+constexpr int statisticsBytes() { return TILE * sizeof(float2); }
+static_assert(forwardBytes(64) == 27648 && forwardBytes(256) == 76800);
+static_assert(gradientBytes(64, 64) == 36864 && gradientBytes(256, 128) == 102400);
+static_assert(statisticsBytes() == 512);
 
 // loadRows brings 64 rows of cols columns, zeros past row T.
 __device__ __forceinline__ void loadRows(bf16 *dst, int ld, const bf16 *src, int stride, int row0, int T, int cols) {

@@ -13,7 +13,7 @@ __device__ __forceinline__ void transpose4(uint32_t (&a)[4], uint4 x) {
 
 template <int DK, int STAGES> struct QueryGradient {
 	static constexpr int WGS = 3, BM = 64 * WGS, BN = 64, DS = 8192;
-	static constexpr int K = (DK + 63) / 64 * BN * 128, bars = STAGES * (K + WGS * DS);
+	static constexpr int K = (DK + 63) / 64 * BN * 128, bars = STAGES * (K + WGS * DS), smem = bars + 32 + 16 * STAGES + 1024;
 
 	uint32_t base;
 	__device__ uint32_t k(int s) { return base + s * (K + WGS * DS); }
@@ -138,19 +138,19 @@ template <int DK, int STAGES> struct QueryGradient {
 		else consume(p);
 	}
 };
-#define QUERY_GRADIENT(DK, STAGES) QueryGradient<DK, STAGES>().run(p);
+#define QUERY_GRADIENT(DK, STAGES, BYTES) static_assert(QueryGradient<DK, STAGES>::smem == BYTES); QueryGradient<DK, STAGES>().run(p);
 #else
-#define QUERY_GRADIENT(DK, STAGES)
+#define QUERY_GRADIENT(DK, STAGES, BYTES)
 #endif
 
-// Width of the key, stages.
-#define ATTENTION_QUERY_GRADIENT(DK, STAGES) \
+// Width of the key, stages, bytes of shared memory: as in attention_shape.go.
+#define ATTENTION_QUERY_GRADIENT(DK, STAGES, BYTES) \
 	extern "C" __global__ void __launch_bounds__(512, 1) attention_query_gradient_##DK(const __grid_constant__ AttentionArgs<bf16> p) { \
-		QUERY_GRADIENT(DK, STAGES) \
+		QUERY_GRADIENT(DK, STAGES, BYTES) \
 	}
 
 #ifndef ATTENTION_VARIANTS
-ATTENTION_QUERY_GRADIENT(64, 5)
-ATTENTION_QUERY_GRADIENT(96, 5)
-ATTENTION_QUERY_GRADIENT(128, 5)
+ATTENTION_QUERY_GRADIENT(64, 5, 164976)
+ATTENTION_QUERY_GRADIENT(96, 5, 205936)
+ATTENTION_QUERY_GRADIENT(128, 5, 205936)
 #endif

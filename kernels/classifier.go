@@ -97,12 +97,14 @@ func (k *Classifier) rows(s *device.Stream, row, n int, logits, lse, weight devi
 	}
 }
 
+const classifierBlocks = 4 // that share a wide row
+
 // launchClassifier takes the kernel for wide rows where it runs: a cluster of four holds a row in shared memory. It is in
 // the machine code for Hopper alone: elsewhere, on newer GPUs too, the portable code has no body for it.
 func launchClassifier(s *device.Stream, t device.Type, rows int, args *classifierArgs) {
-	quarter := ceil(int(args.v), 4*64) * 64
+	quarter := ceil(int(args.v), classifierBlocks*64) * 64
 	if d := s.Device(); t == device.BF16 && args.v >= 16384 && d.Compute == 90 && 2*quarter <= 216<<10 {
-		device.Launch(s, "classifier_wide_bf16", device.Grid{X: 4 * rows, Block: 256, Shared: 2 * quarter, Cluster: 4}, args)
+		device.Launch(s, "classifier_wide_bf16", device.Grid{X: classifierBlocks * rows, Block: 256, Shared: 2 * quarter, Cluster: classifierBlocks}, args)
 		return
 	}
 	device.Launch(s, classifierNames[t], device.Grid{X: rows, Block: 1024}, args)

@@ -26,8 +26,8 @@ func newDecode(r *rig, d DecodeShape, lengths []int32, first int, seed uint64) *
 	used := first
 	d.B, d.MaxPages = len(lengths), 1
 	for _, n := range lengths {
-		used += up(int(n), d.Page)
-		d.MaxPages = max(d.MaxPages, up(int(n), d.Page)+2)
+		used += ceil(int(n), d.Page)
+		d.MaxPages = max(d.MaxPages, ceil(int(n), d.Page)+2)
 	}
 	slots := (used + 3) * d.Page
 	order, pages := rng.Perm(used-first), make([]int32, d.B*d.MaxPages)

@@ -10,6 +10,21 @@ namespace {
 
 constexpr int kFixedBytes = 2048; // at a place that does not depend on the number of stages: no register holds it
 
+// Bytes of shared memory, as in decode_shape.go: up to 1,023 to begin on a tile's border.
+template <int L, bool PAIR> constexpr int splitBytes(int stages, bool scattered) {
+	return 1024 + kFixedBytes + ((PAIR ? 2 : 1) + stages) * (L / 64 + 1) * kSlice + (scattered ? 2 * kAhead * kAheadBytes : 0);
+}
+static_assert(splitBytes<128, false>(8, false) == 224256);
+static_assert(splitBytes<128, false>(8, true) == 228864);
+static_assert(splitBytes<128, true>(7, false) == 224256);
+static_assert(splitBytes<192, false>(5, true) == 204288);
+static_assert(splitBytes<192, false>(6, false) == 232448);
+static_assert(splitBytes<192, true>(5, false) == 232448);
+static_assert(splitBytes<256, false>(4, false) == 207872);
+static_assert(splitBytes<256, false>(4, true) == 212480);
+static_assert(splitBytes<256, true>(3, false) == 207872);
+static_assert(64 + 64 + 32 + 2 * 64 * 2 * sizeof(float) <= kFixedBytes && sizeof(Walk) <= 32); // full | empty | walk | exchange
+
 template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const DecodeArgs &p) {
 	constexpr int SLICES = L / 64, N = L / 2, TILES = PAIR ? 2 : 1, QBYTES = (SLICES + 1) * kSlice;
 	extern __shared__ char raw[];

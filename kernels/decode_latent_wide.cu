@@ -6,6 +6,12 @@
 #ifdef HOPPER
 namespace {
 
+// Bytes of shared memory, as in decode_shape.go: up to 1,023 to begin on a tile's border; weights, barriers, walk, factors and sums.
+template <int L> constexpr int wideBytes(int stages) { return 1024 + (1 + stages) * (L / 64 + 1) * kSlice + kSlice + 256 + 64 + 2 * 64 * 4; }
+static_assert(wideBytes<384>(2) == 182080);
+static_assert(wideBytes<512>(2) == 231232);
+static_assert(32 + 32 + 8 + 8 <= 256 && sizeof(Walk) <= 64); // full | empty | handed | taken
+
 template <int L> __device__ __forceinline__ void decodeWide(const DecodeArgs &p) {
 	constexpr int SLICES = L / 64, N = L / 4, QBYTES = (SLICES + 1) * kSlice;
 	extern __shared__ char raw[];

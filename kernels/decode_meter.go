@@ -147,8 +147,8 @@ func (m *DecodeMeter) Measure(d DecodeProblem) (row DecodeTime, err error) {
 	rng := rand.New(rand.NewPCG(uint64(d.S), uint64(d.B)))
 	lengths, used := d.lengths(rng), 0
 	for _, n := range lengths {
-		used += up(int(n), d.Page)
-		d.MaxPages = max(d.MaxPages, up(int(n), d.Page))
+		used += ceil(int(n), d.Page)
+		d.MaxPages = max(d.MaxPages, ceil(int(n), d.Page))
 	}
 	if err := d.Check(); err != nil {
 		return row, err
@@ -157,7 +157,7 @@ func (m *DecodeMeter) Measure(d DecodeProblem) (row DecodeTime, err error) {
 	for b, n := range lengths {
 		for i := range d.MaxPages {
 			pages[b*d.MaxPages+i] = 1 << 30
-			if i < up(int(n), d.Page) {
+			if i < ceil(int(n), d.Page) {
 				pages[b*d.MaxPages+i], order = int32(order[0]), order[1:]
 			}
 		}

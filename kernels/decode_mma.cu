@@ -312,3 +312,31 @@ DECODE(decode_latent, 256, LATENT, 1, 1)
 DECODE(decode_latent, 256, LATENT, 2, 1)
 DECODE(decode_latent, 384, LATENT, 1, 1)
 DECODE(decode_latent, 512, LATENT, 1, 1)
+
+// Bytes of shared memory where a block has 227 KB, as in decode_shape.go: by warps, those over rows, kv heads, tokens, R and stages.
+static_assert(Memory<64, KV, 1>::bytes(8, 1, 4, 64, 0, 3) == 212352);
+static_assert(Memory<64, KV, 2>::bytes(8, 1, 4, 64, 0, 3) == 221568);
+static_assert(Memory<64, KV, 4>::bytes(8, 1, 4, 32, 0, 5) == 206208);
+static_assert(Memory<96, KV, 1>::bytes(8, 1, 4, 32, 0, 4) == 214400);
+static_assert(Memory<96, KV, 2>::bytes(8, 1, 4, 32, 0, 4) == 227712);
+static_assert(Memory<96, KV, 4>::bytes(8, 1, 4, 32, 0, 3) == 204160);
+static_assert(Memory<128, KV, 1>::bytes(8, 1, 4, 32, 0, 3) == 217472);
+static_assert(Memory<128, KV, 2>::bytes(8, 1, 2, 64, 0, 3) == 221056);
+static_assert(Memory<128, KV, 4>::bytes(8, 1, 1, 128, 0, 3) == 228224);
+static_assert(Memory<64, TIED, 1>::bytes(8, 1, 4, 64, 48, 5) == 214400);
+static_assert(Memory<64, TIED, 2>::bytes(8, 1, 4, 64, 48, 5) == 223616);
+static_assert(Memory<64, TIED, 4>::bytes(8, 1, 4, 32, 48, 9) == 221568);
+static_assert(Memory<96, TIED, 1>::bytes(8, 1, 4, 32, 48, 7) == 214400);
+static_assert(Memory<96, TIED, 2>::bytes(8, 1, 4, 32, 48, 7) == 227712);
+static_assert(Memory<96, TIED, 4>::bytes(8, 1, 4, 32, 48, 6) == 225664);
+static_assert(Memory<128, TIED, 1>::bytes(8, 1, 4, 32, 48, 5) == 202112);
+static_assert(Memory<128, TIED, 2>::bytes(8, 1, 4, 32, 48, 5) == 219520);
+static_assert(Memory<128, TIED, 4>::bytes(8, 1, 4, 32, 48, 4) == 217472);
+static_assert(Memory<128, LATENT, 1>::bytes(8, 1, 4, 32, 48, 5) == 202112);
+static_assert(Memory<128, LATENT, 2>::bytes(8, 1, 4, 32, 48, 5) == 219520);
+static_assert(Memory<192, LATENT, 1>::bytes(8, 1, 4, 32, 48, 3) == 185728);
+static_assert(Memory<192, LATENT, 2>::bytes(8, 1, 4, 32, 48, 3) == 211328);
+static_assert(Memory<256, LATENT, 1>::bytes(8, 1, 1, 128, 48, 2) == 173056);
+static_assert(Memory<256, LATENT, 2>::bytes(8, 1, 1, 128, 48, 2) == 181888);
+static_assert(Memory<384, LATENT, 1>::bytes(4, 1, 4, 16, 48, 3) == 203904);
+static_assert(Memory<512, LATENT, 1>::bytes(4, 1, 1, 64, 48, 2) == 164608);

@@ -102,7 +102,7 @@ func (d DecodeShape) tiling(sms, shared int, hopper bool) (t decodeTiling, err e
 	t.parts = max(1, sms/t.tiles)
 	t.pieces = 2 * t.parts
 	if d.Piece > 0 {
-		t.pieces = d.B * max(1, up(d.Page*d.MaxPages, d.Piece))
+		t.pieces = d.B * max(1, ceil(d.Page*d.MaxPages, d.Piece))
 	}
 	return t, nil
 }
@@ -121,7 +121,7 @@ func (d DecodeShape) latentTiling(shared int) decodeTiling {
 		fixed += lookBytes
 	}
 	t.kernel = fmt.Sprintf("decode_latent_%d_%s", d.Dv, form)
-	t.tiles = d.G * up(rows, 64*tiles)
+	t.tiles = d.G * ceil(rows, 64*tiles)
 	t.stages = min(8, (shared-fixed-tiles*stage)/stage)
 	if form == "wide" {
 		t.stages = min(t.stages, 4)
@@ -141,8 +141,8 @@ func (d DecodeShape) smallTiling(shared int) (decodeTiling, error) {
 	case d.Cache == Latent:
 		most = 2
 	}
-	step := min(most, 1<<bits.Len(uint(up(rows, 8)-1)))
-	warpRows := 1 << bits.Len(uint(up(rows, 8*step)-1))
+	step := min(most, 1<<bits.Len(uint(ceil(rows, 8)-1)))
+	warpRows := 1 << bits.Len(uint(ceil(rows, 8*step)-1))
 	for _, c := range [][2]int{{8, min(8, warpRows)}, {4, min(4, warpRows)}, {4, 2}, {4, 4}} { // warps, those over rows
 		warps, warpRows := c[0], c[1]
 		heads := 1
@@ -159,7 +159,7 @@ func (d DecodeShape) smallTiling(shared int) (decodeTiling, error) {
 		if bytes := d.smallShared(warps, warpRows, heads, step, stages); bytes <= shared {
 			return decodeTiling{
 				kernel: fmt.Sprintf("decode_%s_%d_n%d", d.Cache, d.Dv, step), threads: warps*32 + copyThreads, shared: bytes,
-				tiles: d.G / heads * up(rows, warpRows*step*8), heads: heads, rows: warpRows, stages: stages,
+				tiles: d.G / heads * ceil(rows, warpRows*step*8), heads: heads, rows: warpRows, stages: stages,
 			}, nil
 		}
 	}
@@ -190,8 +190,8 @@ func (d DecodeShape) smallShared(warps, warpRows, heads, step, stages int) int {
 		panic(fmt.Sprintf("kernels: decode: no kernel for a cache that is kept as %q", d.Cache))
 	}
 	head := heads*warpRows*step*8*max(queries*2, (d.Dv+4)*4) + warps*64*step + walkBytes + barrierBytes
-	return up(head, 128)*128 + stages*tokens*stage*2
+	return ceil(head, 128)*128 + stages*tokens*stage*2
 }
 
-// up divides and rounds up.
-func up(n, by int) int { return (n + by - 1) / by }
+// ceil divides and rounds up.
+func ceil(n, by int) int { return (n + by - 1) / by }

@@ -65,8 +65,6 @@ func anyForm(t device.Type, n int, bufs ...device.Buffer) int {
 // pack is how many elements of a type a thread moves at a time: 16 bytes.
 func pack(t device.Type) int { return 16 / t.Size() }
 
-func ceil(n, by int) int { return (n + by - 1) / by }
-
 // flag is how a kernel takes a bool.
 func flag(b bool) int32 {
 	if b {

@@ -30,6 +30,12 @@ static_assert(sizeof(StepAttendArgs) == 192);
 
 constexpr int ATTEND_WARPS = 8;
 
+// Bytes of shared memory: queries, then each warp's ring of tokens of so many columns, later what the warps have summed.
+template <int KS, int NV, int STAGES> constexpr int attend_bytes(int width) {
+	const int ring = ATTEND_WARPS * STAGES * 16 * (width * 2 + 16), partial = 4 * (ATTEND_WARPS * 16 * (NV * 16 + 2) + 32);
+	return 16 * (KS * 16 * 2 + 16) + (ring > partial ? ring : partial);
+}
+
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 constexpr int UNIT = 16; // tokens
 
@@ -251,15 +257,18 @@ template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(con
 template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(const StepAttendArgs &) {}
 #endif
 
-#define ATTEND(name, KS, NV, STAGES, PAIR) \
+// Steps of 16 columns of key and value, units under way, whether key and value are apart, columns of a token in the cache (of a tied
+// key with 32 of rope), bytes of shared memory: as in step_shape.go.
+#define ATTEND(name, KS, NV, STAGES, PAIR, WIDTH, BYTES) \
+	static_assert(attend_bytes<KS, NV, STAGES>(WIDTH) == BYTES); \
 	extern "C" __global__ void __launch_bounds__(ATTEND_WARPS * 32, 1) name(const __grid_constant__ StepAttendArgs a) { step_attend<KS, NV, STAGES, PAIR>(a); }
-ATTEND(step_attend_kv_64, 4, 4, 3, true)
-ATTEND(step_attend_kv_96, 6, 6, 4, true)
-ATTEND(step_attend_kv_128, 8, 8, 3, true)
-ATTEND(step_attend_tied_64, 4, 4, 4, false)
-ATTEND(step_attend_tied_96, 6, 6, 4, false)
-ATTEND(step_attend_tied_128, 8, 8, 4, false)
-ATTEND(step_attend_latent_128_32, 10, 8, 2, false)
-ATTEND(step_attend_latent_192_32, 14, 12, 3, false)
-ATTEND(step_attend_latent_256_32, 18, 16, 2, false)
-ATTEND(step_attend_latent_256_64, 20, 16, 2, false)
+ATTEND(step_attend_kv_64, 4, 4, 3, true, 128, 106752)
+ATTEND(step_attend_kv_96, 6, 6, 4, true, 192, 208128)
+ATTEND(step_attend_kv_128, 8, 8, 3, true, 256, 207104)
+ATTEND(step_attend_tied_64, 4, 4, 4, false, 96, 108800)
+ATTEND(step_attend_tied_96, 6, 6, 4, false, 128, 142592)
+ATTEND(step_attend_tied_128, 8, 8, 4, false, 160, 176384)
+ATTEND(step_attend_latent_128_32, 10, 8, 2, false, 160, 91392)
+ATTEND(step_attend_latent_192_32, 14, 12, 3, false, 224, 185600)
+ATTEND(step_attend_latent_256_32, 18, 16, 2, false, 288, 161024)
+ATTEND(step_attend_latent_256_64, 20, 16, 2, false, 320, 178432)

@@ -36,27 +36,6 @@ type stepAttendArgs struct {
 	scale, eps                                                                         float32
 }
 
-// stepAttends are the kernels and how many units each warp has under way, by kind, width of the value and, of latents, R.
-var stepAttends = map[string]int{
-	"kv_64": 3, "kv_96": 4, "kv_128": 3, "tied_64": 4, "tied_96": 4, "tied_128": 4, "latent_128_32": 2, "latent_192_32": 3, "latent_256_32": 2, "latent_256_64": 2,
-}
-
-const stepAttendWarps = 8
-
-func (d DecodeShape) stepAttend() (name string, stages int) {
-	name = fmt.Sprintf("%s_%d", d.Cache, d.Dv)
-	if d.Cache == Latent {
-		name += fmt.Sprintf("_%d", d.R)
-	}
-	return "step_attend_" + name, stepAttends[name]
-}
-
-// StepAttends says whether StepAttend takes a shape.
-func (d DecodeShape) StepAttends() bool {
-	_, stages := d.stepAttend()
-	return stages > 0 && d.T == 1 && d.P%16 == 0 && d.R%16 == 0 && d.Page%16 == 0 && d.Check() == nil
-}
-
 // Launch puts the kernel on the stream.
 func (k *StepAttend) Launch(s *device.Stream) {
 	name, stages := k.stepAttend()
@@ -96,10 +75,7 @@ func (k *StepAttend) Launch(s *device.Stream) {
 	for cluster > 1 && k.B*k.G*tiles*cluster > 2*s.Device().SMs {
 		cluster /= 2
 	}
-	ring := stepAttendWarps * stages * 16 * (2*width + 16)
-	partial := 4 * (stepAttendWarps*16*(k.Dv+2) + 32)
-	shared := 16*(2*ceil(E, 16)*16+16) + max(ring, partial)
-	device.Launch(s, name, device.Grid{X: cluster, Y: k.G * tiles, Z: k.B, Block: 32 * stepAttendWarps, Shared: shared, Cluster: cluster, Overlap: true}, &stepAttendArgs{
+	device.Launch(s, name, device.Grid{X: cluster, Y: k.G * tiles, Z: k.B, Block: 32 * stepAttendWarps, Shared: stepAttendShared(E, k.Dv, width, stages), Cluster: cluster, Overlap: true}, &stepAttendArgs{
 		k.Q.Ptr, k.QTurn.Ptr, k.K.Ptr, k.V.Ptr, k.KRope.Ptr, k.Norm.Ptr, k.Table.Ptr, k.KCache.Ptr, k.VCache.Ptr, k.RopeCache.Ptr, k.Pages.Ptr, k.Lengths.Ptr, k.O.Ptr,
 		int64(k.QRow), int64(k.QTurnRow), int64(k.KRow), int64(k.VRow), int64(k.KRopeRow),
 		int32(k.QHead), int32(k.QTurnHead), int32(k.H), int32(k.G), int32(k.P), int32(k.R), int32(k.Turn), int32(k.MaxPages),

@@ -56,6 +56,8 @@ type stepProductArgs struct {
 const (
 	stepWarps = 8
 	stepUnit  = 64 // columns of W that a warp takes at a time, of 16 rows
+
+	stepRing, stepRingWide = 6, 5 // units that a warp has under way, for up to 8 rows and for more
 )
 
 // A stepForm is what a kernel does with the sums; it has a kernel for each stepGrid.kind.
@@ -84,12 +86,12 @@ type stepGrid struct{ kind, slots, blocks int }
 func newStepGrid(rows, in, tiles, sms int) stepGrid {
 	units := ceil(in, stepUnit*stepWarps)
 	blocks := ceil(tiles, ceil(tiles, min(sms, StepBests)))
-	g := stepGrid{0, 6, blocks}
+	g := stepGrid{0, stepRing, blocks}
 	switch {
 	case rows > 8 && units <= 3:
-		g.kind, g.slots = 1, 5
+		g.kind, g.slots = 1, stepRingWide
 	case rows > 8:
-		g.kind, g.slots = 2, 5
+		g.kind, g.slots = 2, stepRingWide
 	case units > 4:
 		g.kind = 3
 	}

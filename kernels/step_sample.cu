@@ -190,6 +190,7 @@ __device__ Cut search(Sampler &s, const unsigned *q, int n, bool by_mass, u64 go
 }
 
 // A cluster takes a row.
+static_assert(sizeof(Sampler) <= 25600); // as in step_sample.go
 extern "C" __global__ void __cluster_dims__(8, 1, 1) __launch_bounds__(512) step_sample(const __grid_constant__ StepSampleArgs a) {
 	__shared__ Sampler s;
 	extern __shared__ unsigned q[]; // [share]
