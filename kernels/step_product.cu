@@ -1,4 +1,5 @@
-// Products of a decode step: Y = norm(X)·Wᵀ for 1 to 16 rows of X, as fast as W can be read. W is the wide operand of
+// Fused products of a decode step: Y = norm(X)·Wᵀ for 1 to 16 rows of X, with what stands before and behind them (norm, bias,
+// residual, SwiGLU, the largest logit), as fast as W can be read. W is the wide operand of
 // mma.sync m16n8k16: a block takes 16 rows of W at a time, its 8 warps share K in units of 64, interleaved, and each
 // warp has a ring of units under way in shared memory that only it uses. X goes from L2 straight into the registers
 // that multiply it, and stays there for all tiles of the block; rows of X are columns of the matrix instruction, so a

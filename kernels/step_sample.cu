@@ -1,4 +1,4 @@
-// The end of a decode step: from logits, or from each block's best of them, to a token and its embedding.
+// The end of a decode step, fused: from logits, or from each block's best of them, to a token and its embedding.
 #include "step.cuh"
 
 struct StepPickArgs {
