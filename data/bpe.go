@@ -2,8 +2,8 @@ package data
 
 import "container/heap"
 
-// Alphabet spells bytes as byte-level BPE does: those that print stand for themselves, and the others, in order, for the
-// runes from U+0100.
+// Alphabet spells bytes as byte-level BPE does: those that print stand for themselves, and the others, in order, for
+// the runes from U+0100.
 var Alphabet = func() (a [256]rune) {
 	next := rune(256)
 	for b := range a {
@@ -26,7 +26,7 @@ var alphabetBytes = func() map[rune]byte {
 	return m
 }()
 
-// unspelled returns the bytes that a token of the alphabet stands for; ok is false where a rune is none of it.
+// unspelled returns the bytes that a token of the alphabet stands for. ok is false where a rune is not in the alphabet.
 func unspelled(token string) (piece []byte, ok bool) {
 	for _, r := range token {
 		b, ok := alphabetBytes[r]
@@ -38,13 +38,13 @@ func unspelled(token string) (piece []byte, ok bool) {
 	return piece, true
 }
 
-// A pair is two ids side by side.
+// A pair is two adjacent ids.
 type pair [2]int32
 
 type merge struct{ rank, id int32 }
 
-// A merger merges the bytes of a pre-token: of all pairs side by side the one of least rank, the leftmost first, until none
-// is left (Sennrich et al., 2016, arXiv:1508.07909).
+// A merger merges the bytes of a pre-token. It merges the adjacent pair of least rank, the leftmost of equal ones,
+// until no pair has a rank (Sennrich et al., 2016, arXiv:1508.07909).
 type merger struct {
 	bytes  [256]int32
 	merges map[pair]merge
@@ -76,7 +76,7 @@ func (b *merger) find(left, right int32) (merge, bool) {
 	return merge{id, id}, ok
 }
 
-// scanned is up to how many parts the whole list is searched for each merge; a heap is faster above.
+// scanned is the most parts for which the whole list is searched at each merge. A heap is faster for more.
 const scanned = 40
 
 func (b *merger) append(ids []int32, piece string) []int32 {
@@ -133,7 +133,8 @@ func (c *candidates) Pop() any {
 // mergeLong merges ids in place, in n log n steps, and returns how many are left.
 func (b *merger) mergeLong(ids []int32) int {
 	n := len(ids)
-	before, after := make([]int, n), make([]int, n) // the list of what is left; -1 in ids: merged away
+	// a linked list of the parts that are left; an id of -1 was merged into another
+	before, after := make([]int, n), make([]int, n)
 	var queue candidates
 	offer := func(i int) {
 		if i >= 0 && after[i] < n {

@@ -8,7 +8,8 @@ type Config struct {
 	Train string `mapstructure:"train" yaml:"train"`
 	// validation sets by name, each a folder, glob, file or URL of shards
 	Val map[string]string `mapstructure:"val" yaml:"val"`
-	// the tokenizer that the shards were made with, which is checked: bytes, gpt2, cl100k, o200k or the path of a tokenizer.json
+	// the tokenizer that the shards were made with, which is checked: bytes, gpt2, cl100k, o200k or the path of a
+	// tokenizer.json
 	Tokenizer string `mapstructure:"tokenizer" yaml:"tokenizer"`
 	// files without llm.c's header are read as plain uint16 ids, as nanoGPT writes them
 	Headerless bool `mapstructure:"headerless" yaml:"headerless"`

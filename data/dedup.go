@@ -47,8 +47,8 @@ type document struct {
 	Totals
 }
 
-// A seen set tells a document's first coming from all later ones, in the order of the input, at about 40 bytes of memory
-// each. It is nil where duplicates are kept.
+// A seen set tells a document's first coming from all later ones, in the order of the input, at about 40 bytes of
+// memory each. It is nil where duplicates are kept.
 type seen struct {
 	known  map[docHash]struct{}
 	stored int64     // hashes in the file
@@ -82,7 +82,8 @@ func (s *seen) len() int64 {
 	return s.stored + int64(len(s.fresh))
 }
 
-// filter takes out of a result the documents that have come before. dropping says whether the text file under way is one.
+// filter takes out of a result the documents that have come before. dropping says whether the text file under way is
+// one.
 func (s *seen) filter(r *result, dropping *bool) {
 	if s == nil {
 		return

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// A tally counts what was not taken as it is.
+// A tally counts the lines and texts that were left out or changed.
 type tally struct {
 	skipped int // bad lines
 	invalid int // texts, or stretches of one, with bytes that are no UTF-8, or halves of a surrogate pair in JSON
@@ -20,8 +20,8 @@ func (t *tally) look(text []byte) {
 	}
 }
 
-// replaced says that a text read from a line of JSON has a U+FFFD which the line has not: for bytes that are no UTF-8, or for half
-// a surrogate pair.
+// replaced says that a text read from a line of JSON has a U+FFFD which the line has not: for bytes that are no UTF-8,
+// or for half a surrogate pair.
 func replaced(line []byte, text string) bool {
 	if !utf8.Valid(line) {
 		return true
@@ -30,8 +30,8 @@ func replaced(line []byte, text string) bool {
 	return n > 0 && n > bytes.Count(line, []byte("\ufffd"))+bytes.Count(bytes.ToLower(line), []byte(`\ufffd`))
 }
 
-// documents hands over the texts of a block; begins is false for one that goes on with a document of the block before. With
-// skip bad lines are counted, without it the first is an error.
+// documents calls emit with the texts of a block. begins is false for a text that continues a document of the block
+// before. With skip bad lines are counted, without it the first is an error.
 func (b block) documents(field string, skip bool, add func(text []byte, begins bool)) (t tally, err error) {
 	switch {
 	case b.rows != nil:

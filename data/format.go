@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// A layout is how the documents of a file lie in it.
+// A layout says how a file holds documents.
 type layout string
 
 const (
@@ -22,7 +22,8 @@ const (
 	asParquet layout = "parquet"
 )
 
-// A format is what a file is taken for: its layout, its compression, and whether its content said so, not its name.
+// A format is what a file is read as: its layout, its compression, and whether that was known by its content rather
+// than by its name.
 type format struct {
 	layout  layout
 	packed  packed
@@ -36,16 +37,18 @@ func (f format) String() string {
 	return fmt.Sprintf("%s in %s", f.layout, f.packed)
 }
 
-// lineNames end the names of JSON lines; textless ones say nothing of what a file holds. All other names are those of text.
+// lineNames are the endings of JSON lines, and textless the endings that tell nothing of a file's content. Files with
+// all other endings are text.
 var (
 	lineNames    = []string{".jsonl", ".ndjson", ".jsonlines"}
 	parquetNames = []string{".parquet", ".pq"}
 	silentNames  = []string{"", ".json", ".data", ".dat", ".part"}
 )
 
-// formatOf finds out what a file is. Compression and parquet are known by their first bytes, JSON lines by a name that is usual
-// for them, in letters of any size, or, where the name says nothing, by a first line that is an object with the field.
-// Where a field was asked for by name, content counts everywhere, and a name that says nothing must be JSON lines.
+// formatOf finds out what a file is. Compression and parquet are known by their first bytes, JSON lines by a name that
+// is usual for them, in letters of any size, or, where the name says nothing, by a first line that is an object with
+// the field. Where a field was asked for by name, content counts everywhere, and a name that says nothing must be JSON
+// lines.
 func formatOf(path, field string, asked bool) (f format, err error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -53,7 +56,7 @@ func formatOf(path, field string, asked bool) (f format, err error) {
 	}
 	defer file.Close()
 	in := bufio.NewReaderSize(file, 64)
-	head, _ := in.Peek(8) // a shorter file has none of the marks
+	head, _ := in.Peek(8) // a shorter file begins with no such bytes
 	if f.packed, err = packingOf(head); err != nil {
 		return f, fmt.Errorf("data: %s: %w", path, err)
 	}
@@ -83,12 +86,14 @@ func formatOf(path, field string, asked bool) (f format, err error) {
 		}
 	}
 	if asked && silent(ext) && f.layout == asText {
-		return f, fmt.Errorf("data: %s: its first line is no JSON object with field %q; texts are read without a field", path, field)
+		return f, fmt.Errorf("data: %s: its first line is no JSON object with field %q; texts are read without a field",
+			path, field)
 	}
 	return f, nil
 }
 
-// nameOf gives the ending of a file's name, without that of a compression, in small letters, and the compression that it names.
+// nameOf gives the ending of a file's name, without that of a compression, in small letters, and the compression that
+// it names.
 func nameOf(path string) (ext string, claimed packed) {
 	name := strings.ToLower(filepath.Base(path))
 	ext = filepath.Ext(name)
@@ -98,13 +103,13 @@ func nameOf(path string) (ext string, claimed packed) {
 	return ext, ""
 }
 
-// silent says that an ending tells nothing of what a file holds: none, those of numbered parts, and .json, which is one document
-// or many.
+// silent says that an ending tells nothing of a file's content: no ending, those of numbered parts, and .json, which
+// may hold one document or many.
 func silent(ext string) bool {
 	return slices.Contains(silentNames, ext) || strings.Trim(ext, ".0123456789-of") == ""
 }
 
-// mostSniffed is how long the first line may be by which JSON lines are known.
+// mostSniffed is the longest first line by which JSON lines are recognised.
 const mostSniffed = 16 << 20
 
 // isLines says whether a first line is a JSON object with the field, and no line of one object that takes several.
@@ -127,13 +132,14 @@ func isLines(r io.Reader, field string) (bool, error) {
 	}
 }
 
-// An input is a file and what it is taken for.
+// An input is a file and what it is read as.
 type input struct {
 	path string
 	format
 }
 
-// recognize finds out what files are, and tells it: of each whose content said so, and of the others by their number.
+// recognize finds the formats of files and reports them: one by one where the content decided, and as a count for the
+// others.
 func (p *progress) recognize(files []string, field field) (inputs []input, err error) {
 	counts, guesses := map[string]int{}, 0
 	var order []string
@@ -162,10 +168,10 @@ func (p *progress) recognize(files []string, field field) (inputs []input, err e
 	return inputs, nil
 }
 
-// mostNamed is how many files are named one by one.
+// mostNamed is the most files that are named one by one.
 const mostNamed = 8
 
-// passed names files that a folder holds and that are not read.
+// passed names the files of folders that are not read.
 func (p *progress) passed(files []string) {
 	if len(files) == 0 {
 		return

@@ -35,7 +35,8 @@ func TestFormats(t *testing.T) {
 		documents            int
 		says, err            string
 	}{
-		{name: "c4.json.gz", content: gzipped(lines), layout: asLines, documents: 2, says: "is taken for JSON lines in gzip, by its content"},
+		{name: "c4.json.gz", content: gzipped(lines), layout: asLines, documents: 2,
+			says: "is taken for JSON lines in gzip, by its content"},
 		{name: "c4.json", content: lines, layout: asLines, documents: 2},
 		{name: "c4.ndjson", content: lines, layout: asLines, documents: 2, says: "files: 1 of JSON lines"},
 		{name: "c4.jsonlines", content: lines, layout: asLines, documents: 2},
@@ -60,10 +61,13 @@ func TestFormats(t *testing.T) {
 		{name: "padded.jsonl.gz", content: gzipped(lines) + strings.Repeat("\x00", 700), layout: asLines, documents: 2},
 		{name: "members.jsonl.gz", content: gzipped(lines) + "\x00\x00" + gzipped(lines), layout: asLines, documents: 4},
 		{name: "junk.jsonl.gz", content: gzipped(lines) + "junk", layout: asLines, err: "unexpected EOF"},
-		{name: "bad.jsonl", content: `{"text": "a` + "\xff" + `b"}` + "\n", layout: asLines, documents: 1, says: "1 texts, or stretches of 1 MB of them, are no valid UTF-8"},
-		{name: "surrogate.jsonl", content: `{"text": "a\ud800b"}` + "\n", layout: asLines, documents: 1, says: "1 texts, or stretches"},
+		{name: "bad.jsonl", content: `{"text": "a` + "\xff" + `b"}` + "\n", layout: asLines, documents: 1,
+			says: "1 texts, or stretches of 1 MB of them, are no valid UTF-8"},
+		{name: "surrogate.jsonl", content: `{"text": "a\ud800b"}` + "\n", layout: asLines, documents: 1,
+			says: "1 texts, or stretches"},
 		{name: "no.gz", content: "plain", err: "it is no gzip file, as its name says"},
-		{name: "web.xz", content: "\xfd7zXZ\x00...", err: "a xz file, compressed in a way that is not read here: unpack it first"},
+		{name: "web.xz", content: "\xfd7zXZ\x00...",
+			err: "a xz file, compressed in a way that is not read here: unpack it first"},
 	} {
 		t.Run(c.name+c.field, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), c.name)
@@ -76,7 +80,8 @@ func TestFormats(t *testing.T) {
 				t.Errorf("taken for %s", f)
 			}
 			var said strings.Builder
-			m, err := Prepare(t.Context(), Options{Tokenizer: "bytes", Out: filepath.Join(t.TempDir(), "out"), Inputs: []string{path}, TextField: c.field, Progress: &said})
+			m, err := Prepare(t.Context(), Options{Tokenizer: "bytes", Out: filepath.Join(t.TempDir(), "out"),
+				Inputs: []string{path}, TextField: c.field, Progress: &said})
 			switch {
 			case c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)):
 				t.Errorf("%v, want %q", err, c.err)
@@ -139,7 +144,8 @@ func TestGlobs(t *testing.T) {
 		for i, path := range files {
 			files[i] = strings.TrimPrefix(path, dir+"/")
 		}
-		if got := strings.Join(files, " "); got != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+		if got := strings.Join(files, " "); got != c.want || (err == nil) != (c.err == "") || err != nil &&
+			!strings.Contains(err.Error(), c.err) {
 			t.Errorf("%s: %q, %v", c.pattern, got, err)
 		}
 	}

@@ -205,7 +205,7 @@ func parseMerge(raw json.RawMessage) (left, right string, err error) {
 	return parts[0], parts[1], nil
 }
 
-// normalizer returns what is done to a text first, nil where nothing is.
+// normalizer returns the function that texts go through first, nil where there is none.
 func (p *hfPart) normalizer() (func([]byte) []byte, error) {
 	if p == nil {
 		return nil, nil
@@ -246,7 +246,8 @@ var Patterns = map[string]string{
 	"gpt2":   `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`,
 	"cl100k": contractions + `|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
 	"qwen2":  contractions + `|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
-	"o200k": `[^\r\n\p{L}\p{N}]?` + upperRunes + `*` + lowerRunes + `+` + contractions + `?|[^\r\n\p{L}\p{N}]?` + upperRunes + `+` + lowerRunes + `*` +
+	"o200k": `[^\r\n\p{L}\p{N}]?` + upperRunes + `*` + lowerRunes + `+` + contractions + `?|[^\r\n\p{L}\p{N}]?` +
+		upperRunes + `+` + lowerRunes + `*` +
 		contractions + `?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
 }
 
@@ -256,9 +257,10 @@ const (
 	lowerRunes   = `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`
 )
 
-var scanners = map[string]func(scanner, []byte) int{"gpt2": scanner.gpt2, "cl100k": scanner.cl100k, "qwen2": scanner.qwen2, "o200k": scanner.o200k}
+var scanners = map[string]func(scanner, []byte) int{"gpt2": scanner.gpt2, "cl100k": scanner.cl100k,
+	"qwen2": scanner.qwen2, "o200k": scanner.o200k}
 
-// A cutter hands the pieces of a text to emit.
+// A cutter calls emit with the pieces of a text in order.
 type cutter func(c scanner, text []byte, emit func([]byte))
 
 // setSplit chooses a scanner where the pre-tokenizer is one that has one; others go through a regular expression.
@@ -301,8 +303,8 @@ func (t *Tokenizer) setSplit(p *hfPart) error {
 	return nil
 }
 
-// cutter returns what a pre-tokenizer does, and its name where blocks of text may be cut before it; nil where it does not
-// cut.
+// cutter returns the cutter of a pre-tokenizer, nil where it does not cut, and the name of its pattern where text may
+// be cut into blocks before it.
 func (p *hfPart) cutter() (name string, cut cutter, err error) {
 	switch {
 	case p.Type == "ByteLevel" && (p.UseRegex == nil || *p.UseRegex):
@@ -319,7 +321,8 @@ func (p *hfPart) cutter() (name string, cut cutter, err error) {
 	case p.Type != "Split":
 		return "", nil, fmt.Errorf("pre-tokenizer %q: must be ByteLevel, Split, Digits or a Sequence of them", p.Type)
 	case p.Behavior != "Isolated" && !(p.Behavior == "Removed" && p.Invert):
-		return "", nil, fmt.Errorf("a Split that is %q, inverted %v: must be Isolated, or Removed and inverted", p.Behavior, p.Invert)
+		return "", nil, fmt.Errorf("a Split that is %q, inverted %v: must be Isolated, or Removed and inverted",
+			p.Behavior, p.Invert)
 	case p.Pattern.Regex == nil && p.Pattern.String == nil:
 		return "", nil, errors.New("a Split without a pattern")
 	case p.Pattern.Regex == nil:
@@ -394,7 +397,7 @@ func (t *Tokenizer) setAdded(added []hfAdded) error {
 	return nil
 }
 
-// cutAdded hands the stretches of a text between added tokens to text, and the ids of these to token.
+// cutAdded calls token with the ids of added tokens in a text, and text with the stretches between them.
 func cutAdded(added []hfAdded, text []byte, stretch func([]byte), token func(int32)) {
 	if len(added) == 0 {
 		stretch(text)
@@ -427,7 +430,8 @@ next:
 	}
 }
 
-// general appends the ids of a text by all that a tokenizer.json may ask for.
+// general appends the ids of a text by the full rules of a tokenizer.json. Tokenizers with simpler rules have faster
+// ways.
 func (t *Tokenizer) general(m *memo, c scanner, ids []int32, text []byte) []int32 {
 	token := func(id int32) { ids = append(ids, id) }
 	var cut func(level int, text []byte)

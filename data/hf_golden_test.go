@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// TestLibraryIds holds the published vocabularies, and a tokenizer.json in several forms, against ids that the tokenizers
-// library gave (testdata/tokenizers/README.md).
+// TestLibraryIds holds the published vocabularies, and a tokenizer.json in several forms, against ids that the
+// tokenizers library gave (testdata/tokenizers/README.md).
 func TestLibraryIds(t *testing.T) {
 	const dir = "testdata/tokenizers"
 	text := lines[string](t, filepath.Join(dir, "strings.jsonl.gz"))

@@ -27,7 +27,8 @@ func trained(t testing.TB, vocab int, pattern string, texts ...string) string {
 		inputs = append(inputs, path)
 	}
 	out := filepath.Join(dir, "tokenizer.json")
-	if _, err := TrainTokenizer(context.Background(), TrainOptions{Inputs: inputs, Vocab: vocab, Pattern: pattern, Out: out, MinCount: 1}); err != nil {
+	if _, err := TrainTokenizer(context.Background(), TrainOptions{Inputs: inputs, Vocab: vocab, Pattern: pattern,
+		Out: out, MinCount: 1}); err != nil {
 		t.Fatal(err)
 	}
 	return out
@@ -78,7 +79,8 @@ func TestTrainedTokenizerRoundTrip(t *testing.T) {
 
 // The scan and the heap must merge alike.
 func TestLongMerges(t *testing.T) {
-	tok, err := NewTokenizer(trained(t, 800, "gpt2", strings.Repeat("aaaa aaab abab baaab bbbb ababab ", 20)+"aabbaabbaaaaabbbabababababaaaaaaaa"))
+	tok, err := NewTokenizer(trained(t, 800, "gpt2", strings.Repeat("aaaa aaab abab baaab bbbb ababab ", 20)+
+		"aabbaabbaaaaabbbabababababaaaaaaaa"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +140,9 @@ func edited(t testing.TB, sets map[string]string) []byte {
 func TestTokenizerParts(t *testing.T) {
 	const level = `{"type": "ByteLevel", "use_regex": false}`
 	split := func(regex string) string {
-		return fmt.Sprintf(`{"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": %q}, "behavior": "Isolated"}, %s]}`, regex, level)
+		return fmt.Sprintf(
+			`{"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": %q}, "behavior": "Isolated"}, %s]}`,
+			regex, level)
 	}
 	end := `{"id": 0, "content": "<|endoftext|>", "special": true}`
 	for _, test := range []struct {
@@ -148,16 +152,25 @@ func TestTokenizerParts(t *testing.T) {
 		whole      bool
 	}{
 		{"plain", "the end the", nil, []string{"the", " end", " the"}, false},
-		{"digits", "the 12", map[string]string{"pre_tokenizer": `{"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": true}, {"type": "ByteLevel"}]}`},
+		{"digits", "the 12", map[string]string{
+			"pre_tokenizer": `{"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": true}, {"type": "ByteLevel"}]}`},
 			[]string{"the", " ", "1", "2"}, false},
-		{"regex", "the end the", map[string]string{"pre_tokenizer": split(`the(?= )`)}, []string{"the", " end", " the"}, true},
-		{"known", "the end the", map[string]string{"pre_tokenizer": split(Patterns["cl100k"])}, []string{"the", " end", " the"}, false},
-		{"prefix", "the end", map[string]string{"pre_tokenizer": `{"type": "ByteLevel", "add_prefix_space": true}`}, []string{" the", " end"}, true},
-		{"added", "the <tool>the<|endoftext|>", map[string]string{"added_tokens": "[" + end + `, {"id": 400, "content": "<tool>", "special": false}]`},
+		{"regex", "the end the", map[string]string{"pre_tokenizer": split(`the(?= )`)},
+			[]string{"the", " end", " the"}, true},
+		{"known", "the end the", map[string]string{"pre_tokenizer": split(Patterns["cl100k"])},
+			[]string{"the", " end", " the"}, false},
+		{"prefix", "the end", map[string]string{"pre_tokenizer": `{"type": "ByteLevel", "add_prefix_space": true}`},
+			[]string{" the", " end"}, true},
+		{"added", "the <tool>the<|endoftext|>",
+			map[string]string{"added_tokens": "[" + end + `, {"id": 400, "content": "<tool>", "special": false}]`},
 			[]string{"the", " ", "<tool>", "the", "<", "|", "en", "d", "of", "t", "ex", "t", "|", ">"}, true},
-		{"longest", "  the", map[string]string{"added_tokens": "[" + end + `, {"id": 400, "content": " "}, {"id": 401, "content": "  "}]`}, []string{"  ", "the"}, true},
-		{"normal", "e\u0301", map[string]string{"normalizer": `{"type": "Sequence", "normalizers": [{"type": "NFC"}]}`}, []string{"\xc3", "\xa9"}, false},
-		{"late", "\u212b", map[string]string{"normalizer": `{"type": "NFC"}`, "added_tokens": "[" + end + `, {"id": 400, "content": "A\u030a", "normalized": true}]`},
+		{"longest", "  the", map[string]string{
+			"added_tokens": "[" + end + `, {"id": 400, "content": " "}, {"id": 401, "content": "  "}]`},
+			[]string{"  ", "the"}, true},
+		{"normal", "e\u0301", map[string]string{"normalizer": `{"type": "Sequence", "normalizers": [{"type": "NFC"}]}`},
+			[]string{"\xc3", "\xa9"}, false},
+		{"late", "\u212b", map[string]string{"normalizer": `{"type": "NFC"}`, "added_tokens": "[" + end +
+			`, {"id": 400, "content": "A\u030a", "normalized": true}]`},
 			[]string{"A\u030a"}, true},
 	} {
 		tok, err := parseTokenizer(edited(t, test.sets), nil)
@@ -190,10 +203,13 @@ func TestTokenizerRefuses(t *testing.T) {
 		{map[string]string{"pre_tokenizer": `null`}, "", "no pre-tokenizer"},
 		{map[string]string{"pre_tokenizer": `{"type": "Metaspace"}`}, "", `pre-tokenizer "Metaspace": must be`},
 		{map[string]string{"pre_tokenizer": `{"type": "Digits"}`}, "", "no ByteLevel"},
-		{map[string]string{"pre_tokenizer": `{"type": "Split", "behavior": "MergedWithNext", "pattern": {"String": " "}}`}, "", `a Split that is "MergedWithNext"`},
-		{map[string]string{"pre_tokenizer": `{"type": "Split", "behavior": "Isolated", "pattern": {"Regex": "("}}`}, "", `pattern "("`},
+		{map[string]string{"pre_tokenizer": `{"type": "Split", "behavior": "MergedWithNext", "pattern": {"String": " "}}`},
+			"", `a Split that is "MergedWithNext"`},
+		{map[string]string{"pre_tokenizer": `{"type": "Split", "behavior": "Isolated", "pattern": {"Regex": "("}}`},
+			"", `pattern "("`},
 		{map[string]string{"normalizer": `{"type": "BertNormalizer"}`}, "", `normalizer "BertNormalizer"`},
-		{map[string]string{"added_tokens": end + `, {"id": 9, "content": "x", "lstrip": true}]`}, "", `added token "x": single_word, lstrip and rstrip`},
+		{map[string]string{"added_tokens": end + `, {"id": 9, "content": "x", "lstrip": true}]`}, "",
+			`added token "x": single_word, lstrip and rstrip`},
 		{map[string]string{"added_tokens": `[]`, "model": `{"vocab": {}}`}, "", "no token ends a text"},
 		{nil, `{"eos_token": {"content": "</eos>"}}`, "none is called </eos>"},
 		{nil, `{`, "the tokenizer_config.json beside it"},
@@ -204,10 +220,12 @@ func TestTokenizerRefuses(t *testing.T) {
 		}
 	}
 	dir := write(t, map[string]string{"a.json": "{", "a.txt": "", "b.txt": "x"})
-	if _, err := NewTokenizer(filepath.Join(dir, "a.json")); err == nil || !strings.HasPrefix(err.Error(), "data: tokenizer "+dir+"/a.json: no tokenizer.json") {
+	if _, err := NewTokenizer(filepath.Join(dir, "a.json")); err == nil ||
+		!strings.HasPrefix(err.Error(), "data: tokenizer "+dir+"/a.json: no tokenizer.json") {
 		t.Error(err)
 	}
-	if _, err := NewTokenizer(filepath.Join(dir, "none.json")); err == nil || !strings.Contains(err.Error(), "no such file") {
+	if _, err := NewTokenizer(filepath.Join(dir, "none.json")); err == nil ||
+		!strings.Contains(err.Error(), "no such file") {
 		t.Error(err)
 	}
 	for _, test := range []struct {
@@ -216,7 +234,8 @@ func TestTokenizerRefuses(t *testing.T) {
 	}{
 		{TrainOptions{Vocab: 256, Out: "x.json"}, "data: a vocabulary of 256: must be from 257"},
 		{TrainOptions{Vocab: 300, Out: "x"}, "must end in .json"},
-		{TrainOptions{Vocab: 300, Out: "x.json", Pattern: "word"}, `data: pattern "word": must be one of cl100k, gpt2, o200k, qwen2`},
+		{TrainOptions{Vocab: 300, Out: "x.json", Pattern: "word"},
+			`data: pattern "word": must be one of cl100k, gpt2, o200k, qwen2`},
 		{TrainOptions{Vocab: 300, Out: "x.json", MinCount: -1}, "data: least count -1"},
 		{TrainOptions{Vocab: 300, Out: "x.json", Inputs: []string{filepath.Join(dir, "a.txt")}}, "data: no text to train"},
 	} {

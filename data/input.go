@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	blockBytes = 1 << 20 // what one worker gets at a time
+	blockBytes = 1 << 20 // bytes that a worker gets at a time
 	sniffBytes = 8000    // where a zero byte shows that a file is no text
 )
 
@@ -96,15 +96,15 @@ func glob(pattern string) (files []string, err error) {
 	return files, nil
 }
 
-// walk returns the visible regular files at any depth below the folder root whose last names match, in lexical order, and what is
-// hidden. A link to a folder is followed where it is root itself.
+// walk returns the visible regular files at any depth below the folder root whose last names match, in lexical order,
+// and what is hidden. A link to a folder is followed where it is root itself.
 func walk(root, match string) (files, hidden []string, err error) {
 	slash := string(filepath.Separator)
 	if _, err := filepath.Match(match, ""); err != nil {
 		return nil, nil, err
 	}
 	if info, err := os.Stat(root); err != nil || !info.IsDir() {
-		return nil, nil, err // below a file there is nothing
+		return nil, nil, err // a file has no files below it
 	}
 	pattern, root := append([]string{"**"}, strings.Split(match, slash)...), root+slash
 	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -130,7 +130,7 @@ func walk(root, match string) (files, hidden []string, err error) {
 	return files, hidden, err
 }
 
-// matches holds the names of a path, one below the other, against those of a valid pattern.
+// matches says whether the names of a path match those of a valid pattern one by one.
 func matches(pattern, path []string) bool {
 	switch {
 	case len(pattern) == 0:
@@ -148,7 +148,7 @@ func matches(pattern, path []string) bool {
 func isBinary(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
-		return false // reading it will say why
+		return false // reading it later gives the error
 	}
 	defer f.Close()
 	head := make([]byte, sniffBytes)
@@ -160,7 +160,8 @@ func isBinary(path string) bool {
 	return bytes.IndexByte(head, 0) >= 0
 }
 
-// A field is where the text stands in a line of JSON, or a parquet file's column, and whether somebody asked for it by name.
+// A field is where the text stands in a line of JSON, or a parquet file's column, and whether somebody asked for it by
+// name.
 type field struct {
 	name  string
 	asked bool
@@ -185,9 +186,10 @@ type block struct {
 	data  []byte
 }
 
-// readBlocks hands the blocks of a file to emit in order; whole asks for text files in one
-// block, hashed for their hash in the first.
-func readBlocks(ctx context.Context, in input, field field, whole, hashed bool, counted io.Writer, emit func(block) error) (err error) {
+// readBlocks calls emit with the blocks of a file in order. With whole a text file is one block, with hashed the first
+// block of a text file has its hash.
+func readBlocks(ctx context.Context, in input, field field, whole, hashed bool, counted io.Writer,
+	emit func(block) error) (err error) {
 	path := in.path
 	var hash docHash
 	send := func(b block) error {
@@ -245,7 +247,7 @@ func readText(path string, r io.Reader, whole bool, emit func(block) error) erro
 		buf := make([]byte, len(rest)+max(len(rest), blockBytes))
 		n := copy(buf, rest)
 		var err error
-		for n < len(buf) && err == nil { // io.ReadFull would hide a truncated gzip file, whose error is its own
+		for n < len(buf) && err == nil { // io.ReadFull would turn the error of a truncated gzip file into its own
 			var m int
 			m, err = r.Read(buf[n:])
 			n += m

@@ -42,8 +42,9 @@ func (s State) restore(saved State) (State, error) {
 		if s.Mixture != saved.Mixture {
 			return s, fmt.Errorf("data: position of another mixture: saved with %q, now %q", saved.Mixture, s.Mixture)
 		}
-		return s, fmt.Errorf("data: position of other data: saved with %d tokens, T %d, stride %d, seed %d, now %d, %d, %d, %d",
-			saved.Tokens, saved.T, saved.Stride, saved.Seed, s.Tokens, s.T, s.Stride, s.Seed)
+		return s,
+			fmt.Errorf("data: position of other data: saved with %d tokens, T %d, stride %d, seed %d, now %d, %d, %d, %d",
+				saved.Tokens, saved.T, saved.Stride, saved.Seed, s.Tokens, s.T, s.Stride, s.Seed)
 	}
 	return s, nil
 }
@@ -110,7 +111,8 @@ func (l *Loader) Restore(saved State) (err error) {
 
 func checkBatch(batch *Batch, t int) {
 	if batch.B < 1 || batch.T != t || len(batch.Inputs) != batch.B*t || len(batch.Targets) != batch.B*t {
-		panic(fmt.Sprintf("data: batch [%d, %d] with %d inputs and %d targets for T %d", batch.B, batch.T, len(batch.Inputs), len(batch.Targets), t))
+		panic(fmt.Sprintf("data: batch [%d, %d] with %d inputs and %d targets for T %d", batch.B, batch.T, len(batch.Inputs),
+			len(batch.Targets), t))
 	}
 }
 
@@ -157,7 +159,8 @@ func NewWindows(tokens *Tokens, t, stride int) (*Windows, error) {
 	if tokens.Len() < 2 {
 		return nil, fmt.Errorf("data: %d tokens: evaluation needs at least 2", tokens.Len())
 	}
-	return &Windows{tokens: tokens, state: State{Tokens: tokens.Len(), T: t, Stride: stride}, window: make([]int32, t+1)}, nil
+	return &Windows{tokens: tokens, state: State{Tokens: tokens.Len(), T: t, Stride: stride}, window: make([]int32, t+1)},
+		nil
 }
 
 // Targets returns how many targets the whole walk counts.
@@ -204,7 +207,8 @@ func (w *Windows) Next(batch *Batch) error {
 // State returns the position.
 func (w *Windows) State() State { return w.state }
 
-// Restore goes to a position that a walk over the same tokens, T and stride saved; to its own fresh State to start over.
+// Restore goes to a position that a walk over the same tokens, T and stride saved; to its own fresh State to start
+// over.
 func (w *Windows) Restore(saved State) (err error) {
 	s, err := w.state.restore(saved)
 	if err == nil {

@@ -57,10 +57,14 @@ func count(t testing.TB, n int) *Tokens {
 func TestOpenRefuses(t *testing.T) {
 	good := shard(magic16, version16, 1, 2, 3)
 	dir := write(t, map[string]string{
-		"empty": "", "short": string(good[:100]), "cut": string(good[:len(good)-1]), "long": string(good) + "x", "magic": string(shard(7, 1, 1)), "odd": "abc",
-		"version": string(shard(magic16, 2, 1)), "none": string(shard(magic32, version32)), "good": string(good), "folder/x": "",
-		"meta/meta.json": `{"tokenizer": "gpt2", "vocab": 50257, "shards": [{"file": "x.bin", "tokens": 4}]}`, "meta/x.bin": string(good),
-		"away/meta.json": `{"tokenizer": "gpt2", "vocab": 50257, "shards": [{"file": "../good", "tokens": 3}]}`, "json/meta.json": "{", "nothing/meta.json": "{}",
+		"empty": "", "short": string(good[:100]), "cut": string(good[:len(good)-1]), "long": string(good) + "x",
+		"magic": string(shard(7, 1, 1)), "odd": "abc",
+		"version": string(shard(magic16, 2, 1)), "none": string(shard(magic32, version32)), "good": string(good),
+		"folder/x":       "",
+		"meta/meta.json": `{"tokenizer": "gpt2", "vocab": 50257, "shards": [{"file": "x.bin", "tokens": 4}]}`,
+		"meta/x.bin":     string(good),
+		"away/meta.json": `{"tokenizer": "gpt2", "vocab": 50257, "shards": [{"file": "../good", "tokens": 3}]}`,
+		"json/meta.json": "{", "nothing/meta.json": "{}",
 		"lost/meta.json": `{"tokenizer": "gpt2", "vocab": 50257, "shards": [{"file": "lost.bin", "tokens": 3}]}`,
 	})
 	for _, test := range []struct {
@@ -86,7 +90,8 @@ func TestOpenRefuses(t *testing.T) {
 		{"lost", "lost.bin: no such file", OpenOptions{}},
 	} {
 		_, err := Open(filepath.Join(dir, test.name), test.o)
-		if err == nil || !strings.HasPrefix(err.Error(), "data: ") || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
+		if err == nil || !strings.HasPrefix(err.Error(), "data: ") || !strings.Contains(err.Error(), test.want) ||
+			strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v, want %s", test.name, err, test.want)
 		}
 	}
@@ -215,7 +220,8 @@ func TestLoaderRestoresAndSplits(t *testing.T) {
 		}
 	}
 	other, _ := NewLoader(tokens, 3, 10, 0, 1)
-	if err := other.Restore(state); err == nil || err.Error() != "data: position of other data: saved with 200 tokens, T 3, stride 3, seed 9, now 200, 3, 3, 10" {
+	if err := other.Restore(state); err == nil ||
+		err.Error() != "data: position of other data: saved with 200 tokens, T 3, stride 3, seed 9, now 200, 3, 3, 10" {
 		t.Error(err)
 	}
 	for _, bad := range [][3]int{{0, 0, 1}, {3, 1, 1}, {3, -1, 1}, {200, 0, 1}} {
@@ -289,13 +295,16 @@ func TestWindowsCountEachTargetOnce(t *testing.T) {
 	w, _ := NewWindows(tokens, 4, 4)
 	start := w.State()
 	batch, again := NewBatch(1, 4), NewBatch(1, 4)
-	if err := errors.Join(w.Next(batch), w.Restore(start), w.Next(again)); err != nil || !slices.Equal(batch.Inputs, again.Inputs) {
+	if err := errors.Join(w.Next(batch), w.Restore(start), w.Next(again)); err != nil ||
+		!slices.Equal(batch.Inputs, again.Inputs) {
 		t.Errorf("%v, %v, %v", batch.Inputs, again.Inputs, err)
 	}
-	if _, err := NewWindows(tokens, 4, 5); err == nil || err.Error() != "data: T 4, stride 5: the stride must be from 1 to T" {
+	if _, err := NewWindows(tokens, 4, 5); err == nil ||
+		err.Error() != "data: T 4, stride 5: the stride must be from 1 to T" {
 		t.Error(err)
 	}
-	if _, err := NewWindows(count(t, 1), 4, 4); err == nil || err.Error() != "data: 1 tokens: evaluation needs at least 2" {
+	if _, err := NewWindows(count(t, 1), 4, 4); err == nil ||
+		err.Error() != "data: 1 tokens: evaluation needs at least 2" {
 		t.Error(err)
 	}
 }

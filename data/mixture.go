@@ -24,7 +24,7 @@ func ParseMixture(text string) ([]Part, error) {
 		}
 		weight, err := strconv.ParseFloat(one[at+1:], 64)
 		if err != nil {
-			return []Part{{text, 1}}, nil // a path with a colon
+			return []Part{{text, 1}}, nil // a single path that has a colon
 		}
 		if !(weight > 0 && weight < 1e12) || at == 0 {
 			return nil, fmt.Errorf("data: train has %q: must be a path and a weight above 0, as in shards/web:0.7", one)
@@ -34,8 +34,8 @@ func ParseMixture(text string) ([]Part, error) {
 	return parts, nil
 }
 
-// slots is how many windows a mixture deals out in a round: each source has its share of them in every round, in an order of
-// its own, so that the shares hold exactly from the start and a window's source follows from its position alone.
+// slots is the number of windows in a round of a mixture. Every round has each source's share of them, in an order of
+// its own, so that the shares are exact from the start and the source of a window follows from its position alone.
 const slots = 1024
 
 // A source is one of a loader's.
@@ -74,7 +74,7 @@ func NewMixture(tokens []*Tokens, weights []float64, t int, seed uint64, rank, w
 	return l, nil
 }
 
-// deal divides the slots of a round by weights: whole parts first, what is left to the largest remainders.
+// deal divides the slots of a round by weights: whole parts first, then one slot each to the largest remainders.
 func deal(weights []float64) ([]int64, error) {
 	var sum float64
 	for _, w := range weights {
@@ -103,13 +103,14 @@ func deal(weights []float64) ([]int64, error) {
 	}
 	for i, n := range shares {
 		if n == 0 {
-			return nil, fmt.Errorf("data: a weight of %v among a sum of %v is less than one window in %d: leave the source out", weights[i], sum, slots)
+			return nil, fmt.Errorf("data: a weight of %v among a sum of %v is less than one window in %d: leave the source out",
+				weights[i], sum, slots)
 		}
 	}
 	return shares, nil
 }
 
-// pick is the source of the window at a position, and which of its own windows that is.
+// pick is the source of the window at a position, and the window's number within that source.
 func (l *Loader) pick(p int64) (*source, int64) {
 	if len(l.sources) == 1 {
 		return &l.sources[0], p

@@ -15,7 +15,8 @@ func numbers(t *testing.T, k, n int) *Tokens {
 	for i := range n {
 		ids = append(ids, uint32(k*1000+i))
 	}
-	tokens, err := Open(write(t, map[string]string{"x_000000.bin": string(shard(magic16, version16, ids...))}), OpenOptions{Vocab: 1 << 16})
+	tokens, err := Open(write(t, map[string]string{"x_000000.bin": string(shard(magic16, version16, ids...))}),
+		OpenOptions{Vocab: 1 << 16})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,8 +24,8 @@ func numbers(t *testing.T, k, n int) *Tokens {
 	return tokens
 }
 
-// TestMixture: shares hold exactly in each round, each source goes through its windows epoch by epoch, ranks and stops change
-// nothing.
+// TestMixture: shares hold exactly in each round, each source goes through its windows epoch by epoch, ranks and stops
+// change nothing.
 func TestMixture(t *testing.T) {
 	const T = 4
 	tokens, weights := []*Tokens{numbers(t, 1, 41), numbers(t, 2, 801), numbers(t, 3, 17)}, []float64{0.7, 0.25, 0.05}
@@ -108,8 +109,9 @@ func TestMixtureRefuses(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"a": "[{a 1}]", "a,b": "[{a,b 1}]", "a:0.7,b:0.3": "[{a 0.7} {b 0.3}]", "c:/x:2": "[{c:/x 2}]", "a:b": "[{a:b 1}]", "x*[0-9]:1,y:2": "[{x*[0-9] 1} {y 2}]",
-		"a:0,b:1": "train has", ":1,b:2": "train has", "a:-1": "train has", "a:NaN,b:1": "train has",
+		"a": "[{a 1}]", "a,b": "[{a,b 1}]", "a:0.7,b:0.3": "[{a 0.7} {b 0.3}]", "c:/x:2": "[{c:/x 2}]", "a:b": "[{a:b 1}]",
+		"x*[0-9]:1,y:2": "[{x*[0-9] 1} {y 2}]",
+		"a:0,b:1":       "train has", ":1,b:2": "train has", "a:-1": "train has", "a:NaN,b:1": "train has",
 	} {
 		parts, err := ParseMixture(text)
 		if got := fmt.Sprint(parts, err); !strings.Contains(got, want) {

@@ -7,8 +7,9 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// normalize brings text into a normal form of Unicode (UAX #15). golang.org/x/text writes its stream-safe variant, with a
-// U+034F after thirty marks in a row, which no tokenizer was trained with: text with long runs of marks goes its own way.
+// normalize brings text into a normal form of Unicode (UAX #15). golang.org/x/text writes its stream-safe variant, with
+// a U+034F after thirty marks in a row, which no tokenizer was trained with: text with long runs of marks is normalized
+// by the functions below.
 func normalize(f norm.Form, text []byte) []byte {
 	if !crowded(text) {
 		return f.Bytes(text)
@@ -25,7 +26,7 @@ func normalize(f norm.Form, text []byte) []byte {
 	return out
 }
 
-// fewMarks come to at most thirty when they and the letter before them are decomposed.
+// fewMarks is a number of marks that, with the letter before them, decompose to at most thirty.
 const fewMarks = 8
 
 // crowded says that some letter has more than fewMarks combining marks.
@@ -62,7 +63,7 @@ func (p point) append(out []byte) []byte {
 	return utf8.AppendRune(out, p.r)
 }
 
-// decompose takes every rune apart, as the form wants it.
+// decompose decomposes every rune, canonically or for compatibility as the form says.
 func decompose(f norm.Form, text []byte) (all []point) {
 	apart := norm.NFD
 	if f == norm.NFKC || f == norm.NFKD {
@@ -95,8 +96,8 @@ func order(all []point) {
 	}
 }
 
-// compose joins each mark with the letter before it where Unicode has one rune for both and no mark of its class, or of none,
-// stands between them.
+// compose joins each mark with the letter before it where Unicode has one rune for both and no mark of its class, or of
+// none, stands between them.
 func compose(all []point) []point {
 	out := all[:0]
 	letter := -1 // in out
@@ -121,7 +122,7 @@ func compose(all []point) []point {
 	return out
 }
 
-// single is the one rune for two, if there is one.
+// single is the rune that two runes compose to, if there is one.
 func single(a, b rune) (rune, bool) {
 	var buf [2 * utf8.UTFMax]byte
 	one := norm.NFC.Bytes(utf8.AppendRune(utf8.AppendRune(buf[:0], a), b))

@@ -38,10 +38,10 @@ type OpenOptions struct {
 	Headerless bool // a file without llm.c's magic is plain uint16 tokens, as nanoGPT writes them
 }
 
-// Open maps the shards that path names: a folder, a glob, one file, or the URL of a folder (see Folder), whose shards are
-// brought here while those before are read. Headers and sizes are checked here. Ids are checked
-// against the vocabulary where they are read, which costs nothing, whereas a pass over all of them here would read every
-// shard from the disk; Verify makes that pass.
+// Open maps the shards that path names: a folder, a glob, one file, or the URL of a folder (see Folder), whose shards
+// are brought here while those before are read. Headers and sizes are checked here. Ids are checked against the
+// vocabulary where they are read, which costs nothing, whereas a pass over all of them here would read every shard from
+// the disk; Verify makes that pass.
 func Open(path string, o OpenOptions) (*Tokens, error) {
 	if IsURL(path) {
 		return openRemote(path, o)
@@ -76,7 +76,8 @@ func newTokens(path string, meta *Meta, o OpenOptions) (*Tokens, error) {
 		return t, nil
 	}
 	if o.Vocab > 0 && meta.Vocab > o.Vocab {
-		return nil, fmt.Errorf("data: %s: made with %s of %d ids, but the vocabulary has %d", path, meta.Tokenizer, meta.Vocab, o.Vocab)
+		return nil, fmt.Errorf("data: %s: made with %s of %d ids, but the vocabulary has %d", path, meta.Tokenizer,
+			meta.Vocab, o.Vocab)
 	}
 	if t.vocab == 0 {
 		t.vocab = meta.Vocab
@@ -130,7 +131,8 @@ func parseMeta(path string, text []byte) (*Meta, error) {
 		return nil, fmt.Errorf("data: %s: %w", path, err)
 	}
 	if m.Vocab < 1 || len(m.Shards) == 0 {
-		return nil, fmt.Errorf("data: %s: must name a vocabulary and at least one shard, has %d ids and %d shards", path, m.Vocab, len(m.Shards))
+		return nil, fmt.Errorf("data: %s: must name a vocabulary and at least one shard, has %d ids and %d shards", path,
+			m.Vocab, len(m.Shards))
 	}
 	for _, s := range m.Shards {
 		if s.File != filepath.Base(s.File) {
@@ -185,14 +187,16 @@ func parseShard(mapped []byte, headerless bool) (part, error) {
 		p.tokens = mapped
 		return p, nil
 	default:
-		return part{}, fmt.Errorf("magic %d is neither %d nor %d: no token shard (nanoGPT's files, which have no header, are read with data.headerless: true)", magic, magic16, magic32)
+		return part{}, fmt.Errorf("magic %d is neither %d nor %d: no token shard (nanoGPT's files, which have no header, "+
+			"are read with data.headerless: true)", magic, magic16, magic32)
 	}
 	if len(mapped) < headerBytes {
 		return part{}, fmt.Errorf("truncated: %d bytes, the header alone has %d", len(mapped), headerBytes)
 	}
 	tokens := int64(int32(binary.LittleEndian.Uint32(mapped[8:])))
 	if want := headerBytes + tokens*int64(p.width); tokens < 0 || int64(len(mapped)) != want {
-		return part{}, fmt.Errorf("truncated or damaged: %d bytes, a header of %d tokens asks for %d", len(mapped), tokens, want)
+		return part{}, fmt.Errorf("truncated or damaged: %d bytes, a header of %d tokens asks for %d",
+			len(mapped), tokens, want)
 	}
 	if tokens == 0 {
 		return part{}, errors.New("holds no tokens")
@@ -247,7 +251,8 @@ func (t *Tokens) Read(dst []int32, at int64) error {
 		local := at - (t.ends[i] - p.len())
 		n, bad := p.read(dst, local, limit)
 		if bad >= 0 {
-			return fmt.Errorf("data: %s: token %d has id %d, beyond the vocabulary of %d", p.path, local+int64(bad), uint32(dst[bad]), limit)
+			return fmt.Errorf("data: %s: token %d has id %d, beyond the vocabulary of %d", p.path, local+int64(bad),
+				uint32(dst[bad]), limit)
 		}
 		dst, at, i = dst[n:], at+int64(n), i+1
 	}
@@ -274,7 +279,7 @@ func (t *Tokens) Close() error {
 		errs = append(errs, t.remote.close())
 	}
 	for _, p := range t.parts {
-		if p.mapped == nil { // never came
+		if p.mapped == nil { // it was never fetched
 			continue
 		}
 		if err := unix.Munmap(p.mapped); err != nil {

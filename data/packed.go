@@ -38,7 +38,8 @@ func packingOf(head []byte) (packed, error) {
 	return "", nil
 }
 
-// openPacked hands use what a file holds once unpacked, less a byte order mark. counted sees every byte as it is read from disk.
+// openPacked calls use with the unpacked content of a file, without a byte order mark. counted sees every byte as it is
+// read from disk.
 func openPacked(path string, counted io.Writer, use func(io.Reader) error) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -51,7 +52,7 @@ func openPacked(path string, counted io.Writer, use func(io.Reader) error) error
 	if err != nil {
 		return fmt.Errorf("data: %s: %w", path, err)
 	}
-	var own error // of use, which names the file itself
+	var own error // an error of use, which names the file itself
 	err = unpacked(in, p, func(r io.Reader) error {
 		own = use(r)
 		return own
@@ -62,7 +63,7 @@ func openPacked(path string, counted io.Writer, use func(io.Reader) error) error
 	return err
 }
 
-// unpacked hands use what lies in a compressed stream, less a byte order mark.
+// unpacked calls use with the content of a compressed stream, without a byte order mark.
 func unpacked(in *bufio.Reader, p packed, use func(io.Reader) error) error {
 	var r io.Reader = in
 	switch p {
@@ -87,8 +88,8 @@ func unpacked(in *bufio.Reader, p packed, use func(io.Reader) error) error {
 	return use(&unmarked{r: r})
 }
 
-// members reads the members of a gzip file one after the other; zeros behind the last one, as tapes and block devices pad with, are
-// no member.
+// members reads the members of a gzip file one after the other; zeros behind the last one, with which tapes and block
+// devices pad, are ignored.
 type members struct {
 	z  *gzip.Reader
 	in *bufio.Reader
@@ -125,7 +126,7 @@ func (m *members) Read(b []byte) (int, error) {
 // unmarked is a stream without the byte order mark that some editors write before UTF-8.
 type unmarked struct {
 	r    io.Reader
-	head []byte // read, and not handed over
+	head []byte // bytes that were read to look for a mark, and not passed on yet
 	seen bool
 }
 

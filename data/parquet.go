@@ -12,7 +12,8 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
-// parquetBytes is how much unpacked text of a row group one worker gets at a time, by what the file says of its size.
+// parquetBytes is the amount of unpacked text of a row group that a worker gets at a time, by the sizes in the file's
+// footer.
 const parquetBytes = 16 << 20
 
 // rows are some rows of a row group.
@@ -21,8 +22,8 @@ type rows struct {
 	first, count int64
 }
 
-// readParquet hands over the row groups of a parquet file in order, large ones in several stretches of rows. Workers read
-// and unpack them, so that row groups are read in parallel.
+// readParquet hands over the row groups of a parquet file in order, large ones in several stretches of rows. Workers
+// read and unpack them, so that row groups are read in parallel.
 func readParquet(ctx context.Context, path, column string, counted io.Writer, emit func(block) error) error {
 	f, close, err := openParquet(path, column)
 	if err != nil {
@@ -97,7 +98,8 @@ func lookup(f *parquet.File, column string) (parquet.LeafColumn, bool) {
 	return f.Schema().Lookup(strings.Split(column, ".")...)
 }
 
-// checkFooter holds the length that a file says of its footer against the file: the library takes memory for whatever it says.
+// checkFooter checks the length of the footer that a file states, because the library allocates whatever length is
+// stated.
 func checkFooter(file io.ReaderAt, size int64) error {
 	var end [8]byte
 	if size < 12 {

@@ -58,8 +58,11 @@ func TestPrepareParquet(t *testing.T) {
 		t.Errorf("%+v, %v", m, err)
 	}
 	out = t.TempDir()
-	m, err = Prepare(context.Background(), Options{Tokenizer: "gpt2", Out: out, Inputs: []string{filepath.Join(dir, "*.parquet")}, TextField: "meta.body", Dedup: true})
-	if err != nil || m.Documents != 7 || m.Duplicates != 993 || !strings.HasPrefix(all(t, out), endOfText+"body 0"+endOfText+"body 1") {
+	m, err = Prepare(context.Background(),
+		Options{Tokenizer: "gpt2", Out: out, Inputs: []string{filepath.Join(dir, "*.parquet")},
+			TextField: "meta.body", Dedup: true})
+	if err != nil || m.Documents != 7 || m.Duplicates != 993 ||
+		!strings.HasPrefix(all(t, out), endOfText+"body 0"+endOfText+"body 1") {
 		t.Errorf("%+v, %v", m, err)
 	}
 	file := filepath.Join(dir, "a.parquet") // stretches of rows add up to the row group
@@ -105,7 +108,8 @@ func TestParquetRefuses(t *testing.T) {
 	}
 	lying := bytes.Clone(good)
 	lying[len(lying)-5] = 0x7f // a footer of 2 GB
-	dir := write(t, map[string]string{"lying.parquet": string(lying), "good.parquet": string(good), "damaged.parquet": string(damaged), "cut.parquet": string(good[:len(good)/2]), "none.parquet": "text"})
+	dir := write(t, map[string]string{"lying.parquet": string(lying), "good.parquet": string(good),
+		"damaged.parquet": string(damaged), "cut.parquet": string(good[:len(good)/2]), "none.parquet": "text"})
 	for _, test := range []struct{ file, field, want string }{
 		{"damaged.parquet", "text", "damaged.parquet: row group 2, column \"text\": "},
 		{"cut.parquet", "text", "cut.parquet: no parquet file: "},
@@ -116,7 +120,8 @@ func TestParquetRefuses(t *testing.T) {
 		{"good.parquet", "tags.list.element", `column "tags.list.element" must be one string a row`},
 	} {
 		out := t.TempDir()
-		_, err := Prepare(context.Background(), Options{Tokenizer: "bytes", Out: out, Inputs: []string{filepath.Join(dir, test.file)}, TextField: test.field})
+		_, err := Prepare(context.Background(),
+			Options{Tokenizer: "bytes", Out: out, Inputs: []string{filepath.Join(dir, test.file)}, TextField: test.field})
 		if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v, want %s", test.file, err, test.want)
 		}

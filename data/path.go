@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// SamePath says that two paths name the same file or folder: as they stand, from the directory of this process, or where
-// one is whole and ends in the other, from the directory that it was written in.
+// SamePath says that two paths name the same file or folder: as they stand, from the directory of this process, or
+// where one is whole and ends in the other, from the directory that it was written in.
 func SamePath(a, b string) bool {
 	if a == b {
 		return true
@@ -23,5 +23,6 @@ func SamePath(a, b string) bool {
 		a, b = b, a
 	}
 	b = filepath.Clean(b)
-	return filepath.IsAbs(a) && filepath.IsLocal(b) && b != "." && strings.HasSuffix(filepath.Clean(a), string(filepath.Separator)+b)
+	return filepath.IsAbs(a) && filepath.IsLocal(b) && b != "." &&
+		strings.HasSuffix(filepath.Clean(a), string(filepath.Separator)+b)
 }

@@ -13,26 +13,28 @@ import (
 
 // Options says what Prepare reads and writes.
 type Options struct {
-	Tokenizer   string    // one of TokenizerNames
-	Out         string    // folder of the shards; made if need be, and must hold none yet
-	Name        string    // shards are called Name_000000.bin; empty: the folder's name
-	Inputs      []string  // files, folders and globs
-	TextField   string    // of a line of JSON, and the column of a parquet file; empty: "text", and files may be plain text
+	Tokenizer string   // one of TokenizerNames
+	Out       string   // folder of the shards; made if need be, and must hold none yet
+	Name      string   // shards are called Name_000000.bin; empty: the folder's name
+	Inputs    []string // files, folders and globs
+	// of a line of JSON, and the column of a parquet file; empty: "text", and files may be plain text
+	TextField   string
 	SkipBad     bool      // count bad jsonl lines instead of stopping at the first
 	Dedup       bool      // leave out documents whose text has come before, byte for byte
 	ShardTokens int64     // 0: 100 million
 	Source      string    // kept in meta.json: TextSum of the inputs
 	Progress    io.Writer // where progress goes: a bar on a terminal, lines elsewhere; nil: nowhere
 
-	create func(path string) (sink, error) // tests put a full disk here
+	create func(path string) (sink, error) // replaced by tests, to act as a full disk
 }
 
 // defaultShardTokens is the size of llm.c's own shards.
 const defaultShardTokens = 100_000_000
 
 // Prepare tokenizes text into shards, on all cores and in the order of the input. As in llm.c, each document begins
-// with end-of-text. A document without text is left out. A run that was killed or failed goes on behind its last finished
-// shard when Prepare is called with the same options and inputs, and makes the same bytes; other inputs begin anew.
+// with end-of-text. A document without text is left out. A run that was killed or failed goes on behind its last
+// finished shard when Prepare is called with the same options and inputs, and makes the same bytes; other inputs begin
+// anew.
 func Prepare(ctx context.Context, o Options) (*Meta, error) {
 	tok, err := NewTokenizer(o.Tokenizer)
 	if err != nil {
@@ -60,7 +62,8 @@ func Prepare(ctx context.Context, o Options) (*Meta, error) {
 		return nil, err
 	}
 	if !r.whole {
-		err = pipeline(ctx, inputs, r.position, fieldOf(o.TextField), tok.whole, o.Dedup, progress, func(b block) result { return tokenize(tok, &o, b) }, r.take)
+		err = pipeline(ctx, inputs, r.position, fieldOf(o.TextField), tok.whole, o.Dedup, progress,
+			func(b block) result { return tokenize(tok, &o, b) }, r.take)
 	}
 	if err == nil && len(r.w.meta.Shards) == 0 {
 		err = fmt.Errorf("data: no text in %d files (%d bad lines left out)", len(files), r.Skipped)
@@ -78,18 +81,19 @@ func Prepare(ctx context.Context, o Options) (*Meta, error) {
 	return &r.w.meta, nil
 }
 
-// A run is a Prepare under way: its place in the input, its writer and what it has seen.
+// A run is the state of one call of Prepare: its position in the input, its writer and the documents that it has seen.
 type run struct {
-	position        // of the block under way, or to go on at
+	position        // of the current block, or of the block to resume at
 	w        writer // of the shards
 	seen     *seen
-	whole    bool // all shards are finished: nothing is to be read
-	again    int  // ids of the first block that lie in finished shards
+	whole    bool // all shards are finished, so nothing has to be read
+	again    int  // ids of the first block that are in finished shards already
 }
 
 // begin returns a new run, or the one that the folder holds unfinished.
 func begin(o *Options, tok *Tokenizer, files []string, p *progress) (*run, error) {
-	r := &run{w: writer{dir: o.Out, name: o.Name, limit: o.ShardTokens, wide: tok.Vocab > 1<<16, create: o.create, inputs: files}}
+	r := &run{w: writer{dir: o.Out, name: o.Name, limit: o.ShardTokens, wide: tok.Vocab > 1<<16,
+		create: o.create, inputs: files}}
 	r.w.meta = Meta{Tokenizer: tok.Name, Vocab: tok.Vocab, EndOfText: tok.EndOfText}
 	if open, _ := tok.Document(); open != tok.EndOfText {
 		r.w.meta.Begin = &open
@@ -119,7 +123,8 @@ func begin(o *Options, tok *Tokenizer, files []string, p *progress) (*run, error
 	return r, err
 }
 
-// take writes the ids of the next block, less those of documents seen before and those written already.
+// take writes the ids of the next block, without those of duplicates and those that were written before an
+// interruption.
 func (r *run) take(b result) error {
 	r.File, r.Block, r.Seen = b.file, b.block, r.seen.len()
 	dropping := r.Dropping
@@ -221,7 +226,8 @@ type job struct {
 
 // pipeline reads files, turns their blocks in parallel and hands the results to sink in the order of the input.
 // from is the block to begin at; field, whole and hashed are readBlocks's.
-func pipeline(ctx context.Context, files []input, from position, field field, whole, hashed bool, p *progress, turn func(block) result, sink func(result) error) error {
+func pipeline(ctx context.Context, files []input, from position, field field, whole, hashed bool, p *progress,
+	turn func(block) result, sink func(result) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	workers := runtime.GOMAXPROCS(0)
 	work := make(chan job)
@@ -288,8 +294,8 @@ func pipeline(ctx context.Context, files []input, from position, field field, wh
 	return ctx.Err()
 }
 
-// unless does some work, or leaves it behind when ctx ends: a word of many megabytes, which text without a space is, may take
-// minutes, and who stops the program will not wait for it.
+// unless runs some work, but returns without waiting for it when ctx ends. Text without a space is one word, and a word
+// of many megabytes may take minutes.
 func unless[T any](ctx context.Context, work func() T) (result T, err error) {
 	done := make(chan T, 1)
 	go func() { done <- work() }()

@@ -80,9 +80,11 @@ func all(t testing.TB, dir string) string {
 func TestPrepareInputs(t *testing.T) {
 	line := func(s string) string { return fmt.Sprintf("{\"text\": %q, \"n\": 1}\n", s) }
 	dir := write(t, map[string]string{
-		"a.txt": "plain text", "b.txt.gz": gz("zipped text"), "c.txt.zst": zst("packed"), "d.jsonl": line("one two") + "\n" + line("three") + line(""),
-		"e.jsonl.zst": zst(line("four")), "f.jsonl.gz": gz(strings.TrimSuffix(line("five"), "\n")), "sub/g.go": "package g\n", "sub/deep/h.go": "package h\n",
-		"sub/binary": "a\x00b", ".hidden": "no", ".git/x": "no", "i.txt": "",
+		"a.txt": "plain text", "b.txt.gz": gz("zipped text"), "c.txt.zst": zst("packed"), "d.jsonl": line("one two") + "\n" +
+			line("three") + line(""),
+		"e.jsonl.zst": zst(line("four")), "f.jsonl.gz": gz(strings.TrimSuffix(line("five"), "\n")), "sub/g.go": "package g\n",
+		"sub/deep/h.go": "package h\n",
+		"sub/binary":    "a\x00b", ".hidden": "no", ".git/x": "no", "i.txt": "",
 	})
 	at := func(name string) string { return filepath.Join(dir, name) }
 	const e = endOfText
@@ -91,7 +93,8 @@ func TestPrepareInputs(t *testing.T) {
 		want   string
 		words  int64
 	}{
-		{[]string{dir}, e + "plain text" + e + "zipped text" + e + "packed" + e + "one two" + e + "three" + e + "four" + e + "five" + e + "package h\n" + e + "package g\n", 14},
+		{[]string{dir}, e + "plain text" + e + "zipped text" + e + "packed" + e + "one two" + e + "three" + e + "four" + e +
+			"five" + e + "package h\n" + e + "package g\n", 14},
 		{[]string{at("d.jsonl"), at("a.txt")}, e + "one two" + e + "three" + e + "plain text", 5},
 		{[]string{at("*.txt.*")}, e + "zipped text" + e + "packed", 3},
 		{[]string{at("**/*.go")}, e + "package h\n" + e + "package g\n", 4},
@@ -99,7 +102,8 @@ func TestPrepareInputs(t *testing.T) {
 		for _, name := range TokenizerNames() {
 			out := t.TempDir()
 			var log bytes.Buffer
-			m, err := Prepare(context.Background(), Options{Tokenizer: name, Out: out, Name: "x", Inputs: test.inputs, ShardTokens: 5, Progress: &log})
+			m, err := Prepare(context.Background(), Options{Tokenizer: name, Out: out, Name: "x", Inputs: test.inputs,
+				ShardTokens: 5, Progress: &log})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -107,13 +111,16 @@ func TestPrepareInputs(t *testing.T) {
 				t.Errorf("%s of %v:\n%q, want\n%q", name, test.inputs, got, test.want)
 			}
 			documents := int64(strings.Count(test.want, e))
-			if size := int64(len(test.want)) - documents*int64(len(e)); m.Documents != documents || m.Bytes != size || m.Words != test.words {
-				t.Errorf("%s of %v: %+v, want %d documents, %d bytes, %d words", name, test.inputs, m.Totals, documents, size, test.words)
+			if size := int64(len(test.want)) - documents*int64(len(e)); m.Documents != documents || m.Bytes != size ||
+				m.Words != test.words {
+				t.Errorf("%s of %v: %+v, want %d documents, %d bytes, %d words", name, test.inputs, m.Totals,
+					documents, size, test.words)
 			}
 			if m.Shards[0].File != "x_000000.bin" || m.Shards[0].Tokens != 5 || int64(len(m.Shards)) != (m.Tokens+4)/5 {
 				t.Errorf("%s: %d tokens in shards %+v", name, m.Tokens, m.Shards)
 			}
-			if !strings.Contains(log.String(), "documents") || len(test.inputs[0]) == len(dir) != strings.Contains(log.String(), "passed over, as hidden or no text") {
+			if !strings.Contains(log.String(), "documents") || len(test.inputs[0]) == len(dir) != strings.Contains(log.String(),
+				"passed over, as hidden or no text") {
 				t.Errorf("log: %s", log.String())
 			}
 		}
@@ -122,8 +129,10 @@ func TestPrepareInputs(t *testing.T) {
 
 func TestPrepareRefuses(t *testing.T) {
 	dir := write(t, map[string]string{
-		"bad.jsonl": "{\"text\": \"ok\"}\n\n{\"text\": \"broken\n{\"text\": \"fine\"}\n", "list.jsonl": "[1]\n", "field.jsonl": "{\"body\": \"x\"}\n", "number.jsonl": "{\"text\": 3}\n",
-		"empty.txt": "", "zero.txt": "a\x00b", "broken.gz": "no gzip", "broken.zst": "no zstd", "cut.txt.gz": gz(strings.Repeat("many words ", 999))[:30], "full/meta.json": "{}", "none/.x": "",
+		"bad.jsonl": "{\"text\": \"ok\"}\n\n{\"text\": \"broken\n{\"text\": \"fine\"}\n", "list.jsonl": "[1]\n",
+		"field.jsonl": "{\"body\": \"x\"}\n", "number.jsonl": "{\"text\": 3}\n",
+		"empty.txt": "", "zero.txt": "a\x00b", "broken.gz": "no gzip", "broken.zst": "no zstd",
+		"cut.txt.gz": gz(strings.Repeat("many words ", 999))[:30], "full/meta.json": "{}", "none/.x": "",
 	})
 	at := func(name string) string { return filepath.Join(dir, name) }
 	for _, test := range []struct {
@@ -163,7 +172,8 @@ func TestPrepareRefuses(t *testing.T) {
 			t.Errorf("%v: left %v", err, left)
 		}
 	}
-	m, err := Prepare(context.Background(), Options{Tokenizer: "bytes", Out: t.TempDir(), Inputs: []string{at("bad.jsonl")}, SkipBad: true})
+	m, err := Prepare(context.Background(), Options{Tokenizer: "bytes", Out: t.TempDir(),
+		Inputs: []string{at("bad.jsonl")}, SkipBad: true})
 	if err != nil || m.Skipped != 1 || m.Documents != 2 {
 		t.Errorf("skipping bad lines: %+v, %v", m, err)
 	}
@@ -190,7 +200,8 @@ func TestPrepareFullDisk(t *testing.T) {
 			f, err := createFile(path)
 			return fullDisk{f, &left}, err
 		}
-		_, err := Prepare(context.Background(), Options{Tokenizer: "bytes", Out: out, Name: "x", Inputs: []string{dir}, ShardTokens: 15_000, create: disk})
+		_, err := Prepare(context.Background(), Options{Tokenizer: "bytes", Out: out, Name: "x", Inputs: []string{dir},
+			ShardTokens: 15_000, create: disk})
 		if !errors.Is(err, syscall.ENOSPC) || !strings.HasPrefix(err.Error(), "data: writing "+out) {
 			t.Errorf("%v", err)
 		}
@@ -206,7 +217,8 @@ func TestPrepareStops(t *testing.T) {
 	cancel()
 	out := t.TempDir()
 	dir := write(t, map[string]string{"a.txt": strings.Repeat("some words and more ", 1000)})
-	if _, err := Prepare(ctx, Options{Tokenizer: "bytes", Out: out, Inputs: []string{dir}}); !errors.Is(err, context.Canceled) {
+	if _, err := Prepare(ctx, Options{Tokenizer: "bytes", Out: out, Inputs: []string{dir}}); !errors.Is(
+		err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 	if rest, err := os.ReadDir(out); err != nil || len(rest) > 0 {
@@ -218,7 +230,8 @@ func TestPrepareStops(t *testing.T) {
 func TestPrepareIsDeterministic(t *testing.T) {
 	var long strings.Builder
 	for i := 0; long.Len() < 3*blockBytes; i++ {
-		fmt.Fprintf(&long, "%d. Well-known words, %x; 你好。\n\n  and /paths/\n/more\nIt's\t%s\r\n", i, i*i, hardTexts[i%len(hardTexts)])
+		fmt.Fprintf(&long, "%d. Well-known words, %x; 你好。\n\n  and /paths/\n/more\nIt's\t%s\r\n", i, i*i,
+			hardTexts[i%len(hardTexts)])
 	}
 	text := strings.ReplaceAll(long.String(), "\x00", "")
 	var lines strings.Builder
@@ -230,7 +243,8 @@ func TestPrepareIsDeterministic(t *testing.T) {
 	var first *Meta
 	for _, cores := range []int{1, 2, 7} {
 		runtime.GOMAXPROCS(cores)
-		m, err := Prepare(context.Background(), Options{Tokenizer: "o200k", Out: t.TempDir(), Name: "x", Inputs: []string{dir}, ShardTokens: 500_000})
+		m, err := Prepare(context.Background(), Options{Tokenizer: "o200k", Out: t.TempDir(), Name: "x",
+			Inputs: []string{dir}, ShardTokens: 500_000})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -270,7 +284,8 @@ func TestCutsAreSafe(t *testing.T) {
 }
 
 func FuzzLine(f *testing.F) {
-	for _, line := range []string{`{"text": "a"}`, `{"text": null}`, `{"text": 1}`, `[]`, `null`, `{"text": "\ud800"}`, "", "{", `{"text": "a"} x`} {
+	for _, line := range []string{`{"text": "a"}`, `{"text": null}`, `{"text": 1}`, `[]`, `null`, `{"text": "\ud800"}`, "",
+		"{", `{"text": "a"} x`} {
 		f.Add([]byte(line))
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
@@ -279,7 +294,9 @@ func FuzzLine(f *testing.F) {
 			t.Fatalf("%q: %q, %v and %v", line, text, ok, err)
 		}
 		var lines int
-		if err := readLines("x", bytes.NewReader(line), func(b block) error { lines += bytes.Count(b.data, []byte("\n")); return nil }); err != nil || lines != bytes.Count(line, []byte("\n")) {
+		if err := readLines("x", bytes.NewReader(line),
+			func(b block) error { lines += bytes.Count(b.data, []byte("\n")); return nil }); err != nil ||
+			lines != bytes.Count(line, []byte("\n")) {
 			t.Fatalf("%q: %d lines, %v", line, lines, err)
 		}
 	})
@@ -299,7 +316,8 @@ func BenchmarkPrepareGPT2(b *testing.B) {
 	}
 }
 
-// TestStopInALongWord: work on one piece of text, which may take minutes, keeps nobody from leaving, and is told of meanwhile.
+// TestStopInALongWord: work on one piece of text, which may take minutes, keeps nobody from leaving, and is told of
+// meanwhile.
 func TestStopInALongWord(t *testing.T) {
 	defer func(before time.Duration) { every = before }(every)
 	every = time.Millisecond
@@ -314,10 +332,11 @@ func TestStopInALongWord(t *testing.T) {
 	left := make(chan error, 1)
 	go func() {
 		p := newProgress("prepare", out, []string{path}, nil)
-		left <- pipeline(ctx, []input{{path, format{layout: asText}}}, position{}, fieldOf(""), false, false, p, func(block) (r result) {
-			<-release
-			return r
-		}, func(result) error { return nil })
+		left <- pipeline(ctx, []input{{path, format{layout: asText}}}, position{}, fieldOf(""), false, false, p,
+			func(block) (r result) {
+				<-release
+				return r
+			}, func(result) error { return nil })
 	}()
 	select {
 	case err := <-left:

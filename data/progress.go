@@ -12,9 +12,9 @@ import (
 	"golang.org/x/term"
 )
 
-// progress tells how far a command is that reads text, in bytes of the files as they lie on disk.
+// progress shows how far a command has read its input, in bytes of the files on disk.
 type progress struct {
-	command      string // whose notices they are: "prepare"
+	command      string // the command's name, such as "prepare"
 	mu           sync.Mutex
 	out          io.Writer
 	bar          *progressbar.ProgressBar // on a terminal
@@ -40,7 +40,8 @@ func newProgress(command string, out io.Writer, files, skipped []string) *progre
 	p.passed(skipped)
 	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.bar = progressbar.NewOptions64(p.total, progressbar.OptionSetWriter(out), progressbar.OptionSetDescription(command),
-			progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+			progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond),
+			progressbar.OptionClearOnFinish())
 	}
 	return p
 }
@@ -63,10 +64,10 @@ func (p *progress) advance(bytes int64) {
 	p.tell()
 }
 
-// tell draws the bar, which ends only with done, or writes a line where the last one is old.
+// tell draws the bar, which only done ends, or writes a line where the last one is older than every.
 func (p *progress) tell() {
 	if p.bar != nil {
-		_ = p.bar.Set64(min(p.read, p.total-1)) // a bar that cannot be drawn is no reason to stop
+		_ = p.bar.Set64(min(p.read, p.total-1)) // a failure to draw the bar does not stop the work
 	} else if time.Since(p.spoke) >= every {
 		p.spoke = time.Now()
 		p.say("%.1f of %.1f MB read, %.1f M tokens, after %v",
@@ -74,7 +75,7 @@ func (p *progress) tell() {
 	}
 }
 
-// tick tells now and then while nothing is read: a long text without a space is one piece of work.
+// tick shows progress from time to time while nothing is read, since a long text without a space is one piece of work.
 func (p *progress) tick(ctx context.Context) {
 	t := time.NewTicker(every)
 	defer t.Stop()
@@ -128,7 +129,7 @@ func (p *progress) done(m Meta, err error) {
 	p.tally(tally{m.Skipped, m.Invalid})
 }
 
-// tally says what was not taken as it is.
+// tally reports the lines and texts that were left out or changed.
 func (p *progress) tally(t tally) {
 	if t.skipped > 0 {
 		p.say("left out %d bad lines", t.skipped)

@@ -31,8 +31,9 @@ var OpenFolder func(ctx context.Context, url string) (Folder, error)
 // IsURL says that a path is a URL.
 func IsURL(path string) bool { return strings.Contains(path, "://") }
 
-// A remote brings the shards of a folder here, one after the other, ahead of those who read them. A shard is kept under
-// its checksum in the user's cache, so that it is fetched once, whatever run or URL asks for it, and whole or not at all.
+// A remote fetches the shards of a folder to this machine, one after the other, ahead of their readers. A shard is kept
+// under its checksum in the user's cache, so that it is fetched once, whatever run or URL asks for it, and whole or not
+// at all.
 type remote struct {
 	url    string
 	folder Folder
@@ -41,7 +42,7 @@ type remote struct {
 	shards []arrival
 }
 
-// An arrival is closed when its shard is here, or will not come.
+// An arrival is closed when its shard has been fetched, or could not be.
 type arrival struct {
 	here chan struct{}
 	err  error
@@ -78,7 +79,8 @@ func openRemote(url string, o OpenOptions) (*Tokens, error) {
 func (r *remote) open(ctx context.Context, dir string, o OpenOptions) (*Tokens, error) {
 	f, err := r.folder.Reader(ctx, metaName)
 	if err != nil {
-		return nil, fmt.Errorf("data: %s has no %s that can be read (`headroom prepare` writes one beside its shards): %w", r.url, metaName, err)
+		return nil, fmt.Errorf("data: %s has no %s that can be read (`headroom prepare` writes one beside its shards): %w",
+			r.url, metaName, err)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 64<<20))
 	f.Close()
@@ -110,7 +112,7 @@ func (r *remote) open(ctx context.Context, dir string, o OpenOptions) (*Tokens, 
 	return t, nil
 }
 
-// bring fetches a shard, unless the cache has it, and maps it.
+// bring fetches a shard unless the cache has it, and maps it.
 func (r *remote) bring(ctx context.Context, p *part, s Shard, path string, i, of int) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -137,7 +139,7 @@ func (r *remote) bring(ctx context.Context, p *part, s Shard, path string, i, of
 	return nil
 }
 
-// fetch brings a shard into the cache; cut says that its bytes ended before their time.
+// fetch copies a shard into the cache. cut says that the connection ended before the whole shard had come.
 func (r *remote) fetch(ctx context.Context, s Shard, path string) (cut bool, err error) {
 	from, err := r.folder.Reader(ctx, s.File)
 	if err != nil {
@@ -167,7 +169,7 @@ func (t *Tokens) ready(i int) error {
 	return t.remote.shards[i].err
 }
 
-// close ends what is under way.
+// close cancels the fetch that is running.
 func (r *remote) close() error {
 	r.cancel()
 	r.done.Wait()

@@ -15,15 +15,15 @@ import (
 	"headroom/internal/disk"
 )
 
-// While shards are made, their folder holds where to go on: progressName, rewritten whenever a shard is complete, and for
-// duplicate removal seenName, 16 bytes a document.
+// While shards are made, their folder holds the position to resume at in progressName, which is rewritten whenever a
+// shard is complete, and for the removal of duplicates seenName, with 16 bytes a document.
 const (
 	progressName = ".prepare.json"
 	seenName     = ".prepare.seen"
 )
 
-// A position is where Prepare goes on: at a block of a file, of whose ids some lie in finished shards already. The counts
-// are those before the block, whose own come again when it is read again.
+// A position is where Prepare goes on: at a block of a file, of whose ids some lie in finished shards already. The
+// counts are those before the block, which is counted when it is read again.
 type position struct {
 	File       int   `json:"file"`
 	Block      int   `json:"block"`
@@ -39,7 +39,7 @@ type position struct {
 type unfinished struct {
 	Input    string   `json:"input"` // see fingerprint
 	Files    int      `json:"files"` // that Input covers
-	All      bool     `json:"all"`   // only the renaming is left
+	All      bool     `json:"all"`   // all shards are written, and only to be renamed
 	Position position `json:"position"`
 	Meta     Meta     `json:"meta"`
 }
@@ -47,7 +47,8 @@ type unfinished struct {
 // fingerprint names the options that decide the bytes of shards, and the files by path, size and time of change.
 func fingerprint(o *Options, tok *Tokenizer, files []string) (string, error) {
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %d %d %d %q %q %v %v %d\n", tok.Name, tok.sum, tok.Vocab, tok.Begin, tok.EndOfText, o.Name, o.TextField, o.SkipBad, o.Dedup, o.ShardTokens)
+	fmt.Fprintf(h, "%q %q %d %d %d %q %q %v %v %d\n", tok.Name, tok.sum, tok.Vocab, tok.Begin, tok.EndOfText, o.Name,
+		o.TextField, o.SkipBad, o.Dedup, o.ShardTokens)
 	for _, file := range files {
 		info, err := os.Stat(file)
 		if err != nil {
@@ -82,13 +83,14 @@ func readUnfinished(dir string) (*unfinished, error) {
 	}
 	u := new(unfinished)
 	if err := json.Unmarshal(text, u); err != nil {
-		return nil, fmt.Errorf("data: %s is damaged (%v): remove it and the .tmp files beside it", filepath.Join(dir, progressName), err)
+		return nil, fmt.Errorf("data: %s is damaged (%v): remove it and the .tmp files beside it",
+			filepath.Join(dir, progressName), err)
 	}
 	return u, nil
 }
 
-// usable says why an unfinished run cannot be gone on with; nil where it can: the same options, the same files as far as it
-// had read, and finished shards with their checksums.
+// usable is nil where an unfinished run can be resumed, and otherwise says why not. It can where the options are the
+// same, the files are the same as far as they were read, and finished shards have their checksums.
 func (u *unfinished) usable(o *Options, tok *Tokenizer, files []string, w *writer) error {
 	if u.Files > len(files) || u.All && u.Files != len(files) || u.Position.File >= u.Files {
 		return errors.New("its inputs were others")

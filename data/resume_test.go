@@ -47,7 +47,8 @@ func mixed(t testing.TB) string {
 		}
 	}
 	long := strings.Repeat("a long text of several blocks\n", 3*blockBytes/30)
-	return write(t, map[string]string{"a.jsonl.zst": zst(lines.String()), "b.txt": long, "c.txt.gz": gz(long), "d.txt": "document 5 of some words", "e.txt": "the end"})
+	return write(t, map[string]string{"a.jsonl.zst": zst(lines.String()), "b.txt": long, "c.txt.gz": gz(long),
+		"d.txt": "document 5 of some words", "e.txt": "the end"})
 }
 
 // A kill at any moment leaves what the folder holds then: each such folder must lead to the same bytes.
@@ -56,7 +57,8 @@ func TestPrepareGoesOnAfterKill(t *testing.T) {
 	for _, dedup := range []bool{false, true} {
 		var moments []map[string]string
 		out := t.TempDir()
-		o := Options{Tokenizer: "bytes", Out: out, Name: "x", Inputs: []string{dir}, SkipBad: true, Dedup: dedup, ShardTokens: 700_000}
+		o := Options{Tokenizer: "bytes", Out: out, Name: "x", Inputs: []string{dir}, SkipBad: true, Dedup: dedup,
+			ShardTokens: 700_000}
 		o.create = func(path string) (sink, error) {
 			moments = append(moments, contents(t, out))
 			return createFile(path)
@@ -66,7 +68,8 @@ func TestPrepareGoesOnAfterKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := contents(t, out)
-		if dedup && (m.Duplicates != 10_002 || m.Documents != 30_002) || !dedup && (m.Duplicates != 0 || m.Documents != 40_004) || m.Skipped != 40 {
+		if dedup && (m.Duplicates != 10_002 || m.Documents != 30_002) || !dedup &&
+			(m.Duplicates != 0 || m.Documents != 40_004) || m.Skipped != 40 {
 			t.Errorf("dedup %v: %+v, %d duplicates, %d skipped", dedup, m.Totals, m.Duplicates, m.Skipped)
 		}
 		if len(moments) < 13 || len(want) != len(m.Shards)+1 {
@@ -84,7 +87,8 @@ func TestPrepareGoesOnAfterKill(t *testing.T) {
 				wentOn++
 			}
 			if got := contents(t, out); fmt.Sprint(got) != fmt.Sprint(want) {
-				t.Fatalf("dedup %v, moment %d: other bytes in %v, want %v\n%s", dedup, i, names(t, out), names(t, write(t, want)), log.String())
+				t.Fatalf("dedup %v, moment %d: other bytes in %v, want %v\n%s", dedup, i, names(t, out),
+					names(t, write(t, want)), log.String())
 			}
 		}
 		if wentOn < len(moments)/3-2 {
@@ -164,7 +168,8 @@ func TestPrepareBeginsAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.Out = out
-	if _, err := Prepare(context.Background(), o); err == nil || !strings.Contains(err.Error(), progressName+" is damaged") {
+	if _, err := Prepare(context.Background(), o); err == nil ||
+		!strings.Contains(err.Error(), progressName+" is damaged") {
 		t.Errorf("damaged progress: %v", err)
 	}
 }
@@ -176,7 +181,8 @@ func TestPrepareAloneInFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lock.Close()
-	_, err = Prepare(context.Background(), Options{Tokenizer: "bytes", Out: out, Inputs: []string{write(t, map[string]string{"a.txt": "a"})}})
+	_, err = Prepare(context.Background(),
+		Options{Tokenizer: "bytes", Out: out, Inputs: []string{write(t, map[string]string{"a.txt": "a"})}})
 	if err == nil || !strings.Contains(err.Error(), "another prepare writes here") {
 		t.Error(err)
 	}

@@ -85,7 +85,8 @@ type writer struct {
 
 	inputs      []string
 	fingerprint func(files int) (string, error)
-	full        func(ids int) error // hears of each shard that is full, and how many ids of the present write lie in it or before
+	// hears of each shard that is full, and how many ids of the present write lie in it or before
+	full func(ids int) error
 
 	meta Meta
 	file sink

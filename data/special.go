@@ -16,8 +16,8 @@ var specialFiles = []string{"tokenizer_config.json", "special_tokens_map.json", 
 // SpecialFiles lists the files beside a tokenizer.json that say which tokens begin and end a text.
 func SpecialFiles() []string { return slices.Clone(specialFiles) }
 
-// readBeside reads the special files of a folder that are there. Those of the model count only beside a tokenizer that has
-// the library's name for it: config.json may be anybody's.
+// readBeside reads the special files of a folder that are there. Those of the model count only beside a tokenizer that
+// has the library's name for it: config.json may be anybody's.
 func readBeside(folder fs.FS, tokenizer string) (map[string][]byte, error) {
 	beside := map[string][]byte{}
 	for _, name := range specialFiles {
@@ -88,7 +88,8 @@ func (l *IDList) UnmarshalJSON(text []byte) error {
 }
 
 // usualEnds are how published vocabularies call the token between documents.
-var usualEnds = []string{endOfText, "<|end_of_text|>", "<|begin_of_text|>", "</s>", "<eos>", "<｜end▁of▁sentence｜>", "<|im_end|>"}
+var usualEnds = []string{endOfText, "<|end_of_text|>", "<|begin_of_text|>", "</s>", "<eos>",
+	"<｜end▁of▁sentence｜>", "<|im_end|>"}
 
 // setSpecial finds the tokens that begin and end a text, in the order in which the transformers library looks for them.
 // The names of tokenizer_config.json count, those of special_tokens_map.json before them where the former has no
@@ -97,7 +98,8 @@ func (t *Tokenizer) setSpecial(f *hfTokenizer, beside map[string][]byte) error {
 	var names, listed tokenNames
 	var generation, config TokenIDs
 	for name, into := range map[string]any{
-		"tokenizer_config.json": &names, "special_tokens_map.json": &listed, "generation_config.json": &generation, "config.json": &config,
+		"tokenizer_config.json": &names, "special_tokens_map.json": &listed, "generation_config.json": &generation,
+		"config.json": &config,
 	} {
 		if text := beside[name]; len(text) > 0 {
 			if err := json.Unmarshal(text, into); err != nil {
@@ -147,7 +149,8 @@ func (t *Tokenizer) setEnds(f *hfTokenizer, name tokenName, ids []int32) error {
 		if name != "" {
 			wanted = string(name)
 		}
-		return fmt.Errorf("no token ends a text: none is called %s; name one as eos_token in a tokenizer_config.json beside it", wanted)
+		return fmt.Errorf(
+			"no token ends a text: none is called %s; name one as eos_token in a tokenizer_config.json beside it", wanted)
 	}
 	t.EndOfText, t.Ends = end, []int32{end}
 	for _, id := range ids {
@@ -161,9 +164,9 @@ func (t *Tokenizer) setEnds(f *hfTokenizer, name tokenName, ids []int32) error {
 	return nil
 }
 
-// setBegin finds the token that a text begins with. What the files say outright counts: add_bos_token, then a post-processor
-// that puts a token before a text. Where they say nothing, a text begins with the token that is called its beginning, or
-// that ends the text before it.
+// setBegin finds the token that a text begins with. What the files say outright counts: add_bos_token, then a
+// post-processor that puts a token before a text. Where they say nothing, a text begins with the token that is called
+// its beginning, or that ends the text before it.
 func (t *Tokenizer) setBegin(f *hfTokenizer, names tokenNames, ids []int32) error {
 	leading, err := f.PostProcessor.leading()
 	if err != nil {
@@ -237,15 +240,16 @@ func (p *hfProcessor) leading() (name string, err error) {
 		case part.SpecialToken == nil:
 			return name, nil
 		case i > 0:
-			return "", fmt.Errorf("its post_processor puts %s and %s before a text: at most one token is read", name, part.SpecialToken.ID)
+			return "", fmt.Errorf("its post_processor puts %s and %s before a text: at most one token is read", name,
+				part.SpecialToken.ID)
 		}
 		name = part.SpecialToken.ID
 	}
 	return name, nil
 }
 
-// Pattern is the name in Patterns of what cuts a text into pre-tokens, empty where each byte is a token. It is an error where
-// more is done to a text.
+// Pattern is the name in Patterns of what cuts a text into pre-tokens, empty where each byte is a token. It is an error
+// where more is done to a text.
 func (t *Tokenizer) Pattern() (string, error) {
 	switch {
 	case t.normalize != nil:
@@ -253,7 +257,8 @@ func (t *Tokenizer) Pattern() (string, error) {
 	case t.prefixSpace:
 		return "", errors.New("it puts a space before a text")
 	case t.merge != nil && t.split == nil:
-		return "", fmt.Errorf("it cuts texts by another pattern than %s", strings.Join(slices.Sorted(maps.Keys(Patterns)), ", "))
+		return "", fmt.Errorf("it cuts texts by another pattern than %s",
+			strings.Join(slices.Sorted(maps.Keys(Patterns)), ", "))
 	}
 	return t.pattern, nil
 }
@@ -288,8 +293,8 @@ func (t *Tokenizer) BeginText(ids []int32) []int32 {
 	return append(ids, t.Begin)
 }
 
-// Prompt returns the ids of a text that is to be gone on from: what a text begins with, and the text, in which the words of
-// a special token are that token.
+// Prompt returns the ids of a text that is to be gone on from: what a text begins with, and the text, in which the
+// words of a special token are that token.
 func (t *Tokenizer) Prompt(text []byte) []int32 {
 	var special []hfAdded
 	for name, id := range t.Specials() {
@@ -301,8 +306,8 @@ func (t *Tokenizer) Prompt(text []byte) []int32 {
 	return ids
 }
 
-// Document is the token before each document of a shard, and whether EndOfText comes behind it: where the token before it
-// is another.
+// Document is the token before each document of a shard, and whether EndOfText comes behind it: where the token before
+// it is another.
 func (t *Tokenizer) Document() (open int32, closed bool) {
 	if t.Begin < 0 || t.Begin == t.EndOfText {
 		return t.EndOfText, false
@@ -310,8 +315,8 @@ func (t *Tokenizer) Document() (open int32, closed bool) {
 	return t.Begin, true
 }
 
-// Agrees says what is wrong where the documents of shards begin or end with other tokens than the tokenizer's do now: its
-// files may have changed since, or have been read otherwise by an older version.
+// Agrees says what is wrong where the documents of shards begin or end with other tokens than the tokenizer's do now:
+// its files may have changed since, or have been read otherwise by an older version.
 func (t *Tokenizer) Agrees(m *Meta) error {
 	open, _ := t.Document()
 	begin := m.EndOfText
@@ -321,7 +326,8 @@ func (t *Tokenizer) Agrees(m *Meta) error {
 	if open == begin && t.EndOfText == m.EndOfText {
 		return nil
 	}
-	return fmt.Errorf("documents of the shards begin with token %d and end with %d, those of tokenizer %s with %d and %d: prepare them again",
+	return fmt.Errorf("documents of the shards begin with token %d and end with %d, those of tokenizer %s with %d and "+
+		"%d: prepare them again",
 		begin, m.EndOfText, t.Name, open, t.EndOfText)
 }
 

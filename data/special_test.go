@@ -17,7 +17,8 @@ const chatTokens = `[{"id": 400, "content": "<|begin_of_text|>", "special": true
 
 // TestSpecialFiles: the tokens that begin and end a text are those that the files beside a tokenizer.json name.
 func TestSpecialFiles(t *testing.T) {
-	const config, listed, generation, model = "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "config.json"
+	const config, listed, generation, model = "tokenizer_config.json", "special_tokens_map.json", "generation_config.json",
+		"config.json"
 	template := `{"type": "Sequence", "processors": [{"type": "ByteLevel"}, {"type": "TemplateProcessing",
 		"single": [{"SpecialToken": {"id": "<|im_start|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]}]}`
 	for _, test := range []struct {
@@ -31,19 +32,31 @@ func TestSpecialFiles(t *testing.T) {
 	}{
 		{"nothing is said", nil, "", 0, []int32{0}, 0, false},
 		{"a name", map[string]string{config: `{"eos_token": "<|eot_id|>"}`}, "", 402, []int32{402}, 402, false},
-		{"an object", map[string]string{config: `{"eos_token": {"content": "<|im_end|>"}, "bos_token": null}`}, "", 404, []int32{404}, 404, false},
-		{"both", map[string]string{config: `{"eos_token": "<|im_end|>", "bos_token": "<|begin_of_text|>"}`}, "", 400, []int32{404}, 400, true},
-		{"all files", map[string]string{config: `{"eos_token": "<|im_end|>", "bos_token": "<|begin_of_text|>"}`, model: `{"eos_token_id": 403, "bos_token_id": 400}`,
+		{"an object", map[string]string{config: `{"eos_token": {"content": "<|im_end|>"}, "bos_token": null}`}, "", 404,
+			[]int32{404}, 404, false},
+		{"both", map[string]string{config: `{"eos_token": "<|im_end|>", "bos_token": "<|begin_of_text|>"}`}, "", 400,
+			[]int32{404}, 400, true},
+		{"all files", map[string]string{config: `{"eos_token": "<|im_end|>", "bos_token": "<|begin_of_text|>"}`,
+			model:      `{"eos_token_id": 403, "bos_token_id": 400}`,
 			generation: `{"eos_token_id": [401, 402], "bos_token_id": 400}`}, "", 400, []int32{404, 401, 402}, 400, true},
-		{"ids alone", map[string]string{model: `{"eos_token_id": [402, 404], "bos_token_id": 400}`}, "", 400, []int32{402, 404}, 400, true},
-		{"an id beyond the vocabulary", map[string]string{config: `{"eos_token": "<|im_end|>"}`, model: `{"eos_token_id": 777}`}, "", 404, []int32{404, 777}, 404, false},
-		{"generation without ids", map[string]string{generation: `{"eos_token_id": null}`, model: `{"eos_token_id": 402}`}, "", 402, []int32{402}, 402, false},
-		{"the map goes first", map[string]string{config: `{"eos_token": "<|im_end|>"}`, listed: `{"eos_token": {"content": "<|eot_id|>"}}`}, "", 402, []int32{402}, 402, false},
-		{"the map does not count", map[string]string{config: `{"eos_token": "<|im_end|>", "added_tokens_decoder": {}}`, listed: `{"eos_token": "<|eot_id|>"}`},
+		{"ids alone", map[string]string{model: `{"eos_token_id": [402, 404], "bos_token_id": 400}`}, "", 400,
+			[]int32{402, 404}, 400, true},
+		{"an id beyond the vocabulary", map[string]string{config: `{"eos_token": "<|im_end|>"}`,
+			model: `{"eos_token_id": 777}`}, "", 404, []int32{404, 777}, 404, false},
+		{"generation without ids", map[string]string{generation: `{"eos_token_id": null}`, model: `{"eos_token_id": 402}`},
+			"", 402, []int32{402}, 402, false},
+		{"the map goes first", map[string]string{config: `{"eos_token": "<|im_end|>"}`,
+			listed: `{"eos_token": {"content": "<|eot_id|>"}}`}, "", 402, []int32{402}, 402, false},
+		{"the map does not count", map[string]string{config: `{"eos_token": "<|im_end|>", "added_tokens_decoder": {}}`,
+			listed: `{"eos_token": "<|eot_id|>"}`},
 			"", 404, []int32{404}, 404, false},
-		{"no beginning", map[string]string{config: `{"eos_token": "<|im_end|>", "bos_token": "<|begin_of_text|>", "add_bos_token": false}`}, "", -1, []int32{404}, 404, false},
-		{"a processor", map[string]string{config: `{"eos_token": "<|im_end|>", "bos_token": "<|begin_of_text|>"}`}, template, 403, []int32{404}, 403, true},
-		{"a processor that is overruled", map[string]string{config: `{"eos_token": "<|im_end|>", "bos_token": "<|begin_of_text|>", "add_bos_token": true}`},
+		{"no beginning", map[string]string{
+			config: `{"eos_token": "<|im_end|>", "bos_token": "<|begin_of_text|>", "add_bos_token": false}`}, "", -1,
+			[]int32{404}, 404, false},
+		{"a processor", map[string]string{config: `{"eos_token": "<|im_end|>", "bos_token": "<|begin_of_text|>"}`}, template,
+			403, []int32{404}, 403, true},
+		{"a processor that is overruled",
+			map[string]string{config: `{"eos_token": "<|im_end|>", "bos_token": "<|begin_of_text|>", "add_bos_token": true}`},
 			template, 400, []int32{404}, 400, true},
 	} {
 		beside := map[string][]byte{}
@@ -60,12 +73,16 @@ func TestSpecialFiles(t *testing.T) {
 			continue
 		}
 		opened, closed := tok.Document()
-		if tok.Begin != test.begin || !slices.Equal(tok.Ends, test.ends) || tok.EndOfText != test.ends[0] || opened != test.opened || closed != test.closed {
-			t.Errorf("%s: begins with %d, ends with %v (%d first), documents open with %d and are closed %v; want %d, %v, %d, %v", test.what,
+		if tok.Begin != test.begin || !slices.Equal(tok.Ends, test.ends) || tok.EndOfText != test.ends[0] ||
+			opened != test.opened || closed != test.closed {
+			t.Errorf(
+				"%s: begins with %d, ends with %v (%d first), documents open with %d and are closed %v; want %d, %v, %d, %v",
+				test.what,
 				tok.Begin, tok.Ends, tok.EndOfText, opened, closed, test.begin, test.ends, test.opened, test.closed)
 		}
 		specials := tok.Specials()
-		if delete(specials, endOfText); !slices.Equal(slices.Sorted(maps.Values(specials)), []int32{400, 401, 402, 403, 404}) {
+		if delete(specials, endOfText); !slices.Equal(slices.Sorted(maps.Values(specials)),
+			[]int32{400, 401, 402, 403, 404}) {
 			t.Errorf("%s: special tokens %v", test.what, specials)
 		}
 	}
@@ -77,24 +94,28 @@ func TestSpecialFiles(t *testing.T) {
 		{model, `{"eos_token_id": "x"}`}:       "the config.json beside it: a token id must be",
 		{generation, `{"eos_token_id": [-1]}`}: "eos_token_id -1",
 	} {
-		_, err := parseTokenizer(edited(t, map[string]string{"added_tokens": chatTokens, "post_processor": "null"}), map[string][]byte{files[0]: []byte(files[1])})
+		_, err := parseTokenizer(edited(t, map[string]string{"added_tokens": chatTokens, "post_processor": "null"}),
+			map[string][]byte{files[0]: []byte(files[1])})
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%v: %v, want %s", files, err, want)
 		}
 	}
 }
 
-// TestDocumentsAreClosed: where another token than the end begins a document, the end comes behind it, once, whatever blocks
-// the text is read in and whatever file it comes from.
+// TestDocumentsAreClosed: where another token than the end begins a document, the end comes behind it, once, whatever
+// blocks the text is read in and whatever file it comes from.
 func TestDocumentsAreClosed(t *testing.T) {
 	long := strings.Repeat("the end of the text ", 200_000) // some blocks
 	dir := write(t, map[string]string{
-		"t.json": string(edited(t, map[string]string{"added_tokens": chatTokens, "post_processor": "null"})), "tokenizer_config.json": `{"eos_token": "<|im_end|>", "bos_token": "<|begin_of_text|>"}`,
-		"in/a.txt": long, "in/b.jsonl": "{\"text\": \"one\"}\n{\"text\": \"two\"}\n{\"text\": \"one\"}\n", "in/c.txt": "x",
+		"t.json":                string(edited(t, map[string]string{"added_tokens": chatTokens, "post_processor": "null"})),
+		"tokenizer_config.json": `{"eos_token": "<|im_end|>", "bos_token": "<|begin_of_text|>"}`,
+		"in/a.txt":              long, "in/b.jsonl": "{\"text\": \"one\"}\n{\"text\": \"two\"}\n{\"text\": \"one\"}\n",
+		"in/c.txt": "x",
 	})
 	for _, dedup := range []bool{false, true} {
 		out := t.TempDir()
-		if _, err := Prepare(context.Background(), Options{Tokenizer: dir + "/t.json", Out: out, Name: "x", Inputs: []string{dir + "/in"}, ShardTokens: 1 << 24, Dedup: dedup}); err != nil {
+		if _, err := Prepare(context.Background(), Options{Tokenizer: dir + "/t.json", Out: out, Name: "x",
+			Inputs: []string{dir + "/in"}, ShardTokens: 1 << 24, Dedup: dedup}); err != nil {
 			t.Fatal(err)
 		}
 		const begin, end = "<|begin_of_text|>", "<|im_end|>"
@@ -108,9 +129,12 @@ func TestDocumentsAreClosed(t *testing.T) {
 	}
 }
 
-// TestShardsAgree: meta.json says what documents begin and end with, and a tokenizer whose files say otherwise since is told apart.
+// TestShardsAgree: meta.json says what documents begin and end with, and a tokenizer whose files say otherwise since is
+// told apart.
 func TestShardsAgree(t *testing.T) {
-	dir := write(t, map[string]string{"t.json": string(edited(t, map[string]string{"added_tokens": chatTokens, "post_processor": "null"})), "a.txt": "the end"})
+	dir := write(t, map[string]string{
+		"t.json": string(edited(t, map[string]string{"added_tokens": chatTokens, "post_processor": "null"})),
+		"a.txt":  "the end"})
 	tokenizer := func(config string) *Tokenizer {
 		t.Helper()
 		if err := os.WriteFile(filepath.Join(dir, "tokenizer_config.json"), []byte(config), 0o666); err != nil {
@@ -122,10 +146,12 @@ func TestShardsAgree(t *testing.T) {
 		}
 		return tok
 	}
-	configs := []string{`{}`, `{"eos_token": "<|im_end|>"}`, `{"eos_token": "<|im_end|>", "bos_token": "<|begin_of_text|>"}`}
+	configs := []string{`{}`, `{"eos_token": "<|im_end|>"}`,
+		`{"eos_token": "<|im_end|>", "bos_token": "<|begin_of_text|>"}`}
 	for i, config := range configs {
 		made, out := tokenizer(config), t.TempDir()
-		if _, err := Prepare(context.Background(), Options{Tokenizer: made.Name, Out: out, Name: "x", Inputs: []string{dir + "/a.txt"}, ShardTokens: 100}); err != nil {
+		if _, err := Prepare(context.Background(), Options{Tokenizer: made.Name, Out: out, Name: "x",
+			Inputs: []string{dir + "/a.txt"}, ShardTokens: 100}); err != nil {
 			t.Fatal(err)
 		}
 		tokens, err := Open(out, OpenOptions{})

@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// The splitters below are the pre-token patterns of the three vocabularies, written as scanners: each returns the length
-// of the first pre-token of a valid, non-empty UTF-8 text. The tests hold them against the patterns themselves.
+// The splitters below are the pre-token patterns of the three vocabularies, written as scanners: each returns the
+// length of the first pre-token of a valid, non-empty UTF-8 text. The tests hold them against the patterns themselves.
 
 // What a rune is to the patterns.
 const (
@@ -186,7 +186,8 @@ func (c scanner) prefix(s []byte) int {
 	return size
 }
 
-// cl100k matches (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
+// cl100k matches (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|
+// ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
 func (c scanner) cl100k(s []byte) int {
 	if n := contraction(s, 0, true); n > 0 {
 		return n

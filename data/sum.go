@@ -13,8 +13,9 @@ import (
 	"headroom/internal/disk"
 )
 
-// Sum is a checksum of the tokens: of their shards' checksums in order, so that it does not depend on where the shards lie or what they are
-// called. Shards here are held against meta.json, where they have one; those of a remote folder are when they come.
+// Sum is a checksum of the tokens: of their shards' checksums in order, so that it does not depend on where the shards
+// lie or what they are called. Shards here are held against meta.json, where they have one; those of a remote folder
+// are when they come.
 func (t *Tokens) Sum() (string, error) {
 	sums, err := t.Sums()
 	if err != nil {
@@ -36,7 +37,8 @@ func (t *Tokens) Sums() (sums []string, err error) {
 		case t.remote != nil:
 			sums = append(sums, t.Meta.Shards[i].SHA256)
 		case sums[i] != t.Meta.Shards[i].SHA256:
-			return nil, fmt.Errorf("data: %s: checksum %s, %s says %s", t.parts[i].path, sums[i], metaName, t.Meta.Shards[i].SHA256)
+			return nil, fmt.Errorf("data: %s: checksum %s, %s says %s", t.parts[i].path, sums[i], metaName,
+				t.Meta.Shards[i].SHA256)
 		}
 	}
 	return sums, nil
@@ -84,11 +86,12 @@ func fileSums(files []string) ([]string, error) {
 	return sums, errors.Join(errs...)
 }
 
-// known are the checksums of files that this process has read already, as long as their size and time of change are the same.
+// known are the checksums of files that this process has read already, as long as their size and time of change are the
+// same.
 var known sync.Map
 
-// FileSum is the SHA-256 of a file, remembered while its size and time of change stay: for inputs that many runs name, not for
-// finding damage.
+// FileSum is the SHA-256 of a file, remembered while its size and time of change stay: for inputs that many runs name,
+// not for finding damage.
 func FileSum(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {

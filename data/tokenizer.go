@@ -12,7 +12,8 @@ import (
 	"github.com/tiktoken-go/tokenizer/codec"
 )
 
-// endOfText is how the end-of-text of the vocabularies by name is shown. The same words inside a document are ordinary text.
+// endOfText is how the end-of-text of the vocabularies by name is shown. The same words inside a document are ordinary
+// text.
 const endOfText = "<|endoftext|>"
 
 // A Tokenizer turns text into token ids and back. It may be used by several goroutines at once.
@@ -44,8 +45,8 @@ type Tokenizer struct {
 func TokenizerNames() []string { return []string{"bytes", "gpt2", "cl100k", "o200k"} }
 
 // NewTokenizer returns a tokenizer by name, or the one that a tokenizer.json describes (a name that ends in .json): a
-// byte-level BPE, whose ids are those of the Hugging Face tokenizers library, special tokens apart. "bytes" has the 256 byte values and end-of-text; "gpt2", "cl100k" and
-// "o200k" have their published vocabularies, special tokens included.
+// byte-level BPE, whose ids are those of the Hugging Face tokenizers library, special tokens apart. "bytes" has the 256
+// byte values and end-of-text; "gpt2", "cl100k" and "o200k" have their published vocabularies, special tokens included.
 func NewTokenizer(name string) (*Tokenizer, error) {
 	if strings.HasSuffix(name, ".json") {
 		t, err := OpenTokenizer(os.DirFS(filepath.Dir(name)), filepath.Base(name))
@@ -68,13 +69,14 @@ func NewTokenizer(name string) (*Tokenizer, error) {
 	case "o200k":
 		t.Vocab, t.EndOfText, t.codec, t.split = 200019, 199999, codec.NewO200kBase(), scanner.o200k
 	default:
-		return nil, fmt.Errorf("data: tokenizer %q: must be one of %s, or a tokenizer.json", name, strings.Join(TokenizerNames(), ", "))
+		return nil, fmt.Errorf("data: tokenizer %q: must be one of %s, or a tokenizer.json", name,
+			strings.Join(TokenizerNames(), ", "))
 	}
 	t.pattern = name
 	t.idle = make(chan *memo, runtime.NumCPU())
 	t.pieces = sync.OnceValue(t.decodePieces)
-	// The library has the vocabulary. It does not merge for us: its expressions (tokenizer v0.10.0 on regexp2 v2.5.1) pass over
-	// U+007F, which was lost, and cut "\n\t\n" in two, which o200k has as one token.
+	// The library has the vocabulary. It does not merge for us: its expressions (tokenizer v0.10.0 on regexp2 v2.5.1) pass
+	// over U+007F, which was lost, and cut "\n\t\n" in two, which o200k has as one token.
 	merger := sync.OnceValue(func() *merger { return ranked(t.pieces()) })
 	t.merge = func(ids []int32, piece string) []int32 { return merger().append(ids, piece) }
 	return t, nil
@@ -115,8 +117,8 @@ func (t *Tokenizer) EndName() string {
 	return endOfText
 }
 
-// Decode returns the text of ids. Special tokens are written as the vocabulary calls them: end-of-text is <|endoftext|> in
-// those by name.
+// Decode returns the text of ids. Special tokens are written as the vocabulary calls them: end-of-text is <|endoftext|>
+// in those by name.
 func (t *Tokenizer) Decode(ids []int32) ([]byte, error) {
 	var text []byte
 	for i, id := range ids {

@@ -16,10 +16,14 @@ import (
 var hardTexts = []string{
 	"", " ", "  ", "\n", "a", "Hello world", "Hello  world   \n\n  x\t\ty \r\n\r\n z", "   ", "x   ", "\n\n\n", " \n \n ",
 	"it's we're I've I'm you'll he'd IT'S WE'RE I'VE I'M YOU'LL HE'D 'dog 'Llama '' 's's 'ſ a'ſb 'r 'v 'l ' 's",
-	"1234567890 12 1,234.5 ½ ² Ⅷ ٣٤٥ 一二三 x1y2", "你好，世界。日本語テキスト 한국어", "😀👩‍👩‍👧‍👦 🇩🇪 e\u0301 \u0301a a\u0301\u0301B ʰB Bʰ AʰBʰCd",
-	"camelCase HTTPServer XMLHttpRequest ABCdef ǅabc Ǆa ªb", "a/b//c/\n/ !!\n\n?? //\r\n/x", "\u00a0\u00a0x\u2003\u2003y\u3000z\u0085w\u2028v",
-	"\ufeffbom", "bad \xff\xfe bytes \xc3( \xe2\x82 \xf0\x9f\x98 end", "\x00\x01\x02", "<|endoftext|> <|fim_prefix|><|endofprompt|>",
-	"عربى हिन्दी ไทย עִבְרִית", "_under_score __init__ $x #y @z", strings.Repeat("ab", 300), strings.Repeat(" ", 300) + "x", strings.Repeat("!", 200),
+	"1234567890 12 1,234.5 ½ ² Ⅷ ٣٤٥ 一二三 x1y2", "你好，世界。日本語テキスト 한국어",
+	"😀👩‍👩‍👧‍👦 🇩🇪 e\u0301 \u0301a a\u0301\u0301B ʰB Bʰ AʰBʰCd",
+	"camelCase HTTPServer XMLHttpRequest ABCdef ǅabc Ǆa ªb", "a/b//c/\n/ !!\n\n?? //\r\n/x",
+	"\u00a0\u00a0x\u2003\u2003y\u3000z\u0085w\u2028v",
+	"\ufeffbom", "bad \xff\xfe bytes \xc3( \xe2\x82 \xf0\x9f\x98 end", "\x00\x01\x02",
+	"<|endoftext|> <|fim_prefix|><|endofprompt|>",
+	"عربى हिन्दी ไทย עִבְרִית", "_under_score __init__ $x #y @z", strings.Repeat("ab", 300),
+	strings.Repeat(" ", 300) + "x", strings.Repeat("!", 200),
 	"\u0903\u0903 !\u0301x \u0301", "𝐀𝐁𝐜 𐐀𐐨 𠀀𠀁", "''s '\u0301s \r's \n's",
 }
 
@@ -133,7 +137,8 @@ func TestTokenizersRoundTrip(t *testing.T) {
 			t.Fatalf("%s: id %d decoded", name, tok.Vocab)
 		}
 	}
-	if _, err := NewTokenizer("gpt5"); err == nil || err.Error() != `data: tokenizer "gpt5": must be one of bytes, gpt2, cl100k, o200k, or a tokenizer.json` {
+	if _, err := NewTokenizer("gpt5"); err == nil ||
+		err.Error() != `data: tokenizer "gpt5": must be one of bytes, gpt2, cl100k, o200k, or a tokenizer.json` {
 		t.Fatal(err)
 	}
 }

@@ -32,10 +32,10 @@ type TrainOptions struct {
 	Progress  io.Writer // nil: nowhere
 }
 
-// TrainTokenizer trains a byte-level BPE (Sennrich et al., 2016, arXiv:1508.07909) and writes it as a tokenizer.json: id 0
-// is end-of-text, then come the bytes in the order of their runes in Alphabet, then the merges, the most frequent pair
-// first and of equal ones that of the lower ids, as the Hugging Face tokenizers library does. Fewer than Vocab ids are
-// made where the text has no more pairs; the number made is returned.
+// TrainTokenizer trains a byte-level BPE (Sennrich et al., 2016, arXiv:1508.07909) and writes it as a tokenizer.json:
+// id 0 is end-of-text, then come the bytes in the order of their runes in Alphabet, then the merges, the most frequent
+// pair first and of equal ones that of the lower ids, as the Hugging Face tokenizers library does. Fewer than Vocab ids
+// are made where the text has no more pairs; the number made is returned.
 func TrainTokenizer(ctx context.Context, o TrainOptions) (vocab int, err error) {
 	if o.Pattern == "" {
 		o.Pattern = "gpt2"
@@ -46,9 +46,11 @@ func TrainTokenizer(ctx context.Context, o TrainOptions) (vocab int, err error) 
 	split := scanners[o.Pattern]
 	switch {
 	case split == nil:
-		return 0, fmt.Errorf("data: pattern %q: must be one of %s", o.Pattern, strings.Join(slices.Sorted(maps.Keys(Patterns)), ", "))
+		return 0, fmt.Errorf("data: pattern %q: must be one of %s", o.Pattern,
+			strings.Join(slices.Sorted(maps.Keys(Patterns)), ", "))
 	case o.Vocab < 257 || o.Vocab > maxVocab:
-		return 0, fmt.Errorf("data: a vocabulary of %d: must be from 257, the bytes and end-of-text, to %d", o.Vocab, maxVocab)
+		return 0, fmt.Errorf("data: a vocabulary of %d: must be from 257, the bytes and end-of-text, to %d",
+			o.Vocab, maxVocab)
 	case o.MinCount < 1:
 		return 0, fmt.Errorf("data: least count %d: must be at least 1", o.MinCount)
 	case !strings.HasSuffix(o.Out, ".json"):
@@ -176,7 +178,8 @@ func (f *frequencies) Pop() any {
 }
 
 // learn returns the tokens by id, spelled in the alphabet, and the merges in their order.
-func learn(ctx context.Context, counts map[string]int64, vocab int, least int64, made *atomic.Int64) (tokens []string, merges [][2]string, err error) {
+func learn(ctx context.Context, counts map[string]int64, vocab int, least int64, made *atomic.Int64) (tokens []string,
+	merges [][2]string, err error) {
 	tokens = []string{endOfText}
 	letters := slices.Sorted(slices.Values(Alphabet[:]))
 	ids := map[string]int32{endOfText: 0}
@@ -288,11 +291,14 @@ func writeHF(path, pattern string, tokens []string, merges [][2]string) error {
 		merges = [][2]string{}
 	}
 	text, err := json.MarshalIndent(object{
-		"version": "1.0", "truncation": nil, "padding": nil, "normalizer": nil, "post_processor": BeginProcessor(endOfText, 0),
-		"added_tokens":  []object{{"id": 0, "content": endOfText, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}},
+		"version": "1.0", "truncation": nil, "padding": nil, "normalizer": nil,
+		"post_processor": BeginProcessor(endOfText, 0),
+		"added_tokens": []object{{"id": 0, "content": endOfText, "single_word": false, "lstrip": false, "rstrip": false,
+			"normalized": false, "special": true}},
 		"pre_tokenizer": split, "decoder": level,
-		"model": object{"type": "BPE", "dropout": nil, "unk_token": nil, "continuing_subword_prefix": nil, "end_of_word_suffix": nil,
-			"fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocab, "merges": merges},
+		"model": object{"type": "BPE", "dropout": nil, "unk_token": nil, "continuing_subword_prefix": nil,
+			"end_of_word_suffix": nil,
+			"fuse_unk":           false, "byte_fallback": false, "ignore_merges": false, "vocab": vocab, "merges": merges},
 	}, "", " ")
 	if err != nil {
 		return fmt.Errorf("data: %w", err)

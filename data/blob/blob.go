@@ -1,5 +1,5 @@
-// Package blob reads folders of shards in S3, in Google Cloud Storage and in plain directories by their URLs. Linked in, it
-// gives package data those URLs:
+// Package blob reads folders of shards in S3, in Google Cloud Storage and in plain directories by their URLs. Linked
+// in, it gives package data those URLs:
 //
 //	s3://bucket/folder?region=eu-central-1
 //	s3://bucket/folder?endpoint=https://host:9000&use_path_style=true    any server that speaks S3
@@ -7,8 +7,8 @@
 //	gs://bucket/folder                                                   access_id=- asks for no credentials
 //	file:///mnt/shards
 //
-// S3's credentials are those of the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN), of the shared
-// credentials file, or of the machine's or pod's role. For Google they are an HMAC key in GS_ACCESS_KEY_ID and
+// S3's credentials are those of the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN), of the
+// shared credentials file, or of the machine's or pod's role. For Google they are an HMAC key in GS_ACCESS_KEY_ID and
 // GS_SECRET_ACCESS_KEY, or a token in GOOGLE_OAUTH_ACCESS_TOKEN; a public bucket needs none.
 package blob
 
@@ -49,7 +49,7 @@ func open(ctx context.Context, at string) (data.Folder, error) {
 	return nil, fmt.Errorf("%s: s3://, gs:// and file:// are known, %s:// is not", at, u.Scheme)
 }
 
-// known refuses parameters of a URL that would be passed over.
+// known refuses parameters of a URL that this package does not read.
 func known(u *url.URL, names ...string) error {
 	if u.Host == "" {
 		return fmt.Errorf("%s names no bucket: %s://bucket/folder", u, u.Scheme)

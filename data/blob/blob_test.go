@@ -19,11 +19,13 @@ import (
 func shards(t *testing.T) (dir string, want []int32) {
 	t.Helper()
 	text := filepath.Join(t.TempDir(), "text.txt")
-	if err := os.WriteFile(text, bytes.Repeat([]byte("the quick brown fox jumps over the lazy dog. "), 60), 0o644); err != nil {
+	if err := os.WriteFile(text, bytes.Repeat([]byte("the quick brown fox jumps over the lazy dog. "), 60),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	dir = filepath.Join(t.TempDir(), "shards")
-	if _, err := data.Prepare(t.Context(), data.Options{Inputs: []string{text}, Out: dir, Tokenizer: "bytes", ShardTokens: 1000}); err != nil {
+	if _, err := data.Prepare(t.Context(), data.Options{Inputs: []string{text}, Out: dir,
+		Tokenizer: "bytes", ShardTokens: 1000}); err != nil {
 		t.Fatal(err)
 	}
 	return dir, read(t, dir)
@@ -46,8 +48,8 @@ func read(t *testing.T, path string) []int32 {
 	return all
 }
 
-// TestFolders reads the same tokens from a directory, from a server that speaks S3 and from one that speaks GCS; then from
-// the cache alone.
+// TestFolders reads the same tokens from a directory, from a server that speaks S3 and from one that speaks GCS; then
+// from the cache alone.
 func TestFolders(t *testing.T) {
 	dir, want := shards(t)
 	var asked []string
@@ -75,7 +77,8 @@ func TestFolders(t *testing.T) {
 		if !strings.HasPrefix(url, "file") && len(asked) != 4 {
 			t.Errorf("%s: asked for %v", url, asked)
 		}
-		if got := read(t, url); !slices.Equal(got, want) || !strings.HasPrefix(url, "file") && len(asked) != 5 { // meta.json again
+		if got := read(t, url); !slices.Equal(got, want) || !strings.HasPrefix(url, "file") && len(asked) != 5 {
+			// meta.json again
 			t.Errorf("%s: asked for %v the second time", url, asked)
 		}
 	}
@@ -172,17 +175,22 @@ func TestCredentials(t *testing.T) {
 		env       map[string]string
 		said, err string
 	}{
-		{s3, map[string]string{"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "secret"}, "AWS4-HMAC-SHA256 Credential=someone/", "Access Denied"},
-		{"gs://bucket/folder", map[string]string{"GS_ACCESS_KEY_ID": "GOOG1", "GS_SECRET_ACCESS_KEY": "secret"}, "AWS4-HMAC-SHA256 Credential=GOOG1/", "Access Denied"},
-		{"gs://bucket/folder", map[string]string{"GOOGLE_OAUTH_ACCESS_TOKEN": "ya29"}, "Bearer ya29", "the token was refused, 403 Forbidden"},
-		{"gs://bucket/folder?access_id=-", map[string]string{"GOOGLE_OAUTH_ACCESS_TOKEN": "ya29"}, "", "it is not public, 403 Forbidden: set GS_ACCESS_KEY_ID"},
+		{s3, map[string]string{"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "secret"},
+			"AWS4-HMAC-SHA256 Credential=someone/", "Access Denied"},
+		{"gs://bucket/folder", map[string]string{"GS_ACCESS_KEY_ID": "GOOG1", "GS_SECRET_ACCESS_KEY": "secret"},
+			"AWS4-HMAC-SHA256 Credential=GOOG1/", "Access Denied"},
+		{"gs://bucket/folder", map[string]string{"GOOGLE_OAUTH_ACCESS_TOKEN": "ya29"}, "Bearer ya29",
+			"the token was refused, 403 Forbidden"},
+		{"gs://bucket/folder?access_id=-", map[string]string{"GOOGLE_OAUTH_ACCESS_TOKEN": "ya29"}, "",
+			"it is not public, 403 Forbidden: set GS_ACCESS_KEY_ID"},
 	} {
 		t.Run(c.url, func(t *testing.T) {
 			for k, v := range c.env {
 				t.Setenv(k, v)
 			}
 			_, err := data.Open(c.url, data.OpenOptions{})
-			if err == nil || !strings.Contains(err.Error(), c.err) || !strings.HasPrefix(said, c.said) || (c.said == "") != (said == "") {
+			if err == nil || !strings.Contains(err.Error(), c.err) || !strings.HasPrefix(said, c.said) ||
+				(c.said == "") != (said == "") {
 				t.Errorf("%v, %q; want %q, %q", err, said, c.err, c.said)
 			}
 		})

@@ -29,7 +29,8 @@ func openGoogle(u *url.URL) (data.Folder, error) {
 	anonymous := u.Query().Get("access_id") == "-"
 	id, secret := os.Getenv("GS_ACCESS_KEY_ID"), os.Getenv("GS_SECRET_ACCESS_KEY")
 	if !anonymous && id != "" && secret != "" {
-		return connect(u, base, minio.Options{Creds: credentials.NewStaticV4(id, secret, ""), Region: "auto", BucketLookup: minio.BucketLookupPath})
+		return connect(u, base, minio.Options{Creds: credentials.NewStaticV4(id, secret, ""), Region: "auto",
+			BucketLookup: minio.BucketLookupPath})
 	}
 	g := google{base: base, url: u}
 	if !anonymous {
@@ -38,7 +39,7 @@ func openGoogle(u *url.URL) (data.Folder, error) {
 	return g, nil
 }
 
-// tries is how often a server may be unable to answer, and pause how long the first wait then is.
+// tries is the most attempts where a server cannot answer, and pause the wait before the second.
 const tries = 4
 
 var pause = time.Second
@@ -59,7 +60,7 @@ func (g google) Reader(ctx context.Context, name string) (io.ReadCloser, error) 
 	}
 }
 
-// get asks once; later says that it may help to ask again.
+// get makes one request. later says that another attempt may succeed.
 func (g google) get(ctx context.Context, name string) (r io.ReadCloser, later bool, err error) {
 	at := g.base + "/" + (&url.URL{Path: g.url.Host + "/" + name}).EscapedPath()
 	q, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
@@ -82,7 +83,8 @@ func (g google) get(ctx context.Context, name string) (r io.ReadCloser, later bo
 		if g.token != "" {
 			why = "the token was refused"
 		}
-		return nil, false, fmt.Errorf("%s: %s, %s: set GS_ACCESS_KEY_ID and GS_SECRET_ACCESS_KEY to an HMAC key, or GOOGLE_OAUTH_ACCESS_TOKEN to a token",
+		return nil, false, fmt.Errorf(
+			"%s: %s, %s: set GS_ACCESS_KEY_ID and GS_SECRET_ACCESS_KEY to an HMAC key, or GOOGLE_OAUTH_ACCESS_TOKEN to a token",
 			name, why, a.Status)
 	}
 	a.Body.Close()

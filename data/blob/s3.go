@@ -24,7 +24,8 @@ type bucket struct {
 
 func openS3(u *url.URL) (data.Folder, error) {
 	q := u.Query()
-	at := cmp.Or(q.Get("endpoint"), os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL"), "https://s3.amazonaws.com")
+	at := cmp.Or(q.Get("endpoint"), os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL"),
+		"https://s3.amazonaws.com")
 	o := minio.Options{
 		Creds:  whoever(q.Get("profile")),
 		Region: cmp.Or(q.Get("region"), os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION")),
@@ -38,7 +39,7 @@ func openS3(u *url.URL) (data.Folder, error) {
 	return connect(u, at, o)
 }
 
-// whoever is the credentials of the environment, of a profile of the shared file, or of the machine.
+// whoever returns the credentials of the environment, of a profile of the shared file, or of the machine's role.
 func whoever(profile string) *credentials.Credentials {
 	role := &credentials.IAM{Client: &http.Client{Timeout: 5 * time.Second}}
 	file := &credentials.FileAWSCredentials{Profile: profile}
@@ -61,7 +62,7 @@ func connect(u *url.URL, endpoint string, o minio.Options) (data.Folder, error) 
 	return bucket{*server, u}, nil
 }
 
-// Reader reads an object; what a server cannot do just now is tried again, a few times and later each time.
+// Reader reads an object. Requests that fail for the moment are repeated a few times, with growing pauses.
 func (b bucket) Reader(ctx context.Context, name string) (io.ReadCloser, error) {
 	r, _, _, err := b.server.GetObject(ctx, b.url.Host, object(b.url, name), minio.GetObjectOptions{})
 	if err != nil {
