@@ -24,7 +24,8 @@ type Run struct {
 
 // Default is a run that names no data yet.
 func Default() Run {
-	return Run{Model: model.Default(), Attention: attention.Default(), Data: data.Default(), Train: train.Default(), Eval: eval.Default()}
+	return Run{Model: model.Default(), Attention: attention.Default(), Data: data.Default(), Train: train.Default(),
+		Eval: eval.Default()}
 }
 
 // Validate says what keeps a run from starting.

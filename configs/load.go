@@ -19,7 +19,7 @@ import (
 type Input struct {
 	Preset   string       // overrides the one that the file names
 	File     string       // "-" reads standard input
-	Document *yaml.Node   // a run inside a larger document, instead of File
+	Document *yaml.Node   // a run that is part of a larger document, instead of File
 	Sets     []string     // train.lr=3e-4
 	Over     []*yaml.Node // what a size and an arm of a comparison change, in this order
 }
@@ -79,14 +79,15 @@ func newLoader() *loader {
 	return l
 }
 
-// resolve turns the layers into a run. Who gives tokens to train on means them instead of the default number of steps.
+// resolve turns the layers into a run. Where train.tokens is given, it replaces the default number of steps.
 func (l *loader) resolve() (*Resolved, error) {
 	if l.from["train.tokens"] != "default" && l.from["train.steps"] == "default" {
 		l.v.SetDefault("train.steps", 0)
 	}
 	r := &Resolved{From: l.from}
 	err := l.v.UnmarshalExact(&r.Run, viper.DecodeHook(func(from, to reflect.Type, value any) (any, error) {
-		if text, ok := value.(string); ok && to.Kind() != reflect.Struct { // from the environment, checked before
+		if text, ok := value.(string); ok && to.Kind() != reflect.Struct {
+			// a value of the environment, which was checked before
 			return convertText(text, to)
 		}
 		return value, nil
@@ -136,7 +137,7 @@ func read(file string) ([]byte, error) {
 	return os.ReadFile(file)
 }
 
-// merge lays values over those of the files before.
+// merge overrides the values of earlier files.
 func (l *loader) merge(values map[string]any, from string) error {
 	nested := map[string]any{}
 	for key, value := range values {
@@ -215,7 +216,7 @@ func (l *loader) setting(f field, name, text string) (any, error) {
 	}
 	m := reflect.MakeMap(f.typ)
 	was := l.v.Get(f.key)
-	if env, ok := was.(string); ok { // from the environment, checked before
+	if env, ok := was.(string); ok { // a value of the environment, which was checked before
 		was, _ = convertText(env, f.typ)
 	}
 	for old := reflect.ValueOf(was).MapRange(); old.Next(); {

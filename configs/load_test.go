@@ -67,14 +67,16 @@ func TestMaps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v := r.Data.Val; len(v) != 3 || v["WikiText-2"] != "w" || v["c4.en"] != "c" || v["books"] != "b" || r.Data.Train != "a b.bin" {
+	if v := r.Data.Val; len(v) != 3 || v["WikiText-2"] != "w" || v["c4.en"] != "c" || v["books"] != "b" ||
+		r.Data.Train != "a b.bin" {
 		t.Errorf("got %+v", r.Data)
 	}
 	if r.Train.Tokens != 2_000_000_000 || r.Train.Steps != 0 {
 		t.Errorf("%d tokens and %d steps", r.Train.Tokens, r.Train.Steps)
 	}
 	t.Setenv("HEADROOM_DATA_VAL", "{books: x}")
-	if r, err = Load(Input{File: file, Sets: []string{"data.val.wiki=b"}}); err != nil || len(r.Data.Val) != 2 || r.Data.Val["books"] != "x" {
+	if r, err = Load(Input{File: file, Sets: []string{"data.val.wiki=b"}}); err != nil || len(r.Data.Val) != 2 ||
+		r.Data.Val["books"] != "x" {
 		t.Errorf("got %v, %v", r, err)
 	}
 }
@@ -91,7 +93,8 @@ func TestErrors(t *testing.T) {
 		{"train: {lr: ~}", "", "FILE:1: train.lr must be a finite number, not nothing"},
 		{"train: {lr: -1}", "", "train: lr must be positive, not -1"},
 		{"train: {steps: 1.5}", "", "FILE:1: train.steps must be a whole number in 64 bits, not 1.5"},
-		{"train: {steps: 10000000000000000000}", "", "FILE:1: train.steps must be a whole number in 64 bits, not 10000000000000000000"},
+		{"train: {steps: 10000000000000000000}", "",
+			"FILE:1: train.steps must be a whole number in 64 bits, not 10000000000000000000"},
 		{"train: {seed: -1}", "", "FILE:1: train.seed must be a whole number of at least 0 in 64 bits, not -1"},
 		{"train: {schedule: 3}", "", "FILE:1: train.schedule must be a string, not 3"},
 		{"train: {schedule: [a]}", "", "FILE:1: train.schedule must be a string, not a list"},
@@ -113,12 +116,14 @@ func TestErrors(t *testing.T) {
 			in.Sets = []string{c.set}
 		}
 		_, err := Load(in)
-		if want := "configs: " + strings.ReplaceAll(c.want, "FILE", in.File); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if want := "configs: " + strings.ReplaceAll(c.want, "FILE", in.File); err == nil ||
+			!strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s %s:\n got %v\nwant %s", c.text, c.set, err, want)
 		}
 	}
 	t.Setenv("HEADROOM_TRAIN_LR", "x")
-	if _, err := Load(Input{}); err == nil || err.Error() != `configs: HEADROOM_TRAIN_LR: train.lr must be a finite number, not "x"` {
+	if _, err := Load(Input{}); err == nil ||
+		err.Error() != `configs: HEADROOM_TRAIN_LR: train.lr must be a finite number, not "x"` {
 		t.Errorf("got %v", err)
 	}
 }
@@ -130,7 +135,8 @@ func TestValidateNeedsData(t *testing.T) {
 }
 
 func TestPrintLoadsToTheSame(t *testing.T) {
-	odd := []string{"data.train=a: b\n#", "data.val.x y=*", "train.eps=1e-300", "train.seed=18446744073709551615", "train.lr=1e30", "data.val.n=1", "data.val.m=~"}
+	odd := []string{"data.train=a: b\n#", "data.val.x y=*", "train.eps=1e-300", "train.seed=18446744073709551615",
+		"train.lr=1e30", "data.val.n=1", "data.val.m=~"}
 	r, err := Load(Input{Sets: odd})
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +151,8 @@ func TestPrintLoadsToTheSame(t *testing.T) {
 	}
 	resolved := r.Run
 	resolved.Attention = r.Attention.Resolve()
-	if changes := Changes(r.Run, again); len(changes) > 0 || again.Hash() != resolved.Hash() || again.YAML() != resolved.YAML() {
+	if changes := Changes(r.Run, again); len(changes) > 0 || again.Hash() != resolved.Hash() ||
+		again.YAML() != resolved.YAML() {
 		t.Errorf("%v of\n%s", changes, &out)
 	}
 	for _, line := range strings.Split(strings.TrimSpace(out.String()), "\n") {
@@ -155,11 +162,14 @@ func TestPrintLoadsToTheSame(t *testing.T) {
 	}
 }
 
-// TestPrintShowsDefaultDimensions: what the kind gives is shown as it is, with its rule, and is no change against what leaves it open.
+// TestPrintShowsDefaultDimensions: what the kind gives is shown as it is, with its rule, and is no change against what
+// leaves it open.
 func TestPrintShowsDefaultDimensions(t *testing.T) {
 	for kind, want := range map[string][]string{
-		"mla": {"groups: 1 # default of mla: one", "rope_dim: 32 # default of mla: 32 below head_dim 128", "latent_dim: 64 # default of mla: 4 x head_dim", "query_latent_dim: 128 # default of mla: 8 x head_dim"},
-		"mfa": {"groups: 1 # default of mfa: one", "rope_dim: 16 # default of mfa: head_dim", "latent_dim: 0 # default", "query_latent_dim: 16 # default of mfa: head_dim"},
+		"mla": {"groups: 1 # default of mla: one", "rope_dim: 32 # default of mla: 32 below head_dim 128",
+			"latent_dim: 64 # default of mla: 4 x head_dim", "query_latent_dim: 128 # default of mla: 8 x head_dim"},
+		"mfa": {"groups: 1 # default of mfa: one", "rope_dim: 16 # default of mfa: head_dim", "latent_dim: 0 # default",
+			"query_latent_dim: 16 # default of mfa: head_dim"},
 		"gla": {"groups: 4 # default", "latent_dim: 32 # default of gla: 2 x head_dim"},
 		"gta": {"rope_dim: 8 # default of gta: head_dim / 2", "latent_dim: 0 # default"},
 		"mha": {"groups: 4 # default", "rope_dim: 16 # default of mha: head_dim"},
@@ -204,7 +214,8 @@ func TestChanges(t *testing.T) {
 	if !Matches("train.lr", []string{"model.x", "train.*"}) || Matches("train.lr", []string{"train.l", "tr"}) {
 		t.Error("patterns")
 	}
-	if err := CheckPatterns("vary", []string{"train.*", "model.mpl"}); err == nil || !strings.HasSuffix(err.Error(), "unknown key model.mpl: the nearest known key is model.mlp") {
+	if err := CheckPatterns("vary", []string{"train.*", "model.mpl"}); err == nil ||
+		!strings.HasSuffix(err.Error(), "unknown key model.mpl: the nearest known key is model.mlp") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -235,8 +246,10 @@ func TestDistance(t *testing.T) {
 // FuzzLoad holds that no file makes the program panic, and that what loads prints to a file that loads to the same.
 func FuzzLoad(f *testing.F) {
 	for _, text := range []string{
-		"", "~", "preset: quickstart", "train: {lr: 3e-4}", "data:\n  val: {a: b}\n", "a: &a [*a]", "model: &m {layers: 2}\ntrain: *m",
-		"data: {val: &v {a: *v}}", "<<: {train: {lr: 1}}", "? {a: b}\n: c", "train: !!float x", "train: {lr: !!binary aGk=}", "data: {train: \"\\0\"}",
+		"", "~", "preset: quickstart", "train: {lr: 3e-4}", "data:\n  val: {a: b}\n", "a: &a [*a]",
+		"model: &m {layers: 2}\ntrain: *m",
+		"data: {val: &v {a: *v}}", "<<: {train: {lr: 1}}", "? {a: b}\n: c", "train: !!float x", "train: {lr: !!binary aGk=}",
+		"data: {train: \"\\0\"}",
 	} {
 		f.Add(text)
 	}

@@ -10,7 +10,7 @@ import (
 	"headroom/data"
 )
 
-// Absolute is the run with paths that mean the same from every directory, as its own directory keeps it.
+// Absolute is the run with absolute paths, as its run directory keeps it.
 func (r Run) Absolute() Run {
 	return r.paths(func(_, path string) string {
 		if whole, err := filepath.Abs(path); err == nil {
@@ -20,7 +20,7 @@ func (r Run) Absolute() Run {
 	})
 }
 
-// Relative is the run with paths below the directory of this process as they are from here: what others may read.
+// Relative is the run with paths below the working directory made relative, as it is published.
 func (r Run) Relative() Run {
 	here, err := os.Getwd()
 	if err != nil {
@@ -34,7 +34,7 @@ func (r Run) Relative() Run {
 	})
 }
 
-// like is the run with the paths of another where they name the same.
+// like is the run with the paths of another run where both name the same file.
 func (r Run) like(other Run) Run {
 	named := map[string]string{}
 	other.paths(func(place, path string) string {
@@ -49,8 +49,8 @@ func (r Run) like(other Run) Run {
 	})
 }
 
-// paths is the run with every path to a file or folder changed. Its place is its key, and for one of several its name or
-// number. URLs and the names of tokenizers stay.
+// paths is the run with every path to a file or folder changed. Its place is its key, and for one of several its name
+// or number. URLs and the names of tokenizers stay.
 func (r Run) paths(change func(place, path string) string) Run {
 	one := func(place string, path *string) {
 		if *path != "" && !data.IsURL(*path) {
@@ -85,8 +85,8 @@ func (r Run) paths(change func(place, path string) string) Run {
 	return r
 }
 
-// mixture writes down where training data come from, or leaves the text as it is where paths have commas of their own, so
-// that it would read otherwise.
+// mixture writes a mixture as data.train has it. It leaves the text as it is where a path has a comma, since the text
+// would be read as other paths.
 func mixture(text string, parts []data.Part) string {
 	all := make([]string, len(parts))
 	for i, p := range parts {

@@ -11,8 +11,10 @@ import (
 func pathy() Run {
 	r := Default()
 	r.Train.From = "runs/first/checkpoints/best"
-	r.Data = data.Config{Train: "shards/web:0.7,s3://bucket/books:0.3", Val: map[string]string{"books": "../val", "far": "/far/val"}, Tokenizer: "tok.json"}
-	r.Eval.Sets, r.Eval.Tasks = map[string]string{"wiki": "gs://bucket/wiki"}, map[string]string{"piqa": "tasks/piqa.jsonl"}
+	r.Data = data.Config{Train: "shards/web:0.7,s3://bucket/books:0.3",
+		Val: map[string]string{"books": "../val", "far": "/far/val"}, Tokenizer: "tok.json"}
+	r.Eval.Sets, r.Eval.Tasks = map[string]string{"wiki": "gs://bucket/wiki"},
+		map[string]string{"piqa": "tasks/piqa.jsonl"}
 	return r
 }
 
@@ -43,7 +45,8 @@ func TestAbsolute(t *testing.T) {
 	}
 	back := want
 	back.Data.Val = map[string]string{"books": dir + "/val", "far": "/far/val"} // not below
-	back.Train.From, back.Data.Train, back.Data.Tokenizer, back.Eval.Tasks = r.Train.From, r.Data.Train, r.Data.Tokenizer, r.Eval.Tasks
+	back.Train.From, back.Data.Train, back.Data.Tokenizer, back.Eval.Tasks = r.Train.From, r.Data.Train, r.Data.Tokenizer,
+		r.Eval.Tasks
 	if got := want.Relative(); got.YAML() != back.YAML() {
 		t.Errorf("from here it is\n%s\nwant\n%s", got.YAML(), back.YAML())
 	}
@@ -57,7 +60,8 @@ func TestAbsolute(t *testing.T) {
 	}
 }
 
-// TestChangesOfPaths: a run that was written down from one directory is the same from another, and other paths are others.
+// TestChangesOfPaths: a run that was written down from one directory is the same from another, and other paths are
+// others.
 func TestChangesOfPaths(t *testing.T) {
 	t.Chdir(t.TempDir())
 	was := pathy().Absolute()

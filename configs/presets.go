@@ -14,7 +14,7 @@ import (
 //go:embed *.yaml compare/*.yaml
 var presets embed.FS
 
-// comparisons is where the presets of comparisons lie.
+// comparisons is the folder of the presets of comparisons.
 const comparisons = "compare"
 
 // Comparison is the text of a preset of comparisons, nil where there is none of this name.
@@ -90,7 +90,7 @@ func Presets() []string {
 func embedded(dir string) (names []string) {
 	files, err := presets.ReadDir(dir)
 	if err != nil {
-		panic(err) // they are part of the program
+		panic(err) // the files are embedded in the program
 	}
 	for _, f := range files {
 		if !f.IsDir() {

@@ -13,8 +13,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Print writes the run as YAML that loads to the same run, with where each value came from. Dimensions that the kind of attention gives are
-// shown as they are, with the rule.
+// Print writes the run as YAML that loads to the same run, with where each value came from. Dimensions that the kind of
+// attention gives are shown as they are, with the rule.
 func (r *Resolved) Print(w io.Writer) error {
 	shown, laws := r.Run, r.Attention.Laws()
 	shown.Attention = r.Attention.Resolve()
@@ -30,12 +30,12 @@ func (r *Resolved) Print(w io.Writer) error {
 func (r Run) YAML() string {
 	var b bytes.Buffer
 	if err := r.write(&b, nil); err != nil {
-		panic(err) // a buffer takes everything
+		panic(err) // writing to a buffer does not fail
 	}
 	return b.String()
 }
 
-// Hash tells runs apart: Hash of their YAML.
+// Hash is the Hash of the run's YAML, by which runs are told apart.
 func (r Run) Hash() string { return Hash(r.YAML()) }
 
 // Hash is 12 hexadecimal digits of the SHA-256 of a configuration's text.
@@ -101,7 +101,7 @@ func inline(v reflect.Value) (string, error) {
 	return strings.TrimSpace(b.String()), nil
 }
 
-// setFlow lays mappings and lists out in one line and quotes strings that span several.
+// setFlow writes mappings and lists in one line and quotes strings of several lines.
 func setFlow(n *yaml.Node) {
 	switch {
 	case n.Kind == yaml.MappingNode || n.Kind == yaml.SequenceNode:
@@ -117,8 +117,8 @@ func setFlow(n *yaml.Node) {
 // A Change is a key that has another value in two runs.
 type Change struct{ Key, From, To string }
 
-// Changes lists what differs between two runs, in the order of the schema. A dimension that is left to the kind of attention is the one that
-// the kind gives, and a path is the same from whichever directory it is written.
+// Changes lists what differs between two runs, in the order of the schema. A dimension that is left to the kind of
+// attention is the one that the kind gives, and a path is the same from whichever directory it is written.
 func Changes(a, b Run) (all []Change) {
 	a = a.like(b)
 	whole, other := a, b

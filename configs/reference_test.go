@@ -21,8 +21,8 @@ var writeReference = flag.Bool("write", false, "write docs/config.md instead of 
 
 const reference = "../docs/config.md"
 
-// TestReference holds docs/config.md, the reference of all keys, against the schema, its defaults and the comments of its
-// fields. With -write it writes the page.
+// TestReference holds docs/config.md, the reference of all keys, against the schema, its defaults and the comments of
+// its fields. With -write it writes the page.
 func TestReference(t *testing.T) {
 	want := referencePage(t)
 	if *writeReference {
@@ -35,7 +35,8 @@ func TestReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Errorf("%s is out of date: write it by `go test ./configs -run TestReference -write`%s", reference, firstDifference(string(got), want))
+		t.Errorf("%s is out of date: write it by `go test ./configs -run TestReference -write`%s", reference,
+			firstDifference(string(got), want))
 	}
 }
 
@@ -76,7 +77,8 @@ func referencePage(t *testing.T) string {
 	for _, f := range schema {
 		part, _, _ := strings.Cut(f.key, ".")
 		at := run.Type().Field(f.index[0]).Type
-		fields := fieldComments(t, filepath.Join("..", filepath.FromSlash(strings.TrimPrefix(at.PkgPath(), "headroom/"))), at.Name())
+		fields := fieldComments(t, filepath.Join("..", filepath.FromSlash(strings.TrimPrefix(at.PkgPath(), "headroom/"))),
+			at.Name())
 		if part != section {
 			section = part
 			fmt.Fprintf(&b, "\n## %s\n\n| key | takes | default | what it is |\n| --- | --- | --- | --- |\n", part)
@@ -89,7 +91,8 @@ func referencePage(t *testing.T) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s |\n", f.key, strings.TrimSuffix(describe(f.typ), " in 64 bits"), value, comment)
+		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s |\n", f.key, strings.TrimSuffix(describe(f.typ), " in 64 bits"),
+			value, comment)
 		if f.key == lastOf("attention") {
 			kindDefaults(&b)
 		}
@@ -115,7 +118,8 @@ func lastOf(section string) (key string) {
 
 // kindDefaults says which dimensions a kind sets itself, by which rule.
 func kindDefaults(b *strings.Builder) {
-	b.WriteString("\nA key that is 0 gets its value from the kind; a number of groups that stands here holds in any case:\n\n")
+	b.WriteString(
+		"\nA key that is 0 gets its value from the kind; a number of groups that stands here holds in any case:\n\n")
 	b.WriteString("| kind | " + strings.Join(kindKeys, " | ") + " |\n|" + strings.Repeat(" --- |", 1+len(kindKeys)) + "\n")
 	for _, d := range attention.Descriptions {
 		c := attention.Default()

@@ -7,7 +7,7 @@ import (
 	"headroom/attention"
 )
 
-// An Analysis is what can be said of a model without running it.
+// An Analysis has the figures of a model that need no run.
 type Analysis struct {
 	Name      string `json:"name"`
 	Attention string `json:"attention"`
@@ -34,7 +34,7 @@ type ShardedSlot struct {
 	Replicated bool   `json:"replicated"` // other devices hold the same heads
 }
 
-// A DecodeLimit is how fast attention can decode a number of new tokens at once.
+// A DecodeLimit is the roofline's bound on attention that decodes a number of new tokens at once.
 type DecodeLimit struct {
 	Queries   int     `json:"queries"`
 	Intensity float64 `json:"intensity"` // operations per byte, with rope, query and output

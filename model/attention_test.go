@@ -191,8 +191,8 @@ func TestGroupsAreConsecutive(t *testing.T) {
 	}
 }
 
-// TestLatentsAreApart: GLA-2 is MLA with a latent of both, whose heads have zeros for the other latent, but for the norm;
-// so the norm of one latent must not see the other.
+// TestLatentsAreApart: GLA-2 is MLA with a latent of both, whose heads have zeros for the other latent, but for the
+// norm; so the norm of one latent must not see the other.
 func TestLatentsAreApart(t *testing.T) {
 	a := config(t, "gla-2")
 	m := newTiny(t, a, 5)

@@ -17,7 +17,7 @@ import (
 // WeightsFile is the file of a checkpoint directory that holds the weights, and the configuration with them.
 const WeightsFile = "model.safetensors"
 
-// metadata is how a configuration stands in the file's metadata: one JSON value with the keys of a run's YAML.
+// metadata is the configuration in the file's metadata: one JSON value with the keys of a run's YAML.
 type metadata struct {
 	Model     Config            `mapstructure:"model"`
 	Attention attention.Config  `mapstructure:"attention"`
@@ -39,7 +39,8 @@ func decodeMetadata(text string) (m metadata, err error) {
 		return m, err
 	}
 	err = mapstructure.Decode(tree, &m)
-	if d, unknown := m.Attention.Kind.Describe(); unknown == nil && d.Split && m.Attention.QueryNorm == "" { // an older version knew one way
+	if d, unknown := m.Attention.Kind.Describe(); unknown == nil && d.Split && m.Attention.QueryNorm == "" {
+		// an older version had one form only
 		m.Attention.QueryNorm = attention.WholeNorm
 	}
 	return m, err
@@ -73,11 +74,12 @@ func (t *Transformer) Write(dir string, value func(name string) ([]float32, erro
 			},
 		})
 	}
-	return safetensors.Write(filepath.Join(dir, WeightsFile), map[string]string{"format": "pt", "headroom": config}, tensors)
+	return safetensors.Write(filepath.Join(dir, WeightsFile), map[string]string{"format": "pt", "headroom": config},
+		tensors)
 }
 
-// NotFinite says that a tensor has a value that no model computes with: training that diverged leaves them, or damage to
-// a file.
+// NotFinite says that a tensor has a NaN or an infinite value, which training that diverged leaves, or damage to a
+// file.
 type NotFinite struct {
 	Tensor    string
 	At, Count int
@@ -88,7 +90,7 @@ func (n *NotFinite) Error() string {
 	return fmt.Sprintf("tensor %s is not finite: value %d of %d is %v", n.Tensor, n.At, n.Count, n.Value)
 }
 
-// Finite looks through the values of a tensor.
+// Finite is a NotFinite where a value of a tensor is not finite.
 func Finite(name string, x []float32) error {
 	for i, v := range x {
 		if v-v != 0 { // NaN or infinite
@@ -98,7 +100,7 @@ func Finite(name string, x []float32) error {
 	return nil
 }
 
-// Load reads the model of a checkpoint directory, without its values, and what Save was told beside it.
+// Load reads the model of a checkpoint directory, without its values, and the extra values that Save wrote.
 func Load(dir string) (*Transformer, map[string]string, error) {
 	f, err := safetensors.Open(filepath.Join(dir, WeightsFile))
 	if err != nil {
@@ -107,7 +109,8 @@ func Load(dir string) (*Transformer, map[string]string, error) {
 	defer f.Close()
 	m, err := decodeMetadata(f.Metadata["headroom"])
 	if err != nil {
-		return nil, nil, fmt.Errorf("model: %s says nothing of its configuration; was it written by another program?", filepath.Join(dir, WeightsFile))
+		return nil, nil, fmt.Errorf("model: %s says nothing of its configuration; was it written by another program?",
+			filepath.Join(dir, WeightsFile))
 	}
 	t, err := New(m.Model, m.Attention)
 	return t, m.Extra, err
@@ -119,8 +122,8 @@ type WeightsReader struct {
 	path string
 }
 
-// OpenWeights opens the weights of a checkpoint directory. Every parameter must be there in its shape, and nothing else.
-// Close the reader when all are read.
+// OpenWeights opens the weights of a checkpoint directory. Every parameter must be there in its shape, and nothing
+// else. Close the reader when all are read.
 func (t *Transformer) OpenWeights(dir string) (*WeightsReader, error) {
 	path := filepath.Join(dir, WeightsFile)
 	f, err := safetensors.Open(path)
@@ -134,7 +137,7 @@ func (t *Transformer) OpenWeights(dir string) (*WeightsReader, error) {
 	return &WeightsReader{f, path}, nil
 }
 
-// matches says where the tensors of a file are not this model's.
+// matches is an error where the tensors of a file are not this model's.
 func (t *Transformer) matches(dir string, f *safetensors.File) error {
 	known := map[string]bool{}
 	for _, p := range t.Params() {

@@ -38,8 +38,8 @@ func TestCheckpoint(t *testing.T) {
 	}
 }
 
-// TestOtherCheckpoint: a checkpoint of another shape is refused with the tensor and both shapes, and the values that were
-// there stay.
+// TestOtherCheckpoint: a checkpoint of another shape is refused with the tensor and both shapes, and the values that
+// were there stay.
 func TestOtherCheckpoint(t *testing.T) {
 	gqa := newTiny(t, config(t, "gqa-2"), 10)
 	for name, want := range map[string]string{
@@ -63,7 +63,8 @@ func TestOtherCheckpoint(t *testing.T) {
 	must(t, err)
 	dir, s := t.TempDir(), gqa.store(t)
 	must(t, gqa.Save(dir, s, nil))
-	if err := tied.LoadValues(dir, s); err == nil || !strings.HasSuffix(err.Error(), "has a tensor head that this model does not have") {
+	if err := tied.LoadValues(dir, s); err == nil ||
+		!strings.HasSuffix(err.Error(), "has a tensor head that this model does not have") {
 		t.Errorf("a head too many: error %v", err)
 	}
 }
@@ -79,14 +80,16 @@ func TestNotFinite(t *testing.T) {
 		must(t, err)
 		binary.LittleEndian.PutUint32(text[len(text)-8:], math.Float32bits(bad))
 		must(t, os.WriteFile(path, text, 0o666))
-		if err := m.LoadValues(dir, store); err == nil || !strings.Contains(err.Error(), fmt.Sprintf(" is %v; use a checkpoint from before training diverged", bad)) {
+		if err := m.LoadValues(dir, store); err == nil ||
+			!strings.Contains(err.Error(), fmt.Sprintf(" is %v; use a checkpoint from before training diverged", bad)) {
 			t.Errorf("loaded %v: %v", bad, err)
 		}
 		x, err := store.Value("norm")
 		must(t, err)
 		x[3] = bad
 		must(t, store.Set("norm", x))
-		if err := m.Save(t.TempDir(), store, nil); err == nil || !strings.Contains(err.Error(), "tensor norm is not finite: value 3 of 16 is ") {
+		if err := m.Save(t.TempDir(), store, nil); err == nil ||
+			!strings.Contains(err.Error(), "tensor norm is not finite: value 3 of 16 is ") {
 			t.Errorf("saved %v: %v", bad, err)
 		}
 	}
@@ -94,24 +97,33 @@ func TestNotFinite(t *testing.T) {
 
 // TestForeignFiles: what this program did not write, or not wholly, is an error of one line.
 func TestForeignFiles(t *testing.T) {
-	one := safetensors.Tensor{Name: "a", DType: safetensors.F32, Shape: []int{1}, Values: func() ([]float32, error) { return []float32{1}, nil }}
+	one := safetensors.Tensor{Name: "a", DType: safetensors.F32, Shape: []int{1}, Values: func() ([]float32, error) {
+		return []float32{1}, nil
+	}}
 	for want, write := range map[string]func(path string) error{
-		"no such file":                   func(string) error { return nil },
-		"too few for a header":           func(path string) error { return os.WriteFile(path, []byte("abc"), 0o644) },
-		"says nothing of its":            func(path string) error { return safetensors.Write(path, nil, []safetensors.Tensor{one}) },
-		"layers must be positive":        func(path string) error { return safetensors.Write(path, map[string]string{"headroom": "{}"}, nil) },
-		"was it written by another prog": func(path string) error { return safetensors.Write(path, map[string]string{"headroom": "[]"}, nil) },
+		"no such file":         func(string) error { return nil },
+		"too few for a header": func(path string) error { return os.WriteFile(path, []byte("abc"), 0o644) },
+		"says nothing of its": func(path string) error {
+			return safetensors.Write(path, nil, []safetensors.Tensor{one})
+		},
+		"layers must be positive": func(path string) error {
+			return safetensors.Write(path, map[string]string{"headroom": "{}"}, nil)
+		},
+		"was it written by another prog": func(path string) error {
+			return safetensors.Write(path, map[string]string{"headroom": "[]"}, nil)
+		},
 	} {
 		dir := t.TempDir()
 		must(t, write(filepath.Join(dir, model.WeightsFile)))
-		if _, _, err := model.Load(dir); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		if _, _, err := model.Load(dir); err == nil || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "\n") {
 			t.Errorf("error %v, not %q", err, want)
 		}
 	}
 }
 
-// TestOlderQueryNorm: a checkpoint of GLA_q that does not say how it norms the query latent norms it whole, as all did once;
-// one that is written today says it.
+// TestOlderQueryNorm: a checkpoint of GLA_q that does not say how it norms the query latent norms it whole, as all did
+// once; one that is written today says it.
 func TestOlderQueryNorm(t *testing.T) {
 	c, a := model.Default(), attention.Default()
 	a.Kind, a.Groups, a.RopeDim = attention.GLAQ, 2, 0
@@ -134,7 +146,8 @@ func TestOlderQueryNorm(t *testing.T) {
 	if written.Attention.QueryNorm != attention.PartsNorm || !strings.Contains(said, parts) {
 		t.Errorf("the query norm of a new model is read as %q from %s", written.Attention.QueryNorm, said)
 	}
-	for _, older := range []string{strings.Replace(said, parts+",", "", 1), strings.Replace(said, parts, `"query_norm":""`, 1)} {
+	for _, older := range []string{strings.Replace(said, parts+",", "", 1),
+		strings.Replace(said, parts, `"query_norm":""`, 1)} {
 		must(t, safetensors.Write(path, map[string]string{"headroom": older}, nil))
 		if read, _, err := model.Load(dir); err != nil || read.Attention.QueryNorm != attention.WholeNorm {
 			t.Errorf("an older checkpoint's query norm is read as %q: %v; it said %s", read.Attention.QueryNorm, err, older)
@@ -161,7 +174,8 @@ func TestValidate(t *testing.T) {
 			t.Errorf("error %v, not %s", err, want)
 		}
 	}
-	if _, _, err := model.Preset("1471m", "mqa"); err == nil || !strings.HasPrefix(err.Error(), "model: the paper has no 1471m-mqa; there are 1471m-gla-2, ") {
+	if _, _, err := model.Preset("1471m", "mqa"); err == nil ||
+		!strings.HasPrefix(err.Error(), "model: the paper has no 1471m-mqa; there are 1471m-gla-2, ") {
 		t.Errorf("a preset that the paper does not have: %v", err)
 	}
 }

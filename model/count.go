@@ -2,11 +2,12 @@ package model
 
 import "headroom/attention"
 
-// Counts are the sizes of a model that comparisons are made at.
+// Counts are the sizes of a model by which comparisons are matched.
 type Counts struct {
-	Parameters    int64   `json:"parameters"`
-	TrainFLOPs    float64 `json:"train_flops_per_token"` // 6N + 6·L·C·T at the model's context T: forward and backward, causal
-	CacheElements int     `json:"cache_elements"`        // per token and layer; of layers that differ the mean, rounded up
+	Parameters int64 `json:"parameters"`
+	// 6N + 6·L·C·T at the model's context T: forward and backward, causal
+	TrainFLOPs    float64 `json:"train_flops_per_token"`
+	CacheElements int     `json:"cache_elements"` // per token and layer; of layers that differ the mean, rounded up
 }
 
 // Count sizes the model.
@@ -26,8 +27,8 @@ func TrainFLOPs(N int64, L, C, T int) float64 {
 	return 6*float64(N) + 6*float64(L)*float64(C)*float64(T)
 }
 
-// ForwardFLOPs is what one token of a sequence of T really takes forward, on average: two for each weight of a product,
-// and the scores and sums of causal attention at the kind's own head dimensions.
+// ForwardFLOPs is the number of operations of the forward pass for one token of a sequence of T, on average: two for
+// each weight of a product, and the scores and sums of causal attention at the kind's own head dimensions.
 func (t *Transformer) ForwardFLOPs(T int) float64 {
 	n := int64(t.Config.Vocab * t.Config.Width) // the head; the embedding is a look-up
 	for _, p := range t.Params() {

@@ -56,7 +56,8 @@ func middling(t testing.TB, kind string) *Transformer {
 }
 
 // trained runs steps of a fixed batch and returns losses and the gradients of the last step.
-func trained(t *testing.T, m *Transformer, backend graph.Backend, steps int) (losses []float64, grads map[string][]float32) {
+func trained(t *testing.T, m *Transformer, backend graph.Backend, steps int) (losses []float64,
+	grads map[string][]float32) {
 	t.Helper()
 	store, err := graph.NewStore(backend, m.Params())
 	if err != nil {
@@ -65,7 +66,8 @@ func trained(t *testing.T, m *Transformer, backend graph.Backend, steps int) (lo
 	return trainedOn(t, m, store, steps)
 }
 
-func trainedOn(t *testing.T, m *Transformer, store *graph.Store, steps int) (losses []float64, grads map[string][]float32) {
+func trainedOn(t *testing.T, m *Transformer, store *graph.Store, steps int) (losses []float64,
+	grads map[string][]float32) {
 	t.Helper()
 	const B = 2
 	T := m.Config.Context
@@ -88,7 +90,8 @@ func trainedOn(t *testing.T, m *Transformer, store *graph.Store, steps int) (los
 	}
 	batch["targets"][7] = -1
 	for i := range steps {
-		s, err := tr.Step([]graph.Batch{batch}, graph.Hyper{LR: 1e-3, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Decay: 0.1, Clip: 1, Step: i + 1})
+		s, err := tr.Step([]graph.Batch{batch}, graph.Hyper{LR: 1e-3, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Decay: 0.1,
+			Clip: 1, Step: i + 1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,8 +155,8 @@ func TestTrainingCUDA(t *testing.T) {
 	}
 }
 
-// TestOneRankCUDA: a group of one rank trains with the same bits as a process alone. Its sums and copies go through NCCL, on
-// a stream beside the one that is recorded, as those of several do.
+// TestOneRankCUDA: a group of one rank trains with the same bits as a process alone. Its sums and copies go through
+// NCCL, on a stream beside the one that is recorded, as those of several do.
 func TestOneRankCUDA(t *testing.T) {
 	m := middling(t, "gla-2")
 	for name, activation := range map[string]graph.DType{"fp32": graph.F32, "bf16": graph.BF16} {

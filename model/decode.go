@@ -5,8 +5,8 @@ import (
 	"headroom/internal/graph"
 )
 
-// A Step runs the operations of decoding on one device, over the N new tokens of a batch of requests: those of attention,
-// and what stands round it. It is to Decode what graph.Builder is to Hidden and Logits.
+// A Step runs the operations of decoding on one device, over the N new tokens of a batch of requests: those of
+// attention, and what stands round it. Decode calls it as Hidden and Logits call a graph.Builder.
 type Step interface {
 	attention.Step
 	Embed(table graph.Param) graph.Buf           // [N, C]
@@ -14,10 +14,11 @@ type Step interface {
 	SwiGLU(gate, up graph.Buf) graph.Buf         // [N, F]
 	Select(x graph.Buf) graph.Buf                // the rows that the batch scores
 	Logits(x graph.Buf, w graph.Param) graph.Buf // x·wᵀ, w [V, C]
-	Release()                                    // every value but that of Embed is done with
+	Release()                                    // frees all results but that of Embed
 }
 
-// Decode is the pass of a batch's new tokens against what is in its caches: the logits of the tokens that it scores.
+// Decode is the pass of a batch's new tokens against its caches. It returns the logits of the tokens that the batch
+// scores.
 func (t *Transformer) Decode(s Step) graph.Buf {
 	x := s.Embed(t.embed) // [N, C]
 	for i, block := range t.blocks {

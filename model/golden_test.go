@@ -15,7 +15,8 @@ import (
 
 const goldens = "../attention/testdata"
 
-// A golden is a tiny model whose logits, loss and gradients another program has computed: gen.py or theta.py beside the files.
+// A golden is a tiny model whose logits, loss and gradients another program has computed: gen.py or theta.py beside the
+// files.
 type golden struct {
 	*safetensors.File
 	model           *Transformer
@@ -99,7 +100,8 @@ func (g golden) compare(t *testing.T, name string, got []float32, tolerance floa
 		norm += float64(want[i]) * float64(want[i])
 	}
 	if e := math.Sqrt(diff / norm); !(e <= tolerance) {
-		t.Errorf("%s is off by %.3g, more than %.3g; worst at %d: %v instead of %v", name, e, tolerance, worst, got[worst], want[worst])
+		t.Errorf("%s is off by %.3g, more than %.3g; worst at %d: %v instead of %v", name, e, tolerance, worst,
+			got[worst], want[worst])
 	}
 }
 

@@ -17,9 +17,9 @@ import (
 //	norms                1
 //	biases               0                        of attention's low-rank projections
 //
-// Scaled is the default here, since deep models start from a stream of the same size as shallow ones. The files that the
-// paper's authors published (modeling_llama_GTA.py, modeling_llama_GLA.py) start every matrix plainly, as the library does
-// whose Llama they changed: Plain is for who repeats those.
+// Scaled is the default here, since deep models start from a stream of the same size as shallow ones. The files that
+// the paper's authors published (modeling_llama_GTA.py, modeling_llama_GLA.py) start every matrix plainly, as the
+// library does whose Llama they changed: Plain repeats those.
 //
 // A graph.Store draws each parameter from a stream of its own, by its name and the seed.
 
@@ -29,7 +29,7 @@ const (
 	Plain  = "plain"
 )
 
-// outStd is the start of the projections that write into the residual stream.
+// outStd is the standard deviation that projections into the residual stream start with.
 func (c Config) outStd() float64 {
 	if c.Init == Plain {
 		return c.InitStd
@@ -45,7 +45,7 @@ func ones(name string, n int) graph.Param {
 	return graph.Param{Name: name, Shape: []int{n}, Init: graph.Init{Mean: 1}}
 }
 
-// place tells a block's attention where it stands.
+// place is the Place of a block's attention.
 func (c Config) place(name string) attention.Place {
 	return attention.Place{Name: name, Width: c.Width, NormEps: c.NormEps, Std: c.InitStd, OutStd: c.outStd()}
 }

@@ -35,11 +35,13 @@ func TestPatternCounts(t *testing.T) {
 	a, b := layer(t, "gqa-2", 16), layer(t, "mla", 32)
 	both, first, second := patterned(t, 5, a, b), patterned(t, 1, a), patterned(t, 1, b)
 	none := 2*first.ForwardFLOPs(9) - patterned(t, 2, a).ForwardFLOPs(9) // what is outside of the layers
-	if got, want := both.ForwardFLOPs(9), none+3*(first.ForwardFLOPs(9)-none)+2*(second.ForwardFLOPs(9)-none); got != want {
+	if got, want := both.ForwardFLOPs(9), none+3*(first.ForwardFLOPs(9)-none)+
+		2*(second.ForwardFLOPs(9)-none); got != want {
 		t.Errorf("%v operations a token, the layers have %v", got, want)
 	}
 	for _, devices := range []int{1, 2, 4} {
-		if got, want := both.CacheBytes(devices, 2), 3*first.CacheBytes(devices, 2)+2*second.CacheBytes(devices, 2); got != want {
+		if got, want := both.CacheBytes(devices, 2), 3*first.CacheBytes(devices, 2)+
+			2*second.CacheBytes(devices, 2); got != want {
 			t.Errorf("%d bytes a token on %d devices, the layers have %d", got, devices, want)
 		}
 	}
@@ -60,26 +62,31 @@ func TestPatternCounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := part.LayerAttention(3); got.Kind != attention.MLA || got.Heads != 2 || part.CacheBytes(1, 1) != both.CacheBytes(2, 1) {
+	if got := part.LayerAttention(3); got.Kind != attention.MLA || got.Heads != 2 ||
+		part.CacheBytes(1, 1) != both.CacheBytes(2, 1) {
 		t.Errorf("a shard's layer 3 attends by %+v", got)
 	}
 }
 
-// TestPatternIsNotOneAttention: what can only say one attention refuses layers that differ; a pattern of equals is no such.
+// TestPatternIsNotOneAttention: what can only say one attention refuses layers that differ; a pattern of equals is no
+// such.
 func TestPatternIsNotOneAttention(t *testing.T) {
 	a, b := layer(t, "gqa-2", 16), layer(t, "gqa-4", 16)
 	never := func(string) ([]float32, error) { return nil, errors.New("nothing was to be written") }
 	m := patterned(t, 4, a, a, b)
-	if err := m.Write(t.TempDir(), never, nil); m.Uniform() || err == nil || !strings.Contains(err.Error(), "a checkpoint says one attention for all layers") {
+	if err := m.Write(t.TempDir(), never, nil); m.Uniform() || err == nil ||
+		!strings.Contains(err.Error(), "a checkpoint says one attention for all layers") {
 		t.Errorf("written: %v", err)
 	}
-	if _, err := m.Analyze("m", attention.GPUs[0], 1024); err == nil || !strings.Contains(err.Error(), "the layers of this model differ") {
+	if _, err := m.Analyze("m", attention.GPUs[0], 1024); err == nil ||
+		!strings.Contains(err.Error(), "the layers of this model differ") {
 		t.Errorf("analyzed: %v", err)
 	}
 	if m := patterned(t, 4, a, a); !m.Uniform() {
 		t.Error("layers that are equal differ")
 	}
-	if _, err := Patterned(Default(), nil); err == nil || !strings.Contains(err.Error(), "at least one attention configuration") {
+	if _, err := Patterned(Default(), nil); err == nil ||
+		!strings.Contains(err.Error(), "at least one attention configuration") {
 		t.Errorf("no pattern: %v", err)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"headroom/attention"
 )
 
-// A StepCost is what a decode step takes on one device: seconds that are always there (weights, launches), and more for
-// each row of the batch and each byte of cache that is read.
+// A StepCost is the time of a decode step on one device: fixed seconds (weights, launches), and more for each row of
+// the batch and for each byte of cache that is read.
 type StepCost struct {
 	Fixed float64 `json:"fixed_seconds"`
 	Row   float64 `json:"seconds_per_row"`
@@ -18,16 +18,17 @@ type StepCost struct {
 
 func (c StepCost) step(rows, cache float64) float64 { return c.Fixed + c.Row*rows + c.Byte*cache }
 
-// A MeasuredStep is one that was run.
+// A MeasuredStep is the time of a step that was run.
 type MeasuredStep struct{ Rows, Cache, Seconds float64 } // Cache: bytes of the whole batch
 
-// RooflineCost is what a GPU's own figures allow at best: no launch, no wait.
+// RooflineCost is the lower bound by a GPU's own figures, without launches and waits.
 func (t *Transformer) RooflineCost(gpu attention.GPU) StepCost {
-	return StepCost{Fixed: 2 * float64(t.Count().Parameters) / gpu.Bandwidth, Row: t.ForwardFLOPs(1) / gpu.FLOPs, Byte: 1 / gpu.Bandwidth}
+	return StepCost{Fixed: 2 * float64(t.Count().Parameters) / gpu.Bandwidth, Row: t.ForwardFLOPs(1) / gpu.FLOPs,
+		Byte: 1 / gpu.Bandwidth}
 }
 
-// FitCost is the cost, none of its parts negative, that lies nearest to measured steps by the squares of relative errors, and
-// its largest relative error.
+// FitCost is the cost, none of its parts negative, that lies nearest to measured steps by the squares of relative
+// errors, and its largest relative error.
 func FitCost(steps []MeasuredStep) (best StepCost, worst float64, err error) {
 	least := math.Inf(1)
 	for use := 1; use < 8; use++ { // every choice of the three parts
@@ -56,7 +57,8 @@ func FitCost(steps []MeasuredStep) (best StepCost, worst float64, err error) {
 		}
 	}
 	if len(steps) < 3 || math.IsInf(least, 1) || math.IsNaN(least) {
-		return best, worst, fmt.Errorf("model: %d measured steps do not say what rows and cache cost: three or more are needed, of several batches and contexts", len(steps))
+		return best, worst, fmt.Errorf("model: %d measured steps do not say what rows and cache cost: three or more are "+
+			"needed, of several batches and contexts", len(steps))
 	}
 	return best, worst, nil
 }
@@ -91,8 +93,8 @@ func solve(a [3][4]float64, use int) (x [3]float64, ok bool) {
 	return x, true
 }
 
-// A Plan divides the devices: DP replicas of TP devices each. Where AttentionDP is above 1, the devices of a replica attend
-// in that many groups, each for its part of the rows, and divide everything else among all.
+// A Plan divides the devices: DP replicas of TP devices each. Where AttentionDP is above 1, the devices of a replica
+// attend in that many groups, each for its part of the rows, and divide everything else among all.
 type Plan struct {
 	TP          int `json:"tp"`
 	DP          int `json:"dp"`
@@ -112,12 +114,16 @@ type Prediction struct {
 	TokensPerSecond float64 `json:"tokens_per_second"` // of all replicas
 }
 
-// Predict says what a step of batch rows at a context would take on such GPUs, given what it takes on one of its devices and how long one sum over a replica's devices takes at least. Weights
-// and the arithmetic of a row divide as Shard does, the cache as its layout; two sums a layer go over the links (Shoeybi et
-// al., arXiv 1909.08053). What does not divide, launches first of all, stays. Rows that do not fit wait for others.
-func (t *Transformer) Predict(cost StepCost, gpu attention.GPU, latency float64, p Plan, batch, context int) (r Prediction, err error) {
+// Predict says what a step of batch rows at a context would take on such GPUs, given what it takes on one of its
+// devices and how long one sum over a replica's devices takes at least. Weights and the arithmetic of a row divide as
+// Shard does, the cache as its layout; two sums a layer go over the links (Shoeybi et al., arXiv 1909.08053). What does
+// not divide, launches first of all, stays. Rows that do not fit wait for others.
+func (t *Transformer) Predict(cost StepCost, gpu attention.GPU, latency float64, p Plan, batch, context int) (
+	r Prediction, err error) {
 	if p.TP < 1 || p.DP < 1 || p.AttentionDP < 1 || p.TP%p.AttentionDP != 0 || batch < 1 || context < 1 {
-		return r, fmt.Errorf("model: tp %d, dp %d, attention-dp %d (a divisor of tp), batch %d and context %d must be positive", p.TP, p.DP, p.AttentionDP, batch, context)
+		return r,
+			fmt.Errorf("model: tp %d, dp %d, attention-dp %d (a divisor of tp), batch %d and context %d must be positive", p.TP,
+				p.DP, p.AttentionDP, batch, context)
 	}
 	group := p.TP / p.AttentionDP
 	rest, err := t.Shard(p.TP)
@@ -134,11 +140,14 @@ func (t *Transformer) Predict(cost StepCost, gpu attention.GPU, latency float64,
 	row := r.CacheBytes * float64(context) / float64(p.AttentionDP) // of a replica's row, on a device
 	r.Largest = int(max(0, (gpu.Memory-r.WeightBytes)/row))
 	if r.Rows = min((batch+p.DP-1)/p.DP, r.Largest); r.Rows == 0 {
-		return r, fmt.Errorf("model: %s at tp %d does not fit: weights take %.1f GB of a device's %.1f, a row of %d tokens %.2f", t.Attention.Name(), p.TP, r.WeightBytes/1e9, gpu.Memory/1e9, context, row/1e9)
+		return r,
+			fmt.Errorf("model: %s at tp %d does not fit: weights take %.1f GB of a device's %.1f, a row of %d tokens %.2f",
+				t.Attention.Name(), p.TP, r.WeightBytes/1e9, gpu.Memory/1e9, context, row/1e9)
 	}
 	rows := float64(r.Rows)
 	read := 2 * whole / gpu.Bandwidth // the part of Fixed that is weights
-	r.Seconds = max(cost.Fixed-read, 0) + min(cost.Fixed, read)*share + cost.Row*rows*share + cost.Byte*r.CacheBytes*float64(context)*math.Ceil(rows/float64(p.AttentionDP))
+	r.Seconds = max(cost.Fixed-read, 0) + min(cost.Fixed, read)*share + cost.Row*rows*share +
+		cost.Byte*r.CacheBytes*float64(context)*math.Ceil(rows/float64(p.AttentionDP))
 	if p.TP > 1 {
 		sums := float64(2 * t.Config.Layers)
 		each := 2 * float64(p.TP-1) / float64(p.TP) * rows * float64(t.Config.Width) * 2

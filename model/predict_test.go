@@ -14,7 +14,8 @@ func TestFitCost(t *testing.T) {
 	for _, s := range [][2]float64{{1, 1e7}, {8, 2e8}, {64, 1e9}, {64, 1e10}} {
 		steps = append(steps, MeasuredStep{s[0], s[1], want.step(s[0], s[1])})
 	}
-	if c, worst, err := FitCost(steps); err != nil || math.Abs(c.Fixed/want.Fixed-1) > 1e-6 || math.Abs(c.Row/want.Row-1) > 1e-6 || math.Abs(c.Byte/want.Byte-1) > 1e-6 || worst > 1e-6 {
+	if c, worst, err := FitCost(steps); err != nil || math.Abs(c.Fixed/want.Fixed-1) > 1e-6 ||
+		math.Abs(c.Row/want.Row-1) > 1e-6 || math.Abs(c.Byte/want.Byte-1) > 1e-6 || worst > 1e-6 {
 		t.Errorf("%+v, %g, %v", c, worst, err)
 	}
 	for i := range steps {
@@ -29,7 +30,8 @@ func TestFitCost(t *testing.T) {
 }
 
 // TestPredictPaper holds predictions against the directions of the paper's serving figures (8 GPUs, 8 K prompts and 4 K
-// outputs): a model of its attention, with experts' active weights as a dense MLP and the memory that is left beside the rest.
+// outputs): a model of its attention, with experts' active weights as a dense MLP and the memory that is left beside
+// the rest.
 func TestPredictPaper(t *testing.T) {
 	build := func(kind string) *Transformer {
 		c := Config{Layers: 60, Width: 5120, MLP: 16384, Vocab: 102400, Context: 16384, NormEps: 1e-5, InitStd: 0.02}
@@ -65,9 +67,11 @@ func TestPredictPaper(t *testing.T) {
 		}
 		t.Logf("tp 8, %d rows: GLA-8 %.0f, MLA %.0f tokens/s", batch, gla, mla)
 	}
-	// A latent on every device is a loss that groups of devices avoid: MLA in four groups of two beats MLA in one, and at 128
-	// rows GLA-8 over all eight as well. (That GLA-8 won at four rows of 131 K came from prompts, which are not predicted.)
-	four, one, gla := rate("mla", Plan{8, 1, 4}, 128, 10000), rate("mla", Plan{8, 1, 1}, 128, 10000), rate("gla-8", Plan{8, 1, 1}, 128, 10000)
+	// A latent on every device is a loss that groups of devices avoid: MLA in four groups of two beats MLA in one, and at
+	// 128 rows GLA-8 over all eight as well. (That GLA-8 won at four rows of 131 K came from prompts, which are not
+	// predicted.)
+	four, one, gla := rate("mla", Plan{8, 1, 4}, 128, 10000), rate("mla", Plan{8, 1, 1}, 128, 10000),
+		rate("gla-8", Plan{8, 1, 1}, 128, 10000)
 	t.Logf("128 rows: MLA in four groups %.0f, in one %.0f, GLA-8 %.0f tokens/s", four, one, gla)
 	if four <= one || four <= gla {
 		t.Errorf("128 rows: MLA in four groups %.0f, in one %.0f, GLA-8 %.0f tokens/s", four, one, gla)

@@ -19,10 +19,14 @@ type size struct {
 
 // sizes is the paper's Tables 7 to 10.
 var sizes = []size{
-	{"183m", 12, 768, 12, 64, 32, map[string]int{"mha": 2048, "gqa-4": 2392, "mqa": 2520, "gta-4": 2462, "mla": 2128, "gla-2": 2208}},
-	{"433m", 24, 1024, 16, 64, 32, map[string]int{"mha": 2736, "gqa-4": 3248, "mqa": 3376, "gta-4": 3320, "mla": 3062, "gla-2": 3152, "gla_q-2": 3280}},
-	{"876m", 24, 1536, 16, 96, 32, map[string]int{"mha": 4096, "gqa-4": 4864, "mqa": 5056, "gta-4": 4976, "mla": 4640, "gla-2": 4768, "gla_q-2": 4936}},
-	{"1471m", 24, 2048, 16, 128, 64, map[string]int{"mha": 5464, "gqa-4": 6486, "gta-4": 6638, "mla": 6120, "gla-2": 6292}},
+	{"183m", 12, 768, 12, 64, 32, map[string]int{"mha": 2048, "gqa-4": 2392, "mqa": 2520, "gta-4": 2462,
+		"mla": 2128, "gla-2": 2208}},
+	{"433m", 24, 1024, 16, 64, 32, map[string]int{"mha": 2736, "gqa-4": 3248, "mqa": 3376, "gta-4": 3320, "mla": 3062,
+		"gla-2": 3152, "gla_q-2": 3280}},
+	{"876m", 24, 1536, 16, 96, 32, map[string]int{"mha": 4096, "gqa-4": 4864, "mqa": 5056, "gta-4": 4976, "mla": 4640,
+		"gla-2": 4768, "gla_q-2": 4936}},
+	{"1471m", 24, 2048, 16, 128, 64, map[string]int{"mha": 5464, "gqa-4": 6486, "gta-4": 6638,
+		"mla": 6120, "gla-2": 6292}},
 }
 
 // paperVocab is that of the tokenizer that the paper uses.
@@ -60,5 +64,6 @@ func Preset(name, kind string) (Config, attention.Config, error) {
 		c.Layers, c.Width, c.MLP, c.Vocab, c.Context = s.layers, s.width, mlp, paperVocab, 2048
 		return c, a, err
 	}
-	return Config{}, attention.Config{}, fmt.Errorf("model: the paper has no %s-%s; there are %s", name, kind, strings.Join(Presets(), ", "))
+	return Config{}, attention.Config{}, fmt.Errorf("model: the paper has no %s-%s; there are %s", name, kind,
+		strings.Join(Presets(), ", "))
 }

@@ -6,11 +6,11 @@ import (
 	"headroom/attention"
 )
 
-// Shard is what one device of size computes under tensor parallelism, as a model of its own: its share of the query heads and
-// of the MLP, with the key/value or latent heads that they read. Where there are fewer of those than devices, several devices
-// hold the same. Norms, embeddings, the rope key and the query latent are on all, but for GLA_q, whose parts of the query
-// latent go with the latents. What attention and MLP of the shards add to the residual sums up to what the whole model's add
-// (Shoeybi et al., arXiv 1909.08053; section 3.3 of arXiv 2505.21487).
+// Shard is what one device of size computes under tensor parallelism, as a model of its own: its share of the query
+// heads and of the MLP, with the key/value or latent heads that they read. Where there are fewer of those than devices,
+// several devices hold the same. Norms, embeddings, the rope key and the query latent are on all, but for GLA_q, whose
+// parts of the query latent go with the latents. What attention and MLP of the shards add to the residual sums up to
+// what the whole model's add (Shoeybi et al., arXiv 1909.08053; section 3.3 of arXiv 2505.21487).
 func (t *Transformer) Shard(size int) (*Transformer, error) {
 	c, pattern := t.Config, make([]attention.Config, len(t.pattern))
 	for i, a := range t.pattern {
@@ -26,7 +26,8 @@ func (t *Transformer) Shard(size int) (*Transformer, error) {
 	return Patterned(c, pattern)
 }
 
-// Cut is what device rank of size has of a parameter: of each axis on which its shard is shorter, the part of its heads.
+// Cut is what device rank of size has of a parameter: of each axis on which its shard is shorter, the part of its
+// heads.
 func Cut(x []float32, whole, part []int, rank, size int) []float32 {
 	outer := 1 // of what is cut so far
 	for axis := range whole {

@@ -2,9 +2,9 @@
 // rotary positions and a head that may be tied to the embedding.
 //
 // New declares a Transformer from a Config and an attention.Config. Loss, NLL and Logits write its passes into a
-// graph.Builder, Decode runs it over some new tokens with a cache. Count gives its parameters and operations, CacheBytes
-// what a token leaves in the cache, Analyze and Predict what decoding takes on a GPU. Save and Write leave its
-// checkpoint, a safetensors file that says in its header which model it is, and Load reads one.
+// graph.Builder, Decode runs it over some new tokens with a cache. Count gives its parameters and operations,
+// CacheBytes what a token leaves in the cache, Analyze and Predict what decoding takes on a GPU. Save and Write leave
+// its checkpoint, a safetensors file that says in its header which model it is, and Load reads one.
 package model
 
 import (
@@ -16,7 +16,7 @@ import (
 	"headroom/internal/graph"
 )
 
-// Config is the model but for its attention.
+// Config is the model without its attention.
 type Config struct {
 	Layers  int     `mapstructure:"layers" yaml:"layers"`     // blocks of attention and MLP
 	Width   int     `mapstructure:"width" yaml:"width"`       // columns of the residual stream, C
@@ -28,7 +28,8 @@ type Config struct {
 
 	// standard deviation of the normal distribution that matrices start from
 	InitStd float64 `mapstructure:"init_std" yaml:"init_std"`
-	// projections into the residual stream start with init_std/√(2·layers) (scaled) or with init_std as all others (plain)
+	// projections into the residual stream start with init_std/√(2·layers) (scaled) or with init_std as all others
+	// (plain)
 	Init string `mapstructure:"init" yaml:"init"`
 }
 
@@ -37,7 +38,8 @@ const maxLayers = 10000
 
 // Default is a small model over bytes.
 func Default() Config {
-	return Config{Layers: 4, Width: 128, MLP: 384, Vocab: 257, Context: 256, NormEps: 1e-5, Tie: true, InitStd: 0.02, Init: Scaled}
+	return Config{Layers: 4, Width: 128, MLP: 384, Vocab: 257, Context: 256, NormEps: 1e-5, Tie: true,
+		InitStd: 0.02, Init: Scaled}
 }
 
 // Validate states the rule that a value breaks.
@@ -91,7 +93,7 @@ func Patterned(c Config, pattern []attention.Config) (*Transformer, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	if c.Init == "" { // an older file
+	if c.Init == "" { // a file of an older version
 		c.Init = Scaled
 	}
 	t := &Transformer{
@@ -113,7 +115,7 @@ func Patterned(c Config, pattern []attention.Config) (*Transformer, error) {
 	return t, nil
 }
 
-// LayerAttention is how a layer attends.
+// LayerAttention is the configuration of a layer's attention.
 func (t *Transformer) LayerAttention(layer int) attention.Config {
 	return t.pattern[layer%len(t.pattern)]
 }

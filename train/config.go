@@ -66,7 +66,7 @@ type Config struct {
 	Shard string `mapstructure:"shard" yaml:"shard"`
 
 	Ranks   int  `mapstructure:"-" yaml:"-"` // processes that train together, each on Batch rows at once; Resolve sets it
-	follows bool `mapstructure:"-"`          // Resolve made Warmup of Steps
+	follows bool `mapstructure:"-"`          // Resolve set Warmup from Steps
 }
 
 // Default is the paper's recipe at a size for one machine: AdamW (0.9, 0.95), decay 0.1, clip 1, cosine to 1% after a

@@ -18,7 +18,7 @@ import (
 	"headroom/internal/disk"
 )
 
-// noSum stands in state.json in the place of its own checksum while that is computed.
+// noSum stands for the checksum of state.json in the file itself while the checksum is computed.
 var noSum = strings.Repeat("0", 2*sha256.Size)
 
 // write stores a state with its own checksum in it.
@@ -65,7 +65,7 @@ func readState(dir string) (State, error) {
 	return s, nil
 }
 
-// sizes holds the sizes of files against those that were written.
+// sizes compares the sizes of files with those that were written.
 func (s State) sizes(dir string, files []string) error {
 	for _, name := range files {
 		path := filepath.Join(dir, name)
@@ -105,7 +105,7 @@ func Check(dir string, files ...string) error {
 	return nil
 }
 
-// check holds files against their sizes and checksums.
+// check compares files with their recorded sizes and checksums.
 func (s State) check(dir string, names []string) error {
 	if err := s.sizes(dir, names); err != nil {
 		return err
@@ -128,7 +128,7 @@ func (s State) check(dir string, names []string) error {
 	return nil
 }
 
-// alone says that a directory has weights without a state.
+// alone says that a directory has weights but no state.
 func alone(dir string) bool {
 	_, state := os.Lstat(filepath.Join(dir, stateFile))
 	_, moments := os.Lstat(filepath.Join(dir, momentsFile))

@@ -17,7 +17,7 @@ import (
 	"headroom/kernels/ref"
 )
 
-// Environment is what a run was started with, for whoever wants to repeat it.
+// Environment describes one start of a run: program, machine and command.
 type Environment struct {
 	Start    string   `json:"start"` // RFC 3339
 	Step     int      `json:"step"`  // steps done before this start
@@ -44,7 +44,7 @@ func environment(backend string, step int) Environment {
 
 const environmentName = "env.json"
 
-// environments are those of a run's starts so far.
+// environments are the entries of a run's env.json, one for each start so far.
 func environments(dir string) (all []Environment, err error) {
 	path := filepath.Join(dir, environmentName)
 	text, err := os.ReadFile(path)
@@ -69,7 +69,7 @@ func appendEnvironment(dir string, e Environment) error {
 	return disk.ReplaceJSON(filepath.Join(dir, environmentName), append(all, e))
 }
 
-// noteSaved says in env.json which step was saved, so that a checkpoint that is lost is missed.
+// noteSaved records in env.json which step was saved, so that a lost checkpoint is noticed.
 func noteSaved(dir string, step int) error {
 	all, err := environments(dir)
 	if err != nil || len(all) == 0 {

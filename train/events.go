@@ -51,7 +51,7 @@ type scalar struct {
 	value float64
 }
 
-// scalars are what a step has to show.
+// scalars are the figures of a step that event files have.
 func (l Line) scalars() []scalar {
 	all := []scalar{{"loss", l.Loss}, {"lr", l.LR}, {"grad_norm", l.GradNorm}, {"tokens_per_second", l.TokensSec},
 		{"memory_bytes", float64(l.Memory)}}
@@ -97,7 +97,8 @@ func (e *events) record(data []byte) error {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// masked is a CRC-32C, rotated and moved so that the checksum of data that holds checksums is no worse.
+// masked is a CRC-32C, rotated and offset as TFRecord wants it, because checksums of data that contain checksums are
+// weak.
 func masked(b []byte) uint32 {
 	crc := crc32.Checksum(b, castagnoli)
 	return crc>>15 | crc<<17 + 0xa282ead8

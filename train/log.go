@@ -43,7 +43,7 @@ type journal struct {
 	steps int
 }
 
-// ErrBusy says that a run directory is taken.
+// ErrBusy says that another process trains in the run directory.
 var ErrBusy = errors.New("another process is training")
 
 // openJournal opens metrics.jsonl and takes its lock. A nil log means a progress bar, or the default log where stderr
@@ -98,7 +98,7 @@ func (j *journal) rewind(step int) error {
 }
 
 // endOf is where the line of a step ends, or the last one before it, and the first step up to there that has no line, 0
-// where all have one. What cannot be read between lines is left as it is.
+// where all have one. Unreadable text between lines is left as it is.
 func endOf(r io.Reader, step int) (end int64, lacks int, err error) {
 	next, at := 1, int64(0)
 	for lines := bufio.NewReader(r); ; {
@@ -108,7 +108,7 @@ func endOf(r io.Reader, step int) (end int64, lacks int, err error) {
 		}
 		at += int64(len(text))
 		var l Line
-		whole := err == nil && json.Unmarshal(text, &l) == nil // a last line without its end was cut short
+		whole := err == nil && json.Unmarshal(text, &l) == nil // a last line without a line end was cut short
 		if whole && l.Step <= step {
 			if l.Step != next && lacks == 0 {
 				lacks = next

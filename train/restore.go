@@ -53,7 +53,7 @@ func (s *session) find() (*found, error) {
 	return good, err
 }
 
-// aside gives damaged checkpoints names that are no checkpoint's, so that they do not count as the newest.
+// aside renames damaged checkpoints, so that they do not count as the newest.
 func aside(damaged []found) error {
 	for _, c := range damaged {
 		to := filepath.Join(filepath.Dir(c.path), setAside+filepath.Base(c.path))
@@ -64,8 +64,7 @@ func aside(damaged []found) error {
 	return nil
 }
 
-// Begun says that a run lives in a directory: it has done a step, or has left a checkpoint. One that could not start
-// has not.
+// Begun says that a directory holds a run that has done a step or left a checkpoint.
 func Begun(run string) (bool, error) {
 	if info, err := os.Stat(filepath.Join(run, "metrics.jsonl")); err == nil && info.Size() > 0 {
 		return true, nil
@@ -90,7 +89,7 @@ func saved(run string) (step int, err error) {
 	return step, err
 }
 
-// restore takes up a checkpoint, or begins where there is none.
+// restore loads a checkpoint, or begins at step 0 where there is none.
 func (s *session) restore(from *found) error {
 	now := map[string]string{}
 	s.Config.settings(now)
@@ -112,7 +111,7 @@ func (s *session) restore(from *found) error {
 		s.Config.Warmup, now["train.warmup"] = n, was.Settings["train.warmup"]
 	}
 	before := maps.Clone(was.Settings)
-	if before["model.init"] == "" { // an older version knew one way
+	if before["model.init"] == "" { // an older version had only one way to initialise
 		before["model.init"] = model.Scaled
 	}
 	if before["attention.kind"] == string(attention.GLAQ) && before["attention.query_norm"] == "" {

@@ -330,7 +330,8 @@ func TestOlderSettings(t *testing.T) {
 	train(t, r)
 	r = latent("")
 	r.Resume = true
-	if _, err := r.Train(context.Background()); err == nil || !strings.HasSuffix(err.Error(), `attention.query_norm was "whole", now "parts"`) {
+	if _, err := r.Train(context.Background()); err == nil ||
+		!strings.HasSuffix(err.Error(), `attention.query_norm was "whole", now "parts"`) {
 		t.Errorf("another norm of the query latent: %v", err)
 	}
 }

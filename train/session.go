@@ -16,7 +16,7 @@ import (
 	"headroom/model"
 )
 
-// A session is one start of a run: what the loop holds on to.
+// A session is the state of one start of a run.
 type session struct {
 	Run
 	trainer    *graph.Trainer
@@ -24,7 +24,7 @@ type session struct {
 	state      State
 	loss       float64
 	checkpoint string // the newest, with its path
-	memory     int    // bytes of the device; a step takes no more than lies ready
+	memory     int    // bytes taken on the device; a step allocates no more
 	began      time.Time
 	before     float64       // seconds of earlier starts
 	micro      []*data.Batch // the micro-batches of a step
@@ -46,7 +46,7 @@ func (r Run) open() (*session, error) {
 	return s, err
 }
 
-// first says that this process is alone, or rank 0: the one that writes.
+// first says that this process writes the run's files: it is alone, or rank 0.
 func (s *session) first() bool { return s.Store.Group == nil || s.Store.Group.Rank() == 0 }
 
 // start compiles the training step and brings weights, moments and data to where the newest checkpoint left them, or
@@ -108,7 +108,7 @@ func (s *session) weights() error {
 		return err
 	}
 	config := was.Config
-	config.Init = s.Model.Config.Init // how its weights began does not matter
+	config.Init = s.Model.Config.Init // how the weights of the checkpoint were initialised does not matter
 	if config != s.Model.Config || was.Attention.Resolve() != s.Model.Attention.Resolve() {
 		return fmt.Errorf("train: from must be a checkpoint of this model: %s is %+v with %+v", s.Config.From, was.Config,
 			was.Attention.Resolve())
@@ -148,7 +148,7 @@ func (s *session) advance(stats graph.Stats, lr float64, took time.Duration) Lin
 // evaluate measures the model and says whether it was never better. An evaluation that the end of ctx cuts short does
 // not count.
 func (s *session) evaluate(ctx context.Context) (results []eval.Result, improved bool, err error) {
-	if s.Store.Shard == graph.ShardWeights { // a rank that left alone would leave the others waiting for its weights
+	if s.Store.Shard == graph.ShardWeights { // a rank that returned alone would let the others wait for its weights
 		ctx = context.WithoutCancel(ctx)
 	}
 	results, err = s.Evaluate(ctx)
@@ -157,7 +157,7 @@ func (s *session) evaluate(ctx context.Context) (results []eval.Result, improved
 	}
 	results = slices.Clone(results)
 	for i := range results {
-		results[i].Blocks = nil // which is more than the log of every evaluation needs
+		results[i].Blocks = nil // the log does not need them
 	}
 	if err == nil {
 		results, err = s.agreed(results)
@@ -176,7 +176,7 @@ func (s *session) evaluate(ctx context.Context) (results []eval.Result, improved
 	return results, false, nil
 }
 
-// agreed is what rank 0 measured: another rank's last digits may differ, and all must decide alike.
+// agreed is the loss that rank 0 measured. The last digits of another rank's may differ, and all must decide alike.
 func (s *session) agreed(results []eval.Result) ([]eval.Result, error) {
 	if s.Store.Group == nil {
 		return results, nil

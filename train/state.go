@@ -16,10 +16,10 @@ type State struct {
 	Step     int               `json:"step"` // steps done
 	Tokens   int64             `json:"tokens"`
 	Elapsed  float64           `json:"elapsed_s"`
-	Training float64           `json:"training_s"` // in steps alone
+	Training float64           `json:"training_s"` // seconds in steps, without evaluations and checkpoints
 	Data     data.State        `json:"data"`       // position of the loader
 	Best     *Best             `json:"best,omitempty"`
-	Settings map[string]string `json:"settings"`          // what must be the same at resume
+	Settings map[string]string `json:"settings"`          // settings that must be the same at resume
 	Choices  map[string]int    `json:"choices,omitempty"` // the device's algorithms by shape, which must be the same too
 	Files    map[string]int64  `json:"files"`             // bytes of the checkpoint's other files
 	SHA256   map[string]string `json:"sha256,omitempty"`  // their checksums; older checkpoints have none
@@ -51,8 +51,8 @@ func settings(to map[string]string, prefix string, config any) {
 	}
 }
 
-// settings is what decides the course of a run. How often it evaluates, saves and logs does not, nor does the number
-// of steps where the rate does not depend on it.
+// settings are the values that decide the course of a run. How often it evaluates, saves and logs does not, nor does
+// the number of steps where the rate does not depend on it.
 func (c Config) settings(to map[string]string) {
 	settings(to, "train", c)
 	for _, key := range []string{"tokens", "eval_every", "save_every", "keep", "log_every", "device"} {

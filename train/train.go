@@ -30,7 +30,7 @@ type Run struct {
 	Log *slog.Logger
 }
 
-// Summary is where a run stands when it returns.
+// Summary is the state of a run when Train returns.
 type Summary struct {
 	Step            int
 	Loss            float64 // of the last step, 0 if this start made none
@@ -86,7 +86,7 @@ func (r Run) Train(ctx context.Context) (sum Summary, err error) {
 		if err := s.journal.write(line); err != nil {
 			return sum, err
 		}
-		if stop = stats.Stop; r.Store.Group == nil { // alone one need not ask around
+		if stop = stats.Stop; r.Store.Group == nil { // a process alone need not agree with others
 			stop = ctx.Err() != nil
 		}
 		every := r.Config.SaveEvery

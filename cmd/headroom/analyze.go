@@ -97,21 +97,24 @@ from what "bench decode --json" measured of the same model on one GPU in several
 	f.Float64Var(&flops, "flops", 0, "dense bf16 operations a second, instead of the GPU's")
 	f.Float64Var(&bandwidth, "bandwidth", 0, "bytes of memory a second, instead of the GPU's")
 	f.IntVar(&context, "context", 8192, "tokens in the cache")
-	f.StringArrayVar(&sets, "set", nil, "override one key of every run, as in --set attention.heads=128; may be given many times")
+	f.StringArrayVar(&sets, "set", nil,
+		"override one key of every run, as in --set attention.heads=128; may be given many times")
 	f.StringVar(&picture, "plot", "", "draw the roofline into this file, .png or .svg")
 	f.IntVar(&p.batch, "batch", 0, "predict a decode step of so many rows")
 	f.IntVar(&p.TP, "tp", alone.TP, "devices that divide a model's heads and MLP")
 	f.IntVar(&p.DP, "dp", alone.DP, "replicas of those, which divide the rows")
-	f.IntVar(&p.AttentionDP, "attention-dp", alone.AttentionDP, "groups of a replica's devices that attend for a part of its rows each, and divide the rest of the model among all")
+	f.IntVar(&p.AttentionDP, "attention-dp", alone.AttentionDP,
+		"groups of a replica's devices that attend for a part of its rows each, and divide the rest of the model among all")
 	f.StringVar(&p.measured, "measured", "", "a file of bench decode --json: predict from its steps")
-	f.Float64Var(&p.latency, "latency", 10e-6, "seconds that a sum over a replica's devices takes at least; there are two a layer")
+	f.Float64Var(&p.latency, "latency", 10e-6,
+		"seconds that a sum over a replica's devices takes at least; there are two a layer")
 	f.Float64Var(&p.memory, "memory", 0, "bytes of a device, instead of the GPU's")
 	f.Float64Var(&p.link, "link", 0, "bytes a second that a device sends its neighbours, instead of the GPU's")
 	f.BoolVar(&asJSON, "json", false, `print {"gpu": …, "context": …, "results": [...], "predictions": [...]}`)
 	return cmd
 }
 
-// chooseGPU is the named GPU, with other figures where they are given.
+// chooseGPU is the named GPU, with the figures of flags in place of its own where they are given.
 func chooseGPU(name string, flops, bandwidth float64) (attention.GPU, error) {
 	g, err := attention.FindGPU(name)
 	if !(min(flops, bandwidth) >= 0 && max(flops, bandwidth) <= math.MaxFloat64) {
@@ -147,10 +150,12 @@ func printAnalyses(out io.Writer, g attention.GPU, context int, all []model.Anal
 	}
 	row("model", "attention", "parameters", "forward FLOPs/token", "training FLOPs/token", "long q=1", "q=2", "q=4")
 	for _, a := range all {
-		row(a.Name, a.Attention, a.Parameters, fmt.Sprintf("%.4g", a.ForwardFLOPs), fmt.Sprintf("%.4g", a.TrainFLOPs), a.LongContext[0], a.LongContext[1], a.LongContext[2])
+		row(a.Name, a.Attention, a.Parameters, fmt.Sprintf("%.4g", a.ForwardFLOPs), fmt.Sprintf("%.4g", a.TrainFLOPs),
+			a.LongContext[0], a.LongContext[1], a.LongContext[2])
 	}
 	failed = errors.Join(failed, w.Flush())
-	_, err := fmt.Fprintf(out, "\n%s: %.4g TFLOP/s, %.4g TB/s, ridge at %.1f FLOPs/byte; each q: FLOPs/byte in a context of %d and the TFLOP/s it allows\n",
+	_, err := fmt.Fprintf(out, "\n%s: %.4g TFLOP/s, %.4g TB/s, ridge at %.1f FLOPs/byte; each q: FLOPs/byte in a "+
+		"context of %d and the TFLOP/s it allows\n",
 		g.Name, g.FLOPs/1e12, g.Bandwidth/1e12, g.Ridge(), context)
 	failed = errors.Join(failed, err)
 	row("model", "devices", "bytes/token/layer", "held", "cache on a device", "q=1", "", "q=2", "", "q=4", "")
@@ -180,7 +185,7 @@ func bound(d model.DecodeLimit) string {
 	return "(arithmetic)"
 }
 
-// slots says of each slot what a device has of it: c 1x256 sharded, kRope 1x64 replicated.
+// slots describes the part of each slot that a device holds: c 1x256 sharded, kRope 1x64 replicated.
 func slots(p model.ShardedPart) string {
 	var parts []string
 	for _, s := range p.Slots {

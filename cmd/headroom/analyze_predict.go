@@ -14,7 +14,7 @@ import (
 	"headroom/model"
 )
 
-// A predictor is what analyze is asked about more devices than were measured.
+// A predictor has the flags of analyze that predict a decode step on more devices than were measured.
 type predictor struct {
 	model.Plan
 	batch        int
@@ -32,10 +32,11 @@ type predicted struct {
 	Worst float64        `json:"fit_error"` // the largest relative one, of measured steps; 0 from the roofline
 }
 
-// check looks at what no model is needed for, and reads the file of measured steps.
+// check checks the flags as far as no model is needed for that, and reads the file of measured steps.
 func (p predictor) check(gpu *attention.GPU) (measured []decode.BenchResult, err error) {
 	if !(p.latency >= 0 && p.memory >= 0 && p.link >= 0) {
-		return nil, fmt.Errorf("analyze: latency, memory and link must not be negative, they are %v, %v and %v", p.latency, p.memory, p.link)
+		return nil, fmt.Errorf("analyze: latency, memory and link must not be negative, they are %v, %v and %v",
+			p.latency, p.memory, p.link)
 	}
 	if p.memory > 0 {
 		gpu.Memory = p.memory
@@ -57,14 +58,16 @@ func (p predictor) check(gpu *attention.GPU) (measured []decode.BenchResult, err
 	return file.Results, nil
 }
 
-func (p predictor) predict(name string, m *model.Transformer, gpu attention.GPU, measured []decode.BenchResult, context int) (r predicted, err error) {
+func (p predictor) predict(name string, m *model.Transformer, gpu attention.GPU,
+	measured []decode.BenchResult, context int) (r predicted, err error) {
 	r = predicted{Name: name, Attention: m.Attention.Name(), Cost: m.RooflineCost(gpu)}
 	if p.measured != "" {
 		var steps []model.MeasuredStep
 		size := m.Count().Parameters
 		for _, b := range measured {
 			if b.Attention == r.Attention && b.Parameters == size && b.TokenMillis > 0 {
-				steps = append(steps, model.MeasuredStep{Rows: float64(b.Batch), Cache: float64(b.CacheBytes), Seconds: b.TokenMillis / 1e3})
+				steps = append(steps, model.MeasuredStep{Rows: float64(b.Batch), Cache: float64(b.CacheBytes),
+					Seconds: b.TokenMillis / 1e3})
 			}
 		}
 		if len(steps) == 0 {
@@ -83,20 +86,26 @@ func printPredictions(out io.Writer, p predictor, context int, all []predicted) 
 	if p.measured != "" {
 		from = "steps measured on one GPU"
 	}
-	_, failed := fmt.Fprintf(out, "\nPredicted decode steps, %d rows at a context of %d, from %s; sums take %.3g us and the links' time:\n", p.batch, context, from, p.latency*1e6)
+	_,
+		failed := fmt.Fprintf(out,
+		"\nPredicted decode steps, %d rows at a context of %d, from %s; sums take %.3g us and the links' time:\n", p.batch,
+		context, from, p.latency*1e6)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(cells ...any) {
 		_, err := fmt.Fprintln(w, strings.Join(texts(cells), "\t"))
 		failed = errors.Join(failed, err)
 	}
-	row("model", "tp", "dp", "groups", "rows at once", "fit", "weights GB", "cache B/token", "sent MB/step", "step ms", "tokens/s", "fit within")
+	row("model", "tp", "dp", "groups", "rows at once", "fit", "weights GB", "cache B/token", "sent MB/step", "step ms",
+		"tokens/s", "fit within")
 	for _, r := range all {
 		within := "-"
 		if p.measured != "" {
 			within = fmt.Sprintf("%.0f%%", 100*r.Worst)
 		}
-		row(r.Name, r.TP, r.DP, r.AttentionDP, r.Rows, r.Largest, fmt.Sprintf("%.2f", r.WeightBytes/1e9), fmt.Sprintf("%.0f", r.CacheBytes),
-			fmt.Sprintf("%.2f", r.TrafficBytes/1e6), fmt.Sprintf("%.3f", r.Seconds*1e3), fmt.Sprintf("%.0f", r.TokensPerSecond), within)
+		row(r.Name, r.TP, r.DP, r.AttentionDP, r.Rows, r.Largest, fmt.Sprintf("%.2f", r.WeightBytes/1e9),
+			fmt.Sprintf("%.0f", r.CacheBytes),
+			fmt.Sprintf("%.2f", r.TrafficBytes/1e6), fmt.Sprintf("%.3f", r.Seconds*1e3),
+			fmt.Sprintf("%.0f", r.TokensPerSecond), within)
 	}
 	return errors.Join(failed, w.Flush())
 }

@@ -26,7 +26,8 @@ type analyzed struct {
 	}
 }
 
-// TestAnalyze reproduces the paper's figures by the command: cache bytes per device, and intensity at 128 heads and 8192 tokens.
+// TestAnalyze reproduces the paper's figures by the command: cache bytes per device, and intensity at 128 heads and
+// 8192 tokens.
 func TestAnalyze(t *testing.T) {
 	run := func(args ...string) (r analyzed) {
 		t.Helper()
@@ -53,24 +54,28 @@ func TestAnalyze(t *testing.T) {
 	r = run("1471m-mla", "1471m-gla-2", "--set", "attention.heads=128")
 	for i, want := range [][]float64{{234.8, 456.6}, {113.6, 224.1}} {
 		for q, intensity := range want {
-			if got := r.Results[i].Devices[i].Decode[q]; math.Abs(got.Intensity-intensity) > 0.05 || got.Memory != (got.Intensity < 295) {
+			if got := r.Results[i].Devices[i].Decode[q]; math.Abs(got.Intensity-intensity) > 0.05 ||
+				got.Memory != (got.Intensity < 295) {
 				t.Errorf("%s: %+v, the paper has %v", r.Results[i].Name, got, intensity)
 			}
 		}
 	}
 	code, out, _ := headroom("analyze", "876m-gqa-4", "--flops", "1e15", "--bandwidth", "2e12")
-	for _, want := range []string{"876m-gqa-4  gqa-4      876553728 ", "custom: 1000 TFLOP/s, 2 TB/s, ridge at 500.0", "k 2x96 sharded, v 2x96 sharded", "2x    k 1x96 replicated"} {
+	for _, want := range []string{"876m-gqa-4  gqa-4      876553728 ", "custom: 1000 TFLOP/s, 2 TB/s, ridge at 500.0",
+		"k 2x96 sharded, v 2x96 sharded", "2x    k 1x96 replicated"} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("code %d, no %q in\n%s", code, want, out)
 		}
 	}
 	for args, want := range map[string]string{
-		"analyze":                          "headroom: requires at least 1 arg(s)",
-		"analyze none.yaml":                "headroom: configs: open none.yaml",
-		"analyze 183m-mha --gpu V1":        `headroom: attention: no figures for GPU "V1"`,
-		"analyze 183m-mha --context 0":     "headroom: model: the context to decode in must be positive, it is 0",
-		"analyze 183m-mha --flops -1":      "headroom: analyze: flops and bandwidth must be positive and finite, they are -1 and 0",
-		"analyze 183m-mha --bandwidth NaN": "headroom: analyze: flops and bandwidth must be positive and finite, they are 0 and NaN",
+		"analyze":                      "headroom: requires at least 1 arg(s)",
+		"analyze none.yaml":            "headroom: configs: open none.yaml",
+		"analyze 183m-mha --gpu V1":    `headroom: attention: no figures for GPU "V1"`,
+		"analyze 183m-mha --context 0": "headroom: model: the context to decode in must be positive, it is 0",
+		"analyze 183m-mha --flops -1": "headroom: analyze: flops and bandwidth must be positive and finite, they are " +
+			"-1 and 0",
+		"analyze 183m-mha --bandwidth NaN": "headroom: analyze: flops and bandwidth must be positive and finite, they are " +
+			"0 and NaN",
 	} {
 		if code, out, logs := headroom(strings.Fields(args)...); code != 2 || out != "" || !strings.HasPrefix(logs, want) {
 			t.Errorf("%s: code %d, %q, %q", args, code, out, logs)
@@ -88,7 +93,8 @@ func TestAnalyzePlot(t *testing.T) {
 			t.Errorf("%s begins with %.8q (%v)", name, picture, err)
 		}
 	}
-	if code, _, logs := headroom("analyze", "183m-mla", "--plot", "r.pdf"); code != 2 || logs != "headroom: analyze: a picture is .png or .svg, not r.pdf\n" {
+	if code, _, logs := headroom("analyze", "183m-mla", "--plot", "r.pdf"); code != 2 ||
+		logs != "headroom: analyze: a picture is .png or .svg, not r.pdf\n" {
 		t.Errorf("code %d, %q", code, logs)
 	}
 }
@@ -113,11 +119,13 @@ func TestPredict(t *testing.T) {
 		return a
 	}
 	a := run("1471m-mla", "1471m-gla-2", "--gpu", "H200", "--tp", "2", "--dp", "4", "--batch", "128").Predictions
-	if len(a) != 2 || a[0].Devices != 8 || a[0].Rows != 32 || a[0].Cache != 24*1152 || a[1].Cache != 24*640 || a[1].Seconds >= a[0].Seconds {
+	if len(a) != 2 || a[0].Devices != 8 || a[0].Rows != 32 || a[0].Cache != 24*1152 || a[1].Cache != 24*640 ||
+		a[1].Seconds >= a[0].Seconds {
 		t.Errorf("%+v", a)
 	}
 	const measured = "../../docs/results/decode-engine-h200/steps.json"
-	one := run("../../docs/examples/decode-876m.yaml", "--set", "attention.kind=gqa", "--gpu", "H200", "--batch", "64", "--measured", measured).Predictions[0]
+	one := run("../../docs/examples/decode-876m.yaml", "--set", "attention.kind=gqa", "--gpu", "H200", "--batch", "64",
+		"--measured", measured).Predictions[0]
 	if math.Abs(one.Seconds/4.959e-3-1) > one.Worst || one.Worst > 0.15 { // what was measured
 		t.Errorf("%+v", one)
 	}
@@ -131,7 +139,8 @@ func TestPredict(t *testing.T) {
 		"876m-mla --batch 4 --tp 2 --latency -1":     "must not be negative",
 		"876m-mla --batch 4 --measured no/such/file": "no such file",
 	} {
-		if code, _, logs := headroom(append([]string{"analyze"}, strings.Fields(args)...)...); code == 0 || !strings.Contains(logs, want) || strings.Count(strings.TrimSpace(logs), "\n") > 0 {
+		if code, _, logs := headroom(append([]string{"analyze"}, strings.Fields(args)...)...); code == 0 ||
+			!strings.Contains(logs, want) || strings.Count(strings.TrimSpace(logs), "\n") > 0 {
 			t.Errorf("%s: code %d, %s, want %q", args, code, logs, want)
 		}
 	}

@@ -74,10 +74,13 @@ the activations would take without sharing.`,
 }
 
 func printBench(w io.Writer, r train.BenchResult) error {
-	_, err := fmt.Fprintf(w, "%-6s L %d C %d B %2d T %d: %6.0f tokens/s, %.1f ms a step, %.3g TFLOP/s (%.0f%% of a product's %.3g), arena %d MiB (%d unplanned), memory %d MiB\n",
-		r.Attention, r.Layers, r.Width, r.Batch, r.Context, r.TokensPerSecond, r.StepMillis, r.TFLOPs, 100*r.CeilingShare, r.CeilingTFLOPs,
+	_, err := fmt.Fprintf(w, "%-6s L %d C %d B %2d T %d: %6.0f tokens/s, %.1f ms a step, %.3g TFLOP/s (%.0f%% of a "+
+		"product's %.3g), arena %d MiB (%d unplanned), memory %d MiB\n",
+		r.Attention, r.Layers, r.Width, r.Batch, r.Context, r.TokensPerSecond, r.StepMillis, r.TFLOPs, 100*r.CeilingShare,
+		r.CeilingTFLOPs,
 		r.ArenaBytes>>20, r.UnplannedBytes>>20, r.MemoryBytes>>20)
-	kinds := slices.SortedFunc(maps.Keys(r.KernelMillis), func(a, b string) int { return cmp.Compare(r.KernelMillis[b], r.KernelMillis[a]) })
+	kinds := slices.SortedFunc(maps.Keys(r.KernelMillis),
+		func(a, b string) int { return cmp.Compare(r.KernelMillis[b], r.KernelMillis[a]) })
 	for _, kind := range kinds {
 		_, bad := fmt.Fprintf(w, "       %-14s %9.3f ms\n", kind, r.KernelMillis[kind])
 		err = errors.Join(err, bad)

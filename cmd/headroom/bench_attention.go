@@ -13,7 +13,7 @@ import (
 	"headroom/kernels"
 )
 
-// attentionBench is what bench attention is asked for.
+// attentionBench has the flags of bench attention.
 type attentionBench struct {
 	kinds                            []string
 	batches, lengths, queries, heads []int
@@ -103,7 +103,8 @@ func (b *attentionBench) do(w io.Writer) (err error) {
 	return nil
 }
 
-// problems are the combinations asked for, or the project's table, refused before any GPU is opened where a kernel would.
+// problems are the combinations of the flags, or the project's table. What no kernel takes is an error before a GPU is
+// opened.
 func (b *attentionBench) problems() (all []kernels.DecodeProblem, err error) {
 	for _, page := range b.pages {
 		if len(b.kinds) == 0 {
@@ -160,10 +161,11 @@ func (b *attentionBench) shape(name string, H, page int) (s kernels.DecodeShape,
 		return s, err
 	}
 	see := c.Shape()
-	return kernels.DecodeShape{Cache: string(d.Cache), H: H, G: c.Resolve().Groups, P: see.P, R: see.R, Dv: see.Dv, Page: page}, nil
+	return kernels.DecodeShape{Cache: string(d.Cache), H: H, G: c.Resolve().Groups, P: see.P, R: see.R,
+		Dv: see.Dv, Page: page}, nil
 }
 
-// plotDecode puts what was measured under the ceilings of the same run.
+// plotDecode draws the measured points under the ceilings of the same run.
 func plotDecode(file string, g attention.GPU, results []kernels.DecodeTime) error {
 	at := map[string]int{}
 	var all []series

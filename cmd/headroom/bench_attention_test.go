@@ -29,7 +29,8 @@ func TestBenchAttentionRefuses(t *testing.T) {
 
 // TestBenchAttentionProblems holds the shapes of kinds against those of the project's own table.
 func TestBenchAttentionProblems(t *testing.T) {
-	b := attentionBench{kinds: []string{"gta-8", "gqa-8", "gla-2", "mla", "mfa"}, batches: []int{128}, lengths: []int{8192}, queries: []int{1}, heads: []int{64}, pages: []int{64}, headDim: 128}
+	b := attentionBench{kinds: []string{"gta-8", "gqa-8", "gla-2", "mla", "mfa"}, batches: []int{128},
+		lengths: []int{8192}, queries: []int{1}, heads: []int{64}, pages: []int{64}, headDim: 128}
 	all, err := b.problems()
 	if err != nil || len(all) != 5 {
 		t.Fatal(all, err)
@@ -53,7 +54,8 @@ func TestBenchAttentionProblems(t *testing.T) {
 func TestPlotDecode(t *testing.T) {
 	for _, name := range []string{"r.png", "r.svg"} {
 		file := filepath.Join(t.TempDir(), name)
-		times := []kernels.DecodeTime{{Name: "GTA-8 H64", Intensity: 15, TFLOPs: 58}, {Name: "GTA-8 H64", Intensity: 30, TFLOPs: 110}, {Name: "MLA H128", Intensity: 457, TFLOPs: 560}}
+		times := []kernels.DecodeTime{{Name: "GTA-8 H64", Intensity: 15, TFLOPs: 58},
+			{Name: "GTA-8 H64", Intensity: 30, TFLOPs: 110}, {Name: "MLA H128", Intensity: 457, TFLOPs: 560}}
 		if err := plotDecode(file, attention.GPU{Name: "test", FLOPs: 780e12, Bandwidth: 4.3e12}, times); err != nil {
 			t.Fatal(err)
 		}

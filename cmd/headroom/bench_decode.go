@@ -15,7 +15,7 @@ import (
 	"headroom/model"
 )
 
-// decodeBench is what bench decode is asked for.
+// decodeBench has the flags of bench decode.
 type decodeBench struct {
 	checkpoint, preset string
 	device, precision  string
@@ -48,7 +48,8 @@ lets into the memory that is available. With --prefill whole batches of prompts 
 	f.StringVar(&d.precision, "precision", "", "fp32 or bf16; empty is bf16 on cuda and fp32 on the cpu")
 	f.StringVar(&d.checkpoint, "checkpoint", "", "a run directory or checkpoint, instead of random weights")
 	f.StringVar(&d.preset, "preset", "", "values below those of the file: see headroom config presets")
-	f.StringSliceVar(&d.kinds, "attention", []string{"gqa-4", "gta-4", "mla", "gla-2"}, "the kinds; empty is the configuration's own")
+	f.StringSliceVar(&d.kinds, "attention", []string{"gqa-4", "gta-4", "mla", "gla-2"},
+		"the kinds; empty is the configuration's own")
 	f.StringArrayVar(&d.sets, "set", nil, "override one key, as in --set model.layers=6; may be given many times")
 	f.IntSliceVar(&d.batches, "batch", []int{1, 8, 32}, "requests at once")
 	f.IntSliceVar(&d.contexts, "context", []int{1024}, "tokens in each cache")
@@ -133,7 +134,7 @@ func (d *decodeBench) model(args []string, kind string) (*decode.Model, error) {
 	return decode.Random(t, 1), nil
 }
 
-// measure runs the cases of one model. What does not fit is said and left out.
+// measure runs the cases of one model. Cases that do not fit into memory are logged and left out.
 func (d *decodeBench) measure(cmd *cobra.Command, m *decode.Model, on decode.Backend) (results []any, err error) {
 	for _, S := range d.contexts {
 		for _, batch := range d.batches {
@@ -157,7 +158,7 @@ func (d *decodeBench) measure(cmd *cobra.Command, m *decode.Model, on decode.Bac
 }
 
 func (d *decodeBench) one(ctx context.Context, m *decode.Model, on decode.Backend, batch, S int) (any, error) {
-	runtime.GC() // the last case's pool
+	runtime.GC() // frees the cache of the last case
 	if d.prefill {
 		return decode.BenchPrefill(ctx, m, on, batch, S, d.operations)
 	}

@@ -23,7 +23,7 @@ import (
 	"headroom/serve/load"
 )
 
-// serveBench is what bench serve is asked for.
+// serveBench has the flags of bench serve.
 type serveBench struct {
 	target         load.Target
 	plan           load.Plan
@@ -40,7 +40,7 @@ type serveBench struct {
 
 func benchServeCommand() *cobra.Command { return benchServeFlags(new(serveBench)) }
 
-// benchServeFlags is the command whose flags are b's.
+// benchServeFlags is the command with its flags bound to b.
 func benchServeFlags(b *serveBench) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve [URL]",
@@ -68,23 +68,28 @@ those while every client was busy (all_busy), and both have those while no promp
 	}
 	f := cmd.Flags()
 	f.StringVar(&b.load, "load", "", "a named load: "+strings.Join(loadNames(), " or "))
-	f.IntSliceVar(&b.concurrency, "concurrency", nil, "requests at once; each value is a load (1,16,64 where no rate is given)")
+	f.IntSliceVar(&b.concurrency, "concurrency", nil,
+		"requests at once; each value is a load (1,16,64 where no rate is given)")
 	f.Float64SliceVar(&b.rates, "rate", nil, "requests a second; each value is a load")
 	f.IntVar(&b.plan.Requests, "requests", 0, "requests of each load; 0 is four times the concurrency, at least 32")
 	f.IntVar(&b.plan.Warm, "warm", -1, "requests before them that are not measured; -1 is the concurrency")
 	f.StringVar(&b.prompt, "prompt", "128-512", "tokens of the prompts")
 	f.StringVar(&b.output, "output", "32-128", "tokens of the answers")
 	f.Uint64Var(&b.plan.Seed, "seed", 1, "of lengths, tokens and times")
-	f.DurationVar(&b.plan.FirstLimit, "first-limit", time.Second, "a good request has its first token within this; 0 is no limit")
-	f.DurationVar(&b.plan.GapLimit, "gap-limit", 100*time.Millisecond, "and its others follow in this, on average; 0 is no limit")
+	f.DurationVar(&b.plan.FirstLimit, "first-limit", time.Second,
+		"a good request has its first token within this; 0 is no limit")
+	f.DurationVar(&b.plan.GapLimit, "gap-limit", 100*time.Millisecond,
+		"and its others follow in this, on average; 0 is no limit")
 	f.StringVar(&b.target.Model, "model", "", "the model to ask for; empty is the server's first")
 	f.StringVar(&b.target.Key, "key", "", "an API key; empty is $OPENAI_API_KEY")
 	f.IntVar(&b.target.Vocab, "vocab", 0, "tokens to draw prompts from; 0 asks the server's /tokenizer_info")
-	f.StringSliceVar(&b.presets, "presets", nil, "without a URL: the presets to serve with random weights, one after the other")
+	f.StringSliceVar(&b.presets, "presets", nil,
+		"without a URL: the presets to serve with random weights, one after the other")
 	f.StringSliceVar(&b.kinds, "attention", nil, "without a URL: each preset with each of these kinds; empty is its own")
 	f.StringVar(&b.serve, "serve-flags", "", "without a URL: more flags of headroom serve, in one string")
 	f.StringVar(&b.device, "device", "cpu", "without a URL: cpu or cuda")
-	f.StringArrayVar(&b.plots, "plot", nil, "draw time per token against tokens a second to a .png or .svg; may be given many times")
+	f.StringArrayVar(&b.plots, "plot", nil,
+		"draw time per token against tokens a second to a .png or .svg; may be given many times")
 	f.BoolVar(&b.asJSON, "json", false, `print {"results": [...]}`)
 	return cmd
 }
@@ -121,7 +126,7 @@ func (b *serveBench) do(cmd *cobra.Command, args []string) (err error) {
 	} else {
 		results, err = b.compare(cmd.Context(), plans, cmd.ErrOrStderr())
 	}
-	if len(results) > 0 { // what was measured before a failure is not lost
+	if len(results) > 0 { // results from before a failure are reported too
 		err = errors.Join(err, b.report(cmd.OutOrStdout(), results))
 	}
 	if err != nil {
@@ -174,26 +179,31 @@ func (b *serveBench) plans() (plans []load.Plan, err error) {
 	return plans, err
 }
 
-// loads puts all loads on one server. The prompts of each are others, so that none finds its prefix in the cache.
-func (b *serveBench) loads(ctx context.Context, name string, plans []load.Plan, logs io.Writer) (results []load.Result, err error) {
+// loads puts all loads on one server. Each has prompts of its own, so that none finds its prefix in the cache.
+func (b *serveBench) loads(ctx context.Context, name string, plans []load.Plan, logs io.Writer) (
+	results []load.Result, err error) {
 	t := b.target
 	if err := t.Ask(ctx); err != nil {
 		return nil, err
 	}
 	for i, p := range plans {
 		p.Seed += uint64(i) << 32
-		bar := progressbar.NewOptions(p.Requests+p.Warm, progressbar.OptionSetWriter(logs), progressbar.OptionSetDescription("bench serve"),
-			progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(), progressbar.OptionSetVisibility(term.IsTerminal(int(os.Stderr.Fd()))))
-		p.Progress = func(done, _ int) { bar.Set(done) } // a bar that cannot be drawn is no failure
+		bar := progressbar.NewOptions(p.Requests+p.Warm, progressbar.OptionSetWriter(logs),
+			progressbar.OptionSetDescription("bench serve"),
+			progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(),
+			progressbar.OptionSetVisibility(term.IsTerminal(int(os.Stderr.Fd()))))
+		p.Progress = func(done, _ int) { bar.Set(done) } // a failure to draw the bar does not matter
 		r, err := t.Run(ctx, p)
 		if err != nil {
 			return results, err
 		}
 		r.Name = name
 		if r.Requests == r.Failed+r.Refused {
-			return results, fmt.Errorf("bench serve: none of %d requests was served: %s", r.Requests, strings.Join(append(r.Errors, fmt.Sprintf("%d refused", r.Refused)), "; "))
+			return results, fmt.Errorf("bench serve: none of %d requests was served: %s", r.Requests,
+				strings.Join(append(r.Errors, fmt.Sprintf("%d refused", r.Refused)), "; "))
 		}
-		slog.Info("load", "server", t.Model, "load", r.Load(), "tokens/s", fmt.Sprintf("%.4g", r.TokensPerSecond), "failed", r.Failed, "refused", r.Refused)
+		slog.Info("load", "server", t.Model, "load", r.Load(), "tokens/s", fmt.Sprintf("%.4g", r.TokensPerSecond), "failed",
+			r.Failed, "refused", r.Refused)
 		results = append(results, r)
 	}
 	return results, nil
@@ -223,7 +233,8 @@ func (b *serveBench) compare(ctx context.Context, plans []load.Plan, logs io.Wri
 }
 
 // served starts a server of a model, puts the loads on it, and stops it.
-func (b *serveBench) served(ctx context.Context, name string, model []string, plans []load.Plan, logs io.Writer) (results []load.Result, err error) {
+func (b *serveBench) served(ctx context.Context, name string, model []string, plans []load.Plan, logs io.Writer) (
+	results []load.Result, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -232,7 +243,8 @@ func (b *serveBench) served(ctx context.Context, name string, model []string, pl
 	for _, p := range plans {
 		atOnce = max(atOnce, p.Concurrency)
 	}
-	args := slices.Concat([]string{"serve", "--random", "--device", b.device, "--addr", "127.0.0.1:0", "--rows", strconv.Itoa(max(64, atOnce))},
+	args := slices.Concat([]string{"serve", "--random", "--device", b.device, "--addr", "127.0.0.1:0", "--rows",
+		strconv.Itoa(max(64, atOnce))},
 		model, strings.Fields(b.serve))
 	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Stderr = logs
@@ -246,7 +258,7 @@ func (b *serveBench) served(ctx context.Context, name string, model []string, pl
 		return nil, err
 	}
 	defer func() {
-		cmd.Process.Signal(syscall.SIGTERM) // one that has ended already says why below
+		cmd.Process.Signal(syscall.SIGTERM) // where the server has ended already, Wait returns its error
 		if ended := cmd.Wait(); err == nil && ended != nil {
 			err = fmt.Errorf("the server: %w", ended)
 		}

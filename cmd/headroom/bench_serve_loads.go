@@ -22,9 +22,10 @@ var namedLoads = map[string]namedLoad{
 	"long": {"64 clients, prompts of 8,192 tokens, answers of 512", map[string]string{
 		"concurrency": "64", "prompt": "8192", "output": "512", "requests": "128", "warm": "0", "first-limit": "0",
 	}},
-	"mixed": {"64 clients, half of the prompts of 128 to 1,024 tokens and half of 4,096 to 8,192, answers of 64 to 512", map[string]string{
-		"concurrency": "64", "prompt": "128-1024,4096-8192", "output": "64-512", "requests": "256", "first-limit": "0",
-	}},
+	"mixed": {"64 clients, half of the prompts of 128 to 1,024 tokens and half of 4,096 to 8,192, answers of 64 to 512",
+		map[string]string{
+			"concurrency": "64", "prompt": "128-1024,4096-8192", "output": "64-512", "requests": "256", "first-limit": "0",
+		}},
 }
 
 func loadNames() []string { return slices.Sorted(maps.Keys(namedLoads)) }

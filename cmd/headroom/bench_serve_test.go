@@ -13,7 +13,8 @@ import (
 // TestBenchServe starts a server for each of two kinds, puts two loads on it, and reads the report.
 func TestBenchServe(t *testing.T) {
 	t.Chdir(t.TempDir())
-	cmd := program(t, "bench", "serve", "--presets", "quickstart", "--attention", "gqa-4,gla-2", "--concurrency", "2", "--rate", "100", "--requests", "6",
+	cmd := program(t, "bench", "serve", "--presets", "quickstart", "--attention", "gqa-4,gla-2", "--concurrency", "2",
+		"--rate", "100", "--requests", "6",
 		"--prompt", "4-20", "--output", "2-5", "--json", "--plot", "x.svg")
 	out, err := cmd.Output()
 	if err != nil {
@@ -27,7 +28,8 @@ func TestBenchServe(t *testing.T) {
 		t.Fatalf("%d results", len(report.Results))
 	}
 	for i, r := range report.Results {
-		if name := []string{"quickstart gqa-4", "quickstart gla-2"}[i/2]; r.Name != name || r.Requests != 6 || r.Failed+r.Refused != 0 || r.Tokens < 12 || r.Tokens > 30 {
+		if name := []string{"quickstart gqa-4", "quickstart gla-2"}[i/2]; r.Name != name || r.Requests != 6 ||
+			r.Failed+r.Refused != 0 || r.Tokens < 12 || r.Tokens > 30 {
 			t.Errorf("%+v", r)
 		}
 	}
@@ -35,9 +37,12 @@ func TestBenchServe(t *testing.T) {
 		t.Error(err)
 	}
 	for line, want := range map[string]string{
-		"bench serve": "give the URL", "bench serve http://x --presets y": "give the URL", "bench serve http://x --prompt 0": "must be lengths",
-		"bench serve http://x --plot x.pdf": ".png or .svg", "bench serve http://x --concurrency -1": "either a concurrency or a rate",
-		"bench serve http://127.0.0.1:1": "127.0.0.1:1", "bench serve http://x --load heavy": "it must be long or mixed",
+		"bench serve": "give the URL", "bench serve http://x --presets y": "give the URL",
+		"bench serve http://x --prompt 0":       "must be lengths",
+		"bench serve http://x --plot x.pdf":     ".png or .svg",
+		"bench serve http://x --concurrency -1": "either a concurrency or a rate",
+		"bench serve http://127.0.0.1:1":        "127.0.0.1:1",
+		"bench serve http://x --load heavy":     "it must be long or mixed",
 	} {
 		if code, _, logs := headroom(strings.Fields(line)...); code == 0 || !strings.Contains(logs, want) {
 			t.Errorf("%s: code %d, %s", line, code, logs)
@@ -45,8 +50,8 @@ func TestBenchServe(t *testing.T) {
 	}
 }
 
-// TestBenchServeLoads: a named load sets the flags that were not given, and a preset whose context is too short gets a longer
-// one.
+// TestBenchServeLoads: a named load sets the flags that were not given, and a preset whose context is too short gets a
+// longer one.
 func TestBenchServeLoads(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for name, want := range map[string]string{
@@ -60,11 +65,13 @@ func TestBenchServeLoads(t *testing.T) {
 		if err := b.named(cmd.Flags()); err != nil {
 			t.Fatal(err)
 		}
-		if got := fmt.Sprintf("%v %s %s %d %d", b.concurrency, b.prompt, b.output, b.plan.Requests, b.plan.Warm); got != want {
+		if got := fmt.Sprintf("%v %s %s %d %d", b.concurrency, b.prompt, b.output,
+			b.plan.Requests, b.plan.Warm); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
-	cmd := program(t, "bench", "serve", "--presets", "quickstart", "--load", "long", "--concurrency", "2", "--requests", "4", "--prompt", "150", "--output", "40", "--json")
+	cmd := program(t, "bench", "serve", "--presets", "quickstart", "--load", "long", "--concurrency", "2", "--requests",
+		"4", "--prompt", "150", "--output", "40", "--json")
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)

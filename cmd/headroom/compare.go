@@ -48,7 +48,7 @@ The table is also written as comparison.md and comparison.json beside the runs, 
     gqa-4: {attention: {kind: gqa, groups: 4}}
     gla-2: {attention: {kind: gla, groups: 2}}`
 
-// comparison is what compare is asked for.
+// comparison has the flags of compare.
 type comparison struct {
 	order                             lab.Order
 	jobs                              lab.Jobs
@@ -75,7 +75,7 @@ func compareCommand() *cobra.Command {
   headroom compare --collect runs/kinds                    # table and report of what jobs have left so far`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if len(args) == 2 { // a flag whose value may be left out leaves it to the arguments
+			if len(args) == 2 { // cobra passes the value of such a flag as an argument where it stands behind a space
 				if !cmd.Flags().Changed("null") {
 					return fmt.Errorf("compare: one FILE or preset at a time, not %s", strings.Join(args, " and "))
 				}
@@ -89,19 +89,28 @@ func compareCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.order.Out, "out", "", "where the runs go (default runs/NAME)")
 	f.StringArrayVar(&o.order.Sets, "set", nil, "override one key of the base, as in --set train.lr=3e-4")
-	f.StringToStringVar(&o.order.Texts, "text", nil, "NAME=PATH of text to make shards of: train, or the name of a set to measure; may be given many times")
+	f.StringToStringVar(&o.order.Texts, "text", nil,
+		"NAME=PATH of text to make shards of: train, or the name of a set to measure; may be given many times")
 	f.StringSliceVar(&o.order.Decode, "decode", nil, "BATCHxCONTEXT: time decoding too, instead of what the file says")
-	f.StringVar(&o.order.Keep, "results", "", "a directory that keeps the results of finished runs, without weights, and gives them back to an OUT that was lost")
-	f.BoolVar(&o.order.Extend, "extend-rates", false, fmt.Sprintf("add learning rates to an arm while its best is the first or the last, in the ratio of those of the file and at most %d on a side", eval.MostBeyond))
-	f.IntVar(&o.null, "null", 0, "compare the baseline with itself instead, in so many pairs of groups of runs (4 without a number), to see how often the test finds a difference that is not there")
+	f.StringVar(&o.order.Keep, "results", "",
+		"a directory that keeps the results of finished runs, without weights, and gives them back to an OUT that was lost")
+	f.BoolVar(&o.order.Extend, "extend-rates", false, fmt.Sprintf("add learning rates to an arm while its best is the "+
+		"first or the last, in the ratio of those of the file and at most %d on a side", eval.MostBeyond))
+	f.IntVar(&o.null, "null", 0, "compare the baseline with itself instead, in so many pairs of groups of runs (4 "+
+		"without a number), to see how often the test finds a difference that is not there")
 	f.Lookup("null").NoOptDefVal = "4"
-	f.BoolVar(&o.dryRun, "dry-run", false, "show the runs with their parameters, tokens, FLOPs and the time they will take, from the beginning of one of each arm; train nothing")
-	f.IntVar(&o.jobs.N, "jobs", 1, "runs at once, each in a process with its share of the cores or with a GPU; with --launch, at most")
+	f.BoolVar(&o.dryRun, "dry-run", false, "show the runs with their parameters, tokens, FLOPs and the time they will "+
+		"take, from the beginning of one of each arm; train nothing")
+	f.IntVar(&o.jobs.N, "jobs", 1,
+		"runs at once, each in a process with its share of the cores or with a GPU; with --launch, at most")
 	f.StringVar(&o.launch.On, "launch", "", "slurm or kubernetes: write array jobs into OUT instead of running here")
-	f.StringArrayVar(&o.launch.Options, "option", nil, "with --launch slurm: an option of sbatch, as in --option=--partition=gpu; may be given many times")
+	f.StringArrayVar(&o.launch.Options, "option", nil,
+		"with --launch slurm: an option of sbatch, as in --option=--partition=gpu; may be given many times")
 	f.StringVar(&o.launch.Image, "image", "", "with --launch kubernetes: the container image")
-	f.StringVar(&o.launch.Claim, "claim", "", "with --launch kubernetes: the volume claim that holds the working directory")
-	f.BoolVar(&o.collect, "collect", false, "instead of FILE take the directory of runs: tabulate what is there, train nothing")
+	f.StringVar(&o.launch.Claim, "claim", "",
+		"with --launch kubernetes: the volume claim that holds the working directory")
+	f.BoolVar(&o.collect, "collect", false,
+		"instead of FILE take the directory of runs: tabulate what is there, train nothing")
 	f.IntVar(&o.task, "task", 0, "instead of FILE take the directory of runs: do one task, as array jobs do")
 	f.BoolVar(&o.tethered, "tethered", false, "with --task: stop when standard input ends")
 	f.BoolVar(&o.asJSON, "json", false, "print the comparison as JSON")
@@ -170,7 +179,7 @@ func (o *comparison) do(cmd *cobra.Command, of string) error {
 	return report(cmd, c.Dir, table, o.asJSON, err)
 }
 
-// child is how this program does a task in another process.
+// child is the command that does one task of a comparison in a process of its own.
 func child() (func(dir string, task int) []string, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -198,7 +207,7 @@ func doTask(cmd *cobra.Command, dir string, task int, tethered bool) error {
 	return c.Do1(ctx, task)
 }
 
-// reportNull prints a comparison with itself, also one with failures.
+// reportNull prints a comparison of the baseline with itself, even where runs failed.
 func reportNull(cmd *cobra.Command, n *eval.Null, asJSON bool, failure error) (err error) {
 	switch {
 	case n == nil:
@@ -213,7 +222,7 @@ func reportNull(cmd *cobra.Command, n *eval.Null, asJSON bool, failure error) (e
 	return err
 }
 
-// report prints a comparison, also one with failures, and writes its page beside it.
+// report prints a comparison, even where runs failed, and writes its page beside the runs.
 func report(cmd *cobra.Command, dir string, table *eval.Comparison, asJSON bool, failure error) (err error) {
 	switch {
 	case table == nil:

@@ -24,18 +24,23 @@ func dryRun(cmd *cobra.Command, c *lab.Compare, asJSON bool) error {
 		return err
 	}
 	if asJSON {
-		return writeJSON(cmd.OutOrStdout(), map[string]any{"arms": all, "seconds": lab.Duration(all).Seconds(), "warnings": append([]string{}, worries...)})
+		return writeJSON(cmd.OutOrStdout(), map[string]any{"arms": all, "seconds": lab.Duration(all).Seconds(),
+			"warnings": append([]string{}, worries...)})
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', tabwriter.AlignRight)
 	runs, flops := 0, 0.0
-	fmt.Fprintln(w, "arm\tattention\trope dim\tlatent dim\tquery latent dim\tMLP\tparameters\tcache B/token/layer\truns\ttokens a run\tFLOPs a run\ttokens/s\ttime a run\tbeside steps\t")
+	fmt.Fprintln(w, "arm\tattention\trope dim\tlatent dim\tquery latent dim\tMLP\tparameters\tcache "+
+		"B/token/layer\truns\ttokens a run\tFLOPs a run\ttokens/s\ttime a run\tbeside steps\t")
 	for _, e := range all {
 		speed, run, beside := "-", "-", "-"
 		if e.Untimed == "" {
 			one := e.Training + e.Beside
-			speed, run, beside = fmt.Sprintf("%.0f", e.TokensPerSecond), lab.Seconds(one).String(), fmt.Sprintf("%.0f%%", 100*e.Beside/one)
+			speed, run, beside = fmt.Sprintf("%.0f", e.TokensPerSecond), lab.Seconds(one).String(),
+				fmt.Sprintf("%.0f%%", 100*e.Beside/one)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.3g\t%s\t%s\t%s\t\n", e.Arm, e.Attention, e.RopeDim, dim(e.LatentDim), dim(e.QueryLatentDim), e.MLP, e.Parameters, e.CacheBytes, e.Runs, e.Tokens, e.FLOPs, speed, run, beside)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.3g\t%s\t%s\t%s\t\n", e.Arm, e.Attention, e.RopeDim,
+			dim(e.LatentDim), dim(e.QueryLatentDim), e.MLP, e.Parameters, e.CacheBytes, e.Runs, e.Tokens,
+			e.FLOPs, speed, run, beside)
 		runs, flops = runs+e.Runs, flops+float64(e.Runs)*e.FLOPs
 	}
 	if err := w.Flush(); err != nil {
@@ -61,7 +66,8 @@ func dryRun(cmd *cobra.Command, c *lab.Compare, asJSON bool) error {
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "\n%d runs, %.3g FLOPs, %s; in %s\n", runs, flops, long, c.Dir)
 	if more, took := lab.Added(all); more > 0 {
-		text := fmt.Sprintf("At most %d runs more try learning rates beyond these, up to %d on a side of each arm's", more, eval.MostBeyond)
+		text := fmt.Sprintf("At most %d runs more try learning rates beyond these, up to %d on a side of each arm's",
+			more, eval.MostBeyond)
 		if took > 0 {
 			text += ", about " + took.String()
 		}
@@ -70,7 +76,7 @@ func dryRun(cmd *cobra.Command, c *lab.Compare, asJSON bool) error {
 	return err
 }
 
-// dim is a dimension that not every kind has.
+// dim prints a dimension that not every kind has.
 func dim(n int) string {
 	if n == 0 {
 		return "-"

@@ -80,7 +80,8 @@ func result(t *testing.T, dir string) string {
 
 func TestCompareSurvivesKilling(t *testing.T) {
 	file, text := kinds(t, "decode: [2x8]\n")
-	args := []string{"compare", file, "--text", "train=" + text, "--text", "fox=" + text, "--extend-rates", "--jobs", "2", "--out"}
+	args := []string{"compare", file, "--text", "train=" + text, "--text", "fox=" + text, "--extend-rates",
+		"--jobs", "2", "--out"}
 	whole, killed := filepath.Join(t.TempDir(), "whole"), filepath.Join(t.TempDir(), "killed")
 	began := time.Now()
 	if out, err := program(t, append(args, whole)...).CombinedOutput(); err != nil {
@@ -113,19 +114,21 @@ func TestCompareSurvivesKilling(t *testing.T) {
 	}
 }
 
-// TestCompareExtendsRates: a rate that is too small is followed by larger ones, also where runs are processes of their own; a dry run says
-// how many there may be.
+// TestCompareExtendsRates: a rate that is too small is followed by larger ones, also where runs are processes of their
+// own; a dry run says how many there may be.
 func TestCompareExtendsRates(t *testing.T) {
 	file, text := kinds(t, "")
 	put(t, strings.Replace(read(t, file), "lr: [1e-3, 2e-3]", "lr: [1e-5, 1e-4]", 1), file)
 	dir := filepath.Join(t.TempDir(), "runs")
 	args := []string{"compare", file, "--text", "train=" + text, "--text", "fox=" + text, "--extend-rates", "--out", dir}
 	code, out, logs := headroom(append(args, "--dry-run")...)
-	if code != 0 || !strings.Contains(out, "At most 16 runs more try learning rates beyond these, up to 4 on a side of each arm's, about ") {
+	if code != 0 || !strings.Contains(out,
+		"At most 16 runs more try learning rates beyond these, up to 4 on a side of each arm's, about ") {
 		t.Errorf("exit code %d\n%s%s", code, out, logs)
 	}
 	said, err := program(t, append(args, "--jobs", "2")...).CombinedOutput()
-	if err != nil || !strings.Contains(string(said), `msg="compare: at the edge: one rate more" arm=gqa-2 best=0.0001 optimum=higher rate=0.001`) {
+	if err != nil || !strings.Contains(string(said),
+		`msg="compare: at the edge: one rate more" arm=gqa-2 best=0.0001 optimum=higher rate=0.001`) {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	c, err := eval.ReadComparison(dir)
@@ -138,7 +141,8 @@ func TestCompareExtendsRates(t *testing.T) {
 	}
 }
 
-// TestCompareNull: the baseline against itself in processes of its own, the number with and without the flag's sign, and gathered again.
+// TestCompareNull: the baseline against itself in processes of its own, the number with and without the flag's sign,
+// and gathered again.
 func TestCompareNull(t *testing.T) {
 	file, text := kinds(t, "")
 	dir := filepath.Join(t.TempDir(), "runs")
@@ -147,7 +151,8 @@ func TestCompareNull(t *testing.T) {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	out, err := program(t, append(args, "--null", "2")...).Output()
-	if err != nil || !strings.HasPrefix(string(out), "kinds-null: gqa-2 against itself on fox, 2 seeds a pair, learning rate 0.00") {
+	if err != nil || !strings.HasPrefix(string(out),
+		"kinds-null: gqa-2 against itself on fox, 2 seeds a pair, learning rate 0.00") {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	again, err := program(t, append(args, "--null=2")...).Output()
@@ -182,7 +187,9 @@ func TestCompareOnAFullDisk(t *testing.T) {
 		args := []string{"compare", file, "--text", "train=" + text, "--text", "fox=" + text, "--jobs", jobs, "--out", out}
 		said, err := program(t, args...).CombinedOutput()
 		lines := strings.Split(strings.TrimSpace(string(said)), "\n")
-		if last := lines[len(lines)-1]; err == nil || !strings.HasPrefix(last, "headroom: lab: there is no room left in "+out) || strings.Contains(string(said), "run failed") {
+		if last := lines[len(lines)-1]; err == nil ||
+			!strings.HasPrefix(last, "headroom: lab: there is no room left in "+out) ||
+			strings.Contains(string(said), "run failed") {
 			t.Fatalf("jobs %s: %v\n%s", jobs, err, said)
 		}
 		if err := unix.Mount("tmpfs", disk, "tmpfs", unix.MS_REMOUNT, "size=20m"); err != nil {
@@ -204,7 +211,9 @@ func TestCompareNamesAFailedArm(t *testing.T) {
 	for _, jobs := range []string{"1", "2"} {
 		cmd := program(t, "compare", file, "--text", "train="+text, "--text", "fox="+text, "--jobs", jobs, "--out", dir)
 		said, err := cmd.CombinedOutput()
-		if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(said), "gta-2, learning rate 0.001, seed 1, failed: ") || !strings.Contains(string(said), "gta-2 (1 failed)") {
+		if cmd.ProcessState.ExitCode() != 1 ||
+			!strings.Contains(string(said), "gta-2, learning rate 0.001, seed 1, failed: ") ||
+			!strings.Contains(string(said), "gta-2 (1 failed)") {
 			t.Errorf("jobs %s: %v\n%s", jobs, err, said)
 		}
 		if got := result(t, dir); strings.Count(got, "map[fox:") != 2 {
@@ -230,7 +239,8 @@ func TestCompareCollects(t *testing.T) {
 			}
 		}
 	}
-	collect(1, "gqa-2, seed 1, failed: lab: gqa-2 has no learning rate yet: ", "lab: 2 of 6 runs failed or are not finished")
+	collect(1, "gqa-2, seed 1, failed: lab: gqa-2 has no learning rate yet: ",
+		"lab: 2 of 6 runs failed or are not finished")
 	for task := 1; task <= 5; task++ {
 		if code, _, logs := headroom("compare", dir, "--task", fmt.Sprint(task)); code != 0 {
 			t.Fatal(logs)
@@ -276,7 +286,8 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// TestCompareWarnsOfAnMLPThatIsGone: the file that a newcomer writes leaves MLA next to no MLP, and still more parameters.
+// TestCompareWarnsOfAnMLPThatIsGone: the file that a newcomer writes leaves MLA next to no MLP, and still more
+// parameters.
 func TestCompareWarnsOfAnMLPThatIsGone(t *testing.T) {
 	dir := t.TempDir()
 	put(t, strings.Repeat("the quick brown fox jumps over the lazy dog. ", 60), dir, "fox.txt")
@@ -294,14 +305,19 @@ arms: {gqa-4: {}, mla: {attention: {kind: mla}}}
 	file, text := filepath.Join(dir, "newcomer.yaml"), filepath.Join(dir, "fox.txt")
 	code, out, logs := headroom("compare", file, "--dry-run")
 	words := strings.Join(strings.Fields(out), " ")
-	for _, want := range []string{"arm attention rope dim latent dim query latent dim MLP", "gqa-4 gqa-4 16 - - 172", "mla mla 32 64 128 8",
-		"WARNING: mla is not matched to gqa-4: its MLP has a width of 8, that of gqa-4 172, and its parameters still differ by +"} {
+	for _, want := range []string{"arm attention rope dim latent dim query latent dim MLP", "gqa-4 gqa-4 16 - - 172",
+		"mla mla 32 64 128 8",
+		"WARNING: mla is not matched to gqa-4: its MLP has a width of 8, that of gqa-4 172, and its parameters still " +
+			"differ by +"} {
 		if code != 0 || !strings.Contains(words, want) {
 			t.Errorf("code %d, no %q in\n%s%s", code, want, out, logs)
 		}
 	}
-	said, err := program(t, "compare", file, "--text", "train="+text, "--text", "fox="+text, "--out", filepath.Join(dir, "runs")).CombinedOutput()
-	if want := "mla is not matched to gqa-4: its MLP has a width of 8"; err != nil || strings.Count(string(said), "WARNING: "+want) != 1 || !strings.Contains(string(said), `level=WARN msg="compare: `+want) {
+	said, err := program(t, "compare", file, "--text", "train="+text, "--text", "fox="+text, "--out",
+		filepath.Join(dir, "runs")).CombinedOutput()
+	if want := "mla is not matched to gqa-4: its MLP has a width of 8"; err != nil ||
+		strings.Count(string(said), "WARNING: "+want) != 1 ||
+		!strings.Contains(string(said), `level=WARN msg="compare: `+want) {
 		t.Errorf("%v, no warning in\n%s", err, said)
 	}
 }
@@ -310,7 +326,8 @@ func TestCompareDryRun(t *testing.T) {
 	file, _ := kinds(t, "sizes: {small: {}, wide: {model: {width: 32, mlp: 48}, train: {lr: 5e-4}}}\n")
 	dir := filepath.Join(t.TempDir(), "runs")
 	code, out, logs := headroom("compare", file, "--set", "data.train=nowhere", "--dry-run", "--out", dir)
-	for _, want := range []string{"small/gqa-2", "wide/gta-2", "12 runs, ", " FLOPs, about ", "WARNING: data.train is not there yet: data: stat nowhere: no such file"} {
+	for _, want := range []string{"small/gqa-2", "wide/gta-2", "12 runs, ", " FLOPs, about ",
+		"WARNING: data.train is not there yet: data: stat nowhere: no such file"} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("code %d, no %q in\n%s%s", code, want, out, logs)
 		}
@@ -328,9 +345,12 @@ func TestCompareDryRun(t *testing.T) {
 		}
 		Warnings []string
 	}
-	if err := json.Unmarshal([]byte(out), &got); code != 0 || err != nil || len(got.Arms) != 4 || got.Arms[0].Runs != 3 || got.Arms[0].Tokens != 12*2*16 ||
-		got.Arms[0].FLOPs < 3*got.Arms[0].Parameters*float64(got.Arms[0].Tokens) || got.Arms[0].Seconds <= 0 || got.Arms[2].Parameters <= got.Arms[0].Parameters ||
-		!slices.ContainsFunc(got.Warnings, func(w string) bool { return strings.HasPrefix(w, "data.train is not there yet") }) {
+	if err := json.Unmarshal([]byte(out), &got); code != 0 || err != nil || len(got.Arms) != 4 || got.Arms[0].Runs != 3 ||
+		got.Arms[0].Tokens != 12*2*16 ||
+		got.Arms[0].FLOPs < 3*got.Arms[0].Parameters*float64(got.Arms[0].Tokens) || got.Arms[0].Seconds <= 0 ||
+		got.Arms[2].Parameters <= got.Arms[0].Parameters ||
+		!slices.ContainsFunc(got.Warnings,
+			func(w string) bool { return strings.HasPrefix(w, "data.train is not there yet") }) {
 		t.Errorf("code %d, %v, %+v", code, err, got)
 	}
 }

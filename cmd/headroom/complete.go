@@ -14,17 +14,21 @@ import (
 	"headroom/eval"
 )
 
-// A completer tells a shell what may stand in a place.
+// A completer lists the values that a shell may complete at one place of a command line.
 type completer = func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective)
 
 // flagValues are what flags take, by name: a flag of one name means the same in every command.
 func flagValues() map[string]completer {
 	return map[string]completer{
-		"attention": oneOf(attention.Names()...), "device": oneOf("cpu", "cuda"), "precision": oneOf("fp32", "bf16"), "dtype": oneOf("bf16", "fp32"),
+		"attention": oneOf(attention.Names()...), "device": oneOf("cpu", "cuda"), "precision": oneOf("fp32", "bf16"),
+		"dtype":  oneOf("bf16", "fp32"),
 		"format": oneOf("hf", "gguf"), "launch": oneOf("slurm", "kubernetes"), "gpu": oneOf(gpuNames()...),
-		"preset": oneOf(configs.Presets()...), "presets": oneOf(configs.Presets()...), "pattern": oneOf(slices.Sorted(maps.Keys(data.Patterns))...),
-		"tokenizer": tokenizers, "set": begins(configs.Keys()), "tasks": begins(eval.TaskNames()), "text": begins([]string{"train"}),
-		"plot": files("png", "svg"), "measured": files("json"), "tls-cert": files("pem", "crt"), "tls-key": files("pem", "key"),
+		"preset": oneOf(configs.Presets()...), "presets": oneOf(configs.Presets()...),
+		"pattern":   oneOf(slices.Sorted(maps.Keys(data.Patterns))...),
+		"tokenizer": tokenizers, "set": begins(configs.Keys()), "tasks": begins(eval.TaskNames()),
+		"text": begins([]string{"train"}),
+		"plot": files("png", "svg"), "measured": files("json"), "tls-cert": files("pem", "crt"),
+		"tls-key":    files("pem", "key"),
 		"load":       oneOf(loadNames()...),
 		"checkpoint": folders, "draft": folders, "from": folders,
 	}
@@ -35,12 +39,13 @@ func argValues() map[string]completer {
 	run := files("yaml", "yml")
 	return map[string]completer{
 		"train": run, "config print": run, "bench decode": run, "compare": orFiles(configs.Comparisons(), "yaml", "yml"),
-		"analyze": orFiles(configs.Presets(), "yaml", "yml"), "eval": folders, "generate": folders, "serve": folders, "export": folders,
+		"analyze": orFiles(configs.Presets(), "yaml", "yml"), "eval": folders, "generate": folders, "serve": folders,
+		"export":        folders,
 		"verify export": folders, "import": folders, "report": folders, "watch": folders,
 	}
 }
 
-// complete gives every command what its flags and arguments may be.
+// complete registers the completers of every command's flags and arguments.
 func complete(root *cobra.Command) {
 	flags, args := flagValues(), argValues()
 	var visit func(cmd *cobra.Command)
@@ -80,7 +85,7 @@ func starting(values []string, typed string) (all []string) {
 	return all
 }
 
-// begins completes a name before =, and behind it files.
+// begins completes names before =, and files behind it.
 func begins(names []string) completer {
 	return func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 		if strings.Contains(typed, "=") {
@@ -100,7 +105,7 @@ func files(extensions ...string) completer {
 	}
 }
 
-// orFiles completes names and, where none fits what is typed, files.
+// orFiles completes names, and files where no name begins as the typed text does.
 func orFiles(names []string, extensions ...string) completer {
 	return func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 		if all := starting(names, typed); len(all) > 0 {

@@ -16,9 +16,13 @@ func TestHelpNamesEveryKind(t *testing.T) {
 		"train --help": func(d attention.Description) string { return d.Name(d.Usual) },
 	} {
 		code, out, _ := headroom(strings.Fields(args)...)
-		words := strings.FieldsFunc(out, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '_' && r != '-' })
+		words := strings.FieldsFunc(out, func(r rune) bool {
+			return !unicode.IsLetter(r) && !unicode.IsDigit(r) &&
+				r != '_' && r != '-'
+		})
 		for _, d := range attention.Descriptions {
-			if !slices.ContainsFunc(words, func(w string) bool { return w == name(d) || strings.HasPrefix(w, name(d)+"-") }) || code != 0 {
+			if !slices.ContainsFunc(words, func(w string) bool { return w == name(d) || strings.HasPrefix(w, name(d)+"-") }) ||
+				code != 0 {
 				t.Errorf("headroom %s does not name %s", args, name(d))
 			}
 		}

@@ -8,12 +8,14 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// least are the smallest values of flags that would else pass for not given, or fail only later, in every command that has them.
+// least are the smallest values of flags, in every command that has them. Smaller values would count as not given, or
+// fail only later.
 var least = map[string]int64{
-	"gpus": 1, "tensor-parallel": 1, "rank": 0, "local-rank": 0, "world-size": 0, "task": 1, "shard-tokens": 1, "min-count": 1, "cache-mib": 0,
+	"gpus": 1, "tensor-parallel": 1, "rank": 0, "local-rank": 0, "world-size": 0, "task": 1, "shard-tokens": 1,
+	"min-count": 1, "cache-mib": 0,
 }
 
-// checkCounts refuses counts that mean nothing, before anything else looks at them: some would count as not given.
+// checkCounts refuses values below the least before a command runs.
 func checkCounts(cmd *cobra.Command, _ []string) (err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		low, counts := least[f.Name]

@@ -55,7 +55,8 @@ the decode engine stands beside it: greedy steps of so many requests, each with 
 					c.Eval.Sets, c.Eval.Select, c.Data.Val = nil, nil, nil
 				}
 			}
-			for name, to := range map[string]*int{"task-items": &c.Eval.TaskItems, "batch": &c.Eval.Batch, "context": &c.Eval.Context, "stride": &c.Eval.Stride, "tokens": &c.Eval.Tokens} {
+			for name, to := range map[string]*int{"task-items": &c.Eval.TaskItems, "batch": &c.Eval.Batch,
+				"context": &c.Eval.Context, "stride": &c.Eval.Stride, "tokens": &c.Eval.Tokens} {
 				if flags.Changed(name) {
 					if *to, err = flags.GetInt(name); err != nil {
 						return err
@@ -70,7 +71,8 @@ the decode engine stands beside it: greedy steps of so many requests, each with 
 				return err
 			}
 			if len(lab.Sets(c)) == 0 && len(c.Eval.Tasks) == 0 && len(cases) == 0 {
-				return errors.New("eval: nothing to measure: name a set with --data NAME=PATH, --tasks NAME=PATH, or --decode BATCHxCONTEXT")
+				return errors.New(
+					"eval: nothing to measure: name a set with --data NAME=PATH, --tasks NAME=PATH, or --decode BATCHxCONTEXT")
 			}
 			report := evaluation{Checkpoint: checkpoint}
 			if len(lab.Sets(c)) > 0 || len(c.Eval.Tasks) > 0 {
@@ -87,13 +89,16 @@ the decode engine stands beside it: greedy steps of so many requests, each with 
 				report.Sets = append([]eval.Result{}, report.Sets...) // a list, even of none
 				return writeJSON(cmd.OutOrStdout(), report)
 			}
-			_, err = fmt.Fprint(cmd.OutOrStdout(), lab.Measurements(report.Sets), lab.Figures(report.Tasks), lab.Speeds(report.Decode))
+			_, err = fmt.Fprint(cmd.OutOrStdout(), lab.Measurements(report.Sets), lab.Figures(report.Tasks),
+				lab.Speeds(report.Decode))
 			return err
 		},
 	}
 	f := cmd.Flags()
-	f.StringToStringVar(&over.Sets, "data", nil, "NAME=PATH of shards, instead of the run's own sets; may be given many times")
-	f.StringToStringVar(&over.Tasks, "tasks", nil, "NAME=PATH of zero-shot tasks, and of the sets only those of --data; may be given many times")
+	f.StringToStringVar(&over.Sets, "data", nil,
+		"NAME=PATH of shards, instead of the run's own sets; may be given many times")
+	f.StringToStringVar(&over.Tasks, "tasks", nil,
+		"NAME=PATH of zero-shot tasks, and of the sets only those of --data; may be given many times")
 	f.Int("task-items", 0, "items of each task's file to measure; 0 is all")
 	f.Int("batch", 0, "windows at once")
 	f.Int("context", 0, "tokens a window; 0 is the model's own")

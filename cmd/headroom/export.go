@@ -57,7 +57,8 @@ written in the precision that the run was trained in, unless --dtype says otherw
 			case asJSON:
 				return writeJSON(cmd.OutOrStdout(), r)
 			}
-			if _, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %d tensors in %s\n", r.Dir, r.Class, r.Tensors, r.DType); err == nil && r.Reason != "" {
+			if _, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %d tensors in %s\n", r.Dir,
+				r.Class, r.Tensors, r.DType); err == nil && r.Reason != "" {
 				slog.Info("it needs trust_remote_code", "because", r.Reason)
 			}
 			if r.Tokenizer == "" && !noTokenizer {
@@ -69,7 +70,8 @@ written in the precision that the run was trained in, unless --dtype says otherw
 	f := cmd.Flags()
 	f.StringVar(&o.Dir, "out", "", "the directory, or for gguf the file, to write (needed)")
 	f.StringVar(&format, "format", "hf", "hf or gguf")
-	f.StringVar(&o.DType, "dtype", "", "fp32 or bf16; empty is the precision that the run was trained in, and fp32 for a checkpoint outside a run")
+	f.StringVar(&o.DType, "dtype", "",
+		"fp32 or bf16; empty is the precision that the run was trained in, and fp32 for a checkpoint outside a run")
 	f.StringVar(&o.Tokenizer, "tokenizer", "", "of a checkpoint that lies outside its run")
 	f.BoolVar(&noTokenizer, "no-tokenizer", false, "leave the tokenizer out")
 	f.Int64Var(&o.ShardBytes, "shard-bytes", o.ShardBytes, "most bytes of a file of weights (hf)")

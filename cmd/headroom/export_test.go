@@ -11,7 +11,8 @@ import (
 // TestOutAndBack takes a run to another program's directory, verifies it, and trains on what comes back.
 func TestOutAndBack(t *testing.T) {
 	t.Chdir(t.TempDir())
-	if err := os.WriteFile("text.txt", []byte(strings.Repeat("pack my box with five dozen liquor jugs. ", 80)), 0o666); err != nil {
+	if err := os.WriteFile("text.txt", []byte(strings.Repeat("pack my box with five dozen liquor jugs. ", 80)),
+		0o666); err != nil {
 		t.Fatal(err)
 	}
 	run := func(want int, line string) (out, logs string) {
@@ -23,8 +24,10 @@ func TestOutAndBack(t *testing.T) {
 		return out, logs
 	}
 	run(0, "prepare --tokenizer bytes --out shards text.txt")
-	size := " --set data.train=shards --set data.tokenizer=bytes --set model.width=16 --set model.layers=1 --set model.mlp=32 --set model.context=64" +
-		" --set attention.heads=2 --set attention.head_dim=8 --set train.steps=40 --set train.warmup=1 --set train.lr=0.02 --set train.batch=8"
+	size := " --set data.train=shards --set data.tokenizer=bytes --set model.width=16 --set model.layers=1 --set " +
+		"model.mlp=32 --set model.context=64" +
+		" --set attention.heads=2 --set attention.head_dim=8 --set train.steps=40 --set train.warmup=1 --set train.lr=0.02 " +
+		"--set train.batch=8"
 	run(0, "train --attention gta-2"+size+" --out first")
 	if out, _ := run(0, "export first --out hf"); !strings.Contains(out, "in fp32") { // as it was trained
 		t.Error(out)
@@ -40,7 +43,8 @@ func TestOutAndBack(t *testing.T) {
 		t.Error(out)
 	}
 	card, err := os.ReadFile("hf/README.md")
-	if err != nil || !strings.Contains(string(card), "gta-2 attention") || !strings.Contains(string(card), "Trained on shards") || !strings.Contains(string(card), "kind: gta") {
+	if err != nil || !strings.Contains(string(card), "gta-2 attention") ||
+		!strings.Contains(string(card), "Trained on shards") || !strings.Contains(string(card), "kind: gta") {
 		t.Errorf("%s, %v", card, err)
 	}
 	run(0, "import hf --out back")
@@ -60,7 +64,8 @@ func TestOutAndBack(t *testing.T) {
 	if err := os.WriteFile("flipped/model.safetensors", text, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if _, logs := run(2, "generate flipped --prompt pack"); !strings.Contains(logs, "flipped/model.safetensors is damaged: its SHA-256 is ") {
+	if _, logs := run(2, "generate flipped --prompt pack"); !strings.Contains(logs,
+		"flipped/model.safetensors is damaged: its SHA-256 is ") {
 		t.Error(logs)
 	}
 	on := " --set data.train=shards --set train.steps=4 --set train.warmup=1 --set train.lr=0.001"
@@ -84,7 +89,8 @@ func TestOutAndBack(t *testing.T) {
 	if was, now, random := loss("first", false), loss("more", true), loss("first", true); now > was+0.3 || now > random-1 {
 		t.Errorf("training went on at %v, behind %v; random weights began at %v", now, was, random)
 	}
-	if _, logs := run(2, "train --from back --set model.layers=2"+on+" --out other"); !strings.Contains(logs, "from must be a checkpoint of this model") {
+	if _, logs := run(2, "train --from back --set model.layers=2"+on+" --out other"); !strings.Contains(logs,
+		"from must be a checkpoint of this model") {
 		t.Error(logs)
 	}
 	for line, want := range map[string]string{

@@ -15,7 +15,8 @@ import (
 // TestWeightsThatAreNoNumbers: whatever reads a checkpoint refuses NaN among its weights in one line.
 func TestWeightsThatAreNoNumbers(t *testing.T) {
 	t.Chdir(t.TempDir())
-	tr, err := model.New(model.Config{Layers: 1, Width: 16, MLP: 16, Vocab: 257, Context: 16, NormEps: 1e-5, Tie: true, InitStd: 0.02},
+	tr, err := model.New(model.Config{Layers: 1, Width: 16, MLP: 16, Vocab: 257, Context: 16, NormEps: 1e-5,
+		Tie: true, InitStd: 0.02},
 		attention.Config{Kind: attention.GQA, Groups: 2, Heads: 2, HeadDim: 8, Bias: "paper", RopeTheta: 10000})
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +51,8 @@ func TestWeightsThatAreNoNumbers(t *testing.T) {
 		t.Fatal(logs)
 	}
 	for _, line := range []string{
-		"eval bad --data box=shards", "eval bad --data box=shards --json", "export bad --out hf", "export bad --format gguf --out bad.gguf",
+		"eval bad --data box=shards", "eval bad --data box=shards --json", "export bad --out hf",
+		"export bad --format gguf --out bad.gguf",
 		"generate bad --prompt a", "serve bad --addr 127.0.0.1:0", "bench decode --checkpoint bad", "verify export hf bad",
 		"train --from bad --set data.train=shards --out run",
 	} {

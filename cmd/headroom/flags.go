@@ -20,12 +20,13 @@ type runFlags struct {
 
 func (f *runFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.preset, "preset", "", "values below those of the file: see headroom config presets")
-	cmd.Flags().StringVar(&f.attention, "attention", "", "the attention kind in short: "+strings.Join(attention.Names(), ", "))
+	cmd.Flags().StringVar(&f.attention, "attention", "", "the attention kind in short: "+
+		strings.Join(attention.Names(), ", "))
 	cmd.Flags().StringVar(&f.device, "device", "", "cpu or cuda, short for --set train.device=…")
 	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "override one key, as in --set train.lr=3e-4; may be given many times")
 }
 
-// input is where the run comes from, with the short flags spelled out.
+// input is the source of the run's values, with the short flags as settings.
 func (f *runFlags) input(args []string) (in configs.Input, err error) {
 	in = configs.Input{Preset: f.preset}
 	if len(args) > 0 {

@@ -16,7 +16,7 @@ import (
 	"headroom/internal/lab"
 )
 
-// generation is what generate is asked for.
+// generation has the flags of generate.
 type generation struct {
 	prompt, file, tokenizer, draft string
 	device, precision              string
@@ -134,7 +134,8 @@ func (g *generation) do(ctx context.Context, path string, out io.Writer) (*gener
 	}
 	slog.Info(memory.String(), "largest_batch_in_memory", largest, "context", m.Config.Context)
 	if g.parts.devices > 1 {
-		slog.Info("cache of each device", "bytes_per_token", m.CacheBytes(g.parts.devices, on.ElementBytes()), "devices", g.parts.devices)
+		slog.Info("cache of each device", "bytes_per_token", m.CacheBytes(g.parts.devices, on.ElementBytes()),
+			"devices", g.parts.devices)
 	}
 	report, err := generateOnce(ctx, m, on, o, r, out, memory)
 	if err != nil || o.Drafter == nil || !g.speedUp {
@@ -144,13 +145,15 @@ func (g *generation) do(ctx context.Context, path string, out io.Writer) (*gener
 	plain, err := generateOnce(ctx, m, on, o, r, io.Discard, memory)
 	if err == nil && report.TokenMillis > 0 {
 		report.SpeedUp = plain.TokenMillis / report.TokenMillis
-		slog.Info("without guesses", "token_ms", fmt.Sprintf("%.2f", plain.TokenMillis), "speed_up", fmt.Sprintf("%.2f", report.SpeedUp))
+		slog.Info("without guesses", "token_ms", fmt.Sprintf("%.2f", plain.TokenMillis), "speed_up",
+			fmt.Sprintf("%.2f", report.SpeedUp))
 	}
 	return report, err
 }
 
 // generateOnce runs one request on an engine of its own.
-func generateOnce(ctx context.Context, m *decode.Model, on decode.Backend, o decode.Options, r decode.Request, out io.Writer, memory decode.Memory) (*generated, error) {
+func generateOnce(ctx context.Context, m *decode.Model, on decode.Backend, o decode.Options, r decode.Request,
+	out io.Writer, memory decode.Memory) (*generated, error) {
 	e, err := decode.Open(m, on, o)
 	if err != nil {
 		return nil, err
@@ -182,7 +185,8 @@ func (g *generation) load(path string) (*decode.Model, error) {
 	return m, nil
 }
 
-// tokens is the prompt behind what a text begins with, its special tokens as tokens.
+// tokens are those of the prompt, with the token that texts begin with before it. Special tokens written in the prompt
+// are tokens.
 func (g *generation) tokens(t *data.Tokenizer) ([]int32, error) {
 	text := []byte(g.prompt)
 	if g.file != "" {
@@ -218,12 +222,15 @@ func (g *generation) drafter(m *decode.Model, on decode.Backend, o decode.Option
 	if err != nil {
 		return nil, err
 	}
-	slog.Info("draft "+decode.Fit(draft.Transformer, decode.BytesFor(draft.Transformer, o.Pages*decode.PageTokens, on.ElementBytes()), on.ElementBytes()).String(), "model", g.draft)
+	slog.Info("draft "+decode.Fit(draft.Transformer,
+		decode.BytesFor(draft.Transformer, o.Pages*decode.PageTokens, on.ElementBytes()), on.ElementBytes()).String(),
+		"model", g.draft)
 	return d, nil
 }
 
 // stream steps an engine until its one sequence ends. An interrupt ends it where it is.
-func stream(ctx context.Context, e *decode.Engine, s *decode.Sequence, out io.Writer, memory decode.Memory) (*generated, error) {
+func stream(ctx context.Context, e *decode.Engine, s *decode.Sequence, out io.Writer,
+	memory decode.Memory) (*generated, error) {
 	report := &generated{Prompt: len(s.Prompt), Memory: memory}
 	start := time.Now()
 	var first time.Time
@@ -253,9 +260,11 @@ func stream(ctx context.Context, e *decode.Engine, s *decode.Sequence, out io.Wr
 	if n > 1 {
 		report.TokenMillis = time.Since(first).Seconds() * 1e3 / float64(n-1)
 	}
-	slog.Info("done", "reason", s.Reason, "tokens", n, "first_token_ms", fmt.Sprintf("%.1f", report.FirstMillis), "token_ms", fmt.Sprintf("%.2f", report.TokenMillis))
+	slog.Info("done", "reason", s.Reason, "tokens", n, "first_token_ms", fmt.Sprintf("%.1f", report.FirstMillis),
+		"token_ms", fmt.Sprintf("%.2f", report.TokenMillis))
 	if c := e.Counts; c.Drafted > 0 {
-		slog.Info("guesses", "accepted", fmt.Sprintf("%.0f%%", 100*float64(c.Accepted)/float64(c.Drafted)), "tokens_a_pass", fmt.Sprintf("%.2f", float64(c.Tokens)/float64(c.Passes)))
+		slog.Info("guesses", "accepted", fmt.Sprintf("%.0f%%", 100*float64(c.Accepted)/float64(c.Drafted)), "tokens_a_pass",
+			fmt.Sprintf("%.2f", float64(c.Tokens)/float64(c.Passes)))
 	}
 	return report, nil
 }

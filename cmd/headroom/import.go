@@ -41,9 +41,11 @@ name (docs/tokens.md).`,
 				return writeJSON(cmd.OutOrStdout(), r)
 			}
 			if r.Tokenizer != "" {
-				slog.Info("special tokens", "a_text_begins_with", cmp.Or(r.Begin, "nothing"), "and_ends_with", strings.Join(r.Ends, " "))
+				slog.Info("special tokens", "a_text_begins_with", cmp.Or(r.Begin, "nothing"), "and_ends_with",
+					strings.Join(r.Ends, " "))
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s with %s attention, %d parameters, context %d\n", r.Dir, r.Class, r.Attention, r.Parameters, r.Context)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s with %s attention, %d parameters, context %d\n", r.Dir, r.Class,
+				r.Attention, r.Parameters, r.Context)
 			return err
 		},
 	}

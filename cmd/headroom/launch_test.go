@@ -37,7 +37,8 @@ func launched(t *testing.T, args ...string) (dir, submit string) {
 	t.Helper()
 	file, text := kinds(t, "decode: [2x8]\n")
 	dir = filepath.Join(t.TempDir(), "my runs")
-	cmd := program(t, append([]string{"compare", file, "--text", "train=" + text, "--text", "fox=" + text, "--out", dir}, args...)...)
+	cmd := program(t, append([]string{"compare", file, "--text", "train=" + text, "--text", "fox=" + text, "--out", dir},
+		args...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -64,7 +65,8 @@ func shell(t *testing.T, scripts ...string) {
 func TestLaunchSlurm(t *testing.T) {
 	dir, submit := launched(t, "--launch", "slurm", "--jobs", "3", "--option=--partition=debug", "--option=--time=1")
 	shell(t, filepath.Join(dir, "slurm", "submit.sh"), filepath.Join(dir, "slurm", "job.sh"))
-	if job := read(t, filepath.Join(dir, "slurm", "job.sh")); !strings.Contains(job, "#SBATCH --partition=debug\n#SBATCH --time=1\n") || strings.Contains(job, "gpu") {
+	if job := read(t, filepath.Join(dir, "slurm", "job.sh")); !strings.Contains(job,
+		"#SBATCH --partition=debug\n#SBATCH --time=1\n") || strings.Contains(job, "gpu") {
 		t.Errorf("got %s", job)
 	}
 	bin := t.TempDir()
@@ -81,14 +83,16 @@ func TestLaunchSlurm(t *testing.T) {
 	}
 	asked := regexp.MustCompile(`(?m)^sbatch.*$`).FindAllString(read(t, log), -1)
 	if len(asked) != 4 || !strings.Contains(asked[0], "--array=1-4%3") || strings.Contains(asked[0], "afterany") ||
-		!strings.Contains(asked[1], "--dependency=afterany:41 --array=5-6%3") || !strings.Contains(asked[2], "--array=7-8%3") || !strings.Contains(asked[3], "--dependency=afterany:41") {
+		!strings.Contains(asked[1], "--dependency=afterany:41 --array=5-6%3") ||
+		!strings.Contains(asked[2], "--array=7-8%3") || !strings.Contains(asked[3], "--dependency=afterany:41") {
 		t.Errorf("asked %s", strings.Join(asked, "\n"))
 	}
 	if got := result(t, dir); strings.Count(got, "map[fox:") != 4 {
 		t.Errorf("got %s\n%s", got, read(t, log))
 	}
 	page := read(t, filepath.Join(dir, "report.html"))
-	if !strings.Contains(page, "--launch slurm") || strings.Contains(page, "--task") || strings.Contains(page, `class="notes"`) {
+	if !strings.Contains(page, "--launch slurm") || strings.Contains(page, "--task") ||
+		strings.Contains(page, `class="notes"`) {
 		t.Errorf("the report does not name the command that launched it")
 	}
 }
@@ -122,8 +126,10 @@ func TestLaunchKubernetes(t *testing.T) {
 		if err := d.Decode(&j); err != nil {
 			break
 		}
-		if j.APIVersion != "batch/v1" || j.Kind != "Job" || j.Spec.CompletionMode != "Indexed" || j.Spec.Parallelism != min(3, j.Spec.Completions) ||
-			!regexp.MustCompile(`^kinds-stage-[123]$`).MatchString(j.Metadata.Name) || "kinds-"+j.Metadata.Labels["stage"] != j.Metadata.Name {
+		if j.APIVersion != "batch/v1" || j.Kind != "Job" || j.Spec.CompletionMode != "Indexed" ||
+			j.Spec.Parallelism != min(3, j.Spec.Completions) ||
+			!regexp.MustCompile(`^kinds-stage-[123]$`).MatchString(j.Metadata.Name) ||
+			"kinds-"+j.Metadata.Labels["stage"] != j.Metadata.Name {
 			t.Errorf("got %+v", j)
 		}
 		for index := range j.Spec.Completions {
@@ -145,8 +151,9 @@ func TestLaunchKubernetes(t *testing.T) {
 func TestLaunchRefuses(t *testing.T) {
 	file, text := kinds(t, "")
 	for args, want := range map[string]string{
-		"--launch pbs":                      `headroom: lab: launch must be slurm or kubernetes, not "pbs"`,
-		"--launch kubernetes":               "headroom: lab: launch kubernetes needs an image that has headroom, and a volume claim",
+		"--launch pbs": `headroom: lab: launch must be slurm or kubernetes, not "pbs"`,
+		"--launch kubernetes": "headroom: lab: launch kubernetes needs an image that has headroom, and a " +
+			"volume claim",
 		"--launch slurm --dry-run":          "headroom: if any flags in the group",
 		"--jobs 0":                          "headroom: compare: jobs must be at least 1, not 0",
 		"--text ../x=" + text:               `headroom: lab: compare: a text's name must be letters`,

@@ -48,7 +48,8 @@ arms: {gqa-2: {}, gta-2: {attention: {kind: gta}}}
 			run := filepath.Join(c.Dir, arm.Size, arm.Name, fmt.Sprintf("seed-%d", seed))
 			nats := loss(arm.Size, i%2, int(seed))
 			put(t, config.YAML(), run, "config.yaml")
-			put(t, asJSON(t, lab.Result{Hash: config.Hash(), TokensPerSecond: 100, Sets: []eval.Result{{Set: "fox", NLL: nats, Perplexity: math.Exp(nats)}}}), run, "result.json")
+			put(t, asJSON(t, lab.Result{Hash: config.Hash(), TokensPerSecond: 100,
+				Sets: []eval.Result{{Set: "fox", NLL: nats, Perplexity: math.Exp(nats)}}}), run, "result.json")
 		}
 	}
 }
@@ -70,13 +71,14 @@ func collected(t *testing.T, dir string) (table string, c eval.Comparison) {
 func widths(tokens map[string]int64) string {
 	var all []string
 	for _, w := range []int{16, 32, 64, 128} {
-		all = append(all, fmt.Sprintf("w%d: {model: {width: %d, mlp: %d}, train: {tokens: %d}}", w, w, 2*w, tokens[fmt.Sprintf("w%d", w)]))
+		all = append(all, fmt.Sprintf("w%d: {model: {width: %d, mlp: %d}, train: {tokens: %d}}", w, w, 2*w,
+			tokens[fmt.Sprintf("w%d", w)]))
 	}
 	return strings.Join(all, ", ")
 }
 
-// TestSizesBecomeALaw goes from results on disk to the table, the JSON and the page. Four sizes with 20 tokens a parameter
-// have losses of one law for both arms, but that gta-2 needs half the FLOPs.
+// TestSizesBecomeALaw goes from results on disk to the table, the JSON and the page. Four sizes with 20 tokens a
+// parameter have losses of one law for both arms, but that gta-2 needs half the FLOPs.
 func TestSizesBecomeALaw(t *testing.T) {
 	dir := t.TempDir()
 	tokens, flops := map[string]int64{"w16": 96_000, "w32": 96_000, "w64": 96_000, "w128": 96_000}, map[string]float64{}
@@ -101,12 +103,14 @@ func TestSizesBecomeALaw(t *testing.T) {
 	dir = t.TempDir()
 	climbed(t, dir, widths(tokens), func(size string, arm, seed int) float64 {
 		name := []string{"gqa-2", "gta-2"}[arm]
-		return 2 + 3*math.Pow(float64(arm+1)*flops[size+"/"+name]*float64(tokens[size])/1e9, -0.2) + 0.002*float64((seed*(arm+2)+len(size))%3-1)
+		return 2 + 3*math.Pow(float64(arm+1)*flops[size+"/"+name]*float64(tokens[size])/1e9, -0.2) +
+			0.002*float64((seed*(arm+2)+len(size))%3-1)
 	})
 	dir = filepath.Join(dir, "climb")
 	table, c = collected(t, dir)
 	l := c.Laws[0]
-	if len(c.Laws) != 1 || l.None != "" || fmt.Sprint(l.Sizes, l.Seeds) != "[w16 w32 w64 w128] [3 3 3 3]" || len(l.Notes) > 0 || l.Arms[1].Name != "gta-2" {
+	if len(c.Laws) != 1 || l.None != "" || fmt.Sprint(l.Sizes, l.Seeds) != "[w16 w32 w64 w128] [3 3 3 3]" ||
+		len(l.Notes) > 0 || l.Arms[1].Name != "gta-2" {
 		t.Fatalf("got %+v", c.Laws)
 	}
 	for _, v := range []struct {
@@ -121,13 +125,15 @@ func TestSizesBecomeALaw(t *testing.T) {
 		}
 	}
 	s, h := l.Arms[1].Speedup, l.Arms[1].Held
-	if !s.Resolved() || s.Interval[0] > 2 || s.Interval[1] < 2 || h.Size != "w128" || !*h.Inside || l.Arms[1].Next.FLOPs < 2*h.FLOPs {
+	if !s.Resolved() || s.Interval[0] > 2 || s.Interval[1] < 2 || h.Size != "w128" || !*h.Inside ||
+		l.Arms[1].Next.FLOPs < 2*h.FLOPs {
 		t.Errorf("got %+v", l.Arms[1])
 	}
 	for _, text := range []string{table, read(t, filepath.Join(dir, "comparison.md"))} {
 		words := strings.Join(strings.Fields(strings.ReplaceAll(text, "|", "")), " ")
 		for _, want := range []string{
-			"arm set E A exponent a speed-up over gqa-2 found", fmt.Sprintf("%.4f %.3f (%.3f to %.3f) better", l.Arms[1].Exponent, s.Times, s.Interval[0], s.Interval[1]),
+			"arm set E A exponent a speed-up over gqa-2 found", fmt.Sprintf("%.4f %.3f (%.3f to %.3f) better",
+				l.Arms[1].Exponent, s.Times, s.Interval[0], s.Interval[1]),
 			"gta-2 fox w128, from the others", "gta-2 fox beyond w128", fmt.Sprintf("%.4f yes", h.Measured),
 			"The law on fox is fitted to w16 (3 seeds), w32 (3 seeds), w64 (3 seeds), w128 (3 seeds).",
 		} {
@@ -140,16 +146,19 @@ func TestSizesBecomeALaw(t *testing.T) {
 	lawJSON(t, dir, c.Laws)
 }
 
-// lawPage says that the page has two charts with a line for each arm, a filled dot for each size and a hollow one beyond.
+// lawPage says that the page has two charts with a line for each arm, a filled dot for each size and a hollow one
+// beyond.
 func lawPage(t *testing.T, dir string) {
 	t.Helper()
 	page := read(t, filepath.Join(dir, "report.html"))
 	charts := regexp.MustCompile(`(?s)<svg[^>]*><title>law on fox.*?</svg>`).FindAllString(page, -1)
-	if len(charts) != 2 || !strings.Contains(page, "Law over the sizes: loss = E") || !strings.Contains(page, "Losses that the law predicts") {
+	if len(charts) != 2 || !strings.Contains(page, "Law over the sizes: loss = E") ||
+		!strings.Contains(page, "Losses that the law predicts") {
 		t.Fatalf("%d charts in\n%s", len(charts), page)
 	}
 	for _, chart := range charts {
-		lines, filled, hollow := strings.Count(chart, "<polyline"), strings.Count(chart, "mark ahead"), strings.Count(chart, "mark behind")
+		lines, filled, hollow := strings.Count(chart, "<polyline"), strings.Count(chart, "mark ahead"),
+			strings.Count(chart, "mark behind")
 		if lines != 2 || filled != 8 || hollow != 2 || strings.Contains(chart, "NaN") {
 			t.Errorf("%d lines, %d filled dots and %d hollow ones in %s", lines, filled, hollow, chart)
 		}
@@ -159,8 +168,8 @@ func lawPage(t *testing.T, dir string) {
 	}
 }
 
-// lawJSON says that what was written is read and scored to the same laws, as the JSON on standard output is. A table of an
-// earlier revision has neither laws nor training tokens: it is read, and says what to do.
+// lawJSON says that what was written is read and scored to the same laws, as the JSON on standard output is. A table of
+// an earlier revision has neither laws nor training tokens: it is read, and says what to do.
 func lawJSON(t *testing.T, dir string, laws []eval.Law) {
 	t.Helper()
 	again, err := eval.ReadComparison(dir)
@@ -169,7 +178,8 @@ func lawJSON(t *testing.T, dir string, laws []eval.Law) {
 	}
 	code, out, _ := headroom("compare", "--collect", dir, "--json")
 	var printed eval.Comparison
-	if err := json.Unmarshal([]byte(out), &printed); code != 0 || err != nil || asJSON(t, printed.Laws) != asJSON(t, laws) {
+	if err := json.Unmarshal([]byte(out), &printed); code != 0 || err != nil ||
+		asJSON(t, printed.Laws) != asJSON(t, laws) {
 		t.Errorf("code %d, %v: %s", code, err, out)
 	}
 	printed.Laws = nil
@@ -181,7 +191,8 @@ func lawJSON(t *testing.T, dir string, laws []eval.Law) {
 	if code, _, logs := headroom("report", old); code != 0 {
 		t.Errorf("code %d: %s", code, logs)
 	}
-	if page := read(t, filepath.Join(old, "report.html")); !strings.Contains(page, "No law on fox: nobody knows the training FLOPs of w16/gqa-2") || strings.Contains(page, "<title>law on fox") {
+	if page := read(t, filepath.Join(old, "report.html")); !strings.Contains(page,
+		"No law on fox: nobody knows the training FLOPs of w16/gqa-2") || strings.Contains(page, "<title>law on fox") {
 		t.Errorf("got\n%s", page)
 	}
 }

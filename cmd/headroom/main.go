@@ -37,7 +37,7 @@ func run(ctx context.Context, args []string, out, logs io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	if child := (*ranks.Exit)(nil); errors.As(err, &child) { // it has said why
+	if child := (*ranks.Exit)(nil); errors.As(err, &child) { // the child has logged its error
 		return child.Code
 	}
 	fmt.Fprintln(logs, "headroom:", strings.Join(strings.Fields(err.Error()), " "))
@@ -56,7 +56,7 @@ func short(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// kindLines say what each kind is.
+// kindLines describe each kind in a line.
 func kindLines() (text string) {
 	for _, d := range attention.Descriptions {
 		text += fmt.Sprintf("  %-8s %s\n", d.Name(d.Usual), d.Title)
@@ -84,8 +84,10 @@ Reports go to stdout, logs to stderr. Exit codes: 0 fine, 1 a run failed, 2 bad 
 		SilenceErrors: true, SilenceUsage: true, PersistentPreRunE: checkCounts,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(quickstartCommand(), prepareCommand(), tokenizerCommand(), trainCommand(), evalCommand(), compareCommand(),
-		generateCommand(), serveCommand(), exportCommand(), importCommand(), verifyCommand(), configCommand(), analyzeCommand(),
+	root.AddCommand(quickstartCommand(), prepareCommand(), tokenizerCommand(), trainCommand(), evalCommand(),
+		compareCommand(),
+		generateCommand(), serveCommand(), exportCommand(), importCommand(), verifyCommand(), configCommand(),
+		analyzeCommand(),
 		benchCommand(), reportCommand(), watchCommand(), versionCommand())
 	complete(root)
 	return root

@@ -43,7 +43,8 @@ func TestBadUsage(t *testing.T) {
 		{"bench train --steps 0", "headroom: bench: steps must be at least 1, not 0"},
 		{"train --out x --gpus -1", "headroom: --gpus must be at least 1, not -1"},
 		{"train --out x --gpus 0", "headroom: --gpus must be at least 1, not 0"},
-		{"train --out x --rank 1", "headroom: train: --rank and --local-rank count among --world-size processes, which is not given"},
+		{"train --out x --rank 1",
+			"headroom: train: --rank and --local-rank count among --world-size processes, which is not given"},
 		{"train --out x --local-rank -1", "headroom: --local-rank must be at least 0, not -1"},
 		{"prepare --out " + dir + "/s --shard-tokens 0 x", "headroom: --shard-tokens must be at least 1, not 0"},
 		{"tokenizer train --out x --min-count 0 x", "headroom: --min-count must be at least 1, not 0"},
@@ -63,7 +64,8 @@ func TestConfigPrint(t *testing.T) {
 		t.Errorf("code %d, %q", code, logs) // the paper has no GLA_q at this size
 	}
 	code, out, logs := headroom("config", "print", "--preset", "433m-gla_q-2", "--set", "train.lr=0.5")
-	for _, line := range []string{"  mlp: 3280", "# preset 433m-gla_q-2\n", "  kind: gla_q", "  lr: 0.5", "# --set\n", "  tokens: 50000000000"} {
+	for _, line := range []string{"  mlp: 3280", "# preset 433m-gla_q-2\n", "  kind: gla_q", "  lr: 0.5", "# --set\n",
+		"  tokens: 50000000000"} {
 		if code != 0 || logs != "" || !strings.Contains(out, line) {
 			t.Errorf("code %d, logs %q, no %q in\n%s", code, logs, line, out)
 		}
@@ -72,7 +74,8 @@ func TestConfigPrint(t *testing.T) {
 
 func TestPresetsAndVersion(t *testing.T) {
 	code, out, _ := headroom("config", "presets")
-	if names := strings.Fields(out); code != 0 || names[0] != "quickstart" || !slices.Contains(names, "1471m-mla") || len(names) != 26 {
+	if names := strings.Fields(out); code != 0 || names[0] != "quickstart" || !slices.Contains(names, "1471m-mla") ||
+		len(names) != 26 {
 		t.Errorf("code %d: %d presets %v", code, len(names), names)
 	}
 	if code, out, _ := headroom("version"); code != 0 || !strings.HasPrefix(out, "headroom v0.1.0, revision ") {
@@ -96,9 +99,12 @@ func TestPath(t *testing.T) {
 		return out
 	}
 	must("prepare", "--tokenizer", "bytes", "--out", "shards", "text.txt")
-	tiny := []string{"train", "--attention", "gla-2", "--set", "data.train=shards", "--set", "data.val.box=shards", "--set", "data.tokenizer=bytes",
-		"--set", "model.width=16", "--set", "model.layers=1", "--set", "model.mlp=16", "--set", "model.context=16", "--set", "attention.heads=2",
-		"--set", "attention.head_dim=8", "--set", "train.steps=4", "--set", "train.warmup=1", "--set", "train.batch=2", "--out", "run", "--json"}
+	tiny := []string{"train", "--attention", "gla-2", "--set", "data.train=shards", "--set", "data.val.box=shards",
+		"--set", "data.tokenizer=bytes",
+		"--set", "model.width=16", "--set", "model.layers=1", "--set", "model.mlp=16", "--set", "model.context=16", "--set",
+		"attention.heads=2",
+		"--set", "attention.head_dim=8", "--set", "train.steps=4", "--set", "train.warmup=1", "--set", "train.batch=2",
+		"--out", "run", "--json"}
 	type result struct {
 		Sets []struct {
 			Set string
@@ -115,7 +121,8 @@ func TestPath(t *testing.T) {
 	if trained.Sets[0].Set != "box" || measured.Sets[0].Set != "again" || trained.Sets[0].NLL != measured.Sets[0].NLL {
 		t.Errorf("trained %+v, measured %+v", trained, measured)
 	}
-	if out := must("eval", "run/checkpoints/latest", "--stride", "4", "--tokens", "64"); !strings.HasPrefix(out, "box: perplexity ") {
+	if out := must("eval", "run/checkpoints/latest", "--stride", "4", "--tokens", "64"); !strings.HasPrefix(
+		out, "box: perplexity ") {
 		t.Errorf("eval prints %q", out)
 	}
 	for key, want := range map[string]string{
@@ -126,7 +133,8 @@ func TestPath(t *testing.T) {
 	} {
 		many := append(slices.Clone(tiny[:len(tiny)-3]), "--set", key, "--out", "many")
 		code, out, logs := headroom(many...)
-		if last := logs[strings.LastIndex(strings.TrimSuffix(logs, "\n"), "\n")+1:]; code != 2 || out != "" || !strings.Contains(last, want) || strings.Contains(logs, "goroutine") {
+		if last := logs[strings.LastIndex(strings.TrimSuffix(logs, "\n"), "\n")+1:]; code != 2 || out != "" ||
+			!strings.Contains(last, want) || strings.Contains(logs, "goroutine") {
 			t.Errorf("%s: code %d, %q, %q", key, code, out, logs)
 		}
 		if err := os.RemoveAll("many"); err != nil {
@@ -134,10 +142,12 @@ func TestPath(t *testing.T) {
 		}
 	}
 	speeds := must("eval", "run", "--tokens", "64", "--decode", "1x8,2x70")
-	if lines := strings.Split(speeds, "\n"); len(lines) != 4 || !strings.HasPrefix(lines[1], "decode 1x8: ") || !strings.Contains(lines[2], " MiB, on cpu") {
+	if lines := strings.Split(speeds, "\n"); len(lines) != 4 || !strings.HasPrefix(lines[1], "decode 1x8: ") ||
+		!strings.Contains(lines[2], " MiB, on cpu") {
 		t.Errorf("eval with decode prints %q", speeds)
 	}
-	if code, _, logs := headroom(tiny...); code != 2 || !strings.Contains(logs, "run holds a run at step 4: go on with --resume") {
+	if code, _, logs := headroom(tiny...); code != 2 ||
+		!strings.Contains(logs, "run holds a run at step 4: go on with --resume") {
 		t.Errorf("a second run in the same place: code %d, %q", code, logs)
 	}
 }

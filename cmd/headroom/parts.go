@@ -10,7 +10,8 @@ import (
 type parts struct{ devices, gpus int }
 
 func (p *parts) flags(f *pflag.FlagSet) {
-	f.IntVar(&p.devices, "tensor-parallel", 1, "GPUs (or parts of the cpu) that divide the heads and their cache among them")
+	f.IntVar(&p.devices, "tensor-parallel", 1,
+		"GPUs (or parts of the cpu) that divide the heads and their cache among them")
 	f.IntVar(&p.gpus, "gpus", 0, "short for --device cuda --tensor-parallel N")
 }
 

@@ -43,15 +43,18 @@ and makes the same bytes.`,
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), meta)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d documents, %d bytes, %d %s tokens in %d shards, %d bad lines left out\n",
+			_, err = fmt.Fprintf(cmd.OutOrStdout(),
+				"%s: %d documents, %d bytes, %d %s tokens in %d shards, %d bad lines left out\n",
 				o.Out, meta.Documents, meta.Bytes, meta.Tokens, meta.Tokenizer, len(meta.Shards), meta.Skipped)
 			return err
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Tokenizer, "tokenizer", "gpt2", strings.Join(data.TokenizerNames(), ", ")+", or the path of a tokenizer.json")
+	f.StringVar(&o.Tokenizer, "tokenizer", "gpt2", strings.Join(data.TokenizerNames(), ", ")+
+		", or the path of a tokenizer.json")
 	f.StringVar(&o.Out, "out", "", "folder for the shards (needed)")
-	f.StringVar(&o.TextField, "text-field", "", "where the text stands in a line of JSON, or a parquet file's column (text where this is not given)")
+	f.StringVar(&o.TextField, "text-field", "",
+		"where the text stands in a line of JSON, or a parquet file's column (text where this is not given)")
 	f.BoolVar(&o.SkipBad, "skip-bad", false, "count lines that are no JSON or lack the field, and go on")
 	f.BoolVar(&o.Dedup, "dedup", false, "leave out documents whose text has come before, byte for byte")
 	f.Int64Var(&o.ShardTokens, "shard-tokens", 100_000_000, "tokens a shard")

@@ -42,8 +42,10 @@ func compared(t *testing.T) string {
 	for i, kind := range []string{"gqa-2", "gta-2"} {
 		arm := eval.Arm{Name: kind, Attention: kind, Parameters: 100, CacheBytes: int64(64 / (i + 1))}
 		for seed := uint64(1); seed <= 2; seed++ {
-			sets, err := lab.Short(kind, []string{"model.layers=1", "model.width=16", "model.vocab=257", "model.context=16", "attention.heads=2",
-				"attention.head_dim=8", fmt.Sprintf("model.mlp=%d", 32+8*i), "train.steps=12", "data.train=x", fmt.Sprintf("train.seed=%d", seed)})
+			sets, err := lab.Short(kind, []string{"model.layers=1", "model.width=16", "model.vocab=257", "model.context=16",
+				"attention.heads=2",
+				"attention.head_dim=8", fmt.Sprintf("model.mlp=%d", 32+8*i), "train.steps=12", "data.train=x",
+				fmt.Sprintf("train.seed=%d", seed)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -59,8 +61,10 @@ func compared(t *testing.T) string {
 			put(t, r.Run.YAML(), run, "config.yaml")
 			put(t, asJSON(t, lab.Result{Hash: r.Run.Hash(), Steps: 12}), run, "result.json")
 			put(t, metrics.String(), run, "metrics.jsonl")
-			put(t, asJSON(t, []train.Environment{{Command: []string{"headroom", "compare", "my kinds.yaml"}, Revision: "abc", CPU: "a chip", Cores: 2}}), run, "env.json")
-			arm.Trials = append(arm.Trials, eval.Trial{Seed: seed, Perplexity: map[string]float64{"fox": 9 + float64(i)}, TokensPerSecond: 100})
+			put(t, asJSON(t, []train.Environment{{Command: []string{"headroom", "compare", "my kinds.yaml"}, Revision: "abc",
+				CPU: "a chip", Cores: 2}}), run, "env.json")
+			arm.Trials = append(arm.Trials, eval.Trial{Seed: seed, Perplexity: map[string]float64{"fox": 9 + float64(i)},
+				TokensPerSecond: 100})
 		}
 		c.Arms = append(c.Arms, arm)
 	}
@@ -80,7 +84,8 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"<code>attention.kind</code></td><td>gqa</td><td>gta</td>", "<code>attention.rope_dim</code></td><td>8</td><td>4</td>", "<code>model.mlp</code></td><td>32</td><td>40</td>",
+		"<code>attention.kind</code></td><td>gqa</td><td>gta</td>",
+		"<code>attention.rope_dim</code></td><td>8</td><td>4</td>", "<code>model.mlp</code></td><td>32</td><td>40</td>",
 		"<pre>headroom compare &#39;my kinds.yaml&#39;</pre>", "4 runs; revision abc; ", "a chip, 2 cores", "training FLOPs",
 	} {
 		if !strings.Contains(string(text), want) {
@@ -98,10 +103,14 @@ func TestReportNamesWhatIsMissing(t *testing.T) {
 	}{
 		{"a hole", "metrics.jsonl", `{"step":1,"loss":5,"tokens":32}` + "\n" + `{"step":3,"loss":4,"tokens":96}` + "\n",
 			"gta-2, seed 2, is not in the curves: RUN/metrics.jsonl: eval: line 2 is step 3: every step must have its line"},
-		{"an end cut off", "metrics.jsonl", `{"step":1,"loss":5,"tokens":32}` + "\n", "gta-2, seed 2, is not in the curves: lab: RUN/metrics.jsonl has 1 of 12 steps"},
-		{"no metrics", "metrics.jsonl", "", "gta-2, seed 2, is not in the curves: lab: open RUN/metrics.jsonl: no such file or directory"},
-		{"another version", "config.yaml", "model: {depth: 3}\n", "gta-2, seed 2, is not in the curves: configs: RUN/config.yaml:1: unknown key model.depth"},
-		{"another configuration", "config.yaml", "model: {layers: 3}\n", "gta-2, seed 2, is not in the curves: lab: RUN has no result of its configuration"},
+		{"an end cut off", "metrics.jsonl", `{"step":1,"loss":5,"tokens":32}` + "\n",
+			"gta-2, seed 2, is not in the curves: lab: RUN/metrics.jsonl has 1 of 12 steps"},
+		{"no metrics", "metrics.jsonl", "",
+			"gta-2, seed 2, is not in the curves: lab: open RUN/metrics.jsonl: no such file or directory"},
+		{"another version", "config.yaml", "model: {depth: 3}\n",
+			"gta-2, seed 2, is not in the curves: configs: RUN/config.yaml:1: unknown key model.depth"},
+		{"another configuration", "config.yaml", "model: {layers: 3}\n",
+			"gta-2, seed 2, is not in the curves: lab: RUN has no result of its configuration"},
 		{"no result", "result.json", "", "gta-2, seed 2, is not in the curves: lab: RUN has no result of its configuration"},
 		{"no environment", "env.json", "", "gta-2, seed 2: lab: open RUN/env.json: no such file or directory"},
 		{"an empty environment", "env.json", "[]", "gta-2, seed 2: lab: RUN/env.json has no start"},
@@ -120,7 +129,8 @@ func TestReportNamesWhatIsMissing(t *testing.T) {
 		if code != 0 || !strings.Contains(logs, want) || strings.Count(logs, "\n") != 1 {
 			t.Errorf("%s: code %d, logs %q, not %q", c.name, code, logs, want)
 		}
-		if text, err := os.ReadFile(filepath.Join(dir, "report.html")); err != nil || !strings.Contains(string(text), "<li>"+want) || !strings.Contains(string(text), "<polyline") {
+		if text, err := os.ReadFile(filepath.Join(dir, "report.html")); err != nil ||
+			!strings.Contains(string(text), "<li>"+want) || !strings.Contains(string(text), "<polyline") {
 			t.Errorf("%s: %v; the page does not say it, or has lost the other curves", c.name, err)
 		}
 	}
@@ -134,11 +144,13 @@ func TestReportWithoutRunDirectories(t *testing.T) {
 		}
 	}
 	code, _, logs := headroom("report", dir)
-	if code != 0 || strings.Count(logs, "\n") != 1 || !strings.Contains(logs, "No run directory lies beside the comparison") {
+	if code != 0 || strings.Count(logs, "\n") != 1 ||
+		!strings.Contains(logs, "No run directory lies beside the comparison") {
 		t.Errorf("code %d, logs %q", code, logs)
 	}
 	code, out, logs := headroom("report", filepath.Join(dir, "none"))
-	if code != 2 || out != "" || logs != "headroom: eval: "+dir+"/none holds no comparison: there is no comparison.json\n" {
+	if code != 2 || out != "" || logs != "headroom: eval: "+dir+
+		"/none holds no comparison: there is no comparison.json\n" {
 		t.Errorf("code %d, out %q, logs %q", code, out, logs)
 	}
 }

@@ -18,7 +18,7 @@ type series struct {
 	points plotter.XYs
 }
 
-// checkPicture refuses, before any work, a file whose ending says nothing that can be drawn.
+// checkPicture refuses a file whose ending names no format of pictures, before any work is done.
 func checkPicture(command, file string) error {
 	if ext := filepath.Ext(file); file != "" && ext != ".png" && ext != ".svg" {
 		return fmt.Errorf("%s: a picture is .png or .svg, not %s", command, file)
@@ -26,7 +26,7 @@ func checkPicture(command, file string) error {
 	return nil
 }
 
-// drawRoofline draws what a GPU allows over intensity, and the points on it.
+// drawRoofline draws a GPU's attainable operations a second by intensity, and the given points.
 func drawRoofline(file, title string, g attention.GPU, all []series) error {
 	p := plot.New()
 	p.Title.Text = title

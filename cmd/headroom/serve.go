@@ -21,7 +21,7 @@ import (
 	"headroom/serve"
 )
 
-// serving is what serve is asked for.
+// serving has the flags of serve.
 type serving struct {
 	run                     runFlags // of --random
 	random                  bool
@@ -60,17 +60,21 @@ A key of a request that would change the answer and is not supported is an error
 	f.StringVar(&s.run.device, "device", "cpu", "cpu or cuda")
 	f.StringVar(&s.precision, "precision", "", "fp32 or bf16; empty is bf16 on cuda and fp32 on the cpu")
 	s.parts.flags(f)
-	f.StringVar(&s.tokenizer, "tokenizer", "", "of a checkpoint that lies outside its run, or with --random; without one, texts are numbers")
+	f.StringVar(&s.tokenizer, "tokenizer", "",
+		"of a checkpoint that lies outside its run, or with --random; without one, texts are numbers")
 	f.StringVar(&s.template, "chat-template", "", "a file with the template of chats")
-	f.IntVar(&s.cacheMiB, "cache-mib", 0, "memory of the cache; 0 is as much as all rows may need, up to 80% of what is free")
+	f.IntVar(&s.cacheMiB, "cache-mib", 0,
+		"memory of the cache; 0 is as much as all rows may need, up to 80% of what is free")
 	f.IntVar(&s.config.Rows, "rows", 64, "most sequences in a pass")
-	f.IntVar(&s.chunk, "chunk", 0, "most prompt tokens in a pass; 0 is 2048, or what the device can use where that is less")
+	f.IntVar(&s.chunk, "chunk", 0,
+		"most prompt tokens in a pass; 0 is 2048, or what the device can use where that is less")
 	f.IntVar(&s.scored, "scored", 256, "most prompt tokens in a pass whose log probabilities are computed")
 	f.IntVar(&s.config.Queue, "queue", 1024, "most sequences that wait; more are told to come back")
 	f.IntVar(&s.config.Sequences, "sequences", 256, "most sequences of one request: prompts times n")
 	f.Int64Var(&s.config.Body, "body", 4<<20, "most bytes of one request")
 	f.DurationVar(&s.config.Timeout, "timeout", 10*time.Minute, "most time of one request")
-	f.DurationVar(&s.config.Stall, "stall", 30*time.Second, "most time that a client may take to send its request, or not to read")
+	f.DurationVar(&s.config.Stall, "stall", 30*time.Second,
+		"most time that a client may take to send its request, or not to read")
 	f.DurationVar(&s.config.Drain, "drain", 30*time.Second, "most time that requests in work get at the end")
 	f.StringVar(&s.keys, "keys", "", "a file with API keys, one a line; without it nobody needs one")
 	f.StringVar(&s.certificate, "tls-cert", "", "a certificate file (PEM)")
@@ -99,7 +103,8 @@ func (s *serving) do(cmd *cobra.Command, args []string) error {
 	}
 	defer on.Close()
 	o := decode.Options{
-		Rows: s.config.Rows, Chunk: cmp.Or(s.chunk, min(2048, on.Chunk())), Scored: s.scored, Pages: 1, Vocabulary: serve.Numbers{},
+		Rows: s.config.Rows, Chunk: cmp.Or(s.chunk, min(2048, on.Chunk())), Scored: s.scored, Pages: 1,
+		Vocabulary: serve.Numbers{},
 	}
 	if m.Tokenizer != "" {
 		t, err := data.NewTokenizer(m.Tokenizer)
@@ -126,9 +131,11 @@ func (s *serving) do(cmd *cobra.Command, args []string) error {
 	if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() && s.keys == "" {
 		slog.Warn("everybody who reaches this address may use the server: --keys turns others away", "addr", l.Addr())
 	}
-	slog.Info(memory.String(), "attention", m.Attention.Name(), "rows", o.Rows, "chunk", o.Chunk, "context", m.Config.Context, "device", on.Name())
+	slog.Info(memory.String(), "attention", m.Attention.Name(), "rows", o.Rows, "chunk", o.Chunk, "context",
+		m.Config.Context, "device", on.Name())
 	if s.parts.devices > 1 {
-		slog.Info("cache of each device", "bytes_per_token", m.CacheBytes(s.parts.devices, on.ElementBytes()), "devices", s.parts.devices)
+		slog.Info("cache of each device", "bytes_per_token", m.CacheBytes(s.parts.devices, on.ElementBytes()),
+			"devices", s.parts.devices)
 	}
 	scheme := map[bool]string{false: "http", true: "https"}[s.certificate != ""]
 	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s://%s\n", scheme, l.Addr()); err != nil {
@@ -140,7 +147,7 @@ func (s *serving) do(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// check reads the files that flags name, and says what is wrong with the rest.
+// check reads the files that flags name, and checks the other flags.
 func (s *serving) check() error {
 	c := s.config
 	switch {
@@ -217,7 +224,7 @@ func (s *serving) make(args []string) (*decode.Model, error) {
 	return m, nil
 }
 
-// memory is the cache's: what all rows may come to, if it fits.
+// memory is the number of bytes of the cache: as many as all rows may need, if that fits.
 func (s *serving) memory(m *decode.Model, on decode.Backend, o decode.Options) (decode.Memory, error) {
 	size := on.ElementBytes()
 	bytes := int64(s.cacheMiB) << 20

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// TestSpecialTokensEverywhere imports a model whose texts begin with token 257 and may end with any byte, and finds that in
-// prepare, generate, serve, export and verify.
+// TestSpecialTokensEverywhere imports a model whose texts begin with token 257 and may end with any byte, and finds
+// that in prepare, generate, serve, export and verify.
 func TestSpecialTokensEverywhere(t *testing.T) {
 	t.Chdir(t.TempDir())
 	run := func(line string) string {
@@ -28,8 +28,10 @@ func TestSpecialTokensEverywhere(t *testing.T) {
 	}
 	put(t, strings.Repeat("pack my box with five dozen liquor jugs. ", 20), "text.txt")
 	run("prepare --tokenizer bytes --out shards text.txt")
-	run("train --attention gqa-2 --set data.train=shards --set data.tokenizer=bytes --set model.vocab=260 --set model.width=16 --set model.layers=1" +
-		" --set model.mlp=32 --set model.context=64 --set attention.heads=2 --set attention.head_dim=8 --set train.steps=2 --set train.warmup=1 --out first")
+	run("train --attention gqa-2 --set data.train=shards --set data.tokenizer=bytes --set model.vocab=260 --set " +
+		"model.width=16 --set model.layers=1" +
+		" --set model.mlp=32 --set model.context=64 --set attention.heads=2 --set attention.head_dim=8 --set train.steps=2 " +
+		"--set train.warmup=1 --out first")
 	run("export first --out hf")
 	rewrite := func(path string, change func(map[string]any)) {
 		t.Helper()
@@ -53,7 +55,8 @@ func TestSpecialTokensEverywhere(t *testing.T) {
 	}
 	rewrite("hf/tokenizer.json", func(f map[string]any) {
 		f["post_processor"] = nil
-		f["added_tokens"] = []any{map[string]any{"id": 257, "content": "<|begin|>", "special": true}, map[string]any{"id": 258, "content": "<|turn|>", "special": true}}
+		f["added_tokens"] = []any{map[string]any{"id": 257, "content": "<|begin|>", "special": true},
+			map[string]any{"id": 258, "content": "<|turn|>", "special": true}}
 	})
 	put(t, `{"bos_token": "<|begin|>", "eos_token": "<|turn|>"}`, "hf/tokenizer_config.json")
 	rewrite("hf/generation_config.json", func(f map[string]any) { f["eos_token_id"], f["bos_token_id"] = every, 257 })
@@ -61,7 +64,8 @@ func TestSpecialTokensEverywhere(t *testing.T) {
 		Begin string
 		Ends  []string
 	}
-	if err := json.Unmarshal([]byte(run("import hf --out back --json")), &imported); err != nil || imported.Begin != "<|begin|>" || len(imported.Ends) != 258 || imported.Ends[0] != "<|turn|>" {
+	if err := json.Unmarshal([]byte(run("import hf --out back --json")), &imported); err != nil ||
+		imported.Begin != "<|begin|>" || len(imported.Ends) != 258 || imported.Ends[0] != "<|turn|>" {
 		t.Errorf("import says %+v (%v)", imported, err)
 	}
 
@@ -71,7 +75,8 @@ func TestSpecialTokensEverywhere(t *testing.T) {
 		Tokens       []int
 	}
 	out := run("generate back --temperature 0 --max-tokens 9 --prompt <|turn|>ab --json")
-	if err := json.Unmarshal([]byte(out), &made); err != nil || made.Reason != "end" || made.PromptTokens != 4 || len(made.Tokens) != 1 {
+	if err := json.Unmarshal([]byte(out), &made); err != nil || made.Reason != "end" || made.PromptTokens != 4 ||
+		len(made.Tokens) != 1 {
 		t.Errorf("generate says %s (%v)", out, err)
 	}
 	put(t, "ab", "two.txt")
@@ -80,14 +85,17 @@ func TestSpecialTokensEverywhere(t *testing.T) {
 		t.Errorf("a document is %v", got)
 	}
 	run("export back --out again")
-	if out := run("verify export again back"); !strings.Contains(out, "holds") || !strings.Contains(out, "texts, what begins and what ends them") {
+	if out := run("verify export again back"); !strings.Contains(out, "holds") ||
+		!strings.Contains(out, "texts, what begins and what ends them") {
 		t.Error(out)
 	}
 	servesSpecials(t, "back")
 
 	const warning = "texts will not begin and end as in training"
-	train := "train --attention mha --set data.train=two --set data.tokenizer=back/tokenizer.json --set model.vocab=260 --set model.width=8 --set model.layers=1" +
-		" --set model.mlp=8 --set model.context=2 --set attention.heads=1 --set attention.head_dim=8 --set train.steps=2 --set train.warmup=1 --set train.batch=1 --out "
+	train := "train --attention mha --set data.train=two --set data.tokenizer=back/tokenizer.json --set model.vocab=260 " +
+		"--set model.width=8 --set model.layers=1" +
+		" --set model.mlp=8 --set model.context=2 --set attention.heads=1 --set attention.head_dim=8 --set train.steps=2 " +
+		"--set train.warmup=1 --set train.batch=1 --out "
 	if code, _, logs := headroom(strings.Fields(train + "same")...); code != 0 || strings.Contains(logs, warning) {
 		t.Errorf("code %d, %s", code, logs)
 	}
@@ -129,7 +137,8 @@ func servesSpecials(t *testing.T, checkpoint string) {
 	}
 	url = strings.TrimSpace(url)
 	for _, c := range []struct{ path, body, want string }{
-		{"/tokenizer_info", "", `"bos_token":"<|begin|>","bos_token_id":257,"eos_token":"<|turn|>","eos_token_id":258,"eos_token_ids":[258,0,1,`},
+		{"/tokenizer_info", "",
+			`"bos_token":"<|begin|>","bos_token_id":257,"eos_token":"<|turn|>","eos_token_id":258,"eos_token_ids":[258,0,1,`},
 		{"/tokenize", `{"prompt":"<|turn|>a"}`, `"tokens":[257,258,97]`},
 		{"/v1/completions", `{"prompt":"ab","max_tokens":9,"temperature":0}`, `"finish_reason":"stop"`},
 		{"/v1/completions", `{"prompt":"ab","max_tokens":9,"temperature":0}`, `"prompt_tokens":3,"completion_tokens":1`},

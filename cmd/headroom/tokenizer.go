@@ -46,9 +46,11 @@ INPUTs are those of prepare. All pre-tokens that differ are held in memory.`,
 	f := cmd.Flags()
 	f.IntVar(&o.Vocab, "vocab", 16384, "tokens, with the 256 bytes and end-of-text")
 	f.StringVar(&o.Out, "out", "", "the file to write (needed)")
-	f.StringVar(&o.Pattern, "pattern", "gpt2", "into pre-tokens: "+strings.Join(slices.Sorted(maps.Keys(data.Patterns)), ", "))
+	f.StringVar(&o.Pattern, "pattern", "gpt2", "into pre-tokens: "+
+		strings.Join(slices.Sorted(maps.Keys(data.Patterns)), ", "))
 	f.Int64Var(&o.MinCount, "min-count", 2, "merge no pair that comes less often")
-	f.StringVar(&o.TextField, "text-field", "", "where the text stands in a line of JSON, or a parquet file's column (text where this is not given)")
+	f.StringVar(&o.TextField, "text-field", "",
+		"where the text stands in a line of JSON, or a parquet file's column (text where this is not given)")
 	f.BoolVar(&o.SkipBad, "skip-bad", false, "pass over lines that are no JSON or lack the field")
 	if err := cmd.MarkFlagRequired("out"); err != nil {
 		panic(err)

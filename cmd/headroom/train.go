@@ -86,8 +86,10 @@ Without train.warmup the rate rises over a tenth of the steps, at most 100. Path
 	}
 	flags.add(cmd)
 	cmd.Flags().StringVar(&r.Dir, "out", "", "the run directory (needed)")
-	cmd.Flags().StringVar(&from, "from", "", "a run or checkpoint to train on from, short for train.from and its model, attention and tokenizer")
-	cmd.Flags().BoolVar(&r.Resume, "resume", false, "go on from the newest whole checkpoint, or begin where the run has saved none")
+	cmd.Flags().StringVar(&from, "from", "",
+		"a run or checkpoint to train on from, short for train.from and its model, attention and tokenizer")
+	cmd.Flags().BoolVar(&r.Resume, "resume", false,
+		"go on from the newest whole checkpoint, or begin where the run has saved none")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
 	cmd.Flags().IntVar(&at.GPUs, "gpus", 0, "processes to start on this machine, one a GPU")
 	cmd.Flags().IntVar(&at.Rank, "rank", 0, "this process among --world-size")

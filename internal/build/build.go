@@ -6,8 +6,8 @@ import "runtime/debug"
 // Version is that of the program. CHANGELOG.md says what each has, and docs/status.md whether it has been released.
 const Version = "v0.1.0"
 
-// Revision is the git revision that the go command stamped on the program, with "-dirty" behind it where the source had changes
-// beside it; "unknown" where there is no stamp.
+// Revision is the git revision that the go command stamped on the program, with "-dirty" behind it where the source had
+// changes beside it; "unknown" where there is no stamp.
 func Revision() string {
 	info, _ := debug.ReadBuildInfo()
 	return revision(info)

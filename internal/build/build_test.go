@@ -9,7 +9,8 @@ func TestBuild(t *testing.T) {
 	stamped := func(settings ...debug.BuildSetting) *debug.BuildInfo {
 		return &debug.BuildInfo{GoVersion: "go1", Main: debug.Module{Version: "v1"}, Settings: settings}
 	}
-	rev, clean, dirty := debug.BuildSetting{Key: "vcs.revision", Value: "abc"}, debug.BuildSetting{Key: "vcs.modified", Value: "false"}, debug.BuildSetting{Key: "vcs.modified", Value: "true"}
+	rev, clean, dirty := debug.BuildSetting{Key: "vcs.revision", Value: "abc"},
+		debug.BuildSetting{Key: "vcs.modified", Value: "false"}, debug.BuildSetting{Key: "vcs.modified", Value: "true"}
 	tags := debug.BuildSetting{Key: "-tags", Value: "gpu"}
 	for _, c := range []struct {
 		info         *debug.BuildInfo

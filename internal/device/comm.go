@@ -131,7 +131,8 @@ func (c *Comm) Sum(s *Stream, b Buffer) {
 	})
 }
 
-// Abort ends what is under way, on this rank: a lost peer would keep it waiting for ever. It may be called from anywhere.
+// Abort ends what is under way, on this rank: a lost peer would keep it waiting for ever. It may be called from
+// anywhere.
 func (c *Comm) Abort() error {
 	return c.end("abort", func() C.int { return C.nccl_abort(c.comm) })
 }

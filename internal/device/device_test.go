@@ -10,8 +10,10 @@ func TestBF16(t *testing.T) {
 		x    float32
 		bits uint16
 	}{
-		{0, 0}, {1, 0x3f80}, {-2, 0xc000}, {math.Float32frombits(0x3f808000), 0x3f80}, {math.Float32frombits(0x3f818000), 0x3f82},
-		{math.Float32frombits(0x3f808001), 0x3f81}, {math.MaxFloat32, 0x7f80}, {float32(math.Inf(-1)), 0xff80}, {float32(math.NaN()), 0x7fc0},
+		{0, 0}, {1, 0x3f80}, {-2, 0xc000}, {math.Float32frombits(0x3f808000), 0x3f80},
+		{math.Float32frombits(0x3f818000), 0x3f82},
+		{math.Float32frombits(0x3f808001), 0x3f81}, {math.MaxFloat32, 0x7f80}, {float32(math.Inf(-1)), 0xff80},
+		{float32(math.NaN()), 0x7fc0},
 	} {
 		if got := ToBF16(c.x); got != c.bits {
 			t.Errorf("ToBF16(%v) = %#x, want %#x", c.x, got, c.bits)

@@ -82,7 +82,8 @@ func TestMemory(t *testing.T) {
 	if err := s.Sync(); err == nil || err.Error() != "device: upload of 16 bytes into 12" {
 		t.Errorf("too long an upload: %v", err)
 	}
-	if _, err := d.Alloc(F32, 1<<42); err == nil || !strings.Contains(err.Error(), "out of memory: 16384.00 GiB asked for") {
+	if _, err := d.Alloc(F32, 1<<42); err == nil ||
+		!strings.Contains(err.Error(), "out of memory: 16384.00 GiB asked for") {
 		t.Errorf("too much memory: %v", err)
 	}
 	if err := s.Sync(); err != nil {
@@ -135,7 +136,8 @@ func TestLaunchErrors(t *testing.T) {
 	d, s := open(t)
 	args := struct{ X Ptr }{1}
 	Launch(s, "nothing", Grid{X: 1, Block: 1}, &args)
-	if err := s.Sync(); err == nil || !strings.Contains(err.Error(), "kernel nothing, grid {X:1") || !strings.Contains(err.Error(), "no image of 0 holds this kernel") {
+	if err := s.Sync(); err == nil || !strings.Contains(err.Error(), "kernel nothing, grid {X:1") ||
+		!strings.Contains(err.Error(), "no image of 0 holds this kernel") {
 		t.Errorf("a kernel that is not there: %v", err)
 	}
 	if err := d.Load("rubbish", []byte("rubbish")); err == nil || !strings.Contains(err.Error(), "kernels rubbish") {
@@ -204,7 +206,8 @@ func TestProduct(t *testing.T) {
 	d.profile = nil
 	p.Lda = k - 1
 	s.Multiply(p, a, b, c, Buffer{}, 1)
-	if err := s.Sync(); err == nil || !strings.Contains(err.Error(), "product A·B 24x16x40 f32 to f32: A [24, 40] of f32 with row stride 39") {
+	if err := s.Sync(); err == nil ||
+		!strings.Contains(err.Error(), "product A·B 24x16x40 f32 to f32: A [24, 40] of f32 with row stride 39") {
 		t.Errorf("a short row: %v", err)
 	}
 }
@@ -217,18 +220,22 @@ func TestProfileTable(t *testing.T) {
 	var out strings.Builder
 	p.print(&out)
 	lines := strings.Split(out.String(), "\n")
-	if len(lines) != 4 || !strings.HasPrefix(lines[1], "a ") || !strings.Contains(lines[2], "1500.00") || !strings.HasSuffix(lines[2], "50.0%") {
+	if len(lines) != 4 || !strings.HasPrefix(lines[1], "a ") || !strings.Contains(lines[2], "1500.00") ||
+		!strings.HasSuffix(lines[2], "50.0%") {
 		t.Errorf("table\n%s", out.String())
 	}
 }
 
 func TestPlanNames(t *testing.T) {
 	seen := map[string]planKey{}
-	base := Product{M: 1, N: 2, K: 3, Lda: 4, Ldb: 5, Ldc: 6, Batch: 2, StrideA: 7, StrideB: 8, StrideC: 9, In: BF16, Out: F32}
+	base := Product{M: 1, N: 2, K: 3, Lda: 4, Ldb: 5, Ldc: 6, Batch: 2, StrideA: 7, StrideB: 8,
+		StrideC: 9, In: BF16, Out: F32}
 	keys := []planKey{{base, 16, 16, 16}, {base, 16, 16, 32}}
 	for _, change := range []func(*Product){
-		func(p *Product) { p.TransA = true }, func(p *Product) { p.TransB = true }, func(p *Product) { p.M = 9 }, func(p *Product) { p.Lda = 9 },
-		func(p *Product) { p.StrideC = 0 }, func(p *Product) { p.Batch = 3 }, func(p *Product) { p.Out = BF16 }, func(p *Product) { p.Bias = true },
+		func(p *Product) { p.TransA = true }, func(p *Product) { p.TransB = true }, func(p *Product) { p.M = 9 },
+		func(p *Product) { p.Lda = 9 },
+		func(p *Product) { p.StrideC = 0 }, func(p *Product) { p.Batch = 3 }, func(p *Product) { p.Out = BF16 },
+		func(p *Product) { p.Bias = true },
 		func(p *Product) { p.Accumulate = true },
 	} {
 		p := base

@@ -52,7 +52,8 @@ func (d *Device) Load(name string, image []byte) error {
 	case C.CUDA_ERROR_NO_BINARY_FOR_GPU:
 		return fmt.Errorf("device: kernels %s hold nothing for %s (sm_%d)", name, d.Name, d.Compute)
 	case C.CUDA_ERROR_UNSUPPORTED_PTX_VERSION:
-		return fmt.Errorf("device: kernels %s on %s (sm_%d) need a newer driver than CUDA %s", name, d.Name, d.Compute, release(d.Driver))
+		return fmt.Errorf("device: kernels %s on %s (sm_%d) need a newer driver than CUDA %s", name, d.Name,
+			d.Compute, release(d.Driver))
 	}
 	return fmt.Errorf("device: loading kernels %s on %s (sm_%d): %w", name, d.Name, d.Compute, err)
 }
@@ -132,7 +133,8 @@ func (d *Device) allow(f *function, shared int) error {
 }
 
 // share lets a function's blocks stand on a multiprocessor beside those of another. Without it the driver cuts L1 and
-// shared memory to the function's own needs, and a kernel whose cut is another one waits until the multiprocessor is empty.
+// shared memory to the function's own needs, and a kernel whose cut is another one waits until the multiprocessor is
+// empty.
 func (d *Device) share(f *function) error {
 	if f.roomy {
 		return nil

@@ -70,7 +70,8 @@ func Open(ordinal int) (*Device, error) {
 	}
 	driver := cu.Version()
 	if driver < oldestDriver {
-		return nil, fmt.Errorf("device: the NVIDIA driver supports CUDA %s: %s or newer is needed", release(driver), release(oldestDriver))
+		return nil, fmt.Errorf("device: the NVIDIA driver supports CUDA %s: %s or newer is needed", release(driver),
+			release(oldestDriver))
 	}
 	count, err := cu.NumDevices()
 	if err != nil {

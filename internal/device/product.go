@@ -90,8 +90,10 @@ func (s *Stream) multiply(plan *plan, algorithm int, p Product, a, b, c, bias Bu
 		beta = 1
 	}
 	run := func() error {
-		return blasError(C.blas_run(s.dev.blasContext(), s.dev.blas.handle, &plan.c, C.int(algorithm), C.CUdeviceptr(a.Ptr), C.CUdeviceptr(b.Ptr), C.CUdeviceptr(c.Ptr),
-			C.CUdeviceptr(bias.Ptr), C.float(scale), beta, C.CUdeviceptr(s.workspace.Ptr), C.size_t(s.workspace.N), s.blasStream()))
+		return blasError(C.blas_run(s.dev.blasContext(), s.dev.blas.handle, &plan.c, C.int(algorithm), C.CUdeviceptr(a.Ptr),
+			C.CUdeviceptr(b.Ptr), C.CUdeviceptr(c.Ptr),
+			C.CUdeviceptr(bias.Ptr), C.float(scale), beta, C.CUdeviceptr(s.workspace.Ptr),
+			C.size_t(s.workspace.N), s.blasStream()))
 	}
 	if s.dev.profile != nil && !s.capturing {
 		return s.dev.profile.time(s, plan.name, run)
@@ -100,8 +102,9 @@ func (s *Stream) multiply(plan *plan, algorithm int, p Product, a, b, c, bias Bu
 }
 
 // Tune times the algorithms that cuBLASLt proposes for a product, keeps the fastest for the shape, and returns its
-// time; it does so once for each shape. It overwrites c; a and b should hold numbers like those of later (zeros draw less
-// power than anything real, and run faster). With steady, products that fill a step are compared under the load of a step.
+// time; it does so once for each shape. It overwrites c; a and b should hold numbers like those of later (zeros draw
+// less power than anything real, and run faster). With steady, products that fill a step are compared under the load of
+// a step.
 func (s *Stream) Tune(p Product, a, b, c, bias Buffer, steady bool) (time.Duration, error) {
 	if s.err != nil {
 		return 0, s.Sync()
@@ -183,8 +186,8 @@ func (p *plan) tuneLoaded(took []time.Duration, timed func(int) (time.Duration, 
 }
 
 // time runs a product between each two events in a row and returns the shortest time but the first, in which its kernel
-// may have been loaded; 0 for an algorithm that was proposed but is not able. The host runs ahead of the device, so that
-// launching costs nothing.
+// may have been loaded; 0 for an algorithm that was proposed but is not able. The host runs ahead of the device, so
+// that launching costs nothing.
 func (s *Stream) time(events []*Event, run func() error) (time.Duration, error) {
 	s.Record(events[0])
 	for _, e := range events[1:] {
@@ -283,10 +286,12 @@ func (p Product) fits(a, b, c Buffer) error {
 		stride         int
 		t              Type
 	}{
-		{"A", a, rowsA, colsA, p.Lda, p.StrideA, p.In}, {"B", b, rowsB, colsB, p.Ldb, p.StrideB, p.In}, {"C", c, p.M, p.N, p.Ldc, p.StrideC, p.Out},
+		{"A", a, rowsA, colsA, p.Lda, p.StrideA, p.In}, {"B", b, rowsB, colsB, p.Ldb, p.StrideB, p.In},
+		{"C", c, p.M, p.N, p.Ldc, p.StrideC, p.Out},
 	} {
 		if x.ld < x.cols || last*x.stride+(x.rows-1)*x.ld+x.cols > x.buf.N || x.buf.Type != x.t {
-			return fmt.Errorf("%s [%d, %d] of %v with row stride %d and batch stride %d does not fit %d elements of %v", x.name, x.rows, x.cols, x.t, x.ld, x.stride, x.buf.N, x.buf.Type)
+			return fmt.Errorf("%s [%d, %d] of %v with row stride %d and batch stride %d does not fit %d elements of %v", x.name,
+				x.rows, x.cols, x.t, x.ld, x.stride, x.buf.N, x.buf.Type)
 		}
 	}
 	return nil
@@ -362,7 +367,8 @@ func blasError(status C.int) error {
 		return nil
 	}
 	names := map[C.int]string{
-		C.CUBLAS_STATUS_NOT_INITIALIZED: "not initialized", C.CUBLAS_STATUS_ALLOC_FAILED: "out of memory", C.CUBLAS_STATUS_INVALID_VALUE: "invalid value",
+		C.CUBLAS_STATUS_NOT_INITIALIZED: "not initialized", C.CUBLAS_STATUS_ALLOC_FAILED: "out of memory",
+		C.CUBLAS_STATUS_INVALID_VALUE: "invalid value",
 		C.CUBLAS_STATUS_ARCH_MISMATCH: "not for this GPU", C.CUBLAS_STATUS_EXECUTION_FAILED: "execution failed",
 		C.CUBLAS_STATUS_INTERNAL_ERROR: "internal error", C.CUBLAS_STATUS_NOT_SUPPORTED: "not supported",
 	}

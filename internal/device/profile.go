@@ -72,7 +72,8 @@ func (p *profile) print(w io.Writer) {
 		total += e.total
 	}
 	fmt.Fprintf(w, "%-56s %8s %12s %10s %6s\n", "kernel", "calls", "total ms", "mean µs", "share")
-	sorted := slices.SortedFunc(maps.Values(p.entries), func(a, b *entry) int { return cmp.Or(cmp.Compare(b.total, a.total), cmp.Compare(a.name, b.name)) })
+	sorted := slices.SortedFunc(maps.Values(p.entries),
+		func(a, b *entry) int { return cmp.Or(cmp.Compare(b.total, a.total), cmp.Compare(a.name, b.name)) })
 	for _, e := range sorted {
 		fmt.Fprintf(w, "%-56s %8d %12.3f %10.2f %5.1f%%\n", e.name, e.calls, e.total.Seconds()*1e3,
 			e.total.Seconds()*1e6/float64(e.calls), 100*e.total.Seconds()/total.Seconds())

@@ -42,9 +42,11 @@ func Tiled(b Buffer, dims, strides, box []int, swizzle Swizzle) (TensorMap, erro
 		cStrides[i] = C.cuuint64_t(strides[i])
 	}
 	var m C.CUtensorMap
-	r := C.encode_tiled(&m, types[b.Type], C.int(rank), C.CUdeviceptr(b.Ptr), &cDims[0], &cStrides[0], &cBox[0], C.int(swizzle))
+	r := C.encode_tiled(&m, types[b.Type], C.int(rank), C.CUdeviceptr(b.Ptr), &cDims[0], &cStrides[0],
+		&cBox[0], C.int(swizzle))
 	if err := check(r); err != nil {
-		return TensorMap{}, fmt.Errorf("device: tensor map at %#x, %v, dims %v, strides %v, box %v, swizzle %d: %w", b.Ptr, b.Type, dims, strides, box, swizzle, err)
+		return TensorMap{}, fmt.Errorf("device: tensor map at %#x, %v, dims %v, strides %v, box %v, swizzle %d: %w", b.Ptr,
+			b.Type, dims, strides, box, swizzle, err)
 	}
 	return tensorMap(&m), nil
 }

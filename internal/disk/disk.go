@@ -14,15 +14,15 @@ import (
 	"path/filepath"
 )
 
-// Write fills a file at path by a function, whole or not at all: what is written goes under a hidden name beside it, to the
-// disk, and then takes the path in one move. Where anything fails, a file that stood at path before still does.
+// Write fills a file at path by a function, whole or not at all: what is written goes under a hidden name beside it, to
+// the disk, and then takes the path in one move. Where anything fails, a file that stood at path before still does.
 func Write(path string, fill func(io.Writer) error) (err error) {
 	tmp := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s-%x", filepath.Base(path), rand.Uint64()))
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp) // nothing is there by then, unless a step failed
+	defer os.Remove(tmp) // the file has been renamed by then, unless a step failed
 	w := bufio.NewWriterSize(f, 1<<20)
 	if err = fill(w); err == nil {
 		err = errors.Join(w.Flush(), f.Sync())

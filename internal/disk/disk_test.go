@@ -42,7 +42,8 @@ func TestWrite(t *testing.T) {
 func TestReplace(t *testing.T) {
 	dir := t.TempDir()
 	path, plain := filepath.Join(dir, "a"), filepath.Join(dir, "b")
-	if err := errors.Join(os.WriteFile(path, []byte("old, and longer"), 0o600), os.WriteFile(plain, nil, 0o666), Replace(path, []byte("new"))); err != nil {
+	if err := errors.Join(os.WriteFile(path, []byte("old, and longer"), 0o600), os.WriteFile(plain, nil, 0o666),
+		Replace(path, []byte("new"))); err != nil {
 		t.Fatal(err)
 	}
 	a, err := os.Stat(path)
@@ -66,7 +67,8 @@ func TestSum(t *testing.T) {
 	if sum, err := Sum(path); err != nil || sum != abc {
 		t.Errorf("%s, %v", sum, err)
 	}
-	if err := errors.Join(os.WriteFile(path, []byte("abd"), 0o666), os.Chtimes(path, info.ModTime(), info.ModTime())); err != nil {
+	if err := errors.Join(os.WriteFile(path, []byte("abd"), 0o666),
+		os.Chtimes(path, info.ModTime(), info.ModTime())); err != nil {
 		t.Fatal(err)
 	}
 	if sum, err := Sum(path); err != nil || sum == abc {

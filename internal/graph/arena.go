@@ -119,19 +119,21 @@ func (p *planner) bind(arena Memory) []*Instr {
 	return instrs
 }
 
-// apart holds an instruction against the rule that all kernels rely on: the threads of one run in any order, so that none
-// may write where it reads, but for those that work in place, element by element.
+// apart holds an instruction against the rule that all kernels rely on: the threads of one run in any order, so that
+// none may write where it reads, but for those that work in place, element by element.
 func (in *Instr) apart() error {
 	outs := slices.Concat(in.Out, in.Aux)
 	for i, out := range outs {
 		for j, x := range in.In {
 			if out.overlaps(x) && !(inPlace(in.Attr, i) && out.Buf == x) {
-				return fmt.Errorf("graph: the plan has %s write output %d over operand %d, which it reads: a fault of this program", in.Attr.Kind(), i, j)
+				return fmt.Errorf("graph: the plan has %s write output %d over operand %d, which it reads: a fault of this program",
+					in.Attr.Kind(), i, j)
 			}
 		}
 		for j, other := range outs[:i] {
 			if out.overlaps(other.Buf) {
-				return fmt.Errorf("graph: the plan has %s write outputs %d and %d to the same place: a fault of this program", in.Attr.Kind(), j, i)
+				return fmt.Errorf("graph: the plan has %s write outputs %d and %d to the same place: a fault of this program",
+					in.Attr.Kind(), j, i)
 			}
 		}
 	}

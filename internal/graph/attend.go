@@ -31,7 +31,8 @@ func (b *Builder) Attend(q, k, v *Node, scale float64) *Node {
 		return nil
 	}
 	qs, ks, vs := q.Shape(), k.Shape(), v.Shape()
-	want(len(qs) == 4 && len(ks) == 4 && len(vs) == 4 && qs[3] == ks[3] && ks[2] == vs[2] && qs[2]%ks[2] == 0 && qs[0] == ks[0] && qs[1] == ks[1],
+	want(len(qs) == 4 && len(ks) == 4 && len(vs) == 4 && qs[3] == ks[3] && ks[2] == vs[2] && qs[2]%ks[2] == 0 &&
+		qs[0] == ks[0] && qs[1] == ks[1],
 		"attend: q %v, k %v, v %v", qs, ks, vs)
 	return b.apply(Attend{B: qs[0], T: qs[1], H: qs[2], G: ks[2], P: ks[3], Dv: vs[3], Scale: scale}, q, k, v)
 }
@@ -43,9 +44,11 @@ func (b *Builder) AttendShared(q, kv, kr *Node, key, valueOff, value int, scale 
 		return nil
 	}
 	qs, ks, rs := q.Shape(), kv.Shape(), kr.Shape()
-	want(len(qs) == 4 && len(ks) == 4 && len(rs) == 4 && rs[2] == 1 && qs[3] == key+rs[3] && qs[2]%ks[2] == 0 && valueOff+value <= ks[3] && key <= ks[3],
+	want(len(qs) == 4 && len(ks) == 4 && len(rs) == 4 && rs[2] == 1 && qs[3] == key+rs[3] && qs[2]%ks[2] == 0 &&
+		valueOff+value <= ks[3] && key <= ks[3],
 		"attend: q %v, kv %v, kr %v with key %d, value %d at %d", qs, ks, rs, key, value, valueOff)
-	a := Attend{B: qs[0], T: qs[1], H: qs[2], G: ks[2], P: key, R: rs[3], Dv: value, Shared: true, W: ks[3], VOff: valueOff, Scale: scale}
+	a := Attend{B: qs[0], T: qs[1], H: qs[2], G: ks[2], P: key, R: rs[3], Dv: value, Shared: true, W: ks[3],
+		VOff: valueOff, Scale: scale}
 	return b.apply(a, q, kv, kr)
 }
 

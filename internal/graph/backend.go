@@ -79,17 +79,17 @@ type OptimizerBufs struct {
 	Group                        Group // whose other ranks have the rest of the gradient, or nil
 }
 
-// A Feed carries the tokens of one step after another to the device. Put brings the next step's, n tokens in all, beside
-// the step that runs, of which there may be one; the slice may change when it returns. Take moves those from index at on
-// to an input, in order with the kernels.
+// A Feed carries the tokens of one step after another to the device. Put brings the next step's, n tokens in all,
+// beside the step that runs, of which there may be one; the slice may change when it returns. Take moves those from
+// index at on to an input, in order with the kernels.
 type Feed interface {
 	Put(tokens []int32) error
 	Take(dst Buf, at int) error
 	Close() error
 }
 
-// A Recording is kernels that run in order as one. It is closed before the group whose collectives are among them: NCCL waits
-// in the end of a communicator for every recording that has one of its calls.
+// A Recording is kernels that run in order as one. It is closed before the group whose collectives are among them: NCCL
+// waits in the end of a communicator for every recording that has one of its calls.
 type Recording interface {
 	Run() error // a Kernel
 	Close() error

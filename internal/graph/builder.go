@@ -75,10 +75,11 @@ func (b *Builder) Tokens(name string) *Node {
 	return n
 }
 
-// input adds a leaf. Leaves of equal name, type and shape are one node to gorgonia, hence the name in the constructor. The
-// salt stands first, because two names whose hashes collide go on colliding whatever follows them.
+// input adds a leaf. Leaves of equal name, type and shape are one node to gorgonia, hence the name in the constructor.
+// The salt stands first, because two names whose hashes collide go on colliding whatever follows them.
 func (b *Builder) input(dt tensor.Dtype, name string, shape []int) *Node {
-	return gorgonia.NewTensor(b.g, dt, len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(fmt.Sprintf("%d#%s", b.salt, name)))
+	return gorgonia.NewTensor(b.g, dt, len(shape), gorgonia.WithShape(shape...),
+		gorgonia.WithName(fmt.Sprintf("%d#%s", b.salt, name)))
 }
 
 // apply adds an op, unless the pass has already failed.

@@ -65,7 +65,8 @@ func (c *CPU) Alloc(bytes int) (Memory, error) {
 	const line, much = 64, 1 << 28
 	if bytes > much {
 		if free := HostFree(c.used); bytes > free {
-			return nil, fmt.Errorf("this machine has %.2f GiB of memory free, and %.2f GiB were asked for", gib(free), gib(bytes))
+			return nil, fmt.Errorf("this machine has %.2f GiB of memory free, and %.2f GiB were asked for",
+				gib(free), gib(bytes))
 		}
 	}
 	c.used += bytes

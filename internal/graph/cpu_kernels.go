@@ -42,16 +42,19 @@ func cpuKernel(in *Instr) func() {
 	case Embed:
 		return (&ref.Embed{Tokens: tokens(in.In[1]), Table: x(0), Y: y(0), C: a.C}).Run
 	case EmbedGrad:
-		return (&ref.EmbedGrad{Tokens: tokens(in.In[0]), DY: x(1), DTable: y(0), C: a.C, Accumulate: in.Out[0].Accumulate}).Run
+		return (&ref.EmbedGrad{Tokens: tokens(in.In[0]), DY: x(1), DTable: y(0), C: a.C,
+			Accumulate: in.Out[0].Accumulate}).Run
 	case RMSNorm:
-		return (&ref.RMSNorm{X: x(0), W: x(1), Y: y(0), Rstd: floats(in.Aux[0].Buf), Rows: a.Rows, Groups: a.Groups, C: a.C, Eps: float32(a.Eps)}).Run
+		return (&ref.RMSNorm{X: x(0), W: x(1), Y: y(0), Rstd: floats(in.Aux[0].Buf), Rows: a.Rows, Groups: a.Groups, C: a.C,
+			Eps: float32(a.Eps)}).Run
 	case RMSNormGrad:
 		return (&ref.RMSNormGrad{
 			X: x(0), W: x(1), DY: x(3), Rstd: x(4), DX: y(0), DW: y(1), Rows: a.Rows, Groups: a.Groups, C: a.C,
 			AccumulateDX: in.Out[0].Accumulate, AccumulateDW: in.Out[1].Accumulate,
 		}).Run
 	case Rope:
-		return (&ref.Rope{X: x(0), Y: y(0), B: a.B, T: a.T, Heads: a.Heads, D: a.D, R: a.R, Theta: a.Theta, Inverse: a.Inverse}).Run
+		return (&ref.Rope{X: x(0), Y: y(0), B: a.B, T: a.T, Heads: a.Heads, D: a.D, R: a.R,
+			Theta: a.Theta, Inverse: a.Inverse}).Run
 	case SwiGLU:
 		return (&ref.SwiGLU{Gate: x(0), Up: x(1), Y: y(0)}).Run
 	case SwiGLUGrad:
@@ -65,7 +68,8 @@ func cpuKernel(in *Instr) func() {
 	case Loss:
 		return cpuLoss(a, in)
 	case Logits:
-		return (&ref.Gemm{TransB: true, M: a.B * a.T, N: a.V, K: a.C, A: x(0), B: x(1), C: y(0), Lda: a.C, Ldb: a.C, Ldc: a.V, Batch: 1}).Run
+		return (&ref.Gemm{TransB: true, M: a.B * a.T, N: a.V, K: a.C, A: x(0), B: x(1), C: y(0), Lda: a.C,
+			Ldb: a.C, Ldc: a.V, Batch: 1}).Run
 	}
 	panic(fmt.Sprintf("graph: cpu: no kernel for %s", in.Attr.Kind()))
 }
@@ -79,7 +83,8 @@ func bias(in *Instr, has bool) []float32 {
 
 // cpuAttention binds the operands: q, k, v apart, or q, kv and the shared rope key.
 func cpuAttention(a Attend, in []Buf) *ref.Attention {
-	k := &ref.Attention{B: a.B, T: a.T, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: float32(a.Scale), Q: floats(in[0]), K: floats(in[1])}
+	k := &ref.Attention{B: a.B, T: a.T, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: float32(a.Scale),
+		Q: floats(in[0]), K: floats(in[1])}
 	if a.Shared {
 		k.KStride, k.VStride = a.W, a.W
 		k.V, k.KRope = floats(in[1])[a.VOff:], floats(in[2])
@@ -91,7 +96,8 @@ func cpuAttention(a Attend, in []Buf) *ref.Attention {
 }
 
 func cpuAttentionGrad(a Attend, in *Instr) *ref.AttentionGrad {
-	g := &ref.AttentionGrad{Attention: *cpuAttention(a, in.In), DO: floats(in.In[4]), DQ: floats(in.Out[0].Buf), DK: floats(in.Out[1].Buf), Tied: a.Tied()}
+	g := &ref.AttentionGrad{Attention: *cpuAttention(a, in.In), DO: floats(in.In[4]), DQ: floats(in.Out[0].Buf),
+		DK: floats(in.Out[1].Buf), Tied: a.Tied()}
 	g.O, g.LSE = floats(in.In[3]), floats(in.In[5])
 	if a.Shared {
 		g.DV, g.DKRope = g.DK[a.VOff:], floats(in.Out[2].Buf)

@@ -61,7 +61,8 @@ func (c *CUDA) Alloc(bytes int) (Memory, error) {
 }
 
 func (c *CUDA) noise(m Memory) {
-	(&kernels.Noise{X: on(Buf{Mem: m, Len: m.Bytes() / c.activation.Size(), Type: c.activation}), Seed: 1, Scale: 1}).Launch(c.stream)
+	(&kernels.Noise{X: on(Buf{Mem: m, Len: m.Bytes() / c.activation.Size(), Type: c.activation}),
+		Seed: 1, Scale: 1}).Launch(c.stream)
 }
 
 func (c *CUDA) Free(m Memory) { c.stream.Fail(c.dev.Free(m.(*deviceMemory).buf)) }

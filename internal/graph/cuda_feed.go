@@ -8,8 +8,8 @@ import (
 	"headroom/internal/device"
 )
 
-// cudaFeed copies on a stream of its own, from pinned memory. Steps take turns between two buffers: when a step's tokens
-// are put, the step before the one that runs has been waited for, and its buffer is free.
+// cudaFeed copies on a stream of its own, from pinned memory. Steps take turns between two buffers: when a step's
+// tokens are put, the step before the one that runs has been waited for, and its buffer is free.
 type cudaFeed struct {
 	c      *CUDA
 	beside *device.Stream

@@ -58,10 +58,12 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 	case EmbedGrad:
 		return &kernels.EmbedGrad{Tokens: x(0), DY: x(1), DTable: y(0), C: a.C, Accumulate: in.Out[0].Accumulate}, nil
 	case RMSNorm:
-		return &kernels.RMSNorm{X: x(0), W: x(1), Y: y(0), Rstd: on(in.Aux[0].Buf), Rows: a.Rows, Groups: a.Groups, C: a.C, Eps: float32(a.Eps)}, nil
+		return &kernels.RMSNorm{X: x(0), W: x(1), Y: y(0), Rstd: on(in.Aux[0].Buf), Rows: a.Rows, Groups: a.Groups, C: a.C,
+			Eps: float32(a.Eps)}, nil
 	case AddRMSNorm:
 		return &kernels.RMSNorm{
-			X: x(0), Add: x(1), W: x(2), Sum: y(0), Y: y(1), Rstd: on(in.Aux[0].Buf), Rows: a.Rows, Groups: 1, C: a.C, Eps: float32(a.Eps),
+			X: x(0), Add: x(1), W: x(2), Sum: y(0), Y: y(1), Rstd: on(in.Aux[0].Buf), Rows: a.Rows, Groups: 1, C: a.C,
+			Eps: float32(a.Eps),
 		}, nil
 	case RMSNormGrad:
 		return &kernels.RMSNormGrad{
@@ -70,7 +72,8 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 		}, nil
 	case Rope:
 		table, err := c.ropeTable(a)
-		return &kernels.Rope{X: x(0), Y: y(0), Table: table, B: a.B, T: a.T, Heads: a.Heads, D: a.D, R: a.R, Inverse: a.Inverse}, err
+		return &kernels.Rope{X: x(0), Y: y(0), Table: table, B: a.B, T: a.T, Heads: a.Heads, D: a.D,
+			R: a.R, Inverse: a.Inverse}, err
 	case SwiGLU:
 		return &kernels.SwiGLU{Gate: x(0), Up: x(1), Y: y(0)}, nil
 	case SwiGLUGrad:
@@ -143,7 +146,8 @@ func cudaProduct(in *Instr) *kernels.Gemm {
 }
 
 func cudaAttention(a Attend, in []Buf) *kernels.Attention {
-	k := &kernels.Attention{B: a.B, T: a.T, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: float32(a.Scale), Q: on(in[0]), K: on(in[1])}
+	k := &kernels.Attention{B: a.B, T: a.T, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: float32(a.Scale),
+		Q: on(in[0]), K: on(in[1])}
 	if a.Shared {
 		kv := on(in[1])
 		k.KStride, k.VStride = a.W, a.W
@@ -156,7 +160,8 @@ func cudaAttention(a Attend, in []Buf) *kernels.Attention {
 }
 
 func cudaAttentionGrad(a Attend, in *Instr) *kernels.AttentionGrad {
-	g := &kernels.AttentionGrad{Attention: *cudaAttention(a, in.In), DO: on(in.In[4]), DQ: on(in.Out[0].Buf), DK: on(in.Out[1].Buf), Tied: a.Tied()}
+	g := &kernels.AttentionGrad{Attention: *cudaAttention(a, in.In), DO: on(in.In[4]), DQ: on(in.Out[0].Buf),
+		DK: on(in.Out[1].Buf), Tied: a.Tied()}
 	g.O, g.LSE = on(in.In[3]), on(in.In[5])
 	if a.Shared {
 		g.DV, g.DKRope = g.DK.Slice(a.VOff, g.DK.N), on(in.Out[2].Buf)
@@ -171,7 +176,8 @@ func cudaAttentionGrad(a Attend, in *Instr) *kernels.AttentionGrad {
 func (c *CUDA) loss(a Loss, in *Instr) (launcher, error) {
 	const logitsBytes = 2 << 30 // of a chunk: each chunk but the first adds to the whole gradient of the head
 	n := a.B * a.T
-	k := &kernels.Classifier{Chunk: max(256, logitsBytes/(a.V*c.activation.Size())), X: on(in.In[0]), W: on(in.In[1]), Targets: on(in.In[2]), N: n, C: a.C, V: a.V, ZLoss: float32(a.ZLoss)}
+	k := &kernels.Classifier{Chunk: max(256, logitsBytes/(a.V*c.activation.Size())), X: on(in.In[0]), W: on(in.In[1]),
+		Targets: on(in.In[2]), N: n, C: a.C, V: a.V, ZLoss: float32(a.ZLoss)}
 	var err error
 	if a.PerToken {
 		k.NLL = on(in.Out[0].Buf)

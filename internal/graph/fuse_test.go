@@ -8,8 +8,8 @@ import (
 	"headroom/kernels/ref"
 )
 
-// pairing is the CPU as a device that fuses sums with their norms and takes the rows last to first, as a GPU may: a row's
-// results are written before the operands of the rows before it are read.
+// pairing is the CPU as a device that fuses sums with their norms and takes the rows last to first, as a GPU may: a
+// row's results are written before the operands of the rows before it are read.
 type pairing struct{ *CPU }
 
 func (pairing) fuses() {}
@@ -35,9 +35,9 @@ func (p pairing) Compile(in *Instr) (Kernel, error) {
 	}, nil
 }
 
-// TestFusedPairs: passes and training steps in which sums and norms are one kernel compute what the two apart do, to the
-// last bit. What such a kernel reads must live until all that it writes is written: with lives counted before the pairs
-// were joined, the statistics of a norm lay in the operand of its sum wherever a model had latents.
+// TestFusedPairs: passes and training steps in which sums and norms are one kernel compute what the two apart do, to
+// the last bit. What such a kernel reads must live until all that it writes is written: with lives counted before the
+// pairs were joined, the statistics of a norm lay in the operand of its sum wherever a model had latents.
 func TestFusedPairs(t *testing.T) {
 	for _, size := range [][2]int{{1, 1}, {2, 5}, {3, 64}, {8, 33}} {
 		B, T := size[0], size[1]
@@ -101,14 +101,17 @@ func TestApart(t *testing.T) {
 	mem := &hostMemory{make([]byte, 1024)}
 	at := func(off, n int) Buf { return Buf{Mem: mem, Off: off, Len: n} }
 	norm := func(sum, y, rstd int) *Instr {
-		return &Instr{Attr: AddRMSNorm{}, In: []Buf{at(0, 32), at(256, 32), at(512, 8)}, Out: []Out{{Buf: at(sum, 32)}, {Buf: at(y, 32)}}, Aux: []Out{{Buf: at(rstd, 4)}}}
+		return &Instr{Attr: AddRMSNorm{}, In: []Buf{at(0, 32), at(256, 32), at(512, 8)},
+			Out: []Out{{Buf: at(sum, 32)}, {Buf: at(y, 32)}}, Aux: []Out{{Buf: at(rstd, 4)}}}
 	}
 	for _, c := range []struct {
 		in *Instr
 		ok bool
 	}{
-		{norm(0, 640, 600), true}, {norm(256, 640, 600), true}, {norm(128, 640, 600), true}, {norm(4, 640, 600), false}, {norm(0, 256, 600), false},
-		{norm(0, 640, 256), false}, {norm(0, 640, 380), false}, {norm(0, 640, 384), true}, {norm(640, 640, 600), false}, {norm(0, 640, 764), false},
+		{norm(0, 640, 600), true}, {norm(256, 640, 600), true}, {norm(128, 640, 600), true}, {norm(4, 640, 600), false},
+		{norm(0, 256, 600), false},
+		{norm(0, 640, 256), false}, {norm(0, 640, 380), false}, {norm(0, 640, 384), true}, {norm(640, 640, 600), false},
+		{norm(0, 640, 764), false},
 		{&Instr{Attr: Rope{}, In: []Buf{at(0, 32)}, Out: []Out{{Buf: at(0, 32)}}}, true},
 		{&Instr{Attr: RMSNorm{}, In: []Buf{at(0, 32)}, Out: []Out{{Buf: at(0, 32)}}}, false},
 	} {

@@ -20,15 +20,16 @@ type Group interface {
 	Abort()             // ends what waits for a lost rank; from anywhere
 	Close() error       // after all recordings of its collectives are closed
 
-	// Reduce sums float32 over the ranks: rank to has the sum in its buffer then, the others what they had. Broadcast copies
-	// what rank from has in src, which is missing elsewhere, to everybody's dst. The work begins when start has been run and
-	// goes on beside the kernels after it; those after wait have the result.
+	// Reduce sums float32 over the ranks: rank to has the sum in its buffer then, the others what they had. Broadcast
+	// copies what rank from has in src, which is missing elsewhere, to everybody's dst. The work begins when start has
+	// been run and goes on beside the kernels after it; those after wait have the result.
 	Reduce(b Buf, to int) (start, wait Kernel, err error)
 	Broadcast(dst, src Buf, from int) (start, wait Kernel, err error)
 }
 
-// Sharding says what the ranks of a group divide among them, beside the rows: what only the optimizer needs, or the weights and
-// their gradients too (FSDP, arXiv 2304.11277), which are then gathered ahead of each use, and summed and dropped after it.
+// Sharding says what the ranks of a group divide among them, beside the rows: what only the optimizer needs, or the
+// weights and their gradients too (FSDP, arXiv 2304.11277), which are then gathered ahead of each use, and summed and
+// dropped after it.
 type Sharding int
 
 const (

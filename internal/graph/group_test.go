@@ -52,7 +52,8 @@ func trainRanks(t *testing.T, ranks, B, T, accum, steps int, shard Sharding, rec
 					}
 				}
 				fail(tr.Stage(batches))
-				fail(tr.Begin(Hyper{LR: 1e-2, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Decay: 0.1, Clip: 0.5, Step: step + 1}, rank == 1 && step == 2))
+				fail(tr.Begin(Hyper{LR: 1e-2, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Decay: 0.1, Clip: 0.5, Step: step + 1},
+					rank == 1 && step == 2))
 				s, err := tr.End()
 				fail(err)
 				out[rank].stats = append(out[rank].stats, s)
@@ -86,9 +87,11 @@ func TestGroup(t *testing.T) {
 		bucket       int
 		recompute    bool
 	}{
-		{2, 1, ShardOptimizer, 32 << 20, false}, {2, 1, ShardOptimizer, 1, false}, {3, 1, ShardOptimizer, 1 << 10, true}, {1, 3, ShardOptimizer, 1, false},
+		{2, 1, ShardOptimizer, 32 << 20, false}, {2, 1, ShardOptimizer, 1, false}, {3, 1, ShardOptimizer, 1 << 10, true},
+		{1, 3, ShardOptimizer, 1, false},
 		{3, 2, ShardOptimizer, 1 << 10, false}, {2, 3, ShardOptimizer, 1, false},
-		{2, 1, ShardWeights, 0, false}, {3, 2, ShardWeights, 0, false}, {2, 3, ShardWeights, 0, true}, {3, 1, ShardWeights, 0, true},
+		{2, 1, ShardWeights, 0, false}, {3, 2, ShardWeights, 0, false}, {2, 3, ShardWeights, 0, true},
+		{3, 1, ShardWeights, 0, true},
 	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			defer func(before int) { bucketBytes = before }(bucketBytes)

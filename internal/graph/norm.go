@@ -39,7 +39,8 @@ func (a RMSNorm) aux() []Aux {
 }
 
 func (a RMSNorm) grad(n *applied) (gorgonia.Nodes, error) {
-	return n.parts(RMSNormGrad{Rows: a.Rows, Groups: a.Groups, C: a.C, X: a.Shape, W: toShape4(n.in[1].Shape())}, n.in[0], n.in[1], n.out, n.dout)
+	return n.parts(RMSNormGrad{Rows: a.Rows, Groups: a.Groups, C: a.C, X: a.Shape, W: toShape4(n.in[1].Shape())}, n.in[0],
+		n.in[1], n.out, n.dout)
 }
 
 func (RMSNormGrad) Kind() string              { return "rmsnorm.grad" }

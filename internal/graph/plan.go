@@ -71,8 +71,8 @@ type planner struct {
 	leaf       func(n *Node) (*Buf, error) // where a parameter or an input lives
 }
 
-// lower plans the computation of outputs. What nobody needs for them is left out. Where outputs are read from outside, no
-// kernel writes over one.
+// lower plans the computation of outputs. What nobody needs for them is left out. Where outputs are read from outside,
+// no kernel writes over one.
 func lower(activation DType, outputs []*Node, read bool, leaf func(*Node) (*Buf, error)) (*planner, error) {
 	p := &planner{activation: activation, of: map[*Node][]*value{}, aux: map[*Op][]*value{}, leaf: leaf}
 	if err := p.collect(outputs); err != nil {
@@ -285,7 +285,8 @@ func (p *planner) sumInPlace(n *Node, a Add) bool {
 		early, late = late, early
 	}
 	w, slot := late.writer, late.slot
-	if early.writer == w || w.accumulate[slot] || !accumulates(w.attr, slot) || len(late.uses) != 1 || early.dtype != late.dtype {
+	if early.writer == w || w.accumulate[slot] || !accumulates(w.attr, slot) || len(late.uses) != 1 ||
+		early.dtype != late.dtype {
 		return false
 	}
 	for _, id := range early.uses {

@@ -59,9 +59,9 @@ func (h *hand) add(name string, x, y *Node) *Node {
 	return h.keep(h.b.Add(x, y), name, out)
 }
 
-// TestPlanByHand runs graphs in which a sum may be made in place, or must not be because somebody reads an operand after
-// it: another sum, a kernel between, or the caller. Every output must hold what its node stands for, and the kernels that
-// are left say whether the sum cost one.
+// TestPlanByHand runs graphs in which a sum may be made in place, or must not be because somebody reads an operand
+// after it: another sum, a kernel between, or the caller. Every output must hold what its node stands for, and the
+// kernels that are left say whether the sum cost one.
 func TestPlanByHand(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -197,8 +197,8 @@ func handStore(t *testing.T) *Store {
 	return s
 }
 
-// TestCollisionInAPass: two parameters whose nodes share a hash, in ops that do not, are found before the plan is made, and
-// the pass is built again with other hashes.
+// TestCollisionInAPass: two parameters whose nodes share a hash, in ops that do not, are found before the plan is made,
+// and the pass is built again with other hashes.
 func TestCollisionInAPass(t *testing.T) {
 	const a, b = "p1139599", "p1322382" // found by search: inputs of these names and one shape share their hash
 	ps := []Param{{Name: a, Shape: []int{2, 3}}, {Name: b, Shape: []int{2, 3}}}
@@ -245,21 +245,24 @@ func TestCollisionInAPass(t *testing.T) {
 	}
 }
 
-// TestNoRoom: what is beyond the machine is refused with its bytes before anything is allocated, a product of sizes that no
-// integer holds too.
+// TestNoRoom: what is beyond the machine is refused with its bytes before anything is allocated, a product of sizes
+// that no integer holds too.
 func TestNoRoom(t *testing.T) {
 	store := newStore(t, 2, 4, true)
 	for _, T := range []int{1 << 36, 1 << 60} {
 		_, err := NewTrainer(store, 2, T, 1, func(b *Builder) *Node { return small.loss(b, true) })
-		if noRoom := (*MemoryError)(nil); !errors.As(err, &noRoom) || noRoom.Need < 1<<38 || !strings.Contains(err.Error(), fmt.Sprintf("(%d bytes)", noRoom.Need)) {
+		if noRoom := (*MemoryError)(nil); !errors.As(err, &noRoom) || noRoom.Need < 1<<38 ||
+			!strings.Contains(err.Error(), fmt.Sprintf("(%d bytes)", noRoom.Need)) {
 			t.Errorf("T = %d: %v", T, err)
 		}
-		if _, err := Compile(store, 2, T, func(b *Builder) []*Node { return []*Node{small.loss(b, true)} }); err == nil || !strings.Contains(err.Error(), "the tensors of a step need ") {
+		if _, err := Compile(store, 2, T, func(b *Builder) []*Node { return []*Node{small.loss(b, true)} }); err == nil ||
+			!strings.Contains(err.Error(), "the tensors of a step need ") {
 			t.Errorf("a pass of T = %d: %v", T, err)
 		}
 	}
 	for _, shape := range [][]int{{1 << 40, 4}, {1 << 32, 1 << 32}} {
-		if _, err := NewStore(NewCPU(), []Param{{Name: "w", Shape: shape}}); err == nil || !strings.Contains(err.Error(), "GiB") {
+		if _, err := NewStore(NewCPU(), []Param{{Name: "w", Shape: shape}}); err == nil ||
+			!strings.Contains(err.Error(), "GiB") {
 			t.Errorf("a parameter of shape %v: %v", shape, err)
 		}
 	}

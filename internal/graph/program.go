@@ -93,8 +93,8 @@ func (e *executable) settle(p *planner) error {
 // than those of a step do: noise fills an arena with numbers near normal until a step writes its own.
 type noiser interface{ noise(Memory) }
 
-// compile makes one kernel of instructions. All ranks take the algorithms that rank 0 finds fastest, and before any of them
-// runs the kernel, as capturing does: it may wait for the others.
+// compile makes one kernel of instructions. All ranks take the algorithms that rank 0 finds fastest, and before any of
+// them runs the kernel, as capturing does: it may wait for the others.
 func (e *executable) compile(instrs []*Instr) (Kernel, error) {
 	if e.together && e.store.Group.Rank() != 0 {
 		if err := e.store.agree(); err != nil {
@@ -113,7 +113,8 @@ func (e *executable) compile(instrs []*Instr) (Kernel, error) {
 			ks[i] = a.wait
 		case Collect:
 			var take Kernel
-			take, err = e.store.Backend.Compile(&Instr{Attr: Copy{N: a.Hi - a.Lo}, In: []Buf{in.In[0].part(a.Lo, a.Hi)}, Out: in.Out})
+			take, err = e.store.Backend.Compile(
+				&Instr{Attr: Copy{N: a.Hi - a.Lo}, In: []Buf{in.In[0].part(a.Lo, a.Hi)}, Out: in.Out})
 			ks[i] = inOrder([]Kernel{a.wait, take})
 		default:
 			ks[i], err = e.store.Backend.Compile(in)

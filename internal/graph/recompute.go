@@ -67,7 +67,8 @@ func (p *planner) recompute(boundaries []*Node, end int64) {
 }
 
 // replay copies the steps of block k that lead to values read after node end, onto values of their own.
-func (p *planner) replay(block []*step, home map[*value]int, k int, end int64, again map[*value]*value) (steps []*step) {
+func (p *planner) replay(block []*step, home map[*value]int, k int, end int64,
+	again map[*value]*value) (steps []*step) {
 	needed := map[*value]bool{}
 	for v, of := range home {
 		if of == k && v.lastUse() > end {

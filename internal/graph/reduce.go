@@ -7,8 +7,8 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// A Reduce is an instruction that sums elements Lo to Hi of its operand over the ranks of a group, to rank To, beside the
-// instructions that follow. It is never a node.
+// A Reduce is an instruction that sums elements Lo to Hi of its operand over the ranks of a group, to rank To, beside
+// the instructions that follow. It is never a node.
 type Reduce struct {
 	last
 	*pending
@@ -29,12 +29,12 @@ func (Reduce) outputs() []tensor.Shape  { return nil }
 func (Arrived) Kind() string            { return "arrived" }
 func (Arrived) outputs() []tensor.Shape { return nil }
 
-// bucketBytes is the least that is reduced at once, where a rank's part is that large: enough for the links' full speed, and
-// little enough that all but the last find a backward pass to run beside.
+// bucketBytes is the least that is reduced at once, where a rank's part is that large: enough for the links' full
+// speed, and little enough that all but the last find a backward pass to run beside.
 var bucketBytes = 32 << 20
 
-// reductions adds to a program the sum of the gradients over the ranks, each bucket after the instruction that writes the
-// last of it. A bucket is a run of whole parameters, or the ends of some, that one rank updates.
+// reductions adds to a program the sum of the gradients over the ranks, each bucket after the instruction that writes
+// the last of it. A bucket is a run of whole parameters, or the ends of some, that one rank updates.
 func (t *Trainer) reductions(instrs []*Instr) []*Instr {
 	s := t.store
 	if s.Group == nil || s.Shard == ShardWeights {

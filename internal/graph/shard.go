@@ -7,9 +7,9 @@ import (
 )
 
 // Weights that are divided among the ranks (ShardWeights) are values of the arena like activations. A gather brings a
-// parameter, from the ranks that have it, ahead of the first instruction that reads it, and it is dropped after the last;
-// where its next reader is far, as it is between forward and backward, it is gathered again. Its gradient is summed to the
-// ranks that update it as soon as it is whole, and dropped as well.
+// parameter, from the ranks that have it, ahead of the first instruction that reads it, and it is dropped after the
+// last; where its next reader is far, as it is between forward and backward, it is gathered again. Its gradient is
+// summed to the ranks that update it as soon as it is whole, and dropped as well.
 
 // A Gather is an instruction that brings elements Lo to Hi of the flat buffer of weights, beside those that follow it.
 type Gather struct {
@@ -33,8 +33,8 @@ func (Collect) outputs() []tensor.Shape { return nil }
 // keptGathers is how many gathers of other weights one outlives between two of its readers.
 const keptGathers = 4
 
-// gather has the steps read weights that are gathered for them. The gather of one weight begins before the first reader of
-// the one before, and so runs beside it.
+// gather has the steps read weights that are gathered for them. The gather of one weight begins before the first reader
+// of the one before, and so runs beside it.
 func (p *planner) gather(weights map[*value]span) {
 	type copied struct {
 		v  *value
@@ -57,7 +57,8 @@ func (p *planner) gather(weights map[*value]span) {
 				c = &copied{v: p.newValue(w.len, p.activation)}
 				copies[w] = c
 				end := &pending{}
-				g := &step{id: s.id, attr: Gather{pending: end, Lo: where.lo, Hi: where.hi}, out: []*value{c.v}, outputs: 1, accumulate: make([]bool, 1)}
+				g := &step{id: s.id, attr: Gather{pending: end, Lo: where.lo, Hi: where.hi}, out: []*value{c.v}, outputs: 1,
+					accumulate: make([]bool, 1)}
 				c.v.written(g, 0)
 				steps = slices.Insert(steps, ahead, g)
 				at := len(steps)
@@ -105,12 +106,14 @@ func (p *planner) reduce(s *Store, gradients []gradient) {
 			var begun []*step
 			for _, piece := range s.pieces(g.span) {
 				end, lo, hi := &pending{}, piece.lo-g.lo, piece.hi-g.lo
-				begun = append(begun, &step{id: st.id, attr: Reduce{pending: end, To: piece.rank, Lo: lo, Hi: hi}, in: []*value{g.v}})
+				begun = append(begun, &step{id: st.id, attr: Reduce{pending: end, To: piece.rank, Lo: lo, Hi: hi},
+					in: []*value{g.v}})
 				arrival := &step{id: st.id, attr: Arrived{pending: end}, in: []*value{g.v}}
 				if piece.rank == s.Group.Rank() {
 					own := s.grads.part(piece.lo, piece.hi)
 					out := &value{len: own.Len, dtype: own.Type, fixed: &own}
-					arrival = &step{id: st.id, attr: Collect{pending: end, Lo: lo, Hi: hi}, in: []*value{g.v}, out: []*value{out}, outputs: 1, accumulate: make([]bool, 1)}
+					arrival = &step{id: st.id, attr: Collect{pending: end, Lo: lo, Hi: hi}, in: []*value{g.v}, out: []*value{out},
+						outputs: 1, accumulate: make([]bool, 1)}
 					out.written(arrival, 0)
 				}
 				begun = append(begun, arrival)

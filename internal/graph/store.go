@@ -12,9 +12,9 @@ import (
 )
 
 // A Store holds the values of a model's parameters on a device, and while training their gradients and AdamW's two
-// moments: one flat float32 buffer each, with every parameter at the same offset in all of them. Parameters with
-// weight decay come first, so that decay is one boundary. Programs and trainers over one store share its values. In a
-// group each rank holds the moments of its own part only, and where kernels read a copy, the values of that part only; with
+// moments: one flat float32 buffer each, with every parameter at the same offset in all of them. Parameters with weight
+// decay come first, so that decay is one boundary. Programs and trainers over one store share its values. In a group
+// each rank holds the moments of its own part only, and where kernels read a copy, the values of that part only; with
 // ShardWeights it holds nothing of the others' parts.
 type Store struct {
 	Backend Backend
@@ -44,7 +44,8 @@ func NewGroupStore(backend Backend, params []Param, group Group, shard Sharding)
 	if group == nil {
 		shard = ShardOptimizer
 	}
-	s := &Store{Backend: backend, Group: group, Shard: shard, params: params, index: map[string]int{}, offset: make([]int, len(params))}
+	s := &Store{Backend: backend, Group: group, Shard: shard, params: params, index: map[string]int{},
+		offset: make([]int, len(params))}
 	order := make([]int, len(params))
 	for i, p := range params {
 		if _, dup := s.index[p.Name]; dup {

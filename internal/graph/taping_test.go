@@ -43,8 +43,8 @@ func (g strict) Close() error {
 	return g.Group.Close()
 }
 
-// TestGroupEndsAfterItsRecordings trains and evaluates on two ranks, and then ends in the stated order: trainer and program,
-// group, store.
+// TestGroupEndsAfterItsRecordings trains and evaluates on two ranks, and then ends in the stated order: trainer and
+// program, group, store.
 func TestGroupEndsAfterItsRecordings(t *testing.T) {
 	const B, T = 2, 5
 	for _, shard := range []Sharding{ShardOptimizer, ShardWeights} {

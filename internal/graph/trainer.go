@@ -69,7 +69,8 @@ func NewTrainer(store *Store, B, T, accum int, build func(b *Builder) *Node) (*T
 	if err != nil {
 		return nil, err
 	}
-	t := &Trainer{executable: executable{store: store, inputs: map[string]Buf{}, together: store.Group != nil}, accum: accum}
+	t := &Trainer{executable: executable{store: store, inputs: map[string]Buf{}, together: store.Group != nil},
+		accum: accum}
 	if err := t.plan(b, loss, names, grads); err != nil {
 		t.free()
 		return nil, err
@@ -165,7 +166,8 @@ func (p *planner) float(v *value, direct bool) *value {
 
 // writable says whether the kernels that make a value could make it in any place and as float32.
 func (v *value) writable() bool {
-	return v.fixed == nil && v.first != nil && len(v.uses) == 0 && !v.kept && accumulates(v.first.attr, slices.Index(v.first.out, v))
+	return v.fixed == nil && v.first != nil && len(v.uses) == 0 && !v.kept &&
+		accumulates(v.first.attr, slices.Index(v.first.out, v))
 }
 
 // copy ends the program with a copy of v.
@@ -352,8 +354,8 @@ func (t *Trainer) Loss() (float64, error) {
 }
 
 // Profile times every kernel of a step on its own, each several times in a row, and sums the times by kind of op. Their
-// sum is larger than a step where kernels would have overlapped or been launched as one graph. It changes gradients, not
-// weights.
+// sum is larger than a step where kernels would have overlapped or been launched as one graph. It changes gradients,
+// not weights.
 func (t *Trainer) Profile() (map[string]time.Duration, error) {
 	backend := t.store.Backend
 	times := map[string]time.Duration{}

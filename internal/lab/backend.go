@@ -16,7 +16,7 @@ import (
 // substitute.
 func Backend(device, precision string) (graph.Backend, error) { return backend(device, precision, 0) }
 
-// openDevice is backend; tests put another in its place.
+// openDevice is backend, which tests replace.
 var openDevice = backend
 
 // backend opens the GPU of that number, where the device is one.
@@ -39,8 +39,8 @@ func backend(device, precision string, ordinal int) (graph.Backend, error) {
 	return nil, fmt.Errorf("lab: train.device must be cpu or cuda, not %s", device)
 }
 
-// Decoder opens the device that a model decodes on, or parts of one that each hold a shard of the model. An empty precision
-// is bf16 on cuda and fp32 on the cpu.
+// Decoder opens the device that a model decodes on, or parts of one that each hold a shard of the model. An empty
+// precision is bf16 on cuda and fp32 on the cpu.
 func Decoder(device, precision string, parts int) (decode.Backend, error) {
 	types := map[string]graph.DType{"": graph.BF16, "bf16": graph.BF16, "fp32": graph.F32}
 	t, known := types[precision]

@@ -14,8 +14,8 @@ import (
 	"headroom/train"
 )
 
-// Card is the model card of a checkpoint, in Markdown: what the model is, how it was trained, and how well it predicts, as
-// far as its run directory says.
+// Card is the model card of a checkpoint, in Markdown: what the model is, how it was trained, and how well it predicts,
+// as far as its run directory says.
 func Card(path, checkpoint string, c configs.Run) (string, error) {
 	c = c.Relative()
 	t, err := model.New(c.Model, c.Attention)
@@ -28,13 +28,17 @@ func Card(path, checkpoint string, c configs.Run) (string, error) {
 	}
 	count := t.Count()
 	var s strings.Builder
-	fmt.Fprintf(&s, "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [headroom, %s]\n---\n\n# A language model with %s attention\n\n",
+	fmt.Fprintf(&s, "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [headroom, %s]\n---\n\n# A "+
+		"language model with %s attention\n\n",
 		c.Attention.Kind, c.Attention.Name())
-	fmt.Fprintf(&s, "%d parameters, %d layers of width %d, context %d. A cached token takes %d elements in each layer, %d bytes in all layers in bf16.\n",
+	fmt.Fprintf(&s, "%d parameters, %d layers of width %d, context %d. A cached token takes %d elements in each layer, "+
+		"%d bytes in all layers in bf16.\n",
 		count.Parameters, c.Model.Layers, c.Model.Width, c.Model.Context, count.CacheElements, t.CacheBytes(1, 2))
-	s.WriteString("\nIt was trained and exported with headroom, and is a result of an experiment: it was not made to be relied upon.\n")
+	s.WriteString("\nIt was trained and exported with headroom, and is a result of an experiment: it was not made to be " +
+		"relied upon.\n")
 	if r := stored[Result](run, resultName); r != nil && r.Tokens > 0 && len(r.Sets) > 0 {
-		fmt.Fprintf(&s, "\n## How well it predicts\n\nAfter %d steps and %d tokens:\n\n| set | perplexity | bits per byte | targets | context |\n| --- | --- | --- | --- | --- |\n", r.Steps, r.Tokens)
+		fmt.Fprintf(&s, "\n## How well it predicts\n\nAfter %d steps and %d tokens:\n\n| set | perplexity | bits per byte "+
+			"| targets | context |\n| --- | --- | --- | --- | --- |\n", r.Steps, r.Tokens)
 		for _, m := range r.Sets {
 			bits := "-"
 			if m.BitsPerByte > 0 {
@@ -53,7 +57,8 @@ func Card(path, checkpoint string, c configs.Run) (string, error) {
 	if starts := stored[[]train.Environment](run, "env.json"); starts != nil && len(*starts) > 0 {
 		s.WriteString("\n## How it was made\n\n")
 		for _, e := range *starts {
-			fmt.Fprintf(&s, "- %s, from step %d: `%s`, revision %s, %s, %s\n", e.Start, e.Step, strings.Join(e.Command, " "), e.Revision, e.CPU, e.Backend)
+			fmt.Fprintf(&s, "- %s, from step %d: `%s`, revision %s, %s, %s\n", e.Start, e.Step, strings.Join(e.Command, " "),
+				e.Revision, e.CPU, e.Backend)
 		}
 	}
 	text, err := yaml.Marshal(c)

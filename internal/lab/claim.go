@@ -32,7 +32,7 @@ func Finished(dir string, config configs.Run) (*Result, error) {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
 	if configs.Hash(string(was)) != r.Hash {
-		return nil, nil // it has begun again since
+		return nil, nil // the run was begun again after this result
 	}
 	stored, err := configs.Stored(filepath.Join(dir, configName))
 	if err != nil || len(configs.Changes(stored, config)) > 0 {
@@ -41,8 +41,8 @@ func Finished(dir string, config configs.Run) (*Result, error) {
 	return &r, nil
 }
 
-// claim makes the directory and keeps the configuration, with paths that hold from everywhere, and the checksums of texts in it, unless another
-// run lives there.
+// claim makes the directory and keeps the configuration, with paths that hold from everywhere, and the checksums of
+// texts in it, unless another run lives there.
 func (r Run) claim() ([]Text, error) {
 	if err := os.MkdirAll(r.Dir, 0o777); err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
@@ -54,7 +54,8 @@ func (r Run) claim() ([]Text, error) {
 	if _, err := os.Stat(filepath.Join(r.Dir, resultName)); err == nil {
 		begun = true
 	}
-	if err := r.alien(); err != nil && !errors.Is(err, fs.ErrNotExist) && begun { // what never began may begin otherwise
+	if err := r.alien(); err != nil && !errors.Is(err, fs.ErrNotExist) && begun {
+		// a run that never began may begin with another configuration
 		return nil, err
 	}
 	if !begun {
@@ -76,14 +77,15 @@ func (r Run) claim() ([]Text, error) {
 	return texts, replace(filepath.Join(r.Dir, configName), []byte(r.Config.Absolute().YAML()))
 }
 
-// alien says that another run lives in the directory, or one of another version, or with an fs.ErrNotExist that none does.
+// alien is an error where the directory holds another run or one of another version, and an fs.ErrNotExist where it
+// holds none.
 func (r Run) alien() error {
 	was, err := configs.Stored(filepath.Join(r.Dir, configName))
 	if err != nil {
 		return err
 	}
 	for _, c := range configs.Changes(was, r.Config) {
-		follows := c.Key == "train.warmup" && r.Config.Train.Warmup < 0 // what a checkpoint has goes on
+		follows := c.Key == "train.warmup" && r.Config.Train.Warmup < 0 // the warm-up of the checkpoint goes on
 		if !follows && !configs.Matches(c.Key, free) {
 			return fmt.Errorf("lab: %s holds another run: %s is %s there, not %s", r.Dir, c.Key, c.From, c.To)
 		}
@@ -92,5 +94,6 @@ func (r Run) alien() error {
 }
 
 // free are the keys that a run may change when it resumes. Package train knows when the number of steps may.
-var free = []string{"train.steps", "train.tokens", "train.eval_every", "train.save_every", "train.keep", "train.log_every", "train.device",
+var free = []string{"train.steps", "train.tokens", "train.eval_every", "train.save_every", "train.keep",
+	"train.log_every", "train.device",
 	"eval.*", "data.val"}

@@ -10,8 +10,8 @@ import (
 	"headroom/model"
 )
 
-// Collect tabulates what the tasks have left. Runs that failed or are not finished are named in the table with the
-// reason; the error says how many there are.
+// Collect makes the table from the results that tasks have left. Runs that failed or are not finished are named in the
+// table with the reason; the error says how many there are.
 func (c *Compare) Collect() (*eval.Comparison, error) {
 	table := &eval.Comparison{
 		Name: c.Name, Baseline: c.Baseline, Sets: reported(c.Arms[0].Config),
@@ -44,7 +44,7 @@ func (c *Compare) Collect() (*eval.Comparison, error) {
 	return table, nil
 }
 
-// collect is what is known of one arm.
+// collect reads the results of one arm.
 func (c *Compare) collect(arm Arm) (a eval.Arm, err error) {
 	a = eval.Arm{Name: arm.Name, Size: arm.Size, Attention: arm.Config.Attention.Name(), MLP: arm.Config.Model.MLP}
 	m, err := model.New(arm.Config.Model, arm.Config.Attention)
@@ -108,7 +108,7 @@ func trial(seed uint64, r *Result, sets []string) eval.Trial {
 	return t
 }
 
-// comparisonName is where the table lies beside the runs.
+// comparisonName is the file of the table, beside the runs.
 const comparisonName = "comparison.json"
 
 // write keeps the table beside the runs.

@@ -15,7 +15,7 @@ import (
 	"headroom/train"
 )
 
-// errInterrupted says that a run was told to stop and saved.
+// errInterrupted is the result of a run that was interrupted and has saved its checkpoint.
 var errInterrupted = errors.New("lab: interrupted; it goes on from here")
 
 // Do trains what is missing, resumes what was interrupted, measures and tabulates. Failures are named in the table; the
@@ -43,7 +43,7 @@ func (c *Compare) Do(ctx context.Context, jobs Jobs) (*eval.Comparison, error) {
 	return table, err
 }
 
-// train does what is missing. It is false when ctx ended first, or something keeps all runs from being done.
+// train does the tasks that are missing. It is false when ctx ended first, or when an error stops all runs.
 func (c *Compare) train(ctx context.Context, jobs Jobs) (done bool, err error) {
 	if err := c.exchange(); err != nil {
 		return false, err
@@ -95,8 +95,8 @@ func (j Jobs) do(ctx context.Context, c *Compare, stage []Task, first, total int
 	return j.atOnce(ctx, c, stage, first, total)
 }
 
-// inTurn does the tasks of a stage one after the other in this process. What fails is left behind as such; the error is one that keeps all
-// others from being done.
+// inTurn does the tasks of a stage one after the other in this process. A task that fails leaves its reason in its
+// directory; an error is returned only where no other task can be done.
 func (c *Compare) inTurn(ctx context.Context, stage []Task, first, total int) error {
 	for i, task := range stage {
 		slog.Info("compare", "run", first+i, "of", total, "what", c.what(task))
@@ -113,12 +113,13 @@ func (c *Compare) inTurn(ctx context.Context, stage []Task, first, total int) er
 	return nil
 }
 
-// full says that there is no room for more.
+// full is the error of a comparison whose disk has no space left, and nil where err has another reason.
 func (c *Compare) full(err error) error {
 	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
 		return nil
 	}
-	return fmt.Errorf("lab: there is no room left in %s: what is finished is kept; make room, and the same command goes on: %w", c.Dir, err)
+	return fmt.Errorf(
+		"lab: there is no room left in %s: what is finished is kept; make room, and the same command goes on: %w", c.Dir, err)
 }
 
 // what names a task.
@@ -171,7 +172,7 @@ func (c *Compare) do(ctx context.Context, t Task) (err error) {
 	case err == nil && result.Interrupted, ctx.Err() != nil:
 		return errInterrupted
 	case err != nil && c.full(err) != nil:
-		return err // no fault of the run
+		return err // the run itself did not fail
 	case err != nil:
 		return r.fail(err)
 	}
@@ -182,7 +183,7 @@ func (c *Compare) do(ctx context.Context, t Task) (err error) {
 	return nil
 }
 
-// kept says that a result was not brought to where results are kept. That is tried again at the end.
+// kept logs that a result could not be copied to the directory of results, which is tried again at the end.
 func (c *Compare) kept(err error) {
 	if err != nil {
 		slog.Error("compare: a result is not kept yet", "in", c.Results, "reason", err)

@@ -12,7 +12,7 @@ import (
 	"headroom/data"
 )
 
-// Concerns are what is wrong with the texts of a comparison before any run begins.
+// Concerns are the problems with the texts of a comparison that are found before any run begins.
 func (c *Compare) Concerns() (all []string, err error) {
 	for _, arm := range c.Arms {
 		some, err := concerns(arm.Config)
@@ -28,8 +28,8 @@ func (c *Compare) Concerns() (all []string, err error) {
 	return all, nil
 }
 
-// concerns are the texts of a run that are not there, ids that no text of it has, and the sets that it is measured on though it is
-// trained on them.
+// concerns are the missing texts of a run, a vocabulary with many ids that its texts do not have, and sets that it is
+// measured on although it is trained on them.
 func concerns(c configs.Run) (all []string, err error) {
 	look := func(key, path string) []string {
 		sums, meta, bad := shardSums(path)
@@ -39,7 +39,8 @@ func concerns(c configs.Run) (all []string, err error) {
 			err = bad
 		}
 		if key == "data.train" && meta != nil && c.Model.Vocab >= meta.Vocab+unusedIDs {
-			all = append(all, fmt.Sprintf("model.vocab is %d, but %s has ids of tokenizer %s below %d: %d rows of the embedding are never learned; model.vocab=%d would do",
+			all = append(all, fmt.Sprintf("model.vocab is %d, but %s has ids of tokenizer %s below %d: %d rows of the "+
+				"embedding are never learned; model.vocab=%d would do",
 				c.Model.Vocab, path, meta.Tokenizer, meta.Vocab, c.Model.Vocab-meta.Vocab, (meta.Vocab+127)/128*128))
 		}
 		return sums
@@ -68,7 +69,8 @@ func concerns(c configs.Run) (all []string, err error) {
 			}
 		}
 		if both > 0 {
-			all = append(all, fmt.Sprintf("%s is trained on: %d of its %d shards (%s) are among those of data.train, so its perplexity says nothing of other texts",
+			all = append(all, fmt.Sprintf("%s is trained on: %d of its %d shards (%s) are among those of data.train, so its "+
+				"perplexity says nothing of other texts",
 				key, both, len(sums), sets[name]))
 		}
 	}
@@ -80,7 +82,7 @@ func concerns(c configs.Run) (all []string, err error) {
 	return all, err
 }
 
-// unusedIDs is more than rounding a vocabulary up for the sake of products adds.
+// unusedIDs is more ids than rounding a vocabulary up adds, which matrix products like.
 const unusedIDs = 1024
 
 // shardSums are the checksums of what a path names, and its meta.json if there is one.

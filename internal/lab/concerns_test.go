@@ -20,7 +20,8 @@ func TestConcerns(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := data.Prepare(context.Background(), data.Options{Tokenizer: "bytes", Out: filepath.Join(dir, name), Inputs: []string{file}}); err != nil {
+		if _, err := data.Prepare(context.Background(), data.Options{Tokenizer: "bytes", Out: filepath.Join(dir, name),
+			Inputs: []string{file}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -34,12 +35,15 @@ func TestConcerns(t *testing.T) {
 		{nil, nil},
 		{[]string{"data.val.fox=" + dir + "/train"}, []string{"data.val.fox is trained on: 1 of its 1 shards"}},
 		{[]string{"data.val.fox=" + dir + "/copy"}, []string{"data.val.fox is trained on: 1 of its 1 shards"}},
-		{[]string{"data.train=" + dir + "/train:0.5," + dir + "/val:0.5"}, []string{"data.val.fox is trained on: 1 of its 1 shards"}},
+		{[]string{"data.train=" + dir + "/train:0.5," + dir + "/val:0.5"},
+			[]string{"data.val.fox is trained on: 1 of its 1 shards"}},
 		{[]string{"eval.sets.more=" + dir + "/copy/*.bin"}, []string{"eval.sets.more is trained on: 1 of its 1 shards"}},
 		{[]string{"model.vocab=320"}, nil},
-		{[]string{"model.vocab=2000"}, []string{"model.vocab is 2000, but " + dir + "/train has ids of tokenizer bytes below 257: 1743 rows of the embedding are never learned; model.vocab=384 would do"}},
+		{[]string{"model.vocab=2000"}, []string{"model.vocab is 2000, but " + dir + "/train has ids of tokenizer bytes " +
+			"below 257: 1743 rows of the embedding are never learned; model.vocab=384 would do"}},
 		{[]string{"data.train=" + dir + "/none"}, []string{"data.train is not there yet: data: stat " + dir + "/none"}},
-		{[]string{"eval.tasks.piqa=" + dir + "/piqa.jsonl", "eval.sets.more=" + dir + "/more"}, []string{"eval.sets.more is not there yet", "eval.tasks.piqa is not there yet"}},
+		{[]string{"eval.tasks.piqa=" + dir + "/piqa.jsonl", "eval.sets.more=" + dir + "/more"},
+			[]string{"eval.sets.more is not there yet", "eval.tasks.piqa is not there yet"}},
 	} {
 		got, err := concerns(load(t, tiny(dir), c.sets...))
 		if err != nil || len(got) != len(c.want) {

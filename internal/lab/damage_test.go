@@ -10,8 +10,8 @@ import (
 	"headroom/model"
 )
 
-// TestFlippedBit: whatever reads a checkpoint finds it here, and one turned bit is refused by the file's name, wherever the
-// checkpoint lies.
+// TestFlippedBit: whatever reads a checkpoint finds it here, and one turned bit is refused by the file's name, wherever
+// the checkpoint lies.
 func TestFlippedBit(t *testing.T) {
 	dir := shards(t)
 	r := Run{Dir: filepath.Join(dir, "run"), Config: load(t, tiny(dir))}
@@ -35,7 +35,8 @@ func TestFlippedBit(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, _, err := Checkpoint(path); err == nil || !strings.Contains(err.Error(), "model.safetensors is damaged: its SHA-256 is ") {
+		if _, _, err := Checkpoint(path); err == nil ||
+			!strings.Contains(err.Error(), "model.safetensors is damaged: its SHA-256 is ") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -45,13 +46,14 @@ func TestFlippedBit(t *testing.T) {
 	if err := os.Rename(moved, result.Checkpoint); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Checkpoint(r.Dir); err == nil || !strings.Contains(err.Error(), "model.safetensors is damaged: it has 9 bytes, not the ") {
+	if _, _, err := Checkpoint(r.Dir); err == nil ||
+		!strings.Contains(err.Error(), "model.safetensors is damaged: it has 9 bytes, not the ") {
 		t.Errorf("cut weights: %v", err)
 	}
 }
 
-// TestStartThatFailed: a run that could not start leaves nothing that keeps another from its directory, and one that did a
-// step does.
+// TestStartThatFailed: a run that could not start leaves nothing that keeps another from its directory, and one that
+// did a step does.
 func TestStartThatFailed(t *testing.T) {
 	dir := shards(t)
 	r := Run{Dir: filepath.Join(dir, "run"), Config: load(t, tiny(dir), "train.batch=1000000000")}
@@ -63,7 +65,8 @@ func TestStartThatFailed(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Config = load(t, tiny(dir), "train.batch=3")
-	if _, err := r.Do(context.Background()); err == nil || !strings.Contains(err.Error(), "holds another run: train.batch is 2 there, not 3") {
+	if _, err := r.Do(context.Background()); err == nil ||
+		!strings.Contains(err.Error(), "holds another run: train.batch is 2 there, not 3") {
 		t.Errorf("another run in its place: %v", err)
 	}
 }

@@ -52,8 +52,8 @@ type decoding struct {
 	Results []eval.Decode `json:"results"`
 }
 
-// DecodeSpeeds times how a configuration's model decodes on its device. Every case is opened and timed three times; what
-// cannot be timed says why. Weights do not matter: they are random.
+// DecodeSpeeds times how a configuration's model decodes on its device. Every case is opened and timed three times. A
+// case that cannot be timed has the reason instead. Weights do not matter: they are random.
 func DecodeSpeeds(ctx context.Context, r configs.Run, cases []DecodeCase) (results []eval.Decode, err error) {
 	t, err := model.New(r.Model, r.Attention)
 	if err != nil {
@@ -94,7 +94,8 @@ func Speeds(cases []eval.Decode) string {
 			fmt.Fprintln(&s, d.Failure)
 			continue
 		}
-		fmt.Fprintf(&s, "%.4g tokens/s (+- %.2g), cache %.2f MiB, on %s\n", d.TokensPerSecond.Mean, d.TokensPerSecond.Half, float64(d.CacheBytes)/(1<<20), d.Device)
+		fmt.Fprintf(&s, "%.4g tokens/s (+- %.2g), cache %.2f MiB, on %s\n", d.TokensPerSecond.Mean, d.TokensPerSecond.Half,
+			float64(d.CacheBytes)/(1<<20), d.Device)
 	}
 	return s.String()
 }

@@ -1,3 +1,3 @@
-// Package lab does what a researcher asks for: one run from its configuration to a finished run directory, a comparison
-// of arms over seeds on top of it, and the quickstart on top of that.
+// Package lab carries out experiments: one run from its configuration to a finished run directory, a comparison of arms
+// over seeds as many such runs, and the quickstart as one such comparison.
 package lab

@@ -13,7 +13,8 @@ import (
 	"headroom/model"
 )
 
-// An Estimate is what an arm's runs will take. Times are of this machine, from the beginning of a run that was made now.
+// An Estimate is the time and size of an arm's runs. Times are predicted from the beginning of a run, made on this
+// machine.
 type Estimate struct {
 	Arm             string  `json:"arm"`
 	Attention       string  `json:"attention"`
@@ -33,7 +34,7 @@ type Estimate struct {
 	Training        float64 `json:"training_s,omitempty"`  // steps of one run
 	Beside          float64 `json:"beside_s,omitempty"`    // start, evaluations and checkpoints of one run
 	Seconds         float64 `json:"seconds,omitempty"`     // of all its runs one after the other
-	Unknown         string  `json:"not_counted,omitempty"` // what takes time as well
+	Unknown         string  `json:"not_counted,omitempty"` // further work, whose time is not counted
 	Untimed         string  `json:"untimed,omitempty"`     // why it could not be timed here
 }
 
@@ -57,10 +58,11 @@ func (c *Compare) Estimate(ctx context.Context) (all []Estimate, err error) {
 	if err != nil {
 		return nil, err
 	}
-	known := map[string]int{} // algorithms, as runs in turn hand them on
+	known := map[string]int{} // the algorithms that earlier runs have found
 	for i, arm := range c.Arms {
 		var e Estimate
-		if i > 0 && len(configs.Changes(c.Arms[0].Config, arm.Config)) == 0 { // a group of the same runs
+		if i > 0 && len(configs.Changes(c.Arms[0].Config, arm.Config)) == 0 {
+			// an arm with the configuration of the first takes as long
 			e = all[0]
 			e.Arm = arm.label()
 		} else if e, err = estimate(ctx, arm, known); err != nil {
@@ -85,7 +87,8 @@ func estimate(ctx context.Context, arm Arm, known map[string]int) (e Estimate, e
 	}
 	count, a := m.Count(), arm.Config.Attention.Resolve()
 	e = Estimate{
-		Arm: arm.label(), Attention: a.Name(), RopeDim: a.RopeDim, LatentDim: a.LatentDim, QueryLatentDim: a.QueryLatentDim, MLP: arm.Config.Model.MLP, Parameters: count.Parameters,
+		Arm: arm.label(), Attention: a.Name(), RopeDim: a.RopeDim, LatentDim: a.LatentDim, QueryLatentDim: a.QueryLatentDim,
+		MLP: arm.Config.Model.MLP, Parameters: count.Parameters,
 		CacheBytes: int64(2 * count.CacheElements), Tokens: int64(config.Steps) * config.TokensPerStep(),
 	}
 	each, err := trainFLOPs(arm.Config)

@@ -9,11 +9,13 @@ import (
 	"time"
 )
 
-// TestEstimateHoldsAgainstRuns: the time that a dry run says is that of the runs, by far less than what a busy machine does to either.
+// TestEstimateHoldsAgainstRuns: the time that a dry run says is that of the runs, by far less than what a busy machine
+// does to either.
 func TestEstimateHoldsAgainstRuns(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	dir := shards(t)
-	text := strings.NewReplacer("width: 16, mlp: 24, context: 16", "width: 64, mlp: 172, context: 64", "steps: 6, batch: 2", "steps: 100, batch: 8", "eval_every: 3, save_every: 2", "eval_every: 20, save_every: 50").
+	text := strings.NewReplacer("width: 16, mlp: 24, context: 16", "width: 64, mlp: 172, context: 64",
+		"steps: 6, batch: 2", "steps: 100, batch: 8", "eval_every: 3, save_every: 2", "eval_every: 20, save_every: 50").
 		Replace(comparison(dir, ""))
 	c, err := Order{}.open(context.Background(), []byte(text), dir)
 	if err != nil {
@@ -34,9 +36,11 @@ func TestEstimateHoldsAgainstRuns(t *testing.T) {
 		t.Errorf("%.2f s were said, %.2f s it took", said, took)
 	}
 	for _, e := range all {
-		// five evaluations of 2,700 tokens in six passes of 8 windows of 64, and the checkpoints of their steps and of step 50
+		// five evaluations of 2,700 tokens in six passes of 8 windows of 64, and the checkpoints of their steps and of step
+		// 50
 		beside := e.Cost.Start + 5*6*e.Cost.Pass + 6*e.Cost.Save
-		if e.Runs != 1 || e.Training != 100*e.Cost.Step || e.Cost.Pass <= 0 || e.Cost.Save <= 0 || e.Beside < 0.999*beside || e.Beside > 1.001*beside || e.Unknown != "" {
+		if e.Runs != 1 || e.Training != 100*e.Cost.Step || e.Cost.Pass <= 0 || e.Cost.Save <= 0 || e.Beside < 0.999*beside ||
+			e.Beside > 1.001*beside || e.Unknown != "" {
 			t.Errorf("%+v: not %v s beside the steps", e, beside)
 		}
 	}
@@ -55,7 +59,8 @@ func TestEstimateHoldsAgainstRuns(t *testing.T) {
 
 	// A set that is not there yet is named.
 	c.Arms[0].Config.Data.Val = map[string]string{"fox": dir + "/nowhere"}
-	if all, err := c.Estimate(context.Background()); err != nil || all[0].Unknown != "evaluation on fox, whose shards are not there yet" || all[0].Seconds <= 0 {
+	if all, err := c.Estimate(context.Background()); err != nil ||
+		all[0].Unknown != "evaluation on fox, whose shards are not there yet" || all[0].Seconds <= 0 {
 		t.Errorf("%+v, %v", all, err)
 	}
 }

@@ -37,7 +37,8 @@ func (c *Compare) rates(a Arm) []float64 {
 // extensible says why no rates can be added.
 func (c *Compare) extensible() error {
 	if c.Extend && len(c.LR) < 2 {
-		return fmt.Errorf("lab: compare: --extend-rates goes on in the ratio of the learning rates of lr, which must list at least two, not %d", len(c.LR))
+		return fmt.Errorf("lab: compare: --extend-rates goes on in the ratio of the learning rates of lr, which must list "+
+			"at least two, not %d", len(c.LR))
 	}
 	return nil
 }
@@ -88,12 +89,14 @@ func (c *Compare) extend() (added bool) {
 		}
 		best := rates[eval.BestRate(rates)].LR
 		if !c.Extend {
-			slog.Warn("compare: at the edge: extend the rates, as --extend-rates does", "arm", arm.label(), "best", best, "optimum", side)
+			slog.Warn("compare: at the edge: extend the rates, as --extend-rates does", "arm", arm.label(), "best",
+				best, "optimum", side)
 			continue
 		}
 		lr, ok := c.next(arm, side)
 		if !ok {
-			slog.Warn("compare: at the edge, and no rate is added any more: lr must list others", "arm", arm.label(), "best", best, "optimum", side, "added", eval.MostBeyond)
+			slog.Warn("compare: at the edge, and no rate is added any more: lr must list others", "arm", arm.label(), "best",
+				best, "optimum", side, "added", eval.MostBeyond)
 			continue
 		}
 		slog.Info("compare: at the edge: one rate more", "arm", arm.label(), "best", best, "optimum", side, "rate", lr)

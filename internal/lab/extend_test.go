@@ -33,7 +33,8 @@ func exists(path string) bool {
 
 func extending(t *testing.T, dir, lr string, extend bool) *Compare {
 	t.Helper()
-	c, err := Order{Extend: extend, Out: filepath.Join(dir, "runs")}.open(context.Background(), []byte(comparison(dir, "lr: "+lr+"\n")), dir)
+	c, err := Order{Extend: extend, Out: filepath.Join(dir, "runs")}.open(context.Background(),
+		[]byte(comparison(dir, "lr: "+lr+"\n")), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +65,9 @@ func TestRatesAreExtended(t *testing.T) {
 	if _, err := (Launch{On: "slurm", Self: "headroom"}).Write(c); err != nil {
 		t.Fatal(err)
 	}
-	if jobs, err := os.ReadFile(filepath.Join(c.Dir, "slurm", "submit.sh")); err != nil || !strings.Contains(string(jobs), "--array=1-16 ") { // 4 rates, 2 seeds, 2 arms
+	if jobs, err := os.ReadFile(filepath.Join(c.Dir, "slurm", "submit.sh")); err != nil ||
+		!strings.Contains(string(jobs), "--array=1-16 ") {
+		// 4 rates, 2 seeds, 2 arms
 		t.Errorf("%v in\n%s", err, jobs)
 	}
 	again := extending(t, dir, "[2e-3, 1e-3]", false)
@@ -75,7 +78,8 @@ func TestRatesAreExtended(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a := table.Arms[0]; a.LR != 4e-3 || len(a.Rates) != 4 || a.Edge != "" || len(a.Trials) != 2 || math.Abs(a.Optimum.LR-5e-3) > 1e-6 {
+	if a := table.Arms[0]; a.LR != 4e-3 || len(a.Rates) != 4 || a.Edge != "" || len(a.Trials) != 2 ||
+		math.Abs(a.Optimum.LR-5e-3) > 1e-6 {
 		t.Errorf("the table has %g of %v, %q, %+v", a.LR, a.Rates, a.Edge, a.Optimum)
 	}
 }
@@ -129,7 +133,8 @@ func TestExtendedRatesAreTrained(t *testing.T) {
 	dir := shards(t)
 	text := comparison(dir, "lr: [1e-6, 1e-5]\nlr_seeds: 1\n")
 	open := func() *Compare {
-		c, err := Order{Extend: true, Keep: filepath.Join(dir, "kept"), Out: filepath.Join(dir, "runs")}.open(context.Background(), []byte(text), dir)
+		c, err := Order{Extend: true, Keep: filepath.Join(dir, "kept"), Out: filepath.Join(dir, "runs")}.open(
+			context.Background(), []byte(text), dir)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// home.go brings results to a place that outlives the machine, and from there into a directory that is empty again. A result is a few files
-// without weights, and whole when result.json is there, which is copied last.
+// home.go copies results to a directory that outlives the machine, and from there into a run directory that was lost. A
+// result is a few files without weights. It is complete when result.json is there, which is copied last.
 
 // resultFiles are what a finished run leaves besides weights and TensorBoard's copy of the metrics.
 var resultFiles = []string{configName, textsName, "metrics.jsonl", "env.json", resultName}
@@ -38,7 +38,7 @@ func (c *Compare) runs() iter.Seq2[Arm, Run] {
 	}
 }
 
-// away is where a directory of the comparison has its results, empty where they are kept nowhere else.
+// away is the directory that keeps the results of a directory of the comparison, empty where none does.
 func (c *Compare) away(dir string) (string, error) {
 	if c.Results == "" || filepath.Clean(c.Results) == filepath.Clean(c.Dir) {
 		return "", nil
@@ -50,7 +50,7 @@ func (c *Compare) away(dir string) (string, error) {
 	return filepath.Join(c.Results, in), nil
 }
 
-// exchange gives the directory the results that it lacks, and the other place those that this one has.
+// exchange copies results both ways, so that the comparison's directory and the directory of results have the same.
 func (c *Compare) exchange() error {
 	if c.Results == "" {
 		return nil
@@ -111,8 +111,8 @@ func (c *Compare) exchangeDecode(arm Arm) error {
 	return nil
 }
 
-// bring copies those of the files that are there, in order, unless the last, which says that all are there, is the same already. One process
-// at a time does so.
+// bring copies those of the files that are there, in order, unless the last, which says that all are there, is the same
+// already. One process at a time does so.
 func bring(from, to string, names []string) error {
 	if err := os.MkdirAll(to, 0o777); err != nil {
 		return fmt.Errorf("lab: %w", err)
@@ -133,7 +133,7 @@ func bring(from, to string, names []string) error {
 	if old, err := os.ReadFile(filepath.Join(to, last)); err == nil && bytes.Equal(old, new) {
 		return nil
 	}
-	// a result that is to be replaced is none meanwhile
+	// while a result is replaced, it does not count as one
 	if err := os.Remove(filepath.Join(to, last)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("lab: %w", err)
 	}

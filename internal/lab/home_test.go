@@ -31,18 +31,21 @@ func do(t *testing.T, c *Compare) string {
 	return table.Text()
 }
 
-// TestResultsAreKept: what a lost disk held comes back from the results, without weights and without training again, and the rest is done.
+// TestResultsAreKept: what a lost disk held comes back from the results, without weights and without training again,
+// and the rest is done.
 func TestResultsAreKept(t *testing.T) {
 	dir := shards(t)
 	text := comparison(dir, "lr: [1e-3, 2e-3]\nlr_seeds: 1\ndecode: [2x8]\n")
 	whole := do(t, kept(t, dir, text))
 	for path := range files(t, filepath.Join(dir, "kept")) {
-		if strings.Contains(path, "checkpoint") || strings.Contains(path, ".safetensors") || strings.HasPrefix(filepath.Base(path), ".") {
+		if strings.Contains(path, "checkpoint") || strings.Contains(path, ".safetensors") ||
+			strings.HasPrefix(filepath.Base(path), ".") {
 			t.Errorf("%s is kept", path)
 		}
 	}
 	was := files(t, filepath.Join(dir, "kept"))
-	if n := len(was); n != 6*len(resultFiles)+2+1 { // two rates at one seed and the best at the other, of two arms; their decode speeds; the plan
+	if n := len(was); n != 6*len(resultFiles)+2+1 {
+		// two rates at one seed and the best at the other, of two arms; their decode speeds; the plan
 		t.Errorf("%d files are kept", n)
 	}
 
@@ -84,7 +87,8 @@ func TestResultsAreKept(t *testing.T) {
 	}
 }
 
-// TestNoWeightsAreNeeded: runs whose checkpoints are gone are finished, also where their texts are gone. What would need the weights is refused.
+// TestNoWeightsAreNeeded: runs whose checkpoints are gone are finished, also where their texts are gone. What would
+// need the weights is refused.
 func TestNoWeightsAreNeeded(t *testing.T) {
 	dir := shards(t)
 	text := comparison(dir, "")
@@ -109,7 +113,8 @@ func TestNoWeightsAreNeeded(t *testing.T) {
 	if _, err := r.Do(context.Background()); err == nil || !strings.Contains(err.Error(), "checkpoint") {
 		t.Errorf("a finished run without weights: %v", err)
 	}
-	if stored, err := configs.Stored(filepath.Join(r.Dir, configName)); errors.Is(err, os.ErrNotExist) || len(configs.Changes(stored, r.Config)) > 0 {
+	if stored, err := configs.Stored(filepath.Join(r.Dir, configName)); errors.Is(err, os.ErrNotExist) ||
+		len(configs.Changes(stored, r.Config)) > 0 {
 		t.Errorf("its configuration is gone: %v", err)
 	}
 

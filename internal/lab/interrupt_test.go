@@ -28,8 +28,8 @@ func (s stopper) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// TestInterruptedInTheLastEvaluation: the run is saved and says that it was interrupted, which is no failure; it leaves no
-// result, and resuming measures what was trained.
+// TestInterruptedInTheLastEvaluation: the run is saved and says that it was interrupted, which is no failure; it leaves
+// no result, and resuming measures what was trained.
 func TestInterruptedInTheLastEvaluation(t *testing.T) {
 	dir := shards(t)
 	ctx, stop := context.WithCancel(context.Background())
@@ -37,7 +37,8 @@ func TestInterruptedInTheLastEvaluation(t *testing.T) {
 	r := Run{Dir: filepath.Join(dir, "run"), Config: load(t, tiny(dir), "train.eval_every=0")}
 	r.Log = slog.New(stopper{slog.DiscardHandler, 6, stop})
 	result, err := r.Do(ctx)
-	if err != nil || !result.Interrupted || len(result.Sets) > 0 || result.Steps != 6 || !strings.Contains(result.String(), "interrupted after 6 steps") {
+	if err != nil || !result.Interrupted || len(result.Sets) > 0 || result.Steps != 6 ||
+		!strings.Contains(result.String(), "interrupted after 6 steps") {
 		t.Fatalf("interrupted: %+v, %v", result, err)
 	}
 	if _, err := os.Stat(filepath.Join(r.Dir, resultName)); !os.IsNotExist(err) {

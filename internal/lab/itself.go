@@ -10,7 +10,7 @@ import (
 	"headroom/eval"
 )
 
-// itself.go compares the baseline with itself, to see how often the test finds what is not there.
+// itself.go compares the baseline with itself, to see how often the test finds a difference that is not there.
 
 // nullName is where that lies in the directory of the comparison, whose own files it leaves as they are.
 const nullName = "null"
@@ -31,7 +31,8 @@ func (c *Compare) Itself(pairs int) (*Compare, error) {
 	if len(c.LR) > 0 {
 		var err error
 		if lr, err = c.choose(base); err != nil {
-			return nil, fmt.Errorf("lab: compare: --null trains %s at its best learning rate, so it needs the comparison's runs first, by the same command without --null: %w", base.label(), err)
+			return nil, fmt.Errorf("lab: compare: --null trains %s at its best learning rate, so it needs the comparison's "+
+				"runs first, by the same command without --null: %w", base.label(), err)
 		}
 		base.Config.Train.LR = lr
 	}
@@ -39,9 +40,11 @@ func (c *Compare) Itself(pairs int) (*Compare, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Compare{Name: c.Name + "-" + nullName, Dir: filepath.Join(c.Dir, nullName), Seeds: c.Seeds, Results: there, Of: base.label()}
+	n := &Compare{Name: c.Name + "-" + nullName, Dir: filepath.Join(c.Dir, nullName), Seeds: c.Seeds,
+		Results: there, Of: base.label()}
 	for i := range 2 * pairs {
-		n.Arms = append(n.Arms, Arm{Size: base.Size, Name: fmt.Sprintf("group-%d", i+1), Config: base.Config, Start: uint64(i) * otherStart})
+		n.Arms = append(n.Arms, Arm{Size: base.Size, Name: fmt.Sprintf("group-%d", i+1), Config: base.Config,
+			Start: uint64(i) * otherStart})
 	}
 	n.Baseline = n.Arms[0].Name
 	for _, seed := range c.Seeds {
@@ -74,7 +77,7 @@ func (c *Compare) Null(ctx context.Context, jobs Jobs) (*eval.Null, error) {
 	return n, err
 }
 
-// borrow takes what the comparison has finished already.
+// borrow takes over the results that the comparison has already.
 func (c *Compare) borrow() error {
 	for i, r := range c.lent {
 		to := c.at(c.Arms[0], c.Seeds[i], 0)

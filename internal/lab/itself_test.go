@@ -15,7 +15,8 @@ func TestBaselineAgainstItself(t *testing.T) {
 	dir := shards(t)
 	text := comparison(dir, "lr: [1e-3, 2e-3]\n")
 	whole := kept(t, dir, text)
-	if _, err := whole.Itself(2); err == nil || !strings.Contains(err.Error(), "--null trains a at its best learning rate, so it needs the comparison's runs first") {
+	if _, err := whole.Itself(2); err == nil ||
+		!strings.Contains(err.Error(), "--null trains a at its best learning rate, so it needs the comparison's runs first") {
 		t.Errorf("before the comparison: %v", err)
 	}
 	do(t, whole)
@@ -30,7 +31,8 @@ func TestBaselineAgainstItself(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n.Groups != 2*pairs || n.Runs != 4*pairs || n.Apart.Pairs != pairs || n.Arm != "a" || n.All.Pairs == 0 || n.LR == 0 {
+		if n.Groups != 2*pairs || n.Runs != 4*pairs || n.Apart.Pairs != pairs || n.Arm != "a" || n.All.Pairs == 0 ||
+			n.LR == 0 {
 			t.Errorf("got %+v", n)
 		}
 		shown = n.Text()
@@ -81,11 +83,13 @@ func TestBaselineAgainstItself(t *testing.T) {
 
 func TestItselfNeedsSeeds(t *testing.T) {
 	dir := shards(t)
-	c, err := Order{}.open(context.Background(), []byte(strings.Replace(comparison(dir, ""), "seeds: [1, 2]", "seeds: [1]", 1)), dir)
+	c, err := Order{}.open(context.Background(),
+		[]byte(strings.Replace(comparison(dir, ""), "seeds: [1, 2]", "seeds: [1]", 1)), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Itself(4); err == nil || !strings.Contains(err.Error(), "--null needs two seeds at least, of which a test is made, not 1") {
+	if _, err := c.Itself(4); err == nil ||
+		!strings.Contains(err.Error(), "--null needs two seeds at least, of which a test is made, not 1") {
 		t.Errorf("got %v", err)
 	}
 }

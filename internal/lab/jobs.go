@@ -19,8 +19,9 @@ import (
 // Jobs says how the runs of a comparison share this machine. Each has a process of its own, so that one that takes all
 // memory or crashes its GPU's driver does not take the others with it.
 type Jobs struct {
-	N     int                                 // at once
-	Child func(dir string, task int) []string // the command that does one task and stops when its standard input ends; nil: this process does all
+	N int // runs at the same time
+	// the command that does one task and stops when its standard input ends; nil: this process does all
+	Child func(dir string, task int) []string
 }
 
 // atOnce does the tasks of a stage N at a time, as inTurn does one. The processor's threads are divided, GPUs are dealt
@@ -66,7 +67,8 @@ func (j Jobs) child(ctx context.Context, c *Compare, number, slot int) error {
 	if err := os.MkdirAll(logs, 0o777); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	log, err := os.OpenFile(filepath.Join(logs, fmt.Sprintf("task-%d.txt", number)), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o666)
+	log, err := os.OpenFile(filepath.Join(logs, fmt.Sprintf("task-%d.txt", number)),
+		os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o666)
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
@@ -86,7 +88,7 @@ func (j Jobs) child(ctx context.Context, c *Compare, number, slot int) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	defer context.AfterFunc(ctx, func() { leash.Close() })() // when told to stop, it saves
+	defer context.AfterFunc(ctx, func() { leash.Close() })() // the child saves and ends when its standard input does
 	err = cmd.Wait()
 	var exit *exec.ExitError
 	switch line := last.line(); {
@@ -103,7 +105,7 @@ func (j Jobs) child(ctx context.Context, c *Compare, number, slot int) error {
 	}
 }
 
-// share is the environment of the child in a slot: its part of the machine.
+// share is the environment of the child in a slot, which gives it its part of the cores or its GPU.
 func (j Jobs) share(c *Compare, slot int) []string {
 	if c.Arms[0].Config.Train.Device == "cuda" {
 		if gpus := visible(); len(gpus) > 0 {
@@ -122,7 +124,7 @@ func visible() (gpus []string) {
 	}
 	devices, err := filepath.Glob("/dev/nvidia[0-9]*")
 	if err != nil {
-		panic(err) // of the pattern alone
+		panic(err) // the pattern is malformed
 	}
 	for _, path := range devices {
 		gpus = append(gpus, strings.TrimPrefix(path, "/dev/nvidia"))
@@ -130,7 +132,7 @@ func visible() (gpus []string) {
 	return gpus
 }
 
-// died keeps why a run has ended that could not do so itself.
+// died records why a run ended whose process could not record it itself.
 func (c *Compare) died(t Task, reason error) {
 	arm := c.Arms[t.Arm]
 	if t.Decode {
@@ -144,15 +146,15 @@ func (c *Compare) died(t Task, reason error) {
 	}
 	r := c.at(arm, t.Seed, t.LR)
 	if result, failed, _ := r.left(); result == nil && failed == nil {
-		_ = r.fail(reason) // that it is not finished will be seen at least
+		_ = r.fail(reason) // without the reason the run still counts as not finished
 	}
 }
 
-// lenient writes what there is room for.
+// lenient ignores errors of writing.
 type lenient struct{ io.Writer }
 
 func (l lenient) Write(p []byte) (int, error) {
-	_, _ = l.Writer.Write(p) // a process must not end because its log is cut short
+	_, _ = l.Writer.Write(p) // a child must not fail because its log cannot be written
 	return len(p), nil
 }
 

@@ -25,7 +25,8 @@ func shards(t *testing.T) string {
 		if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := data.Prepare(context.Background(), data.Options{Tokenizer: "bytes", Out: filepath.Join(dir, name), Inputs: []string{file}}); err != nil {
+		if _, err := data.Prepare(context.Background(), data.Options{Tokenizer: "bytes", Out: filepath.Join(dir, name),
+			Inputs: []string{file}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -61,7 +62,8 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result.Steps != 6 || result.Tokens != 6*2*16 || result.CacheBytes != 2*2*2*8 || result.Attention != "gqa-2" || len(result.Sets) != 1 {
+	if result.Steps != 6 || result.Tokens != 6*2*16 || result.CacheBytes != 2*2*2*8 || result.Attention != "gqa-2" ||
+		len(result.Sets) != 1 {
 		t.Errorf("got %+v", result)
 	}
 	if m := result.Sets[0]; m.Set != "fox" || m.Perplexity < 50 || m.Perplexity > 300 || m.BitsPerByte == 0 {
@@ -74,7 +76,8 @@ func TestRun(t *testing.T) {
 	other := r
 	other.Config = load(t, tiny(dir), "train.lr=0.5")
 	other.Resume = true
-	if _, err := other.Do(context.Background()); err == nil || !strings.HasSuffix(err.Error(), "holds another run: train.lr is 0.001 there, not 0.5") {
+	if _, err := other.Do(context.Background()); err == nil ||
+		!strings.HasSuffix(err.Error(), "holds another run: train.lr is 0.001 there, not 0.5") {
 		t.Errorf("got %v", err)
 	}
 	if kept, err := Finished(r.Dir, other.Config); kept != nil || err != nil {
@@ -125,7 +128,8 @@ func TestRunRefusesBadInput(t *testing.T) {
 // comparison is a file of two arms; extra goes below.
 func comparison(dir, extra string) string {
 	base := strings.ReplaceAll(strings.TrimSpace(tiny(dir)), "\n", "\n  ")
-	return "name: kinds\nbase:\n  " + base + "\nbaseline: a\nseeds: [1, 2]\narms:\n  a: {}\n  b: {attention: {kind: gta}, model: {mlp: 32}}\n" + extra
+	return "name: kinds\nbase:\n  " + base +
+		"\nbaseline: a\nseeds: [1, 2]\narms:\n  a: {}\n  b: {attention: {kind: gta}, model: {mlp: 32}}\n" + extra
 }
 
 func TestCompare(t *testing.T) {
@@ -144,7 +148,8 @@ func TestCompare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := table.Arms[1].Difference["fox"]; d.N != 2 || table.Arms[1].Attention != "gta-2" || table.Arms[0].Parameters == table.Arms[1].Parameters {
+	if d := table.Arms[1].Difference["fox"]; d.N != 2 || table.Arms[1].Attention != "gta-2" ||
+		table.Arms[0].Parameters == table.Arms[1].Parameters {
 		t.Errorf("got %+v", table)
 	}
 	metrics := filepath.Join(c.Dir, "b", "seed-2", "metrics.jsonl")
@@ -159,7 +164,8 @@ func TestCompare(t *testing.T) {
 	if after, err := os.Stat(metrics); err != nil || after.ModTime() != before.ModTime() {
 		t.Errorf("a finished run was trained again, %v", err)
 	}
-	if text, err := os.ReadFile(filepath.Join(c.Dir, "comparison.md")); err != nil || !strings.HasPrefix(string(text), "# kinds\n") {
+	if text, err := os.ReadFile(filepath.Join(c.Dir, "comparison.md")); err != nil ||
+		!strings.HasPrefix(string(text), "# kinds\n") {
 		t.Errorf("comparison.md is %s, %v", text, err)
 	}
 
@@ -170,7 +176,8 @@ func TestCompare(t *testing.T) {
 	c.Arms = append(c.Arms, bad)
 	table, err = c.Do(context.Background(), Jobs{})
 	var failed *Failed
-	if !errors.As(err, &failed) || err.Error() != "lab: 2 of 6 runs failed or are not finished" || !strings.Contains(table.Text(), "c, seed 1, failed: data: ") {
+	if !errors.As(err, &failed) || err.Error() != "lab: 2 of 6 runs failed or are not finished" ||
+		!strings.Contains(table.Text(), "c, seed 1, failed: data: ") {
 		t.Errorf("%v\n%s", err, table.Text())
 	}
 }
@@ -194,7 +201,8 @@ func TestPresetsOfComparisons(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Open(context.Background(), Order{Name: "book"}); err == nil || err.Error() != "lab: book is neither a file nor one of the comparisons books-50m, books-cpu" {
+	if _, err := Open(context.Background(), Order{Name: "book"}); err == nil ||
+		err.Error() != "lab: book is neither a file nor one of the comparisons books-50m, books-cpu" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -203,7 +211,8 @@ func TestCompareRefuses(t *testing.T) {
 	dir := shards(t)
 	good := comparison(dir, "")
 	for _, c := range []struct{ old, new, want string }{
-		{"arms:", "arms:\n  z: {train: {lr: 1, seed: 3}}", "lab: compare: arm z changes train.lr from 0.001 to 1, which vary (attention.*, model.mlp) does not allow; arm z changes train.seed"},
+		{"arms:", "arms:\n  z: {train: {lr: 1, seed: 3}}", "lab: compare: arm z changes train.lr from 0.001 to 1, which " +
+			"vary (attention.*, model.mlp) does not allow; arm z changes train.seed"},
 		{"kind: gta", "kind: gt", `arm b: configs: attention: kind "gt"`},
 		{"kind: gta", "knd: gta", "arm b: configs: the arm:"},
 		{"groups: 2", "groups: 3", "base: configs: attention: gqa: 3 key/value heads do not divide 2 query heads"},
@@ -216,7 +225,8 @@ func TestCompareRefuses(t *testing.T) {
 		{"  b: {", "  a: {", "lab: compare: "},
 		{"name: kinds", "name: kinds\nvary: [model.mpl]", "unknown key model.mpl: the nearest known key is model.mlp"},
 		{"name: kinds", "name: kinds\nsteps: 3", "field steps not found"},
-		{"name: kinds", "name: kinds\nlr: [1e-3, 1e-3]", "lr must be a list of positive learning rates, each once, not [0.001 0.001]"},
+		{"name: kinds", "name: kinds\nlr: [1e-3, 1e-3]",
+			"lr must be a list of positive learning rates, each once, not [0.001 0.001]"},
 		{"name: kinds", "name: kinds\nlr: [0]", "lr must be a list of positive learning rates"},
 		{"name: kinds", "name: kinds\nlr: [1e-3]\nlr_seeds: 3", "lr_seeds must be from 0 to the 2 seeds, not 3"},
 		{"name: kinds", "name: kinds\nlr_seeds: 1", "lr_seeds needs a list lr"},
@@ -226,12 +236,15 @@ func TestCompareRefuses(t *testing.T) {
 		{"name: kinds", "name: kinds\ndecode: [0x8]", `decode must be BATCHxCONTEXT`},
 		{"name: kinds", "name: kinds\nsizes: [a]", "sizes must be names with what each changes"},
 		{"name: kinds", "name: kinds\nsizes: {a/b: {}}", "a size's name must be its own"},
-		{"val: {fox: " + dir + "/val}, ", "", "lab: compare: arm a is measured on nothing: data.val must name at least one set"},
+		{"val: {fox: " + dir + "/val}, ", "",
+			"lab: compare: arm a is measured on nothing: data.val must name at least one set"},
 		{"b: {", "b: {eval: {sets: {cat: x}}, ", "arm b changes eval.sets"},
-		{"arms:", "vary: [\"*\"]\narms:\n  z: {eval: {sets: {cat: x}}}", "all arms must be measured on the same sets, but z is on cat, fox and a on fox"},
+		{"arms:", "vary: [\"*\"]\narms:\n  z: {eval: {sets: {cat: x}}}",
+			"all arms must be measured on the same sets, but z is on cat, fox and a on fox"},
 		{"name: kinds", "name: kinds\nsizes: {s: {model: {layer: 1}}}", "size s: configs: the arm:"},
 	} {
-		if _, err := (Order{}).open(context.Background(), []byte(strings.Replace(good, c.old, c.new, 1)), dir); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := (Order{}).open(context.Background(), []byte(strings.Replace(good, c.old, c.new, 1)), dir); err == nil ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v\nwant %s", c.new, err, c.want)
 		}
 	}
@@ -275,7 +288,8 @@ func TestMatch(t *testing.T) {
 				t.Errorf("%s: width %d gives %g %s, not %g", arm.Name, arm.Config.Model.MLP, n, what, total)
 			}
 		}
-		if err := match(arms, "gqa-4", what); err == nil || !strings.Contains(err.Error(), "arm gqa-2 sets model.mlp, which match fits") {
+		if err := match(arms, "gqa-4", what); err == nil ||
+			!strings.Contains(err.Error(), "arm gqa-2 sets model.mlp, which match fits") {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -284,7 +298,8 @@ func TestMatch(t *testing.T) {
 func TestDistribution(t *testing.T) {
 	root := t.TempDir()
 	for _, name := range []string{
-		"src/fmt/print.go", "src/fmt/print_test.go", "src/encoding/json/v2/x.go", "src/net/url/url.go", "src/net/urlx/a.go", "src/cmd/go/main.go",
+		"src/fmt/print.go", "src/fmt/print_test.go", "src/encoding/json/v2/x.go", "src/net/url/url.go", "src/net/urlx/a.go",
+		"src/cmd/go/main.go",
 		"src/fmt/testdata/a.go", "doc/go_spec.html", "doc/go1.17_spec.html", "doc/go_mem.html",
 	} {
 		path := filepath.Join(root, filepath.FromSlash(name))
@@ -303,7 +318,8 @@ func TestDistribution(t *testing.T) {
 			got += set + ":" + filepath.ToSlash(in) + " "
 		}
 	}
-	want := "train:src/fmt/print.go train:src/net/urlx/a.go train:doc/go_mem.html packages:src/encoding/json/v2/x.go packages:src/net/url/url.go specification:doc/go_spec.html "
+	want := "train:src/fmt/print.go train:src/net/urlx/a.go train:doc/go_mem.html packages:src/encoding/json/v2/x.go " +
+		"packages:src/net/url/url.go specification:doc/go_spec.html "
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -10,7 +10,8 @@ import (
 	"text/template"
 )
 
-// A Launch is a comparison for a cluster: its tasks as array jobs, which compare --task does and compare --collect gathers.
+// A Launch writes a comparison as array jobs for a cluster. Each job runs compare --task, and compare --collect makes
+// the table.
 type Launch struct {
 	On      string   // slurm or kubernetes
 	Self    string   // the program, as the cluster's machines find it
@@ -40,7 +41,9 @@ func (l Launch) Write(c *Compare) (submit string, err error) {
 	case l.On != "slurm" && l.On != "kubernetes":
 		return "", fmt.Errorf("lab: launch must be slurm or kubernetes, not %q", l.On)
 	case l.On == "kubernetes" && (l.Image == "" || l.Claim == ""):
-		return "", fmt.Errorf("lab: launch kubernetes needs an image that has headroom, and a volume claim that holds the working directory")
+		return "",
+			fmt.Errorf(
+				"lab: launch kubernetes needs an image that has headroom, and a volume claim that holds the working directory")
 	}
 	here, err := os.Getwd()
 	if err != nil {
@@ -49,7 +52,7 @@ func (l Launch) Write(c *Compare) (submit string, err error) {
 	if err := c.store(); err != nil {
 		return "", err
 	}
-	if len(c.LR) > 0 && c.extend() { // by what earlier jobs have left
+	if len(c.LR) > 0 && c.extend() { // from the results of earlier jobs
 		if err := c.save(); err != nil {
 			return "", err
 		}

@@ -26,12 +26,14 @@ func (r Run) finished() (*Result, error) {
 		return nil, err
 	}
 	if t, before, yes := changed(result.Texts, r.texts); yes {
-		return nil, fmt.Errorf("lab: %s has figures of another text than the comparison: its %s, %s, had checksum %.12s, not %.12s", r.Dir, t.Key, t.Path, t.Sum, before.Sum)
+		return nil,
+			fmt.Errorf("lab: %s has figures of another text than the comparison: its %s, %s, had checksum %.12s, not %.12s",
+				r.Dir, t.Key, t.Path, t.Sum, before.Sum)
 	}
 	return result, nil
 }
 
-// left reads what a run has left in its directory: its result, or how it failed, or with neither why there is neither.
+// left reads the outcome of a run from its directory: its result, or its failure, or the reason why there is neither.
 func (r Run) left() (*Result, *failure, error) {
 	result, err := r.finished()
 	if result != nil || err != nil {

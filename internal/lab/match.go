@@ -92,8 +92,8 @@ func (c *Compare) unmatched() (lines []string, err error) {
 	return lines, nil
 }
 
-// fitMLP sets the MLP width, a multiple of matchStep, with which a run's count comes closest to a total. Counts are linear
-// in the width.
+// fitMLP sets the MLP width, a multiple of matchStep, with which a run's count comes closest to a total. Counts are
+// linear in the width.
 func fitMLP(c configs.Run, count func(configs.Run) (float64, error), total float64) (configs.Run, error) {
 	c.Model.MLP = matchStep
 	one, err := count(c)

@@ -14,9 +14,9 @@ import (
 	"headroom/train"
 )
 
-// Checkpoint finds what a path means: a checkpoint, or the newest one of a run directory. The configuration is that of its
-// run, or where the checkpoint has been moved away from it, that of the model alone. Weights that are not those that were
-// written are refused.
+// Checkpoint finds the checkpoint that a path names, or the newest one of a run directory. The configuration is that of
+// its run, or where the checkpoint has been moved away from it, that of the model alone. Weights that are not those
+// that were written are refused.
 func Checkpoint(path string) (checkpoint string, c configs.Run, err error) {
 	run := path
 	if _, err := os.Stat(filepath.Join(path, configName)); err == nil {
@@ -47,9 +47,10 @@ func Checkpoint(path string) (checkpoint string, c configs.Run, err error) {
 	return checkpoint, c, err
 }
 
-// Measure evaluates a checkpoint on named sets of shards and on zero-shot tasks. It measures as c.Eval says, on the run's own
-// sets where it names none.
-func Measure(ctx context.Context, checkpoint string, c configs.Run) (sets []eval.Result, tasks []eval.Figure, err error) {
+// Measure evaluates a checkpoint on named sets of shards and on zero-shot tasks. It measures as c.Eval says, on the
+// run's own sets where it names none.
+func Measure(ctx context.Context, checkpoint string, c configs.Run) (sets []eval.Result,
+	tasks []eval.Figure, err error) {
 	if err := c.Eval.Validate(); err != nil {
 		return nil, nil, err
 	}

@@ -48,7 +48,8 @@ func TestFromAnotherDirectory(t *testing.T) {
 		t.Errorf("the card from elsewhere: %v\n%s", err, card)
 	}
 	t.Chdir(dir)
-	if card, err = Card("run", checkpoint, c); err != nil || !strings.Contains(card, "Trained on train,") || strings.Contains(strings.SplitN(card, "## Configuration", 2)[1], dir) {
+	if card, err = Card("run", checkpoint, c); err != nil || !strings.Contains(card, "Trained on train,") ||
+		strings.Contains(strings.SplitN(card, "## Configuration", 2)[1], dir) {
 		t.Errorf("the card from where it was trained: %v\n%s", err, card)
 	}
 	if err := os.WriteFile("train/meta.json", []byte("{"), 0o666); err != nil {

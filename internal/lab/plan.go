@@ -15,8 +15,8 @@ import (
 	"headroom/configs"
 )
 
-// A Compare is a comparison that is ready to run: every arm is resolved and differs from the base of its size in nothing
-// but what it may. It lies in its directory as plan.yaml, from which others can take a part of it over.
+// A Compare is a comparison that is ready to run: every arm is resolved and differs from the base of its size in
+// nothing but what it may. Its directory holds it as plan.yaml, from which other processes can do a part of it.
 type Compare struct {
 	Name     string       `yaml:"name"`
 	Command  []string     `yaml:"command,flow,omitempty"` // that made the plan
@@ -29,12 +29,13 @@ type Compare struct {
 	LRSeeds  int          `yaml:"lr_seeds,omitempty"` // the first seeds try them all, the others train at the best
 	Match    string       `yaml:"match,omitempty"`    // what MLP widths were fitted to: parameters or flops
 	Decode   []DecodeCase `yaml:"decode,omitempty"`   // batches and contexts at which decoding is timed
-	Results  string       `yaml:"results,omitempty"`  // a directory that keeps the results of finished runs, without weights
-	Of       string       `yaml:"of,omitempty"`       // an arm that this compares with itself; see Itself
-	Texts    []Text       `yaml:"texts,omitempty"`    // that its runs read
-	Arms     []Arm        `yaml:"arms"`               // of one size after the other
+	// a directory that keeps the results of finished runs, without weights
+	Results string `yaml:"results,omitempty"`
+	Of      string `yaml:"of,omitempty"`    // an arm that this compares with itself; see Itself
+	Texts   []Text `yaml:"texts,omitempty"` // that its runs read
+	Arms    []Arm  `yaml:"arms"`            // of one size after the other
 
-	lent   []Run // of lender, that a comparison with itself takes the results of
+	lent   []Run // runs of lender whose results a comparison with itself takes
 	lender *Compare
 }
 
@@ -111,9 +112,11 @@ func Planned(dir string) (*Compare, error) {
 	}
 	c := &Compare{Dir: dir}
 	if err := yaml.Unmarshal(text, c); err != nil {
-		return nil, fmt.Errorf("lab: %s is damaged or of another version: %s", path, strings.Join(strings.Fields(err.Error()), " "))
+		return nil, fmt.Errorf("lab: %s is damaged or of another version: %s", path,
+			strings.Join(strings.Fields(err.Error()), " "))
 	}
-	if len(c.Arms) == 0 || len(c.Seeds) == 0 || c.LRSeeds > len(c.Seeds) || !slices.ContainsFunc(c.Arms, func(a Arm) bool { return a.Name == c.Baseline }) {
+	if len(c.Arms) == 0 || len(c.Seeds) == 0 || c.LRSeeds > len(c.Seeds) ||
+		!slices.ContainsFunc(c.Arms, func(a Arm) bool { return a.Name == c.Baseline }) {
 		return nil, fmt.Errorf("lab: %s is damaged or of another version: it lacks arms, seeds or the baseline", path)
 	}
 	return c, nil
@@ -160,7 +163,7 @@ func (c *Compare) Stages() (stages [][]Task) {
 	return slices.DeleteFunc([][]Task{sweep, rest, speed}, func(s []Task) bool { return len(s) == 0 })
 }
 
-// home is the directory of an arm.
+// home is the directory of an arm's runs.
 func (c *Compare) home(a Arm) string { return filepath.Join(c.Dir, a.Size, a.Name) }
 
 // at is the run of an arm with a seed and, where rates are tried, one of them.

@@ -23,22 +23,23 @@ import (
 
 // A Cost is how long the parts of one run take, measured on this machine on random tokens.
 type Cost struct {
-	First float64 `json:"first_start_s"`     // opening the device, compiling, searching algorithms that no run before has found
+	// opening the device, compiling, searching algorithms that no run before has found
+	First float64 `json:"first_start_s"`
 	Start float64 `json:"start_s"`           // the same when they are known
 	Step  float64 `json:"step_s"`            // of training
 	Pass  float64 `json:"evaluation_pass_s"` // over a batch of windows
 	Save  float64 `json:"save_s"`            // of a checkpoint
 }
 
-// What an arm is timed by: steps after the first until both are reached, and evaluation.
+// How long an arm is timed: steps after the first until both limits are reached, and passes of evaluation.
 const (
 	probeSteps = 4
 	probeTime  = 1500 * time.Millisecond
 	passTime   = 300 * time.Millisecond
 )
 
-// costs times an arm whose device knows some algorithms already, and adds those that it finds. Where there are any, runs after the first start
-// sooner.
+// costs times an arm whose device knows some algorithms already, and adds those that it finds. Where there are any,
+// runs after the first start sooner.
 func costs(ctx context.Context, arm Arm, known map[string]int) (Cost, map[string]int, error) {
 	c, found, err := probe(ctx, arm, known)
 	c.First = c.Start
@@ -61,7 +62,7 @@ func probe(ctx context.Context, arm Arm, known map[string]int) (c Cost, found ma
 	defer os.RemoveAll(dir)
 	began := time.Now()
 	bare := arm.Config
-	bare.Data.Val, bare.Eval.Sets, bare.Eval.Select, bare.Eval.Tasks = nil, nil, nil, nil // which need not be there yet
+	bare.Data.Val, bare.Eval.Sets, bare.Eval.Select, bare.Eval.Tasks = nil, nil, nil, nil // these need not exist yet
 	b, err := open(bare, nil, func(graph.Backend) map[string]int { return known })
 	if err != nil {
 		return c, nil, err
@@ -85,7 +86,8 @@ func probe(ctx context.Context, arm Arm, known map[string]int) (c Cost, found ma
 	// the rate does not matter to the time, and with a small one nothing diverges
 	config.EvalEvery, config.SaveEvery, config.From, config.LR, config.LogEvery = 0, 0, "", 1e-7, 1<<30
 	began = time.Now()
-	run := train.Run{Dir: dir, Config: config, Model: b.model, Store: b.store, Data: source, Log: slog.New(slog.DiscardHandler)}
+	run := train.Run{Dir: dir, Config: config, Model: b.model, Store: b.store, Data: source,
+		Log: slog.New(slog.DiscardHandler)}
 	if _, err := run.Train(enough); err != nil {
 		return c, nil, err
 	}
@@ -105,7 +107,7 @@ func probe(ctx context.Context, arm Arm, known map[string]int) (c Cost, found ma
 	if len(lines) > 1 {
 		c.Step = (last.Elapsed - first.Elapsed) / float64(len(lines)-1)
 	}
-	c.Start = opened.Seconds() + max(0, first.Elapsed-c.Step) // and what the first step took beyond one
+	c.Start = opened.Seconds() + max(0, first.Elapsed-c.Step) // with the time by which the first step exceeds the others
 	c.Save = max(0, trained.Seconds()-last.Elapsed)
 	return c, b.backend.Choices(), nil
 }
@@ -156,7 +158,7 @@ func (s *random) Next(b *data.Batch) error {
 		b.Inputs[i], b.Targets[i] = s.r.Int32N(int32(s.vocab)), s.r.Int32N(int32(s.vocab))
 	}
 	switch s.drawn++; {
-	case s.drawn == 2*s.steps: // while the first runs
+	case s.drawn == 2*s.steps: // drawn while the first step runs
 		s.since = time.Now()
 	case s.drawn > (1+probeSteps)*s.steps && time.Since(s.since) > probeTime:
 		s.stop()

@@ -16,14 +16,15 @@ import (
 	"headroom/train"
 )
 
-// products.go lets runs share what was found by timing: which algorithms of a device are the fastest for a shape. It spares each run of a
-// comparison the search of the run before, and gives all the same ones.
+// products.go lets the runs of a comparison share the algorithms that were found by timing to be the fastest of a
+// device for a shape. Later runs need not search, and all runs use the same algorithms.
 
 // productsName is where a comparison keeps the algorithms, by device and shape.
 const productsName = "products.json"
 
-// algorithms are those that a run takes on a device: its checkpoint's, with which alone it goes on bit for bit, or those that its comparison
-// has found. They must be set before anything is compiled, since evaluation and training share shapes.
+// algorithms are those that a run takes on a device: its checkpoint's, with which alone it goes on bit for bit, or
+// those that its comparison has found. They must be set before anything is compiled, since evaluation and training
+// share shapes.
 func (r Run) algorithms(on graph.Backend) map[string]int {
 	if r.Resume {
 		if at, state, err := train.Latest(r.Dir); err == nil && at != "" {
@@ -40,7 +41,7 @@ func (r Run) algorithms(on graph.Backend) map[string]int {
 	return all[on.Name()]
 }
 
-// nothingKnown has a device search its algorithms.
+// nothingKnown makes a device search its algorithms anew.
 func nothingKnown(graph.Backend) map[string]int { return nil }
 
 // found adds a device's algorithms to those of the comparison. What stands there stays, so that all runs have the same.

@@ -12,7 +12,8 @@ import (
 	"headroom/train"
 )
 
-// searching is a device that finds another algorithm each time it searches, as timing may, and takes one that it is given before it compiles.
+// searching is a device that finds another algorithm each time it searches, as timing may, and takes one that it is
+// given before it compiles.
 type searching struct {
 	*graph.CPU
 	searches *int
@@ -55,7 +56,8 @@ func onSearching(t *testing.T) (opened *[]*searching, searches *int) {
 	return opened, searches
 }
 
-// TestRunsShareAlgorithms: what the first run of a comparison finds, the others take without a search, also where the file is damaged meanwhile.
+// TestRunsShareAlgorithms: what the first run of a comparison finds, the others take without a search, also where the
+// file is damaged meanwhile.
 func TestRunsShareAlgorithms(t *testing.T) {
 	opened, searches := onSearching(t)
 	dir := shards(t)
@@ -91,11 +93,13 @@ func TestRunsShareAlgorithms(t *testing.T) {
 	}
 }
 
-// TestResumeTakesItsOwnAlgorithms: a run goes on with the algorithms of its checkpoint in everything that it compiles, whatever others have found.
+// TestResumeTakesItsOwnAlgorithms: a run goes on with the algorithms of its checkpoint in everything that it compiles,
+// whatever others have found.
 func TestResumeTakesItsOwnAlgorithms(t *testing.T) {
 	opened, _ := onSearching(t)
 	dir := shards(t)
-	r := Run{Dir: filepath.Join(dir, "run"), Config: load(t, tiny(dir), "train.schedule=constant"), Resume: true, products: filepath.Join(dir, productsName)}
+	r := Run{Dir: filepath.Join(dir, "run"), Config: load(t, tiny(dir), "train.schedule=constant"), Resume: true,
+		products: filepath.Join(dir, productsName)}
 	if _, err := r.Do(context.Background()); err != nil {
 		t.Fatal(err)
 	}

@@ -20,8 +20,8 @@ import (
 // as text/template has in html/template.
 var HeldOut = []string{"archive/zip", "encoding/json", "net/url", "text/tabwriter"}
 
-// Quickstart prepares the sources and documentation of the Go distribution and compares four kinds of attention on them,
-// with as many parameters each. The short form is for CI: one seed, few steps.
+// Quickstart prepares the sources and documentation of the Go distribution and compares four kinds of attention on
+// them, with as many parameters each. The short form is for CI: one seed, few steps.
 type Quickstart struct {
 	Dir   string
 	Short bool
@@ -39,7 +39,8 @@ func (q Quickstart) Compare(ctx context.Context) (*Compare, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Compare{Name: "quickstart", Dir: filepath.Join(dir, "runs"), Baseline: "gqa-4", Seeds: []uint64{1, 2}, Match: "parameters"}
+	c := &Compare{Name: "quickstart", Dir: filepath.Join(dir, "runs"), Baseline: "gqa-4", Seeds: []uint64{1, 2},
+		Match: "parameters"}
 	in := configs.Input{Preset: "quickstart", Sets: []string{"data.train=" + filepath.Join(dir, "data", "train")}}
 	for _, set := range sets {
 		in.Sets = append(in.Sets, "data.val."+set+"="+filepath.Join(dir, "data", set))

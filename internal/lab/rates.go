@@ -8,8 +8,8 @@ import (
 	"headroom/eval"
 )
 
-// tried reads what an arm's runs show of the learning rates so far. The last of its values says whether each run is
-// finished or has failed, so that a choice is final.
+// tried reads the losses of an arm's learning rates from the runs that are finished. The last of its values says
+// whether each run is finished or has failed, so that a choice is final.
 func (c *Compare) tried(a Arm) (rates []eval.Rate, complete error) {
 	for _, lr := range c.rates(a) {
 		rate := eval.Rate{LR: lr}
@@ -37,7 +37,8 @@ func (c *Compare) choose(a Arm) (float64, error) {
 	}
 	best := eval.BestRate(rates)
 	if best < 0 {
-		return 0, fmt.Errorf("lab: %s failed with every learning rate; with %g: %s", a.label(), rates[0].LR, rates[0].Failures[0].Reason)
+		return 0, fmt.Errorf("lab: %s failed with every learning rate; with %g: %s", a.label(), rates[0].LR,
+			rates[0].Failures[0].Reason)
 	}
 	return rates[best].LR, nil
 }

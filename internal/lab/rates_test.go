@@ -38,12 +38,14 @@ func prepared(t *testing.T, dir, name, sentence string) {
 	if err := os.WriteFile(file, []byte(strings.Repeat(sentence, 60)), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := data.Prepare(context.Background(), data.Options{Tokenizer: "bytes", Out: filepath.Join(dir, name), Inputs: []string{file}}); err != nil {
+	if _, err := data.Prepare(context.Background(), data.Options{Tokenizer: "bytes", Out: filepath.Join(dir, name),
+		Inputs: []string{file}}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestRateIsChosenOnValidation: a learning rate is the best by the sets that training watches; what only the end is measured on has no say.
+// TestRateIsChosenOnValidation: a learning rate is the best by the sets that training watches; what only the end is
+// measured on has no say.
 func TestRateIsChosenOnValidation(t *testing.T) {
 	dir := shards(t)
 	text := comparison(dir, "lr: [1e-3, 2e-3]\n")
@@ -61,8 +63,9 @@ func TestRateIsChosenOnValidation(t *testing.T) {
 	}
 }
 
-// TestRateIsChosenOnSelect: with eval.select a learning rate is the best by that text alone, which is in no figure of the table; where a
-// reported set is among what rates were chosen on, by its name or as the same text under another name, the table says so.
+// TestRateIsChosenOnSelect: with eval.select a learning rate is the best by that text alone, which is in no figure of
+// the table; where a reported set is among what rates were chosen on, by its name or as the same text under another
+// name, the table says so.
 func TestRateIsChosenOnSelect(t *testing.T) {
 	dir := shards(t)
 	for _, c := range []struct {
@@ -71,7 +74,8 @@ func TestRateIsChosenOnSelect(t *testing.T) {
 		again           string
 	}{
 		{"another text", "eval.select.tune", "/other", 1e-3, ""},
-		{"the reported text under another name", "eval.select.tune", "/val", 1e-3, "WARNING: the rates were chosen on fox, which"},
+		{"the reported text under another name", "eval.select.tune", "/val", 1e-3,
+			"WARNING: the rates were chosen on fox, which"},
 		{"no selection", "eval.sets.tune", "/other", 2e-3, "WARNING: the rates were chosen on fox, which"},
 	} {
 		if _, err := os.Stat(dir + c.path); err != nil {
@@ -100,14 +104,17 @@ func TestRateIsChosenOnSelect(t *testing.T) {
 		if table.Arms[0].LR != c.best {
 			t.Errorf("%s: the rate is %g, not %g", c.name, table.Arms[0].LR, c.best)
 		}
-		if selects := c.set == "eval.select.tune"; strings.Contains(text, "perplexity tune") == selects || !strings.Contains(text, "perplexity fox") {
+		if selects := c.set == "eval.select.tune"; strings.Contains(text, "perplexity tune") == selects ||
+			!strings.Contains(text, "perplexity fox") {
 			t.Errorf("%s: the table reports the wrong sets:\n%s", c.name, text)
 		}
-		if warned := strings.Contains(text, "WARNING: the rates were chosen"); warned != (c.again != "") || !strings.Contains(text, c.again) {
+		if warned := strings.Contains(text, "WARNING: the rates were chosen"); warned != (c.again != "") ||
+			!strings.Contains(text, c.again) {
 			t.Errorf("%s: no %q in\n%s", c.name, c.again, text)
 		}
 	}
-	if _, err := (Order{Sets: []string{"eval.select.fox=" + dir + "/val"}}).open(context.Background(), []byte(comparison(dir, "")), dir); err == nil ||
+	if _, err := (Order{Sets: []string{"eval.select.fox=" + dir + "/val"}}).open(context.Background(),
+		[]byte(comparison(dir, "")), dir); err == nil ||
 		!strings.Contains(err.Error(), `eval.select and data.val must have different names, but both have "fox"`) {
 		t.Errorf("one name for both: %v", err)
 	}

@@ -17,8 +17,8 @@ import (
 	"headroom/train"
 )
 
-// Report writes the report of a comparison's directory from its table and the runs beside it. Where there is no table yet,
-// it is made of the runs.
+// Report writes the report of a comparison's directory from its table and the runs beside it. Where there is no table
+// yet, it is made of the runs.
 func Report(dir string) error {
 	var failed *Failed // the table names what is missing
 	if _, err := os.Stat(filepath.Join(dir, comparisonName)); errors.Is(err, fs.ErrNotExist) {
@@ -77,7 +77,8 @@ func (g *gathering) gather() {
 		}
 	}
 	if absent == trials {
-		g.report.Notes = []string{"No run directory lies beside the comparison: there are no curves, configurations and machines."}
+		g.report.Notes = []string{
+			"No run directory lies beside the comparison: there are no curves, configurations and machines."}
 	}
 	g.settings()
 }
@@ -127,7 +128,10 @@ func (g *gathering) run(dir string, arm *eval.Arm, seed uint64) error {
 
 // differing are the keys in which two runs differ, but for their seeds.
 func differing(a, b configs.Run) []configs.Change {
-	return slices.DeleteFunc(configs.Changes(a, b), func(c configs.Change) bool { return c.Key == "train.seed" || c.Key == "data.seed" })
+	return slices.DeleteFunc(configs.Changes(a, b), func(c configs.Change) bool {
+		return c.Key == "train.seed" ||
+			c.Key == "data.seed"
+	})
 }
 
 // environment counts a run to those that were started in the same way.
@@ -156,7 +160,8 @@ func (g *gathering) environment(dir string) error {
 		e.Hardware += ", products by " + s.Products
 	}
 	for i := range g.report.Environments {
-		if was := &g.report.Environments[i]; was.Command == e.Command && was.Revision == e.Revision && was.Hardware == e.Hardware {
+		if was := &g.report.Environments[i]; was.Command == e.Command && was.Revision == e.Revision &&
+			was.Hardware == e.Hardware {
 			was.Runs++
 			return nil
 		}

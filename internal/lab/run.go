@@ -64,7 +64,8 @@ func (r *Result) String() string {
 	if r.Interrupted {
 		state = "interrupted"
 	}
-	fmt.Fprintf(&s, "%s: %s after %d steps, %d tokens, %.0f tokens/s; %d parameters, %d cache bytes per token and layer; %s\n",
+	fmt.Fprintf(&s,
+		"%s: %s after %d steps, %d tokens, %.0f tokens/s; %d parameters, %d cache bytes per token and layer; %s\n",
 		r.Attention, state, r.Steps, r.Tokens, r.TokensPerSecond, r.Parameters, r.CacheBytes, r.Checkpoint)
 	s.WriteString(Measurements(r.Sets) + Figures(r.Tasks))
 	return s.String()
@@ -207,7 +208,8 @@ type bench struct {
 	progress  io.Writer              // of long measurements; nil for nowhere
 }
 
-// open builds the model, opens its validation sets and compiles their measurement, with the algorithms that are known for the device.
+// open builds the model, opens its validation sets and compiles their measurement, with the algorithms that are known
+// for the device.
 func open(c configs.Run, t *Team, known func(graph.Backend) map[string]int) (b *bench, err error) {
 	b = &bench{sets: map[string]*data.Tokens{}}
 	defer func() {
@@ -239,7 +241,8 @@ func open(c configs.Run, t *Team, known func(graph.Backend) map[string]int) (b *
 	if t.Rank() == 0 {
 		b.progress = os.Stderr
 	}
-	if b.store, err = graph.NewGroupStore(b.backend, b.model.Params(), group, sharding(c.Train)); err == nil && len(b.sets) > 0 {
+	if b.store, err = graph.NewGroupStore(b.backend, b.model.Params(), group, sharding(c.Train)); err == nil &&
+		len(b.sets) > 0 {
 		if b.ppl, err = eval.NewPerplexity(b.store, b.model, c.Eval); err == nil {
 			b.ppl.Progress = b.progress
 		}
@@ -255,8 +258,8 @@ func sharding(c train.Config) graph.Sharding {
 	return graph.ShardOptimizer
 }
 
-// Sets are the validation sets of a run by name: those that training watches, those that only the end is measured on, and
-// those that a learning rate is chosen on.
+// Sets are the validation sets of a run by name: those that training watches, those that only the end is measured on,
+// and those that a learning rate is chosen on.
 func Sets(c configs.Run) map[string]string {
 	sets := maps.Clone(c.Data.Val)
 	if sets == nil {
@@ -275,7 +278,8 @@ func openTokens(path string, c configs.Run) (*data.Tokens, error) {
 	}
 	if t.Meta != nil && c.Data.Tokenizer != "" && !data.SamePath(t.Meta.Tokenizer, c.Data.Tokenizer) {
 		t.Close()
-		return nil, fmt.Errorf("lab: %s was made with tokenizer %s, not data.tokenizer %s", path, t.Meta.Tokenizer, c.Data.Tokenizer)
+		return nil, fmt.Errorf("lab: %s was made with tokenizer %s, not data.tokenizer %s", path,
+			t.Meta.Tokenizer, c.Data.Tokenizer)
 	}
 	if t.Meta != nil && strings.HasSuffix(c.Data.Tokenizer, ".json") {
 		tokenizer, err := data.NewTokenizer(c.Data.Tokenizer) // need not be here to train

@@ -9,8 +9,8 @@ import (
 	"headroom/configs"
 )
 
-// selection names the sets that a learning rate is chosen on: those of eval.select, or where it has none those that training
-// watches, or where it watches none, all.
+// selection names the sets that a learning rate is chosen on: those of eval.select, or where it has none those that
+// training watches, or where it watches none, all.
 func selection(c configs.Run) []string {
 	for _, sets := range []map[string]string{c.Eval.Select, c.Data.Val} {
 		if len(sets) > 0 {
@@ -53,7 +53,11 @@ func (c *Compare) selected() (on, again []string) {
 		}
 	}
 	for _, name := range reported(config) {
-		same := slices.ContainsFunc(c.Texts, func(t Text) bool { of, ok := setOf(t.Key); return ok && of == name && sums[t.Sum] })
+		same := slices.ContainsFunc(c.Texts, func(t Text) bool {
+			of, ok := setOf(t.Key)
+			return ok &&
+				of == name && sums[t.Sum]
+		})
 		if same || slices.Contains(on, name) {
 			again = append(again, name)
 		}

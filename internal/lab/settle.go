@@ -13,8 +13,8 @@ import (
 	"headroom/train"
 )
 
-// settle notes the texts of the comparison, after it has held every run that its directory has already against what it asks for: one that
-// was made with other settings or from other texts under the same names would not be comparable.
+// settle records the texts of the comparison. Before that it checks every run that the directory has already: a run
+// with other settings, or from other texts under the same names, would not be comparable.
 func (c *Compare) settle() error {
 	if err := c.adopt(); err != nil {
 		return err
@@ -23,7 +23,7 @@ func (c *Compare) settle() error {
 	found := map[string][]Text{} // by arm
 	for _, arm := range c.Arms {
 		now, err := texts(arm.Config)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // what is missing fails its own runs, unless these are finished
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a missing text fails only the runs that still need it
 			return fmt.Errorf("%w (arm %s)", err, arm.label())
 		}
 		found[arm.label()] = now
@@ -45,7 +45,7 @@ func (c *Compare) settle() error {
 			if err != nil {
 				return err
 			}
-			for _, t := range was { // its text need not be here any more
+			for _, t := range was { // the text of a finished run need not exist any more
 				if !slices.ContainsFunc(all, func(u Text) bool { return u.Key == t.Key && data.SamePath(u.Path, t.Path) }) {
 					all = append(all, t)
 				}
@@ -56,7 +56,7 @@ func (c *Compare) settle() error {
 	return nil
 }
 
-// fits says why what lies in the run's directory is not of this comparison, and which texts it had.
+// fits says why the run in the directory does not belong to this comparison, and which texts it read.
 func (r Run) fits(now []Text) (was []Text, err error) {
 	switch err := r.alien(); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -74,14 +74,15 @@ func (r Run) fits(now []Text) (was []Text, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if changes := configs.Changes(stored, r.Config); len(changes) > 0 { // it goes on, or is measured again
+	if changes := configs.Changes(stored, r.Config); len(changes) > 0 { // the run is resumed or measured again
 		now, was = trainedOn(now), trainedOn(was)
 		result, err := Finished(r.Dir, stored)
 		if err != nil {
 			return nil, err
 		}
 		if at, _, err := train.Latest(r.Dir); result != nil && err == nil && at == "" {
-			return nil, fmt.Errorf("lab: %s is finished with %s %s, not %s, and has no checkpoint to go on from: undo the change, or choose another --out; nothing was written",
+			return nil, fmt.Errorf("lab: %s is finished with %s %s, not %s, and has no checkpoint to go on from: undo the "+
+				"change, or choose another --out; nothing was written",
 				r.Dir, changes[0].Key, changes[0].From, changes[0].To)
 		}
 	}

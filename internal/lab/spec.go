@@ -44,10 +44,10 @@ type spec struct {
 	Decode []string `yaml:"decode"`
 }
 
-// vary is what arms may change where the file does not say.
+// vary are the keys that arms may change where the file does not say.
 var vary = []string{"attention.*", "model.mlp"}
 
-// fit is what names a comparison and its arms: they become folders.
+// fit is the pattern of names of comparisons and arms, which become folders.
 var fit = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // An Order is what a comparison is opened from.
@@ -60,7 +60,7 @@ type Order struct {
 	Keep   string            // a directory for the results of finished runs, without weights; empty for none
 	Extend bool              // add learning rates to arms whose optimum is not inside
 	Dry    bool              // prepare nothing
-	Log    io.Writer         // where preparing tells how far it is
+	Log    io.Writer         // where the progress of preparing goes
 }
 
 // Open reads a comparison, prepares texts where there are some, and resolves every arm.
@@ -69,7 +69,8 @@ func Open(ctx context.Context, o Order) (*Compare, error) {
 	if text == nil {
 		var err error
 		if text, err = os.ReadFile(o.Name); errors.Is(err, fs.ErrNotExist) && filepath.Ext(o.Name) == "" {
-			return nil, fmt.Errorf("lab: %s is neither a file nor one of the comparisons %s", o.Name, strings.Join(configs.Comparisons(), ", "))
+			return nil, fmt.Errorf("lab: %s is neither a file nor one of the comparisons %s", o.Name,
+				strings.Join(configs.Comparisons(), ", "))
 		} else if err != nil {
 			return nil, fmt.Errorf("lab: %w", err)
 		}
@@ -112,7 +113,8 @@ func (o Order) open(ctx context.Context, text []byte, dir string) (*Compare, err
 		return nil, err
 	}
 	base.Sets = append(made, base.Sets...)
-	c := &Compare{Name: s.Name, Dir: o.Out, Baseline: s.Baseline, Seeds: s.Seeds, LR: s.LR, LRSeeds: s.LRSeeds, Match: s.Match, Results: o.Keep, Extend: o.Extend}
+	c := &Compare{Name: s.Name, Dir: o.Out, Baseline: s.Baseline, Seeds: s.Seeds, LR: s.LR, LRSeeds: s.LRSeeds,
+		Match: s.Match, Results: o.Keep, Extend: o.Extend}
 	if err := c.extensible(); err != nil {
 		return nil, err
 	}
@@ -138,7 +140,8 @@ func (o Order) open(ctx context.Context, text []byte, dir string) (*Compare, err
 	return c, c.measurable()
 }
 
-// measurable says that every arm is measured, and on the same sets, so that none is without a figure when all are trained.
+// measurable says that every arm is measured, and on the same sets, so that none is without a figure when all are
+// trained.
 func (c *Compare) measurable() error {
 	first := c.Arms[0]
 	for _, arm := range c.Arms {
@@ -146,7 +149,8 @@ func (c *Compare) measurable() error {
 			return err
 		}
 		if len(reported(arm.Config)) == 0 {
-			return fmt.Errorf("lab: compare: arm %s is measured on nothing: data.val must name at least one set, as in data: {val: {books: shards/val}}", arm.label())
+			return fmt.Errorf("lab: compare: arm %s is measured on nothing: data.val must name at least one set, as in data: "+
+				"{val: {books: shards/val}}", arm.label())
 		}
 		for _, of := range []func(configs.Run) []string{reported, selection} {
 			if a, b := of(first.Config), of(arm.Config); !slices.Equal(a, b) {
@@ -224,7 +228,8 @@ func (s *spec) validate() error {
 	if sorted := slices.Compact(slices.Sorted(slices.Values(s.Seeds))); len(sorted) != len(s.Seeds) || len(sorted) == 0 {
 		return fmt.Errorf("lab: compare: seeds must be a list of at least one, each once, not %v", s.Seeds)
 	}
-	if sorted := slices.Compact(slices.Sorted(slices.Values(s.LR))); len(sorted) != len(s.LR) || len(sorted) > 0 && !(sorted[0] > 0) {
+	if sorted := slices.Compact(slices.Sorted(slices.Values(s.LR))); len(sorted) != len(s.LR) || len(sorted) > 0 &&
+		!(sorted[0] > 0) {
 		return fmt.Errorf("lab: compare: lr must be a list of positive learning rates, each once, not %v", s.LR)
 	}
 	if s.LRSeeds < 0 || s.LRSeeds > len(s.Seeds) {
@@ -247,7 +252,8 @@ func names(what string, n yaml.Node) (all []string, err error) {
 	for i := 0; i < len(n.Content); i += 2 {
 		name := n.Content[i].Value
 		if !fit.MatchString(name) || slices.Contains(all, name) {
-			return nil, fmt.Errorf("lab: compare: %s's name must be its own, of letters, digits, points and dashes, not %q", map[string]string{"arm": "an arm", "size": "a size"}[what], name)
+			return nil, fmt.Errorf("lab: compare: %s's name must be its own, of letters, digits, points and dashes, not %q",
+				map[string]string{"arm": "an arm", "size": "a size"}[what], name)
 		}
 		all = append(all, name)
 	}

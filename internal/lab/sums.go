@@ -16,7 +16,8 @@ import (
 	"headroom/model"
 )
 
-// A Text is something that a run reads, with a checksum of what it holds, so that results from different texts under one name are not compared.
+// A Text is something that a run reads, with a checksum of what it holds, so that results from different texts under
+// one name are not compared.
 type Text struct {
 	Key  string `json:"key" yaml:"key"` // that names it: data.train, data.val.books
 	Path string `json:"path" yaml:"path"`
@@ -26,8 +27,8 @@ type Text struct {
 // textsName is where a run keeps what it reads.
 const textsName = "texts.json"
 
-// texts are all that a run reads. Shards are held against the checksums of their meta.json. The error is an fs.ErrNotExist only where nothing
-// is wrong but that some are missing.
+// texts are all that a run reads. Shards are held against the checksums of their meta.json. The error is an
+// fs.ErrNotExist only where nothing is wrong but that some are missing.
 func texts(c configs.Run) (all []Text, err error) {
 	add := func(key, path string, sum func(string) (string, error)) {
 		s, bad := sum(path)
@@ -49,7 +50,8 @@ func texts(c configs.Run) (all []Text, err error) {
 		key   string
 		paths map[string]string
 		sum   func(string) (string, error)
-	}{{"data.val.", c.Data.Val, shardSum}, {"eval.sets.", c.Eval.Sets, shardSum}, {"eval.select.", c.Eval.Select, shardSum}, {"eval.tasks.", c.Eval.Tasks, data.FileSum}} {
+	}{{"data.val.", c.Data.Val, shardSum}, {"eval.sets.", c.Eval.Sets, shardSum},
+		{"eval.select.", c.Eval.Select, shardSum}, {"eval.tasks.", c.Eval.Tasks, data.FileSum}} {
 		for _, name := range slices.Sorted(maps.Keys(sets.paths)) {
 			add(sets.key+name, sets.paths[name], sets.sum)
 		}
@@ -58,7 +60,9 @@ func texts(c configs.Run) (all []Text, err error) {
 		add("data.tokenizer", c.Data.Tokenizer, data.FileSum)
 	}
 	if c.Train.From != "" {
-		add("train.from", c.Train.From, func(path string) (string, error) { return data.FileSum(filepath.Join(path, model.WeightsFile)) })
+		add("train.from", c.Train.From, func(path string) (string, error) {
+			return data.FileSum(filepath.Join(path, model.WeightsFile))
+		})
 	}
 	return all, err
 }
@@ -72,7 +76,7 @@ func shardSum(path string) (string, error) {
 	return t.Sum()
 }
 
-// changed finds the first of the texts that was another when others were noted.
+// changed finds the first text whose checksum is another than the recorded one.
 func changed(now, was []Text) (t, before Text, yes bool) {
 	for _, t := range now {
 		i := slices.IndexFunc(was, func(w Text) bool { return w.Key == t.Key && data.SamePath(w.Path, t.Path) })
@@ -85,7 +89,8 @@ func changed(now, was []Text) (t, before Text, yes bool) {
 
 // another is the error of a text that changed after it was used in a directory.
 func another(dir string, t, before Text) error {
-	return fmt.Errorf("lab: %s is another text than the one that %s has used: %s has checksum %.12s now, not %.12s: bring that text back, or choose another --out",
+	return fmt.Errorf("lab: %s is another text than the one that %s has used: %s has checksum %.12s now, not %.12s: "+
+		"bring that text back, or choose another --out",
 		t.Key, dir, t.Path, t.Sum, before.Sum)
 }
 
@@ -106,10 +111,12 @@ func used(dir string) (all []Text, err error) {
 
 // trainedOn leaves out what is measured again when a run goes on.
 func trainedOn(all []Text) []Text {
-	return slices.DeleteFunc(slices.Clone(all), func(t Text) bool { return configs.Matches(t.Key, []string{"data.val.*", "eval.*"}) })
+	return slices.DeleteFunc(slices.Clone(all),
+		func(t Text) bool { return configs.Matches(t.Key, []string{"data.val.*", "eval.*"}) })
 }
 
-// note holds what the run reads against its comparison's plan and, where it goes on, against what it has been trained on, and keeps it.
+// note checks the texts of a run against its comparison's plan and, where the run is resumed, against those that it was
+// trained on, and records them.
 func (r Run) note() ([]Text, error) {
 	now, err := texts(r.Config)
 	if err != nil {

@@ -21,7 +21,8 @@ func again(t *testing.T, dir, set, text string) {
 	if err := os.RemoveAll(filepath.Join(dir, set)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := data.Prepare(context.Background(), data.Options{Tokenizer: "bytes", Out: filepath.Join(dir, set), Inputs: []string{file}}); err != nil {
+	if _, err := data.Prepare(context.Background(), data.Options{Tokenizer: "bytes", Out: filepath.Join(dir, set),
+		Inputs: []string{file}}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -56,9 +57,11 @@ func unchanged(t *testing.T, what string, was, now map[string]string) {
 	}
 }
 
-// TestCompareRefusesOtherTexts: figures of one text are never put beside those of another, whatever the folder is called.
+// TestCompareRefusesOtherTexts: figures of one text are never put beside those of another, whatever the folder is
+// called.
 func TestCompareRefusesOtherTexts(t *testing.T) {
-	fox, cat := strings.Repeat("the quick brown fox jumps over the lazy dog. ", 60), strings.Repeat("a cat sat on a mat and ate a rat. ", 60)
+	fox, cat := strings.Repeat("the quick brown fox jumps over the lazy dog. ", 60),
+		strings.Repeat("a cat sat on a mat and ate a rat. ", 60)
 	dir := shards(t)
 	text := comparison(dir, "")
 	do := func(text string) error {
@@ -77,7 +80,8 @@ func TestCompareRefusesOtherTexts(t *testing.T) {
 	for _, c := range []struct{ set, key string }{{"val", "data.val.fox"}, {"train", "data.train"}} {
 		was := files(t, filepath.Join(dir, "runs"))
 		again(t, dir, c.set, cat)
-		if err := do(three); err == nil || !strings.Contains(err.Error(), "lab: "+c.key+" is another text than the one that "+filepath.Join(dir, "runs", "a", "seed-1")+" has used: ") {
+		if err := do(three); err == nil || !strings.Contains(err.Error(), "lab: "+c.key+" is another text than the one that "+
+			filepath.Join(dir, "runs", "a", "seed-1")+" has used: ") {
 			t.Errorf("another %s: %v", c.set, err)
 		}
 		unchanged(t, c.set, was, files(t, filepath.Join(dir, "runs")))
@@ -121,12 +125,14 @@ func TestCompareRefusesOtherTexts(t *testing.T) {
 	if err := os.WriteFile(path, result, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if table, _ := c.Collect(); !strings.Contains(table.Text(), "has figures of another text than the comparison: its data.train, ") {
+	if table, _ := c.Collect(); !strings.Contains(table.Text(),
+		"has figures of another text than the comparison: its data.train, ") {
 		t.Errorf("no failure in\n%s", table.Text())
 	}
 }
 
-// TestCompareRefusesEdits: a file that asks for other runs than its directory has is refused before anything is written. What adds runs is not.
+// TestCompareRefusesEdits: a file that asks for other runs than its directory has is refused before anything is
+// written. What adds runs is not.
 func TestCompareRefusesEdits(t *testing.T) {
 	dir := shards(t)
 	text := comparison(dir, "lr: [1e-3, 2e-3]\nlr_seeds: 1\n")
@@ -143,7 +149,8 @@ func TestCompareRefusesEdits(t *testing.T) {
 	}
 	was := files(t, filepath.Join(dir, "runs"))
 	for _, c := range []struct{ old, new, want string }{
-		{"width: 16", "width: 32", "runs/a/lr-0.001/seed-1 holds another run: model.width is 16 there, not 32: choose another --out"},
+		{"width: 16", "width: 32",
+			"runs/a/lr-0.001/seed-1 holds another run: model.width is 16 there, not 32: choose another --out"},
 		{"groups: 2", "groups: 1", "attention.groups is 2 there, not 1"},
 		{"mlp: 32", "mlp: 40", "runs/b/lr-0.001/seed-1 holds another run: model.mlp is 32 there, not 40"},
 		{"batch: 2", "batch: 4", "train.batch is 2 there, not 4"},
@@ -160,8 +167,10 @@ func TestCompareRefusesEdits(t *testing.T) {
 		}
 		unchanged(t, c.new, was, files(t, filepath.Join(dir, "runs")))
 	}
-	more := strings.NewReplacer("[1, 2]", "[1, 2, 3]", "lr: [1e-3,", "lr: [5e-4, 1e-3,", "  b: ", "  c: {attention: {groups: 1}}\n  b: ").Replace(text)
-	if table, err := open(more).Do(context.Background(), Jobs{}); err != nil || len(table.Arms) != 3 || len(table.Arms[1].Trials) != 3 {
+	more := strings.NewReplacer("[1, 2]", "[1, 2, 3]", "lr: [1e-3,", "lr: [5e-4, 1e-3,", "  b: ",
+		"  c: {attention: {groups: 1}}\n  b: ").Replace(text)
+	if table, err := open(more).Do(context.Background(), Jobs{}); err != nil || len(table.Arms) != 3 ||
+		len(table.Arms[1].Trials) != 3 {
 		t.Errorf("with more arms, rates and seeds: %v, %+v", err, table)
 	}
 }
@@ -175,7 +184,8 @@ func TestTrainRefusesAnotherText(t *testing.T) {
 	}
 	r.Config = load(t, tiny(dir), "train.schedule=constant", "train.steps=9")
 	again(t, dir, "train", strings.Repeat("a cat sat on a mat and ate a rat. ", 60))
-	if _, err := r.Do(context.Background()); err == nil || !strings.HasPrefix(err.Error(), "lab: data.train is another text than the one that "+r.Dir+" has used") {
+	if _, err := r.Do(context.Background()); err == nil ||
+		!strings.HasPrefix(err.Error(), "lab: data.train is another text than the one that "+r.Dir+" has used") {
 		t.Errorf("another text: %v", err)
 	}
 	shard := filepath.Join(dir, "train", "train_000000.bin")
@@ -195,7 +205,8 @@ func TestTrainRefusesAnotherText(t *testing.T) {
 		t.Fatal(err)
 	}
 	config.Data.Val = map[string]string{"fox": filepath.Join(dir, "train")}
-	if _, _, err := Measure(context.Background(), checkpoint, config); err == nil || !strings.Contains(err.Error(), "train_000000.bin: checksum ") {
+	if _, _, err := Measure(context.Background(), checkpoint, config); err == nil ||
+		!strings.Contains(err.Error(), "train_000000.bin: checksum ") {
 		t.Errorf("a flipped bit, measured: %v", err)
 	}
 }
@@ -204,13 +215,15 @@ func TestTrainRefusesAnotherText(t *testing.T) {
 func TestTextOfTheFirstCall(t *testing.T) {
 	dir := t.TempDir()
 	fox, cat, renamed := filepath.Join(dir, "fox.txt"), filepath.Join(dir, "cat.txt"), filepath.Join(dir, "renamed.txt")
-	for path, text := range map[string]string{fox: "the quick brown fox", cat: "a cat sat on a mat", renamed: "the quick brown fox"} {
+	for path, text := range map[string]string{fox: "the quick brown fox", cat: "a cat sat on a mat",
+		renamed: "the quick brown fox"} {
 		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
 			t.Fatal(err)
 		}
 	}
 	out := filepath.Join(dir, "out")
-	for _, c := range []struct{ path, want string }{{fox, ""}, {fox, ""}, {renamed, ""}, {cat, "lab: " + out + " was made of another text than " + cat}} {
+	for _, c := range []struct{ path, want string }{{fox, ""}, {fox, ""}, {renamed, ""},
+		{cat, "lab: " + out + " was made of another text than " + cat}} {
 		err := makeShards(context.Background(), "bytes", out, []string{c.path}, nil)
 		if err == nil != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%s: %v", c.path, err)

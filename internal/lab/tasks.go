@@ -12,7 +12,7 @@ import (
 	"headroom/eval"
 )
 
-// questions reads the tasks of a configuration, so that a file that is no good is known before the work begins.
+// questions reads the tasks of a configuration, so that a bad file is an error before the work begins.
 func questions(c configs.Run) (map[string][]eval.Item, error) {
 	all := map[string][]eval.Item{}
 	for _, name := range slices.Sorted(maps.Keys(c.Eval.Tasks)) {

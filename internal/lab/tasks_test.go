@@ -9,12 +9,13 @@ import (
 	"testing"
 )
 
-// TestCompareTasks: a task that is configured has its columns, whose figures are those of the runs, and a file that is no good
-// keeps the run from beginning.
+// TestCompareTasks: a task that is configured has its columns, whose figures are those of the runs, and a file that is
+// no good keeps the run from beginning.
 func TestCompareTasks(t *testing.T) {
 	dir := shards(t)
 	file := filepath.Join(dir, "piqa.jsonl")
-	lines := `{"goal": "jump", "sol1": "over", "sol2": "the lazy dog", "label": 1}` + "\n" + `{"goal": "fox", "sol1": "quick", "sol2": "brown", "label": 0}` + "\n"
+	lines := `{"goal": "jump", "sol1": "over", "sol2": "the lazy dog", "label": 1}` + "\n" +
+		`{"goal": "fox", "sol1": "quick", "sol2": "brown", "label": 0}` + "\n"
 	if err := os.WriteFile(file, []byte(lines), 0o666); err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +59,8 @@ func TestCompareTasks(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad := Run{Dir: filepath.Join(dir, "bad"), Config: c.Arms[0].Config}
-	if _, err := bad.Do(context.Background()); err == nil || !strings.HasSuffix(err.Error(), `piqa.jsonl: line 1: there is no field "label"`) {
+	if _, err := bad.Do(context.Background()); err == nil ||
+		!strings.HasSuffix(err.Error(), `piqa.jsonl: line 1: there is no field "label"`) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := os.Stat(bad.Dir); err == nil {

@@ -66,7 +66,8 @@ func (t *Team) join(b graph.Backend) (g graph.Group, err error) {
 	return t.group, err
 }
 
-// guard runs what needs all ranks. When one of them is lost it ends the waiting for it, and says who and where to go on.
+// guard runs work that needs all ranks. When a rank is lost, it aborts the collectives that wait for it, and its error
+// names the rank and the checkpoint to resume from.
 func (t *Team) guard(dir string, run func() error) error {
 	if t == nil {
 		return run()
@@ -84,7 +85,7 @@ func (t *Team) guard(dir string, run func() error) error {
 			go t.group.Abort()
 		}
 		select {
-		case <-done: // what was under way has ended, with an error of no interest
+		case <-done: // the work has ended with an error that follows from the abort
 		case <-time.After(5 * time.Second):
 		}
 		where := "no checkpoint was saved"
@@ -97,7 +98,7 @@ func (t *Team) guard(dir string, run func() error) error {
 	}
 }
 
-// leave ends the team in order, when nothing is left to do together. It says whether the group has ended.
+// leave ends the team in order when all collective work is done. It says whether the group has ended.
 func (t *Team) leave() bool {
 	err := t.group.Close()
 	if err != nil {

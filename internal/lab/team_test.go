@@ -76,8 +76,8 @@ func together(t *testing.T, r Run) (errs [2]error) {
 	return errs
 }
 
-// TestTeamLeaves: ranks that end in order close their devices. Where the group does not end, the run still has its result, and no
-// device is closed, which could wait for ever.
+// TestTeamLeaves: ranks that end in order close their devices. Where the group does not end, the run still has its
+// result, and no device is closed, which could wait for ever.
 func TestTeamLeaves(t *testing.T) {
 	for _, stuck := range []bool{false, true} {
 		for _, shard := range []string{"optimizer", "weights"} {

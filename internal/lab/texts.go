@@ -14,8 +14,8 @@ import (
 )
 
 // prepare makes shards of an order's texts below its output, unless they are there, and returns the settings that name
-// them: train is what is trained on, a name in data.val is what training watches, one in eval.select is what learning rates are
-// chosen on, and every other is measured at the end.
+// them: train is what is trained on, a name in data.val is what training watches, one in eval.select is what learning
+// rates are chosen on, and every other is measured at the end.
 func (o Order) prepare(ctx context.Context, base configs.Run) (sets []string, err error) {
 	for _, name := range slices.Sorted(maps.Keys(o.Texts)) {
 		if !fit.MatchString(name) {
@@ -43,7 +43,8 @@ func (o Order) prepare(ctx context.Context, base configs.Run) (sets []string, er
 	return sets, nil
 }
 
-// makeShards prepares text with a tokenizer, unless that is done. Shards of another text are an error: results may stand on them.
+// makeShards prepares text with a tokenizer, unless that is done. Shards of another text are an error: results may
+// stand on them.
 func makeShards(ctx context.Context, tokenizer, out string, inputs []string, log io.Writer) error {
 	source, err := data.TextSum(inputs)
 	if err != nil {
@@ -51,14 +52,18 @@ func makeShards(ctx context.Context, tokenizer, out string, inputs []string, log
 	}
 	switch meta, err := data.ReadMeta(out); {
 	case err == nil && meta.Tokenizer == tokenizer && meta.Source == "":
-		slog.Warn("compare: shards were made before the checksum of their text was noted, so nobody knows that they are of this one", "dir", out)
+		slog.Warn(
+			"compare: shards were made before the checksum of their text was noted, so nobody knows that they are of this one",
+			"dir", out)
 		return nil
 	case err == nil && meta.Tokenizer == tokenizer && meta.Source == source:
 		return nil
 	case err == nil && meta.Tokenizer == tokenizer:
-		return fmt.Errorf("lab: %s was made of another text than %s holds now: bring that text back, or choose another --out", out, inputs[0])
+		return fmt.Errorf("lab: %s was made of another text than %s holds now: bring that text back, or choose another --out",
+			out, inputs[0])
 	case err == nil:
-		return fmt.Errorf("lab: %s was made with tokenizer %s, not %s: remove it, or choose another --out", out, meta.Tokenizer, tokenizer)
+		return fmt.Errorf("lab: %s was made with tokenizer %s, not %s: remove it, or choose another --out", out,
+			meta.Tokenizer, tokenizer)
 	}
 	slog.Info("preparing", "shards", out, "from", inputs[0], "inputs", len(inputs))
 	_, err = data.Prepare(ctx, data.Options{Tokenizer: tokenizer, Out: out, Inputs: inputs, Source: source, Progress: log})

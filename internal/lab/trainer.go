@@ -83,7 +83,8 @@ func (b *bench) result(c configs.Run, sum train.Summary) *Result {
 	return &Result{
 		Hash: c.Absolute().Hash(), Attention: c.Attention.Name(), Seed: c.Train.Seed,
 		Parameters: count.Parameters, CacheBytes: int64(2 * count.CacheElements),
-		Steps: sum.Step, Tokens: sum.Tokens, Loss: sum.Loss, TokensPerSecond: sum.TokensPerSecond, Seconds: sum.Elapsed.Seconds(),
+		Steps: sum.Step, Tokens: sum.Tokens, Loss: sum.Loss, TokensPerSecond: sum.TokensPerSecond,
+		Seconds:    sum.Elapsed.Seconds(),
 		Checkpoint: sum.Checkpoint, Interrupted: sum.Interrupted, Texts: b.texts,
 	}
 }

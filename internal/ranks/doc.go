@@ -1,3 +1,3 @@
-// Package ranks finds out which of several processes this one is, whoever launched them, starts those of one machine
-// itself where nobody has, and brings them together over TCP.
+// Package ranks finds the rank of this process in a job from the variables of its launcher, starts the processes of one
+// machine itself where there is no launcher, and connects all ranks over TCP.
 package ranks

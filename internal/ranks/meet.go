@@ -13,12 +13,12 @@ import (
 
 // Times of the rendezvous and of what follows it.
 var (
-	patience  = 2 * time.Minute  // for all to come
+	patience  = 2 * time.Minute  // for all ranks to connect
 	beatEvery = time.Second      // a sign of life
 	silence   = 15 * time.Second // after which a rank counts as hung
 )
 
-// What must be the same on all ranks of a job.
+// Same must be equal on all ranks of a job.
 type Same struct {
 	Config string `json:"config"` // a hash of the run
 	Build  string `json:"build"`  // of the program
@@ -38,7 +38,7 @@ type frame struct {
 // A Team is the ranks that met. Rank 0 holds a connection to each of the others, over which both give signs of life.
 type Team struct {
 	Place
-	ID []byte // what rank 0 brought, the same everywhere
+	ID []byte // made by rank 0, the same on all ranks
 
 	mu    sync.Mutex
 	peers []*peer // of rank 0: the others, by rank-1; of the others: rank 0 alone
@@ -98,7 +98,7 @@ func Meet(ctx context.Context, p Place, same Same, id func() ([]byte, error)) (*
 		for _, peer := range t.peers {
 			if peer != nil {
 				if p.Rank == 0 {
-					peer.send(frame{Error: err.Error()}) // it may be gone
+					peer.send(frame{Error: err.Error()}) // the peer may have ended already
 				}
 				peer.conn.Close()
 			}
@@ -129,7 +129,7 @@ func (t *Team) host(ctx context.Context, same Same, id func() ([]byte, error)) e
 		}
 		p := newPeer(conn, 0)
 		f, err := p.receive(time.Now().Add(silence))
-		if err != nil || f.Job != t.Job || f.Same == nil { // a stranger, or of another job
+		if err != nil || f.Job != t.Job || f.Same == nil { // the connection is from another program or another job
 			p.send(frame{Error: "this is the rendezvous of another job"})
 			conn.Close()
 			continue
@@ -153,7 +153,7 @@ func (t *Team) host(ctx context.Context, same Same, id func() ([]byte, error)) e
 	return nil
 }
 
-// admit says what keeps a rank from taking part.
+// admit returns an error where a rank cannot take part.
 func (t *Team) admit(f frame, same Same) error {
 	switch {
 	case f.Size != t.Size:
@@ -168,7 +168,7 @@ func (t *Team) admit(f frame, same Same) error {
 	return nil
 }
 
-// join goes to rank 0, which may not listen yet.
+// join connects to rank 0, and tries again while that does not listen yet.
 func (t *Team) join(ctx context.Context, same Same, _ func() ([]byte, error)) error {
 	var dialer net.Dialer
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
@@ -202,7 +202,7 @@ func (t *Team) join(ctx context.Context, same Same, _ func() ([]byte, error)) er
 // Lost receives the reason once, when a rank is gone, hangs, or ended the job.
 func (t *Team) Lost() <-chan error { return t.lost }
 
-// listen waits for the end of a peer.
+// listen reads a peer's frames until it ends.
 func (t *Team) listen(p *peer) {
 	for {
 		f, err := p.receive(time.Now().Add(silence))
@@ -226,10 +226,10 @@ func (t *Team) listen(p *peer) {
 	}
 }
 
-// lose ends the job here and, from rank 0, everywhere.
+// lose ends the job on this rank and, where this is rank 0, on all others.
 func (t *Team) lose(err error) {
 	select {
-	case <-t.done: // it is over already
+	case <-t.done: // the job has ended already
 		return
 	default:
 	}
@@ -245,7 +245,7 @@ func (t *Team) tell(f frame) {
 	defer t.mu.Unlock()
 	for _, p := range t.peers {
 		if !p.left {
-			p.send(f) // who is gone is noticed by listen
+			p.send(f) // listen notices peers that have ended
 		}
 	}
 }
@@ -261,12 +261,12 @@ func (t *Team) beat() {
 	}
 }
 
-// Fail tells the others why this rank ends.
+// Fail tells the other ranks why this one ends.
 func (t *Team) Fail(err error) {
 	t.tell(frame{Rank: t.Rank, Error: fmt.Sprintf("rank %d failed: %v", t.Rank, err)})
 }
 
-// Close leaves the job in order: the others may go on to their own end.
+// Close leaves the job in order, so that the other ranks do not take this one for lost.
 func (t *Team) Close() {
 	close(t.done)
 	t.tell(frame{Rank: t.Rank, Bye: true})

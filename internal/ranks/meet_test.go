@@ -77,8 +77,10 @@ func TestMeetRefuses(t *testing.T) {
 		change func(rank int, p *Place, s *Same)
 		want   string
 	}{
-		{"config", func(rank int, p *Place, s *Same) { s.Config = fmt.Sprint(rank / 2) }, "rank 2 has another configuration: hash 1, rank 0 has 0"},
-		{"build", func(rank int, p *Place, s *Same) { s.Build = fmt.Sprint(rank / 2) }, "rank 2 runs another build: 1, rank 0 runs 0"},
+		{"config", func(rank int, p *Place, s *Same) { s.Config = fmt.Sprint(rank / 2) },
+			"rank 2 has another configuration: hash 1, rank 0 has 0"},
+		{"build", func(rank int, p *Place, s *Same) { s.Build = fmt.Sprint(rank / 2) },
+			"rank 2 runs another build: 1, rank 0 runs 0"},
 		{"twice", func(rank int, p *Place, s *Same) { p.Rank = min(p.Rank, 1) }, "came twice"},
 		{"size", func(rank int, p *Place, s *Same) { p.Size += rank / 2 }, "rank 2 counts 4 ranks, rank 0 counts 3"},
 	} {
@@ -107,7 +109,8 @@ func TestStrangersAreTurnedAway(t *testing.T) {
 			}
 			time.Sleep(5 * time.Millisecond)
 		}
-		if _, err := Meet(t.Context(), Place{Rank: 1, Size: 2, Master: master, Job: "other"}, same, nil); err == nil || !strings.Contains(err.Error(), "another job") {
+		if _, err := Meet(t.Context(), Place{Rank: 1, Size: 2, Master: master, Job: "other"}, same, nil); err == nil ||
+			!strings.Contains(err.Error(), "another job") {
 			t.Errorf("another job's rank: %v", err)
 		}
 		team, err := Meet(t.Context(), Place{Rank: 1, Size: 2, Master: master, Job: "job"}, same, nil)
@@ -117,7 +120,8 @@ func TestStrangersAreTurnedAway(t *testing.T) {
 		}
 		team.Close()
 	})
-	team, err := Meet(t.Context(), Place{Size: 2, Master: master, Job: "job"}, same, func() ([]byte, error) { return nil, nil })
+	team, err := Meet(t.Context(), Place{Size: 2, Master: master, Job: "job"}, same,
+		func() ([]byte, error) { return nil, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +146,8 @@ func TestMeetGivesUp(t *testing.T) {
 	}
 	defer l.Close()
 	_, err = Meet(t.Context(), Place{Size: 2, Master: l.Addr().String()}, Same{}, nil)
-	if err == nil || !strings.Contains(err.Error(), "address already in use; another --master or MASTER_PORT chooses another port") {
+	if err == nil || !strings.Contains(err.Error(),
+		"address already in use; another --master or MASTER_PORT chooses another port") {
 		t.Error(err)
 	}
 }

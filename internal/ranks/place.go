@@ -7,20 +7,21 @@ import (
 	"strings"
 )
 
-// A Place is where this process stands among those of a job.
+// A Place is the rank of this process in a job, and how to reach rank 0.
 type Place struct {
 	Rank, Size int
 	Local      int    // which GPU of its machine it takes
 	Master     string // host:port where rank 0 listens
-	Source     string // what said so
-	Spawn      int    // processes to start here in this one's stead, the first of which is Rank; 0 for this one itself
-	Job        string // what all of them know and a stranger does not, empty where the launcher names no job
+	Source     string // the variables or flags that it comes from
+	// processes to start on this machine, the first of which has Rank, while this one waits for them; 0 to start none
+	Spawn int
+	Job   string // a token that only ranks of this job know, empty where the launcher names no job
 }
 
-// Alone says that there is nobody else.
+// Alone says that the job has one process only.
 func (p Place) Alone() bool { return p.Size <= 1 }
 
-// Flags are what the command line says; zero values say nothing.
+// Flags are the values of the command line; a zero value was not given.
 type Flags struct {
 	Rank, WorldSize, LocalRank int // Rank and LocalRank count where WorldSize is above 0
 	Master                     string
@@ -40,9 +41,10 @@ const (
 // which PET_NPROC_PER_NODE=auto means.
 func Detect(f Flags, env func(string) string, gpus func() int) (Place, error) {
 	var found []Place
-	for _, source := range []func(Flags, variables) (Place, bool, error){flags, torchrun, pet, jax, slurm, mpi, nodes, local} {
+	for _, source := range []func(Flags, variables) (Place, bool, error){flags, torchrun, pet, jax,
+		slurm, mpi, nodes, local} {
 		p, ok, err := source(f, variables{env, gpus})
-		if !ok || err != nil && len(found) > 0 { // who is known needs no address from a second source
+		if !ok || err != nil && len(found) > 0 { // the first source is enough, so errors of later ones do not matter
 			continue
 		}
 		if err != nil {
@@ -62,7 +64,8 @@ func Detect(f Flags, env func(string) string, gpus func() int) (Place, error) {
 	}
 	p := found[0]
 	if f.GPUs > 1 && f.WorldSize == 0 && p.Spawn != f.GPUs {
-		return Place{}, fmt.Errorf("ranks: --gpus %d, but %s says how many processes a machine has: leave --gpus out", f.GPUs, p.Source)
+		return Place{}, fmt.Errorf("ranks: --gpus %d, but %s says how many processes a machine has: leave --gpus out",
+			f.GPUs, p.Source)
 	}
 	if job := env(JobVariable); job != "" {
 		p.Job = job
@@ -72,7 +75,8 @@ func Detect(f Flags, env func(string) string, gpus func() int) (Place, error) {
 
 func (p Place) check() error {
 	if p.Size < 1 || p.Rank < 0 || p.Rank+max(p.Spawn, 1) > p.Size || p.Local < 0 {
-		return fmt.Errorf("ranks: %s says rank %d of %d, local rank %d: ranks count from 0 up to the size", p.Source, p.Rank, p.Size, p.Local)
+		return fmt.Errorf("ranks: %s says rank %d of %d, local rank %d: ranks count from 0 up to the size", p.Source,
+			p.Rank, p.Size, p.Local)
 	}
 	if host, port, err := net.SplitHostPort(p.Master); !p.Alone() && (err != nil || host == "" || port == "") {
 		return fmt.Errorf("ranks: %s gives the address %q of rank 0: it must be host:port", p.Source, p.Master)
@@ -80,7 +84,8 @@ func (p Place) check() error {
 	return nil
 }
 
-// agrees says that q is the same place, or that of its node: one of several machines, or of the processes to start on it.
+// agrees says that q is the same place, or that of its node: one of several machines, or of the processes to start on
+// it.
 func (p Place) agrees(q Place) bool {
 	if q.Spawn > 0 {
 		return p.Size == q.Size && p.Rank >= q.Rank && p.Rank < q.Rank+q.Spawn
@@ -95,7 +100,8 @@ func flags(f Flags, _ variables) (Place, bool, error) {
 	if f.WorldSize == 0 {
 		return Place{}, false, nil
 	}
-	return Place{Rank: f.Rank, Size: f.WorldSize, Local: f.LocalRank, Master: f.Master, Source: "the command line"}, true, nil
+	return Place{Rank: f.Rank, Size: f.WorldSize, Local: f.LocalRank, Master: f.Master, Source: "the command line"}, true,
+		nil
 }
 
 func torchrun(_ Flags, v variables) (Place, bool, error) {
@@ -104,7 +110,8 @@ func torchrun(_ Flags, v variables) (Place, bool, error) {
 	}
 	n, err := v.ints("RANK", "WORLD_SIZE", "LOCAL_RANK")
 	master, err2 := v.master(v.env("MASTER_ADDR"), v.env("MASTER_PORT"))
-	return Place{Rank: n[0], Size: n[1], Local: n[2], Master: master, Source: "torchrun", Job: v.env("TORCHELASTIC_RUN_ID")}, true, first(err, err2)
+	return Place{Rank: n[0], Size: n[1], Local: n[2], Master: master, Source: "torchrun",
+		Job: v.env("TORCHELASTIC_RUN_ID")}, true, first(err, err2)
 }
 
 func pet(f Flags, v variables) (Place, bool, error) {
@@ -171,7 +178,7 @@ func mpi(_ Flags, v variables) (Place, bool, error) {
 			localRank = l[0]
 		}
 		host := v.env("MASTER_ADDR")
-		if host == "" && !v.has(m.local) || host == "" && localRank == n[0] { // all on this machine, as far as this rank can see
+		if host == "" && !v.has(m.local) || host == "" && localRank == n[0] { // all ranks seem to be on this machine
 			host = "127.0.0.1"
 		}
 		master, err3 := v.master(host, v.env("MASTER_PORT"))
@@ -234,7 +241,8 @@ func (v variables) ints(names ...string) ([]int, error) {
 	return out, nil
 }
 
-// share is the processes of one node: a number, auto or gpu for its devices, what --gpus says where nothing else does.
+// share is the number of processes of one node: a number, the number of its devices for auto and gpu, or that of --gpus
+// where nothing else is given.
 func (v variables) share(name string, gpus int) (int, error) {
 	switch v.env(name) {
 	case "":

@@ -31,19 +31,21 @@ func Spawn(ctx context.Context, p Place, args []string, out, log *os.File) error
 		l.Close()
 	}
 	job := p.Job
-	if job == "" && p.Spawn == p.Size { // nobody else needs to know it
+	if job == "" && p.Spawn == p.Size { // all ranks are started here, so a random token will do
 		job = rand.Text()
 	}
 	children := make([]*exec.Cmd, p.Spawn)
 	for i := range children {
 		c := exec.Command(os.Args[0], slices.Concat(args, []string{
-			"--rank", strconv.Itoa(p.Rank + i), "--world-size", strconv.Itoa(p.Size), "--local-rank", strconv.Itoa(i), "--master", p.Master})...)
+			"--rank", strconv.Itoa(p.Rank + i), "--world-size", strconv.Itoa(p.Size), "--local-rank", strconv.Itoa(i),
+			"--master", p.Master})...)
 		c.Env = append(os.Environ(), JobVariable+"="+job)
 		c.Stderr = log
 		if i == 0 {
 			c.Stdout = out
 		}
-		c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true} // a terminal's Ctrl-C comes to this process, which passes it on
+		// a terminal's Ctrl-C comes to this process, which passes it on
+		c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
 		children[i] = c
 	}
 	return watch(ctx, children, p.Rank)

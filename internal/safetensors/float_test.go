@@ -23,7 +23,8 @@ func TestF16(t *testing.T) {
 			t.Fatalf("round %v, between %v and %v: %#x %#x %#x", middle, x, next, ToF16(below), ToF16(middle), ToF16(above))
 		}
 	}
-	for x, want := range map[float32]uint16{1: 0x3c00, -2: 0xc000, 65504: 0x7bff, 65519: 0x7bff, 65520: 0x7c00, -1e30: 0xfc00, 1e-30: 0, 0x1p-25: 0, 0x1.8p-25: 1} {
+	for x, want := range map[float32]uint16{1: 0x3c00, -2: 0xc000, 65504: 0x7bff, 65519: 0x7bff, 65520: 0x7c00,
+		-1e30: 0xfc00, 1e-30: 0, 0x1p-25: 0, 0x1.8p-25: 1} {
 		if got := ToF16(x); got != want {
 			t.Errorf("%v is %#x, not %#x", x, got, want)
 		}

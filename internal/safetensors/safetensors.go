@@ -1,5 +1,5 @@
-// Package safetensors reads and writes the safetensors format (github.com/huggingface/safetensors): eight bytes of header
-// length, a JSON header that names each tensor's type, shape and place, and the tensors' bytes, little-endian.
+// Package safetensors reads and writes the safetensors format (github.com/huggingface/safetensors): eight bytes of
+// header length, a JSON header that names each tensor's type, shape and place, and the tensors' bytes, little-endian.
 //
 // A reader trusts nothing: lengths, types, shapes, offsets, overlaps and holes are checked before a tensor is read. A
 // writer leaves a whole file or none.

@@ -67,18 +67,21 @@ func TestBadFiles(t *testing.T) {
 		file []byte
 		want string
 	}{
-		"empty":     {nil, "too few for a header"},
-		"long":      {binary.LittleEndian.AppendUint64(nil, 1<<40), "a header of 1099511627776 bytes"},
-		"json":      {file("[1]", ""), "no JSON object"},
-		"type":      {file(`{"a":{"dtype":"Q7","shape":[1],"data_offsets":[0,1]}}`, "x"), `type "Q7" is not known`},
-		"shape":     {file(`{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}`, "xxxx"), "is not possible"},
-		"overflow":  {file(`{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,4]}}`, "xxxx"), "is not possible"},
+		"empty": {nil, "too few for a header"},
+		"long":  {binary.LittleEndian.AppendUint64(nil, 1<<40), "a header of 1099511627776 bytes"},
+		"json":  {file("[1]", ""), "no JSON object"},
+		"type":  {file(`{"a":{"dtype":"Q7","shape":[1],"data_offsets":[0,1]}}`, "x"), `type "Q7" is not known`},
+		"shape": {file(`{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}`, "xxxx"), "is not possible"},
+		"overflow": {file(`{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,4]}}`, "xxxx"),
+			"is not possible"},
 		"size":      {file(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}`, "xxxx"), "which takes 8"},
 		"truncated": {file(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}`, "xxxx"), "bytes 0 to 8 of 4"},
 		"hole":      {file(`{"a":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}}`, "xxxx"), "belong to none"},
 		"tail":      {file(`{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}`, "xxxx"), "end at byte 2 of 4"},
-		"overlap":   {file(`{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},"b":{"dtype":"U8","shape":[3],"data_offsets":[1,4]}}`, "xxxx"), "overlaps"},
-		"metadata":  {file(`{"__metadata__":{"a":1}}`, ""), "metadata must be strings"},
+		"overlap": {
+			file(`{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},"b":{"dtype":"U8","shape":[3],"data_offsets":[1,4]}}`,
+				"xxxx"), "overlaps"},
+		"metadata": {file(`{"__metadata__":{"a":1}}`, ""), "metadata must be strings"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Read("f", bytes.NewReader(c.file), int64(len(c.file)))
