@@ -3,6 +3,7 @@
 package model
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -148,6 +149,66 @@ func TestTrainingCUDA(t *testing.T) {
 				for name := range last {
 					if !slices.Equal(last[name], lastAgain[name]) {
 						t.Errorf("%s: two runs have different gradients", name)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestForwardCUDA: a pass that only measures, which reuses memory that training keeps, says what the CPU says of every
+// token, and the same bits each time. Its kernels have so many blocks that some start when others are done.
+func TestForwardCUDA(t *testing.T) {
+	const B, T = 64, 128
+	r := rand.New(rand.NewPCG(5, 6))
+	tokens, targets := make([]int32, B*T), make([]int32, B*T)
+	for i := range tokens {
+		tokens[i], targets[i] = r.Int32N(300), r.Int32N(300)
+	}
+	forward := func(t *testing.T, m *Transformer, backend graph.Backend, times int) (all [][]float32) {
+		t.Helper()
+		store, err := graph.NewStore(backend, m.Params())
+		if err == nil {
+			err = store.Init(3)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := graph.Compile(store, B, T, func(b *graph.Builder) []*graph.Node {
+			return []*graph.Node{m.NLL(b, b.Tokens("tokens"), b.Tokens("targets"))}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		for range times {
+			err := errors.Join(p.SetTokens("tokens", tokens), p.SetTokens("targets", targets), p.RunAll())
+			nll, bad := p.Output(0, nil)
+			if err = errors.Join(err, bad); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, nll)
+		}
+		return all
+	}
+	for _, d := range attention.Descriptions {
+		kind := d.Name(2)
+		m := middling(t, kind)
+		want := forward(t, m, graph.NewCPU(), 1)[0]
+		for name, c := range map[string]struct {
+			activation graph.DType
+			off        float64
+		}{"fp32": {graph.F32, 1e-4}, "bf16": {graph.BF16, 5e-2}} {
+			t.Run(kind+"/"+name, func(t *testing.T) {
+				all := forward(t, m, openCUDA(t, c.activation), 20)
+				for i, x := range all[0] {
+					if d := math.Abs(float64(x) - float64(want[i])); !(d < c.off) {
+						t.Fatalf("token %d: %v nats, on the CPU %v", i, x, want[i])
+					}
+				}
+				for i, again := range all {
+					if !slices.Equal(again, all[0]) {
+						t.Errorf("pass %d has other bits than the first", i+1)
 					}
 				}
 			})
