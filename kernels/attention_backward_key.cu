@@ -333,22 +333,17 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 		}
 	}
 };
-#define BACKWARD_KEY(DK, DV, BQ, STAGES, HOLD, LEAN, BYTES) static_assert(BackwardKey<DK, DV, BQ, STAGES, HOLD, LEAN>::smem == BYTES); BackwardKey<DK, DV, BQ, STAGES, HOLD, LEAN>().run(p);
-#else
-#define BACKWARD_KEY(DK, DV, BQ, STAGES, HOLD, LEAN, BYTES)
 #endif
 
 // Widths of key and value, queries a block, stages, operands held, lean, bytes of shared memory: as in attention_shape.go.
 #define ATTENTION_BACKWARD_KEY(DK, DV, BQ, STAGES, HOLD, LEAN, BYTES) \
 	extern "C" __global__ void __launch_bounds__(384, 1) attention_backward_key_##DK##_##DV(const __grid_constant__ AttentionArgs<bf16> p) { \
-		BACKWARD_KEY(DK, DV, BQ, STAGES, HOLD, LEAN, BYTES) \
+		ON_HOPPER(static_assert(BackwardKey<DK, DV, BQ, STAGES, HOLD, LEAN>::smem == BYTES); BackwardKey<DK, DV, BQ, STAGES, HOLD, LEAN>().run(p);) \
 	}
 
-#ifndef ATTENTION_VARIANTS
 ATTENTION_BACKWARD_KEY(64, 64, 64, 4, 3, false, 101472)
 ATTENTION_BACKWARD_KEY(96, 64, 64, 4, 2, false, 150624)
 ATTENTION_BACKWARD_KEY(96, 96, 64, 4, 0, false, 199776)
 ATTENTION_BACKWARD_KEY(128, 96, 64, 4, 0, true, 199776)
 ATTENTION_BACKWARD_KEY(128, 128, 64, 4, 0, true, 199776)
 ATTENTION_BACKWARD_KEY(192, 128, 32, 4, 0, true, 165984)
-#endif

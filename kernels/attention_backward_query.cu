@@ -189,22 +189,17 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 		}
 	}
 };
-#define BACKWARD_QUERY(DK, DV, WGS, STAGES, HOLD, BYTES) static_assert(BackwardQuery<DK, DV, WGS, STAGES, HOLD>::smem == BYTES); BackwardQuery<DK, DV, WGS, STAGES, HOLD>().run(p);
-#else
-#define BACKWARD_QUERY(DK, DV, WGS, STAGES, HOLD, BYTES)
 #endif
 
 // Widths of key and value, warpgroups, stages, whether queries stay in registers, bytes of shared memory: as in attention_shape.go.
 #define ATTENTION_BACKWARD_QUERY(DK, DV, WGS, STAGES, HOLD, BYTES) \
 	extern "C" __global__ void __launch_bounds__(WGS * 128 + 128, 1) attention_backward_query_##DK##_##DV(const __grid_constant__ AttentionArgs<bf16> p) { \
-		BACKWARD_QUERY(DK, DV, WGS, STAGES, HOLD, BYTES) \
+		ON_HOPPER(static_assert(BackwardQuery<DK, DV, WGS, STAGES, HOLD>::smem == BYTES); BackwardQuery<DK, DV, WGS, STAGES, HOLD>().run(p);) \
 	}
 
-#ifndef ATTENTION_VARIANTS
 ATTENTION_BACKWARD_QUERY(64, 64, 2, 4, true, 99424)
 ATTENTION_BACKWARD_QUERY(96, 64, 2, 4, true, 148576)
 ATTENTION_BACKWARD_QUERY(96, 96, 2, 4, false, 197728)
 ATTENTION_BACKWARD_QUERY(128, 96, 2, 4, false, 197728)
 ATTENTION_BACKWARD_QUERY(128, 128, 2, 4, false, 197728)
 ATTENTION_BACKWARD_QUERY(192, 128, 2, 3, false, 205904)
-#endif

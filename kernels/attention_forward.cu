@@ -212,22 +212,17 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 		}
 	}
 };
-#define FORWARD(DK, DV, WGS, BN, STAGES, BYTES) static_assert(Forward<DK, DV, WGS, BN, STAGES>::smem == BYTES); Forward<DK, DV, WGS, BN, STAGES>().run(p);
-#else
-#define FORWARD(DK, DV, WGS, BN, STAGES, BYTES)
 #endif
 
 // Widths of key and value, warpgroups, keys a block, stages, bytes of shared memory: as in attention_shape.go.
 #define ATTENTION_FORWARD(DK, DV, WGS, BN, STAGES, BYTES) \
 	extern "C" __global__ void __launch_bounds__(WGS * 128 + 128, 1) attention_forward_##DK##_##DV(const __grid_constant__ AttentionArgs<bf16> p) { \
-		FORWARD(DK, DV, WGS, BN, STAGES, BYTES) \
+		ON_HOPPER(static_assert(Forward<DK, DV, WGS, BN, STAGES>::smem == BYTES); Forward<DK, DV, WGS, BN, STAGES>().run(p);) \
 	}
 
-#ifndef ATTENTION_VARIANTS
 ATTENTION_FORWARD(64, 64, 3, 128, 4, 156832)
 ATTENTION_FORWARD(96, 64, 3, 128, 3, 197760)
 ATTENTION_FORWARD(96, 96, 2, 128, 3, 230528)
 ATTENTION_FORWARD(128, 96, 2, 128, 3, 230528)
 ATTENTION_FORWARD(128, 128, 2, 128, 3, 230528)
 ATTENTION_FORWARD(192, 128, 2, 128, 2, 214112)
-#endif

@@ -138,19 +138,14 @@ template <int DK, int STAGES> struct QueryGradient {
 		else consume(p);
 	}
 };
-#define QUERY_GRADIENT(DK, STAGES, BYTES) static_assert(QueryGradient<DK, STAGES>::smem == BYTES); QueryGradient<DK, STAGES>().run(p);
-#else
-#define QUERY_GRADIENT(DK, STAGES, BYTES)
 #endif
 
 // Width of the key, stages, bytes of shared memory: as in attention_shape.go.
 #define ATTENTION_QUERY_GRADIENT(DK, STAGES, BYTES) \
 	extern "C" __global__ void __launch_bounds__(512, 1) attention_query_gradient_##DK(const __grid_constant__ AttentionArgs<bf16> p) { \
-		QUERY_GRADIENT(DK, STAGES, BYTES) \
+		ON_HOPPER(static_assert(QueryGradient<DK, STAGES>::smem == BYTES); QueryGradient<DK, STAGES>().run(p);) \
 	}
 
-#ifndef ATTENTION_VARIANTS
 ATTENTION_QUERY_GRADIENT(64, 5, 164976)
 ATTENTION_QUERY_GRADIENT(96, 5, 205936)
 ATTENTION_QUERY_GRADIENT(128, 5, 205936)
-#endif

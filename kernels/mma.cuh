@@ -8,6 +8,9 @@ typedef __nv_bfloat16 bf16;
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define HOPPER 1
+#define ON_HOPPER(...) __VA_ARGS__
+#else
+#define ON_HOPPER(...) // other devices have the kernel, without a body
 #endif
 
 __device__ __forceinline__ uint32_t smemAddress(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
