@@ -27,18 +27,22 @@ func analyzeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "analyze FILE|PRESET…",
 		Short: "size models and the arithmetic of their decoding, without running them",
-		Long: `Analyze prints for each run (a file, or a preset such as 876m-gla-2) its parameters, its operations, and by the number of
-tensor-parallel devices: the bytes a token leaves in the cache of one layer on one device in bf16, how often the same head is held,
-which slots of the cache shard and which are copies, and the operations per byte of decoding 1, 2 and 4 new tokens at once, with what
-the GPU's roofline allows. "long" is the intensity of the whole as the context grows, without rope, query and output traffic: 2·q·g/m.
+		Long: `Analyze prints for each run (a file, or a preset such as 876m-gla-2) its parameters and operations.
+For several numbers of tensor-parallel devices it prints the bytes that a token leaves in the cache of one layer
+on one device in bf16, how many devices hold the same head, which slots of the cache are sharded and which are
+replicated, and the operations per byte of decoding 1, 2 and 4 new tokens at once, with the GPU's attainable
+operations a second. "long" is the intensity as the context grows, without the traffic of rope keys, queries and
+outputs: 2·q·g/m.
 
-With --batch it also predicts a decode step on --tp times --dp devices: from the GPU's roofline, which is the least that it could take, or
-from what "bench decode --json" measured of the same model on one GPU in several batches and contexts. Rows that do not fit wait.`,
+With --batch it also predicts a decode step on --tp times --dp devices, either from the GPU's roofline, which is
+a lower bound, or from what "bench decode --json" measured of the same model on one GPU with several batches and
+contexts. Rows whose cache does not fit wait for others.`,
 		Example: `  headroom analyze 876m-gqa-4 876m-gta-4 876m-mla 876m-gla-2 --plot roofline.svg
   headroom analyze run.yaml --gpu B200 --json
   headroom analyze 1471m-mla 1471m-gla-2 --set attention.heads=128 --flops 989e12 --bandwidth 3.35e12
   headroom analyze 1471m-mla 1471m-gla-2 --gpu H200 --tp 2 --dp 4 --batch 128
-  headroom bench decode 876m.yaml --device cuda --json > steps.json && headroom analyze 876m.yaml --gpu H200 --tp 8 --batch 64 --measured steps.json`,
+  headroom bench decode 876m.yaml --device cuda --json > steps.json
+  headroom analyze 876m.yaml --gpu H200 --tp 8 --batch 64 --measured steps.json`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			g, err := chooseGPU(gpu, flops, bandwidth)

@@ -27,10 +27,11 @@ func benchTrainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "train",
 		Short: "time training steps: forward, backward, clipping and AdamW",
-		Long: `Bench train times optimizer steps on random tokens and prints the median, the arithmetic rate (6N + 6·L·C·T operations a token) with its
-share of a large product's in the same run, the memory, and the time of the kernels by kind. On a CPU it takes two small models with
-a byte vocabulary; on a GPU models of about 180M and 800M parameters with a vocabulary of 128,256. "unplanned" is what the buffers of
-the activations would take without sharing.`,
+		Long: `Bench train times optimizer steps on random tokens. It prints the median step, the arithmetic rate (6N
++ 6·L·C·T operations a token) and its share of a large matrix product's rate in the same run, the memory, and
+the time of the kernels by kind. On a CPU it takes two small models with a byte vocabulary, on a GPU models of
+about 180M and 800M parameters with a vocabulary of 128,256. "unplanned" is the memory that the activations
+would take without sharing buffers.`,
 		Example: "  headroom bench train --device cpu --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -28,15 +28,17 @@ func benchAttentionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "attention",
 		Short: "time decode attention over a paged cache on a GPU, against its two ceilings",
-		Long: `Bench attention times the fused kernels of decode attention. Without --attention it takes the table of shapes that the project holds itself
-to; with it, every combination of the lists. Caches are cold, filled with normal noise, their pages in random order, NaN in what is
-unused; the time holds everything that the result needs, and is the median of 21 runs after a pause of 0.3 s
-and 25 ms of warming up. GB/s counts each distinct byte of the cache once, queries and outputs;
-TFLOP/s counts true rows. The ceilings, a large copy and a product of 8192³, are measured in the same run.
+		Long: `Bench attention times the fused kernels of decode attention. Without --attention it takes the
+project's own table of shapes, with it every combination of the lists. Caches are not in L2, hold normal noise
+in pages of random order, and have NaN wherever nothing may be read. A time covers everything that the result
+needs. It is the median of 21 runs after a pause of 0.3 s and 25 ms of warming up. GB/s counts each distinct
+byte of the cache once, with queries and outputs; TFLOP/s counts the rows that were asked for. The two ceilings,
+a large copy and a product of 8192³, are measured in the same run.
 
-For gla and mla --head-dim is the paper's D: a latent has 2D or 4D columns. It needs a build with CUDA (make cuda).`,
+For gla and mla --head-dim is the paper's D: a latent has 2D or 4D columns. The command needs a build with CUDA
+(make cuda).`,
 		Example: `  headroom bench attention --json
-  headroom bench attention --attention gta-8,gqa-8 --batch 1,32 --length 8192,65536 --heads 64 --page 1,64 --plot roofline.svg`,
+  headroom bench attention --attention gta-8,gqa-8 --batch 1,32 --length 8192,65536 --page 1,64 --plot roofline.svg`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return b.do(cmd.OutOrStdout()) },
 	}

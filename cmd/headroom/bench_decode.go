@@ -32,10 +32,11 @@ func benchDecodeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "decode [FILE]",
 		Short: "time decoding: the first token of a prompt, and steps of a batch over a full cache",
-		Long: `Bench decode times greedy steps of the decode engine, end to end, for each kind, batch and context. The model is that of a
-configuration, with random weights, or a checkpoint. The time to the first token is that of one request with its whole prompt; the
-steps run over caches of random content. The ceiling is a large copy in the same run; the largest batch is what the cache's layout
-lets into the memory that is available. With --prefill whole batches of prompts are timed instead, beside a large product.`,
+		Long: `Bench decode times greedy steps of the decode engine, end to end, for each kind, batch and context.
+The model is that of a configuration, with random weights, or a checkpoint. The time to the first token is that
+of one request with its whole prompt; the steps run over caches of random content. The ceiling is a large copy
+in the same run. The largest batch is counted from the cache's layout and the memory that is free. With
+--prefill it times whole batches of prompts instead, beside a large matrix product.`,
 		Example: `  headroom bench decode --json
   headroom bench decode --preset 183m-gqa-4 --attention "" --batch 1,8 --context 1024 --device cuda
   headroom bench decode --checkpoint runs/first --context 128

@@ -44,19 +44,23 @@ func benchServeCommand() *cobra.Command { return benchServeFlags(new(serveBench)
 func benchServeFlags(b *serveBench) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve [URL]",
-		Short: "put load on a server, and measure what its clients get",
-		Long: `Bench serve sends completions of random tokens to an OpenAI-compatible server and measures the time to the first token, the time between
-tokens, the whole of each request, and the tokens a second of all. --concurrency is a closed loop: so many clients, each of which waits for
-its answer. --rate is an open one: requests at random times, so many a second on average, whether or not the server keeps up; latency
-counts from when a request was due. Each value is a load of its own. Good requests are those within the limits.
+		Short: "put load on a server and measure latency and throughput",
+		Long: `Bench serve sends completions of random tokens to an OpenAI-compatible server. It measures the time to
+the first token, the time between tokens, the time of whole requests, and the tokens a second of all requests.
+--concurrency is a closed loop: each of so many clients waits for its answer before it asks again. --rate is an
+open loop: requests come at random times, so many a second on average, whether or not the server keeps up, and
+latency counts from when a request was due. Each value is a load of its own. Good requests are those within the
+limits.
 
-Without a URL it starts a server of this program for each of --presets in turn, with random weights: what attention costs under load at equal
-quality. Lengths are 512, or 128-1024, or a mixture with weights: 128-1024:0.9,16384:0.1.
+Without a URL it starts a server of this program for each of --presets in turn, with random weights, and shows
+how kinds of attention serve under load. Lengths are one number (512), a range (128-1024), or a mixture with
+weights (128-1024:0.9,16384:0.1).
 
---load names a whole load; other flags change what they name:
+--load names a whole load; other flags change its values:
 ` + loadsHelp() + `
-A preset's model gets the context that the lengths need. Beside the tokens a second of the whole load, which has times when clients are idle, --json has
-those while every client was busy (all_busy), and both have those while no prompt was worked on (decoding): there the cache is what is read.`,
+A preset's model gets the context that the lengths need. Tokens a second are those of the whole load,
+in part of which clients are idle. --json has those while every client was busy too (all_busy), and both reports
+have those while no prompt was being processed (decoding), when reading the cache takes most of the time.`,
 		Example: `  headroom bench serve http://127.0.0.1:8000 --concurrency 1,8,64 --prompt 512 --output 128
   headroom bench serve http://127.0.0.1:8000 --rate 2,4,8 --first-limit 500ms --gap-limit 50ms --plot load.svg
   headroom bench serve --presets quickstart --attention gqa-4,gta-4,mla,gla-2 --prompt 16-64 --output 8-32

@@ -35,14 +35,14 @@ func loadsHelp() string {
 	var s strings.Builder
 	for _, name := range loadNames() {
 		l := namedLoads[name]
-		fmt.Fprintf(&s, "  %-6s %s (", name, l.about)
+		fmt.Fprintf(&s, "  %-6s %s:\n         ", name, l.about)
 		for i, flag := range slices.Sorted(maps.Keys(l.flags)) {
 			if i > 0 {
 				s.WriteString(" ")
 			}
 			fmt.Fprintf(&s, "--%s %s", flag, l.flags[flag])
 		}
-		s.WriteString(")\n")
+		s.WriteString("\n")
 	}
 	return s.String()
 }

@@ -16,21 +16,28 @@ import (
 	"headroom/internal/lab"
 )
 
-var compareHelp = `Compare trains every arm of FILE, or of one of the presets ` + strings.Join(configs.Comparisons(), ", ") + `, with every seed and prints one table: parameters, cache bytes, perplexity on each
-validation set as mean ± 95% interval over the seeds, the difference to the baseline with a paired test, and tokens/s.
+var compareHelp = `Compare trains every arm of FILE, or of a preset (` +
+	strings.Join(configs.Comparisons(), ", ") + `), with every seed, and prints one table:
+parameters, cache bytes, loss and perplexity on each validation set with a 95% interval over the seeds, the
+difference to the baseline with a paired test, and tokens/s. docs/compare.md says what the table means. It is
+also written as comparison.md and comparison.json beside the runs, and with charts as report.html.
 
-Run it again after an interruption of any kind: finished runs are kept, others resumed. An arm may change only the keys that vary
-names (attention.* and model.mlp unless the file says otherwise). A failed arm does not stop the others; the exit code is 1 then.
-Checksums of all texts are kept in plan.yaml and with every result: a run that read another text, or has other settings, is refused
-before anything is written, and so is --text with another file than at first.
+Run it again after any interruption: finished runs are kept, others are resumed. An arm may change only the keys
+that vary names (attention.* and model.mlp unless the file says otherwise). A failed arm does not stop the
+others; the exit code is 1 then. Checksums of all texts are kept in plan.yaml and with every result. A run that
+read another text or has other settings is refused before anything is written, and so is --text with another
+file than at first.
 
-A finished run needs no weights any more: config.yaml, texts.json, metrics.jsonl, env.json and result.json are enough for every table and report,
-and compare goes on from them alone. On machines whose disk goes with them, --results DIR, on a disk that stays, gets these files as each run ends and
-gives them back when the same command runs elsewhere (docs/spot.md).
-With a list lr, a parabola over the rates of each arm says where its optimum lies, and the table says where that is beyond those tried. --extend-rates
-adds rates to such an arm until it is not (docs/compare.md).
---null trains the baseline again under other seeds, in OUT/null, and counts how often the test finds a difference between its runs.
-The table is also written as comparison.md and comparison.json beside the runs, and with charts as report.html.
+A finished run needs no weights: config.yaml, texts.json, metrics.jsonl, env.json and result.json are enough for
+every table and report. With --results DIR these files are copied to a disk that outlives the machine as each
+run ends, and copied back when the same command runs elsewhere (docs/spot.md).
+
+With a list lr, a parabola over the rates of each arm estimates where its optimum lies, and the table says where
+that is beyond the rates that were tried. --extend-rates adds rates to such an arm until it is not. --null
+trains the baseline again from other weights, in OUT/null, and counts how often the test finds a difference
+between its runs.
+
+A comparison is a file like this one; docs/config.md lists the keys:
 
   name: kinds
   base:                   # a run, or a file, or a preset's name
@@ -39,11 +46,11 @@ The table is also written as comparison.md and comparison.json beside the runs, 
     eval: {select: {tune: shards/tune}}                       # what rates are chosen on, and nothing else
   baseline: gqa-4
   seeds: [1, 2, 3]
-  lr: [1e-3, 3e-3]        # optional: learning rates; every arm is compared at its best by the loss on eval.select (or else data.val)
+  lr: [1e-3, 3e-3]        # optional: learning rates; every arm is compared at its best on eval.select, or else data.val
   lr_seeds: 1             # the first seeds try them all, the others only the best; 0 is all
-  match: parameters       # optional: MLP widths fitted to the baseline's parameters, or flops; what it cannot match is said
+  match: parameters       # optional: MLP widths fitted to the baseline's parameters, or flops
   decode: [1x1024, 8x1024]  # optional: decode speed of BATCHxCONTEXT beside perplexity
-  sizes: {small: {}, wide: {model: {width: 256, mlp: 688}}}   # optional: all of it at each size; three or more get a law
+  sizes: {small: {}, wide: {model: {width: 256, mlp: 688}}}   # optional: all arms at each size; three or more get a law
   arms:
     gqa-4: {attention: {kind: gqa, groups: 4}}
     gla-2: {attention: {kind: gla, groups: 2}}`
@@ -65,12 +72,12 @@ func compareCommand() *cobra.Command {
 		Long:  compareHelp,
 		Example: `  headroom compare kinds.yaml
   headroom compare kinds.yaml --out runs/kinds --set train.steps=500 --json
-  headroom compare books-cpu --text train=books.train.jsonl.zst --text select=books.val.jsonl --text books=books.test.jsonl
-  headroom compare kinds.yaml --null 4                     # how often the test finds what is not there, on 8 groups of the baseline's runs
+  headroom compare books-cpu --text train=books.train.jsonl --text select=books.val.jsonl --text books=books.test.jsonl
+  headroom compare kinds.yaml --null 4                     # how often does the test find what is not there?
   headroom compare kinds.yaml --dry-run                    # what would be run, and for how long
   headroom compare kinds.yaml --extend-rates               # until no arm's best rate is the first or the last
   headroom compare kinds.yaml --results /mnt/kept/kinds    # on a machine that may go away
-  headroom compare kinds.yaml --jobs 4                     # four runs at once, each with its share of the cores, or a GPU
+  headroom compare kinds.yaml --jobs 4                     # four runs at once, each with a share of the cores or a GPU
   headroom compare kinds.yaml --launch slurm --option=--partition=gpu --option=--time=04:00:00
   headroom compare --collect runs/kinds                    # table and report of what jobs have left so far`,
 		Args: cobra.RangeArgs(1, 2),

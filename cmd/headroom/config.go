@@ -19,9 +19,12 @@ func configPrintCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "print [FILE]",
 		Short: "print a resolved run, with where each value came from",
-		Long: `Print resolves a run and prints it as YAML. Values override each other in this order:
-flags (--set train.lr=3e-4), the environment (HEADROOM_TRAIN_LR), the file, the preset, the defaults.
-Dimensions of attention that are 0 or left out are the paper's for its kind; they are shown as they are, with the rule.`,
+		Long: `Print resolves a run and prints it as YAML. Values override each other in this order: flags (--set
+train.lr=3e-4), the environment (HEADROOM_TRAIN_LR), the file, the preset, the defaults. docs/config.md says
+what every key is.
+
+Dimensions of attention that are 0 or left out are the paper's for the kind; they are printed with their values
+and with the rule.`,
 		Example: `  headroom config print run.yaml
   headroom config print --preset 183m-gla-2
   HEADROOM_TRAIN_LR=1e-3 headroom config print run.yaml --set train.steps=500`,

@@ -26,15 +26,18 @@ func evalCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "eval CHECKPOINT",
 		Short: "measure the perplexity of a checkpoint on named sets, and zero-shot tasks",
-		Long: `Eval measures negative log-likelihood per token, perplexity, bits per byte (comparable across tokenizers) and word perplexity on any
-number of sets of shards. CHECKPOINT is a run directory (its newest checkpoint) or one of its checkpoints. Every token but a set's
-first is a target exactly once; with --stride below the context each window sees more of what came before.
+		Long: `Eval measures negative log-likelihood per token, perplexity, bits per byte (which compare across
+tokenizers) and word perplexity on any number of sets of shards. CHECKPOINT is a run directory (its newest
+checkpoint) or one of its checkpoints. Every token but a set's first is a target exactly once. With --stride
+below the context each window sees more of the tokens before it.
 
-With --tasks it answers zero-shot questions, put as lm-evaluation-harness puts them, from local JSONL files with the fields of the data
-sets: arc_easy, hellaswag, openbookqa, piqa, sciq and winogrande by the likeliest choice (acc by its summed log-likelihood, acc_norm by
-that per character), lambada by whether the last word is the likeliest and by its perplexity. Every figure has its standard error and what
-guessing gives. With --decode the speed of
-the decode engine stands beside it: greedy steps of so many requests, each with so many tokens in its cache.`,
+With --tasks it answers zero-shot questions in the form of lm-evaluation-harness, from local JSONL files with
+the fields of the data sets: arc_easy, hellaswag, openbookqa, piqa, sciq and winogrande by the likeliest choice
+(acc by its summed log-likelihood, acc_norm by that per character), lambada by whether the last word is the
+likeliest, and by its perplexity. Every figure has its standard error and the result of guessing.
+
+With --decode it times the decode engine too: greedy steps of so many requests, each with so many tokens in its
+cache.`,
 		Example: `  headroom eval runs/first
   headroom eval runs/first/checkpoints/best --data wiki=shards/wiki --data books=shards/books --stride 128 --json
   headroom eval runs/first --tasks hellaswag=hellaswag_val.jsonl,piqa=valid.jsonl --task-items 500

@@ -19,14 +19,17 @@ func exportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export CHECKPOINT --out DIR",
 		Short: "write a checkpoint for other programs",
-		Long: `Export writes a checkpoint, or the newest of a run directory, as a directory that the transformers library loads: safetensors,
-config.json, generation_config.json, the tokenizer, and a model card with the run's configuration, figures and command.
+		Long: `Export writes a checkpoint, or the newest of a run directory, as a directory that the transformers
+library loads: safetensors, config.json, generation_config.json, the tokenizer, and a model card with the run's
+configuration, figures and command.
 
-MHA, MQA and GQA become LlamaForCausalLM, and MLA without biases and with model.norm_eps 1e-6 DeepseekV3ForCausalLM. The other kinds come with
-modeling_headroom.py, which the library loads with trust_remote_code; its cache holds what the kind's layout says and no more.
+MHA, MQA and GQA become LlamaForCausalLM, and MLA without biases and with model.norm_eps 1e-6
+DeepseekV3ForCausalLM. The other kinds come with modeling_headroom.py, which the library loads with
+trust_remote_code and whose cache has the kind's own layout. A kind without a layer there is refused by name.
 
---format gguf writes MHA, MQA and GQA as one file for llama.cpp and what is built on it; a tokenizer of our own training goes along. Weights are
-written in the precision that the run was trained in, unless --dtype says otherwise.`,
+--format gguf writes MHA, MQA and GQA as one file for llama.cpp and programs built on it, with the tokenizer
+where headroom trained it. Weights are written in the precision that the run was trained in, unless --dtype says
+otherwise.`,
 		Example: `  headroom export runs/first --out first-hf
   headroom verify export first-hf runs/first
   headroom export runs/first --format gguf --out first.gguf`,

@@ -47,11 +47,12 @@ func generateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "generate CHECKPOINT",
 		Short: "continue a prompt",
-		Long: `Generate goes on from a prompt and prints the text as it comes. CHECKPOINT is a run directory (its newest checkpoint) or a checkpoint.
-Temperature 0 is greedy. With --draft or --lookup tokens are guessed and checked several at a time: the greedy text stays the same, and
-sampled text has the same distribution.
+		Long: `Generate continues a prompt and prints the text as it comes. CHECKPOINT is a run directory (its newest
+checkpoint) or a checkpoint. Temperature 0 is greedy. With --draft or --lookup several tokens are guessed at a
+time and checked in one pass: greedy text stays the same, and sampled text keeps its distribution.
 
-A prompt begins with what documents begin with, and special tokens that are written in it are tokens (docs/tokens.md).`,
+A prompt begins with the token that documents begin with, and special tokens that are written in it are tokens
+(docs/tokens.md).`,
 		Example: `  headroom generate runs/first --prompt "Once upon a time" --max-tokens 100
   headroom generate runs/first/checkpoints/best --prompt-file start.txt --temperature 0 --lookup 4
   headroom generate runs/large --draft runs/small --prompt "func main" --stop "}" --json

@@ -27,7 +27,9 @@ done
 if [ -n "$wrap" ]; then bash -c "$wrap" >>"$SBATCH_LOG" 2>&1; fi
 if [ -n "$array" ]; then
 	array=${array%%%*}
-	for id in $(seq "${array%-*}" "${array#*-}"); do SLURM_CPUS_PER_TASK=1 SLURM_ARRAY_TASK_ID=$id bash "$job" >>"$SBATCH_LOG" 2>&1; done
+	for id in $(seq "${array%-*}" "${array#*-}"); do
+		SLURM_CPUS_PER_TASK=1 SLURM_ARRAY_TASK_ID=$id bash "$job" >>"$SBATCH_LOG" 2>&1
+	done
 fi
 echo "41;cluster"
 `

@@ -74,7 +74,8 @@ The kinds, where the number counts key/value or latent heads:
 
 ` + kindLines() + `
 Reports go to stdout, logs to stderr. Exit codes: 0 fine, 1 a run failed, 2 bad input or usage.
-` + "`headroom completion bash`" + ` (or zsh, fish) prints what makes a shell complete commands, flags and their values.`,
+` + "`headroom completion bash`" + ` (or zsh, fish) prints a script by which a shell
+completes commands, flags and their values.`,
 		Example: `  headroom quickstart
   headroom prepare --tokenizer gpt2 --out shards/books 'books/*.txt'
   headroom train run.yaml --out runs/first --set train.lr=3e-4

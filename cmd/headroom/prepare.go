@@ -17,16 +17,19 @@ func prepareCommand() *cobra.Command {
 		Use:   "prepare --tokenizer T --out DIR INPUT…",
 		Short: "turn text into token shards",
 		Long: `Prepare tokenizes text on all cores and writes shards in llm.c's .bin format beside a meta.json.
-
-An INPUT is a file, a folder or a glob in quotes ('src/**/*.go' looks below src). Files that end in .jsonl, .ndjson or .jsonlines hold
-one JSON object a line, .parquet and .pq a table; of a name that says nothing (part-000.gz, web.json, x.zst) the first line is looked at.
-All others are one document each. Compression (gzip, zstd, bzip2) is known by content. What files are taken for is said.
-docs/data.md says all of this. Each document begins with the end-of-text
-token, or with what the files beside a tokenizer.json name (docs/tokens.md).
 Validation sets are prepared from files of their own.
 
-A run that was stopped, killed or failed goes on behind its last finished shard when the same command is given again,
-and makes the same bytes.`,
+An INPUT is a file, a folder or a glob in quotes ('src/**/*.go' looks below src). Files that end in .jsonl,
+.ndjson or .jsonlines hold one JSON object a line, files that end in .parquet or .pq a table. Where a name says
+nothing (part-000.gz, web.json, x.zst), the first line decides. All other files are one document each.
+Compression (gzip, zstd, bzip2) is known by content. The command logs what it read files as; docs/data.md has
+the rules.
+
+Each document begins with the end-of-text token, or with the token that the files beside a tokenizer.json name
+(docs/tokens.md).
+
+Where a run was stopped, killed or failed, the same command continues behind its last finished shard, and makes
+the same bytes.`,
 		Example: `  headroom prepare --tokenizer gpt2 --out shards/train 'books/*.txt'
   headroom prepare --tokenizer bytes --out shards/val held-out.txt
   headroom prepare --tokenizer cl100k --text-field content --skip-bad --out shards/web web-*.jsonl.zst`,

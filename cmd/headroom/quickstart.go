@@ -12,10 +12,12 @@ func quickstartCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "quickstart",
 		Short: "train and compare four attention kinds on the sources of the Go distribution",
-		Long: `Quickstart prepares the sources and documentation of the Go distribution on this machine as bytes, trains GQA, GTA, MLA
-and GLA models with as many parameters each, and prints the comparison. It takes about eight minutes on two cores.
+		Long: `Quickstart prepares the sources and documentation of the Go distribution on this machine as bytes,
+trains GQA, GTA, MLA and GLA models with as many parameters each, and prints the comparison. It takes about
+eight minutes on two cores.
 
-It validates on packages and on the language specification, which are held out as files. Run again, it keeps what is finished.`,
+It validates on packages and on the language specification, which are held out as files. Run again, it keeps
+what is finished.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q.Log = cmd.ErrOrStderr()

@@ -39,15 +39,20 @@ func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve CHECKPOINT | [CONFIG] --random",
 		Short: "serve a checkpoint over HTTP to OpenAI clients",
-		Long: `Serve answers /v1/completions (text and token ids, stream, echo, logprobs, n, stop, seed), /v1/chat/completions where it is given a chat
-template, /v1/models, /tokenize, /detokenize, /tokenizer_info, /status, /healthz and /metrics, and has a page at / to try it. All requests share
-the passes of one engine; prompts that begin alike share their cache. CHECKPOINT is a run directory (its newest checkpoint) or a checkpoint;
-with --random the model is that of a configuration, with the weights that training would start from, to measure speed by.
+		Long: `Serve answers /v1/completions (text and token ids, stream, echo, logprobs, n, stop, seed),
+/v1/chat/completions where it is given a chat template, /v1/models, /tokenize, /detokenize, /tokenizer_info,
+/status, /healthz and /metrics, and has a page at / to try it. All requests share the passes of one engine, and
+prompts that begin alike share their cache. CHECKPOINT is a run directory (its newest checkpoint) or a
+checkpoint. With --random the model is that of a configuration, with the weights that training would start from,
+to measure speed.
 
-It listens on the loopback unless --addr says otherwise. The first SIGTERM or interrupt lets requests in work end; the second ends at once.
-A chat template is Go's text/template over .Messages, each with .Role and .Content; its special tokens are tokens, those in messages are text. A text
-prompt begins with what documents begin with; "add_special_tokens": false leaves that out, and true adds it to a chat. docs/tokens.md says more.
-A key of a request that would change the answer and is not supported is an error; docs/serve.md has the list.`,
+It listens on the loopback unless --addr says otherwise. The first SIGTERM or interrupt lets running requests
+end, the second ends at once.
+
+A chat template is Go's text/template over .Messages, each with .Role and .Content. Special tokens that the
+template writes are tokens, those in messages are text. A text prompt begins with the token that documents begin
+with; "add_special_tokens": false leaves it out, and true adds it to a chat (docs/tokens.md). A key of a request
+that would change the answer and is not supported is an error; docs/serve.md has the list.`,
 		Example: `  headroom serve runs/first
   headroom serve runs/first --addr 0.0.0.0:8443 --keys keys.txt --tls-cert cert.pem --tls-key key.pem
   headroom serve --random --preset 183m-gqa-4 --device cuda --addr 127.0.0.1:0`,

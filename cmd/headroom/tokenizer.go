@@ -23,10 +23,11 @@ func tokenizerTrainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "train --vocab N --out FILE.json INPUT…",
 		Short: "train a byte-level BPE and write a tokenizer.json",
-		Long: `Train merges the most frequent pairs of a text's pre-tokens until the vocabulary is full, and writes a tokenizer.json as the
-Hugging Face tokenizers library does. Every command takes its path where it takes a tokenizer's name.
+		Long: `Train merges the most frequent pairs of a text's pre-tokens until the vocabulary is full, and writes a
+tokenizer.json as the Hugging Face tokenizers library does. Every command takes the file's path where it takes a
+tokenizer's name.
 
-INPUTs are those of prepare. All pre-tokens that differ are held in memory.`,
+INPUTs are those of prepare. All different pre-tokens are held in memory.`,
 		Example: `  headroom tokenizer train --vocab 16384 --out books.json 'books/*.txt'
   headroom prepare --tokenizer books.json --out shards/books 'books/*.txt'`,
 		Args: cobra.MinimumNArgs(1),

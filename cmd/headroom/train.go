@@ -22,20 +22,23 @@ func trainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "train [FILE] --out DIR",
 		Short: "train one model",
-		Long: `Train takes a run from its configuration to a finished run directory: config.yaml and env.json, one line of
-metrics.jsonl a step, checkpoints, and at the end result.json with the perplexity on every validation set.
+		Long: `Train trains a run from its configuration to a finished run directory: config.yaml and env.json, one
+line of metrics.jsonl a step, checkpoints, and at the end result.json with the perplexity on every validation
+set. docs/config.md lists the keys of a configuration.
 
-On several GPUs train.batch is what each of them takes: --gpus N starts N processes on this machine; torchrun, Slurm, Open MPI, PMI,
-Kubeflow's PET_ and JAX_ variables and plain RANK and WORLD_SIZE are understood as they are (docs/ranks.md). The optimizer's state is
-divided among the ranks; with train.shard=weights the weights and gradients are too, for models that one GPU does not hold.
+On several GPUs train.batch is the rows of each. --gpus N starts N processes on this machine; the variables of
+torchrun, Slurm, Open MPI, PMI, Kubeflow (PET_) and JAX, and plain RANK and WORLD_SIZE, are understood
+(docs/ranks.md). The optimizer's state is divided among the ranks; with train.shard=weights the weights and
+gradients are too, for models that one GPU cannot hold.
 
-The first SIGINT or SIGTERM finishes the step, saves and exits with 0; a second one leaves at once. --resume continues bit for
-bit where the newest checkpoint stands. Checkpoints have checksums: where the newest is damaged, --resume goes on from the one
-before, says so and sets the damaged one aside, and where none is whole nothing is begun over what is left.
+The first SIGINT or SIGTERM finishes the step, saves and exits with 0, the second ends at once. --resume
+continues bit for bit from the newest checkpoint. Checkpoints have checksums: where the newest is damaged,
+--resume goes on from the one before, says so and sets the damaged one aside. Where no checkpoint is whole, it
+is an error, and nothing is overwritten.
 
 Without train.warmup the rate rises over a tenth of the steps, at most 100. Paths in config.yaml are absolute.`,
 		Example: `  headroom train run.yaml --out runs/first
-  headroom train --preset quickstart --attention gla-2 --set data.train=shards/train --set data.val.books=shards/val --out runs/gla
+  headroom train --preset quickstart --attention gla-2 --set data.train=shards/train --out runs/gla
   headroom train runs/first/config.yaml --out runs/first --resume
   headroom train run.yaml --out runs/two --set train.device=cuda --gpus 2`,
 		Args: cobra.MaximumNArgs(1),

@@ -13,7 +13,7 @@ import (
 )
 
 func verifyCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "verify", Short: "hold what was written against what it was made of"}
+	cmd := &cobra.Command{Use: "verify", Short: "check what was written against its source"}
 	cmd.AddCommand(verifyExportCommand())
 	return cmd
 }
@@ -23,13 +23,15 @@ func verifyExportCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "export DIR CHECKPOINT",
-		Short: "hold an export against its checkpoint",
-		Long: `Verify export computes the logits of an export and of its checkpoint, in float32 with the weights rounded to the export's type, for
-random tokens and for text, lets both go on greedily by 64 tokens, and exits with 1 where they differ.
+		Short: "compare an export with its checkpoint",
+		Long: `Verify export computes the logits of an export and of its checkpoint, in float32 with the weights
+rounded to the export's type, for random tokens and for text, generates 64 greedy tokens with both, and exits
+with 1 where they differ.
 
-Where a Python with torch, transformers and safetensors is found, the export runs in that library: in one pass, token by token through its
-cache, and in padded batches, with its tokenizer. Without it the files are read back by headroom's own reader, and the report says so;
-with --python the library must be there. It runs the code that lies in DIR: verify only what you exported yourself.`,
+Where a Python with torch, transformers and safetensors is found, the export runs in that library: in one pass,
+token by token through its cache, and in padded batches, with its tokenizer. Without it, headroom's own reader
+reads the files back, and the report says so; with --python the library must be there. The command runs the code
+in DIR: verify only what you exported yourself.`,
 		Example: `  headroom export runs/first --out first-hf && headroom verify export first-hf runs/first
   headroom verify export first-hf runs/first --python venv/bin/python --json`,
 		Args: cobra.ExactArgs(2),

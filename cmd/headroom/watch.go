@@ -20,10 +20,11 @@ func watchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "watch DIR…",
 		Short: "show the runs under directories as they train, on a local page or in the terminal",
-		Long: `Watch follows metrics.jsonl of every run under the directories, those that begin later included: loss, learning rate, gradient
-norm, tokens per second, memory and perplexity. The page is fed by server-sent events and listens on the loopback unless --addr says
-otherwise; whoever reaches the address can read the figures. With --terminal a table stands in the terminal instead; where stdout is no
-terminal it is printed once, and with --json as data.`,
+		Long: `Watch follows metrics.jsonl of every run under the directories, also of runs that begin later: loss,
+learning rate, gradient norm, tokens per second, memory and perplexity. The page is fed by server-sent events
+and listens on the loopback unless --addr says otherwise; anyone who reaches the address can read the figures.
+With --terminal it draws a table in the terminal instead. Where stdout is no terminal the table is printed once,
+with --json as data.`,
 		Example: `  headroom watch runs
   headroom watch runs/kinds --terminal
   headroom watch runs --json`,
