@@ -15,7 +15,8 @@ import (
 
 // lattice is who may import whom: "a < b" lets b, and whatever stands above b, import a, and nothing else is allowed.
 const lattice = `
-	kernels/ref, internal/device < kernels < internal/graph < attention < model < decode < eval < train < serve, watch < configs < internal/lab < cmd/headroom;
+	kernels/ref, internal/device < kernels < internal/graph < attention < model < decode <
+		eval < train < serve, watch < configs < internal/lab < cmd/headroom;
 	data < eval, train;
 	internal/disk < data, internal/safetensors;
 	internal/build < train;
@@ -97,7 +98,8 @@ func sources(t *testing.T) (all []source) {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && name != "." && (strings.HasPrefix(d.Name(), ".") || strings.HasPrefix(d.Name(), "_") || d.Name() == "testdata") {
+		if d.IsDir() && name != "." && (strings.HasPrefix(d.Name(), ".") || strings.HasPrefix(d.Name(), "_") ||
+			d.Name() == "testdata") {
 			return fs.SkipDir
 		}
 		if d.IsDir() || path.Ext(name) != ".go" {
@@ -201,7 +203,8 @@ func TestExportedNamesAreDocumented(t *testing.T) {
 // gorgonia (its Op).
 func interfaceMethods(all []source) map[string]bool {
 	known := map[string]bool{}
-	for name := range strings.FieldsSeq("String Error Unwrap Close Read Write Arity InferShape ReturnsPtr CallsExtern OverwritesInput Hashcode") {
+	for name := range strings.FieldsSeq(
+		"String Error Unwrap Close Read Write Arity InferShape ReturnsPtr CallsExtern OverwritesInput Hashcode") {
 		known[name] = true
 	}
 	for _, s := range all {

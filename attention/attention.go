@@ -1,6 +1,6 @@
 // Package attention holds the attention kinds that headroom compares, one file each, written like the paper they come
-// from ("Hardware-Efficient Attention for Fast Decoding", arXiv 2505.21487, where the file names no other): the equations,
-// the weights with their shapes, the training pass, and what one token leaves in the cache.
+// from ("Hardware-Efficient Attention for Fast Decoding", arXiv 2505.21487, where the file names no other): the
+// equations, the weights with their shapes, the training pass, and what one token leaves in the cache.
 //
 // GTA here is grouped-TIED attention and GLA is grouped LATENT attention; elsewhere GLA is gated linear attention, and
 // another paper has a GTA of its own. The number in a name counts key/value or latent heads: gqa-4, gta-4, gla-2.
@@ -17,8 +17,8 @@ import (
 	"headroom/internal/graph"
 )
 
-// A Layer is one attention layer: its parameters, its training pass, what one token leaves in the cache, and the pass of
-// new tokens against what is there.
+// A Layer is one attention layer: its parameters, its training pass, what one token leaves in the cache, and the pass
+// of new tokens against what is there.
 type Layer interface {
 	Params() []graph.Param
 	Forward(b *graph.Builder, x *graph.Node) *graph.Node // [B, T, C] -> [B, T, C]
@@ -26,7 +26,8 @@ type Layer interface {
 	Decode(s Step, layer int, x graph.Buf) graph.Buf // [N, C] -> [N, C]
 }
 
-// Config describes the attention of every layer. A zero dimension is the kind's default in the paper; Resolve fills it in.
+// Config describes the attention of every layer. A zero dimension is the kind's default in the paper; Resolve fills it
+// in.
 type Config struct {
 	// mha, mqa, gqa, mfa, gta, mla, gla or gla_q
 	Kind Kind `mapstructure:"kind" yaml:"kind"`
@@ -42,7 +43,8 @@ type Config struct {
 	LatentDim int `mapstructure:"latent_dim" yaml:"latent_dim"`
 	// columns of the latent that queries come from (mla, gla, gla_q and mfa); 0 is the kind's own
 	QueryLatentDim int `mapstructure:"query_latent_dim" yaml:"query_latent_dim"`
-	// gla_q norms each part of its query latent apart (parts, the default), so that devices can divide it, or all as one (whole)
+	// gla_q norms each part of its query latent apart (parts, the default), so that devices can divide it, or all as one
+	// (whole)
 	QueryNorm string `mapstructure:"query_norm" yaml:"query_norm"`
 	// paper puts biases on low-rank projections and on GTA's rope key, none puts them nowhere
 	Bias string `mapstructure:"bias" yaml:"bias"`
@@ -73,7 +75,8 @@ func Parse(name string) (Kind, int, error) {
 	if err != nil || unknown != nil || numbered != (d.Usual > 0) || numbered && groups < 1 {
 		all := Names()
 		last := len(all) - 1
-		return "", 0, fmt.Errorf("attention: %q is not a kind: %s or %s (the number counts key/value or latent heads)", name, strings.Join(all[:last], ", "), all[last])
+		return "", 0, fmt.Errorf("attention: %q is not a kind: %s or %s (the number counts key/value or latent heads)", name,
+			strings.Join(all[:last], ", "), all[last])
 	}
 	return k, groups, nil
 }

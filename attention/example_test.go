@@ -6,8 +6,8 @@ import (
 	"headroom/attention"
 )
 
-// What a token leaves in the cache of a layer, in bf16, on one device and on each of four that divide the heads; and the
-// operations for each byte of it that decoding tends to in a long context.
+// What a token leaves in the cache of a layer, in bf16, on one device and on each of four that divide the heads; and
+// the operations for each byte of it that decoding tends to in a long context.
 func Example() {
 	for _, name := range []string{"mha", "gqa-4", "gta-4", "mla", "gla-2"} {
 		c := attention.Default()
@@ -23,7 +23,8 @@ func Example() {
 			return
 		}
 		cache := layer.CacheLayout()
-		fmt.Printf("%-5s  %4d bytes, %4d of four, %2.0f operations a byte\n", name, cache.Bytes(1, 2), cache.Bytes(4, 2), c.Intensity(1))
+		fmt.Printf("%-5s  %4d bytes, %4d of four, %2.0f operations a byte\n", name, cache.Bytes(1, 2),
+			cache.Bytes(4, 2), c.Intensity(1))
 	}
 	// Output:
 	// mha    4096 bytes, 1024 of four,  1 operations a byte

@@ -85,6 +85,7 @@ func (a *groupedQuery) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	k = s.Rope(k, a.G, a.R, a.theta)
 	s.Append(layer, 0, k)
 	s.Append(layer, 1, v)
-	o := s.Attend(layer, q, CacheRead{H: a.H, P: a.D, Dv: a.D, K: 0, V: 1, Scale: 1 / math.Sqrt(float64(a.D))}) // [N, H·D]
-	return s.Linear(o, a.Wo, nil)                                                                               // [N, C]
+	// [N, H·D]
+	o := s.Attend(layer, q, CacheRead{H: a.H, P: a.D, Dv: a.D, K: 0, V: 1, Scale: 1 / math.Sqrt(float64(a.D))})
+	return s.Linear(o, a.Wo, nil) // [N, C]
 }

@@ -1,13 +1,14 @@
 package attention
 
-// The arithmetic of decoding: q new tokens of each request against S cached ones, attention alone, in bf16. A device has
-// H/t of the heads and its part of the cache. The batch multiplies operations and bytes alike, so it never shows.
+// The arithmetic of decoding: q new tokens of each request against S cached ones, attention alone, in bf16. A device
+// has H/t of the heads and its part of the cache. The batch multiplies operations and bytes alike, so it never shows.
 
 const elementBytes = 2 // bf16
 
 // Intensity is the operations per byte that q queries tend to in a long context, where the cache is all of the traffic
 // and the rope key is small beside the rest: 2·q·g/m. g = H/G query heads read one key/value or latent head, and m is
-// 1 where key and value are one state (gta and latent kinds), else 2. MHA has 1, GQA g, MQA and MFA H, GTA 2g, MLA 2H, GLA 2H/n.
+// 1 where key and value are one state (gta and latent kinds), else 2. MHA has 1, GQA g, MQA and MFA H, GTA 2g, MLA 2H,
+// GLA 2H/n.
 func (c Config) Intensity(q int) float64 {
 	c = c.Resolve()
 	m := 1
@@ -29,8 +30,8 @@ type Work struct{ FLOPs, Bytes float64 }
 //	operations = 2 · q·S · h·(K + V)
 //	bytes      = 2 · ( S·E + q·h·(K + V) )
 //
-// h = ceil(H/t) heads have queries of K = P+R and outputs of V = Dv columns, and E elements of a token's cache lie on the
-// device. Latent kinds decode absorbed: K = L+R and V = L. The others have K = V = D.
+// h = ceil(H/t) heads have queries of K = P+R and outputs of V = Dv columns, and E elements of a token's cache lie on
+// the device. Latent kinds decode absorbed: K = L+R and V = L. The others have K = V = D.
 //
 // The paper counts GLA's rope key once per latent head: that is GLA-n on n devices, each with its own copy of it.
 func (c Config) DecodeWork(l Layout, q, S, t int) Work {

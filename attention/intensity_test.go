@@ -27,7 +27,8 @@ func paper(t *testing.T, name string, H, D int) (attention.Config, attention.Lay
 
 func TestIntensity(t *testing.T) {
 	for name, want := range map[string]float64{
-		"mha": 1, "gqa-4": 32, "gqa-8": 16, "mqa": 128, "gta-4": 64, "gta-8": 32, "mla": 256, "gla-2": 128, "gla-8": 32, "gla_q-2": 128, "mfa": 128,
+		"mha": 1, "gqa-4": 32, "gqa-8": 16, "mqa": 128, "gta-4": 64, "gta-8": 32, "mla": 256, "gla-2": 128, "gla-8": 32,
+		"gla_q-2": 128, "mfa": 128,
 	} {
 		c, layout := paper(t, name, 128, 128)
 		for _, q := range []int{1, 2, 4} {
@@ -76,8 +77,9 @@ func TestDecodeWork(t *testing.T) {
 
 func TestDuplication(t *testing.T) {
 	for name, want := range map[string][4]int{ // on 1, 2, 4 and 8 devices
-		"mha": {1, 1, 1, 1}, "gqa-4": {1, 1, 1, 2}, "mqa": {1, 2, 4, 8}, "gta-4": {1, 1, 1, 2}, "gla-2": {1, 1, 2, 4}, "gla-8": {1, 1, 1, 1},
-		"mla": {1, 2, 4, 8}, "mfa": {1, 2, 4, 8},
+		"mha": {1, 1, 1, 1}, "gqa-4": {1, 1, 1, 2}, "mqa": {1, 2, 4, 8}, "gta-4": {1, 1, 1, 2}, "gla-2": {1, 1, 2, 4},
+		"gla-8": {1, 1, 1, 1},
+		"mla":   {1, 2, 4, 8}, "mfa": {1, 2, 4, 8},
 	} {
 		c, layout := paper(t, name, 16, 128)
 		for i, devices := range []int{1, 2, 4, 8} {
@@ -86,7 +88,8 @@ func TestDuplication(t *testing.T) {
 				t.Errorf("%s on %d devices: each head %d times, want %d", name, devices, got, want[i])
 			}
 			if layout[0].Replicated(devices) != (got > 1) {
-				t.Errorf("%s on %d devices: replicated is %v at a duplication of %d", name, devices, layout[0].Replicated(devices), got)
+				t.Errorf("%s on %d devices: replicated is %v at a duplication of %d", name, devices,
+					layout[0].Replicated(devices), got)
 			}
 		}
 	}
@@ -133,7 +136,8 @@ func TestRoofline(t *testing.T) {
 			t.Errorf("%+v takes %v or %v", w, a, b)
 		}
 	}
-	if _, err := attention.FindGPU("V1"); fmt.Sprint(err) != `attention: no figures for GPU "V1": there are A100, H100, H200, B200` {
+	if _, err := attention.FindGPU("V1"); fmt.Sprint(
+		err) != `attention: no figures for GPU "V1": there are A100, H100, H200, B200` {
 		t.Error(err)
 	}
 }
@@ -145,9 +149,11 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s comes back as %s (%v)", name, got, err)
 		}
 	}
-	for _, name := range []string{"", "gqa", "mha-2", "mla-1", "mfa-1", "gla-0", "gta--1", "gqa-x", "gqa-", "GQA-4", "nsa", "gla-2 ", "gqa-4-4"} {
+	for _, name := range []string{"", "gqa", "mha-2", "mla-1", "mfa-1", "gla-0", "gta--1", "gqa-x", "gqa-", "GQA-4", "nsa",
+		"gla-2 ", "gqa-4-4"} {
 		_, _, err := attention.Parse(name)
-		if want := fmt.Sprintf("attention: %q is not a kind: mha, gqa-4, ", name); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if want := fmt.Sprintf("attention: %q is not a kind: mha, gqa-4, ", name); err == nil ||
+			!strings.HasPrefix(err.Error(), want) {
 			t.Errorf("Parse(%q): %v", name, err)
 		}
 	}
@@ -167,24 +173,39 @@ func TestValidate(t *testing.T) {
 		"gqa: heads and head_dim must be positive, they are 0 and 32": func(c *attention.Config) { c.Heads = 0 },
 		"gqa: groups must be positive, it is 0":                       func(c *attention.Config) { c.Groups = 0 },
 		"gqa: 3 key/value heads do not divide 4 query heads":          func(c *attention.Config) { c.Groups = 3 },
-		"gla: 3 latent heads do not divide 4 query heads":             func(c *attention.Config) { c.Kind, c.Groups = attention.GLA, 3 },
-		"gqa: rope_dim must be even and positive, it is 7":            func(c *attention.Config) { c.RopeDim = 7 },
-		"gta: rope_dim must be even and positive, it is 5":            func(c *attention.Config) { c.Kind, c.HeadDim = attention.GTA, 10 },
-		"mla: rope_dim must be even and positive, it is -2":           func(c *attention.Config) { c.Kind, c.RopeDim = attention.MLA, -2 },
-		"gta: rope_dim 34 is larger than head_dim 32":                 func(c *attention.Config) { c.Kind, c.RopeDim = attention.GTA, 34 },
+		"gla: 3 latent heads do not divide 4 query heads": func(c *attention.Config) {
+			c.Kind, c.Groups = attention.GLA, 3
+		},
+		"gqa: rope_dim must be even and positive, it is 7": func(c *attention.Config) { c.RopeDim = 7 },
+		"gta: rope_dim must be even and positive, it is 5": func(c *attention.Config) {
+			c.Kind, c.HeadDim = attention.GTA, 10
+		},
+		"mla: rope_dim must be even and positive, it is -2": func(c *attention.Config) {
+			c.Kind, c.RopeDim = attention.MLA, -2
+		},
+		"gta: rope_dim 34 is larger than head_dim 32": func(c *attention.Config) {
+			c.Kind, c.RopeDim = attention.GTA, 34
+		},
 		"gla: latent_dim and query_latent_dim must be positive, they are -1 and 256": func(c *attention.Config) {
 			c.Kind, c.LatentDim = attention.GLA, -1
 		},
-		"mfa: query_latent_dim must be positive, it is -1":        func(c *attention.Config) { c.Kind, c.QueryLatentDim = attention.MFA, -1 },
-		"mfa: rope_dim 34 is larger than head_dim 32":             func(c *attention.Config) { c.Kind, c.RopeDim = attention.MFA, 34 },
-		"gla_q: 4 latent heads do not divide query_latent_dim 30": func(c *attention.Config) { c.Kind, c.QueryLatentDim = attention.GLAQ, 30 },
-		"gqa: bias is paper or none, not \"all\"":                 func(c *attention.Config) { c.Bias = "all" },
-		"gqa: rope_theta must be above 1, it is 1":                func(c *attention.Config) { c.RopeTheta = 1 },
-		"gqa: rope_theta must be above 1, it is NaN":              func(c *attention.Config) { c.RopeTheta = math.NaN() },
+		"mfa: query_latent_dim must be positive, it is -1": func(c *attention.Config) {
+			c.Kind, c.QueryLatentDim = attention.MFA, -1
+		},
+		"mfa: rope_dim 34 is larger than head_dim 32": func(c *attention.Config) {
+			c.Kind, c.RopeDim = attention.MFA, 34
+		},
+		"gla_q: 4 latent heads do not divide query_latent_dim 30": func(c *attention.Config) {
+			c.Kind, c.QueryLatentDim = attention.GLAQ, 30
+		},
+		"gqa: bias is paper or none, not \"all\"":    func(c *attention.Config) { c.Bias = "all" },
+		"gqa: rope_theta must be above 1, it is 1":   func(c *attention.Config) { c.RopeTheta = 1 },
+		"gqa: rope_theta must be above 1, it is NaN": func(c *attention.Config) { c.RopeTheta = math.NaN() },
 	} {
 		c := attention.Default()
 		change(&c)
-		if _, err := attention.New(c, attention.Place{Name: "a", Width: 128, NormEps: 1e-5, Std: 1, OutStd: 1}); fmt.Sprint(err) != "attention: "+want {
+		if _, err := attention.New(c, attention.Place{Name: "a", Width: 128, NormEps: 1e-5, Std: 1, OutStd: 1}); fmt.Sprint(
+			err) != "attention: "+want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}

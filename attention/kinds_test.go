@@ -67,8 +67,8 @@ func (r *recorder) read(a CacheRead, width int) graph.Buf {
 	return graph.Buf{Len: width}
 }
 
-// TestDecodeIsAsDescribed: what a layer writes into the cache is its layout, and how it reads it is what the description
-// says. There are kernels for each kind at the head dims that they were made for.
+// TestDecodeIsAsDescribed: what a layer writes into the cache is its layout, and how it reads it is what the
+// description says. There are kernels for each kind at the head dims that they were made for.
 func TestDecodeIsAsDescribed(t *testing.T) {
 	for _, d := range Descriptions {
 		c := Default()
@@ -85,14 +85,16 @@ func TestDecodeIsAsDescribed(t *testing.T) {
 		}
 		for i, slot := range l.CacheLayout() {
 			if r.wrote[i] != slot.Heads*slot.Dim {
-				t.Errorf("%s: a token leaves %d columns as %s, its layout has %d", d.Kind, r.wrote[i], slot.Name, slot.Heads*slot.Dim)
+				t.Errorf("%s: a token leaves %d columns as %s, its layout has %d", d.Kind, r.wrote[i], slot.Name,
+					slot.Heads*slot.Dim)
 			}
 		}
 		a, s := r.reads[0], c.Shape()
 		if a.Form() != d.Cache || a.P != s.P || a.R != s.R || a.Dv != s.Dv || a.H != c.Heads {
 			t.Errorf("%s reads %+v, its description says %s and %+v", d.Kind, a, d.Cache, s)
 		}
-		shape := kernels.DecodeShape{Cache: string(d.Cache), B: 1, T: 1, H: a.H, G: l.CacheLayout()[a.K].Heads, P: a.P, R: a.R, Dv: a.Dv, Page: 64, MaxPages: 4}
+		shape := kernels.DecodeShape{Cache: string(d.Cache), B: 1, T: 1, H: a.H, G: l.CacheLayout()[a.K].Heads, P: a.P,
+			R: a.R, Dv: a.Dv, Page: 64, MaxPages: 4}
 		if err := shape.Check(); err != nil {
 			t.Errorf("%s: %v", d.Kind, err)
 		}
@@ -106,7 +108,8 @@ func TestUnknownKind(t *testing.T) {
 	_, made := New(c, Place{Name: "attn", Width: 64})
 	_, _, parsed := Parse("nsa-2")
 	_, described := c.Kind.Describe()
-	for what, err := range map[string]error{"New": made, "Parse": parsed, "Validate": c.Validate(), "Describe": described} {
+	for what, err := range map[string]error{"New": made, "Parse": parsed, "Validate": c.Validate(),
+		"Describe": described} {
 		if err == nil || !strings.Contains(err.Error(), "nsa") {
 			t.Errorf("%s: %v", what, err)
 		}

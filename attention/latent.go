@@ -7,8 +7,8 @@ import (
 	"headroom/internal/graph"
 )
 
-// latent is grouped latent attention: n latent heads of L dims each stand for the keys and values of H/n query heads, and
-// one rope key of R dims serves all.
+// latent is grouped latent attention: n latent heads of L dims each stand for the keys and values of H/n query heads,
+// and one rope key of R dims serves all.
 //
 //	cq = rmsnorm(x·Wdq + bdq)                     q = rope(cq·Wuq + buq), the last R of each head's D+R
 //	c  = rmsnorm(x·Wdkv + bdkv), each latent apart    kr = rope(x·Wkr + bkr)
@@ -69,7 +69,8 @@ func glaqDefaults(c settings) {
 
 func latentCheck(c Config) error {
 	if c.LatentDim < 1 || c.QueryLatentDim < 1 {
-		return fmt.Errorf("latent_dim and query_latent_dim must be positive, they are %d and %d", c.LatentDim, c.QueryLatentDim)
+		return fmt.Errorf("latent_dim and query_latent_dim must be positive, they are %d and %d",
+			c.LatentDim, c.QueryLatentDim)
 	}
 	return nil
 }
@@ -169,6 +170,7 @@ func (a *latent) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	s.Append(layer, 0, c)
 	s.Append(layer, 1, kr)
 
-	read := LatentRead{H: a.H, D: a.D, R: a.R, C: 0, KRope: 1, Wukv: a.Wukv, Bukv: a.bukv, Scale: 1 / math.Sqrt(float64(a.D+a.R))}
+	read := LatentRead{H: a.H, D: a.D, R: a.R, C: 0, KRope: 1, Wukv: a.Wukv, Bukv: a.bukv,
+		Scale: 1 / math.Sqrt(float64(a.D+a.R))}
 	return s.Linear(s.AttendLatent(layer, q, read), a.Wo, nil) // [N, C]
 }

@@ -14,10 +14,10 @@ import (
 //	k = rope(x·Wk)   v = x·Wv, one head of each
 //	y = softmax(q·kᵀ/√D)·v · Wo
 //
-// The paper's S_Q is Wdq, its Q_c are the columns of Wuq that make head c, S_K and S_V are Wk and Wv, and its O_c the rows
-// of Wo of head c; it has one width for Q and D, which is the default. The norm is not in its formula, but in the model
-// of its authors, Step-3, where Q is 8·D. A head costs Q·D + D·C parameters and nothing in the cache.
-// A token leaves its rotated key and its value in the cache: 2·D elements.
+// The paper's S_Q is Wdq, its Q_c are the columns of Wuq that make head c, S_K and S_V are Wk and Wv, and its O_c the
+// rows of Wo of head c; it has one width for Q and D, which is the default. The norm is not in its formula, but in the
+// model of its authors, Step-3, where Q is 8·D. A head costs Q·D + D·C parameters and nothing in the cache. A token
+// leaves its rotated key and its value in the cache: 2·D elements.
 type multiMatrix struct {
 	Wdq   graph.Param // [C, Q]
 	normq graph.Param // [Q]
@@ -90,6 +90,7 @@ func (a *multiMatrix) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	k = s.Rope(k, 1, a.R, a.theta)
 	s.Append(layer, 0, k)
 	s.Append(layer, 1, v)
-	o := s.Attend(layer, q, CacheRead{H: a.H, P: a.D, Dv: a.D, K: 0, V: 1, Scale: 1 / math.Sqrt(float64(a.D))}) // [N, H·D]
-	return s.Linear(o, a.Wo, nil)                                                                               // [N, C]
+	// [N, H·D]
+	o := s.Attend(layer, q, CacheRead{H: a.H, P: a.D, Dv: a.D, K: 0, V: 1, Scale: 1 / math.Sqrt(float64(a.D))})
+	return s.Linear(o, a.Wo, nil) // [N, C]
 }

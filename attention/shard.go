@@ -17,7 +17,8 @@ func (c Config) Shard(size int) (Config, error) {
 	case c.Groups%size != 0 && size%c.Groups != 0:
 		return c, fmt.Errorf("attention: %d %s and %d devices do not divide one another", c.Groups, d.Cache.heads(), size)
 	case d.Split && c.QueryNorm == WholeNorm && size > 1:
-		return c, fmt.Errorf("attention: %s cannot be divided: its parts of the query latent are normed as one (attention.query_norm: parts norms them apart)", c.Kind)
+		return c, fmt.Errorf("attention: %s cannot be divided: its parts of the query latent are normed as one "+
+			"(attention.query_norm: parts norms them apart)", c.Kind)
 	}
 	if d.Split {
 		c.QueryLatentDim = c.QueryLatentDim / c.Groups * max(1, c.Groups/size)

@@ -66,8 +66,9 @@ func random(t *testing.T, a attention.Config, seed uint64) map[string][]float32 
 }
 
 // TestValueIsTheProjection makes each token see itself alone: without a rope key the scores are those of the unrotated
-// halves, and these differ enough that softmax underflows for all others. Then the output is x·Wkv at every position, but
-// for the last bit, which the softmax's own weight of one over one may cost; a value that was rotated would not pass.
+// halves, and these differ enough that softmax underflows for all others. Then the output is x·Wkv at every position,
+// but for the last bit, which the softmax's own weight of one over one may cost; a value that was rotated would not
+// pass.
 func TestValueIsTheProjection(t *testing.T) {
 	const H, D, P = 4, 8, 4
 	a, _ := paper(t, "gta-4", 4, 8)
@@ -110,7 +111,8 @@ func TestPositionIsInTheRopeKey(t *testing.T) {
 		}
 		arrangements := map[string]func() []float32{
 			"in another order": func() []float32 { return last(9, 7, 5, 3, 1, 9) },
-			"twice as late":    func() []float32 { return last(9, 1, 3, 5, 7, 9, 9, 1, 3, 5, 7, 9) }, // the same mean, six places on
+			// the same mean, six places on
+			"twice as late": func() []float32 { return last(9, 1, 3, 5, 7, 9, 9, 1, 3, 5, 7, 9) },
 		}
 		for how, late := range arrangements {
 			if d := apart(last(9, 1, 3, 5, 7, 9), late()); d < 1e-3 {
@@ -127,8 +129,8 @@ func TestPositionIsInTheRopeKey(t *testing.T) {
 	}
 }
 
-// TestPositionsAreRelative: scores depend on distances. Tokens that no query weighs, put before the sequence, move it and
-// leave its outputs as they are.
+// TestPositionsAreRelative: scores depend on distances. Tokens that no query weighs, put before the sequence, move it
+// and leave its outputs as they are.
 func TestPositionsAreRelative(t *testing.T) {
 	const H, D = 4, 8
 	a, _ := paper(t, "gqa-4", 4, 8)

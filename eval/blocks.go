@@ -2,8 +2,8 @@ package eval
 
 import "headroom/data"
 
-// A Block is how well a model predicts one document of a set, or a few that follow each other in a set of many. What a block is depends on
-// the text alone, so that the blocks of two models on one text belong together.
+// A Block is how well a model predicts one document of a set, or a few that follow each other in a set of many. What a
+// block is depends on the text alone, so that the blocks of two models on one text belong together.
 type Block struct {
 	Tokens int64   `json:"tokens"`
 	NLL    float64 `json:"nats"` // the sum over these tokens
@@ -14,7 +14,7 @@ const mostBlocks = 64
 
 // blocks gathers the documents of a set as they are measured.
 type blocks struct {
-	begins    int32 // the token before each document; negative where nobody knows it
+	begins    int32 // the token before each document; negative where it is not known
 	documents []Block
 	open      Block
 }
@@ -42,8 +42,8 @@ func (b *blocks) add(target int32, nll float64) {
 	}
 }
 
-// all are the blocks of what was added: neighbouring documents together, of about as many tokens each, where there are too many. One
-// block alone says nothing of how texts differ, and is left out.
+// all are the blocks of what was added: neighbouring documents together, of about as many tokens each, where there are
+// too many. One block alone says nothing of how texts differ, and is left out.
 func (b *blocks) all() []Block {
 	documents := b.documents
 	if b.open.Tokens > 0 {
@@ -70,5 +70,5 @@ func (b *blocks) all() []Block {
 			all, sum = append(all, sum), Block{}
 		}
 	}
-	return all // the last document reaches the total
+	return all // the last block ends at the last document
 }

@@ -15,8 +15,8 @@ import (
 	"headroom/model"
 )
 
-// TestBlocksAreDocuments: what a set's blocks count is each document's own tokens, the token before the next one with it, and their
-// likelihoods add up to that of the set, whatever the windows are.
+// TestBlocksAreDocuments: what a set's blocks count is each document's own tokens, the token before the next one with
+// it, and their likelihoods add up to that of the set, whatever the windows are.
 func TestBlocksAreDocuments(t *testing.T) {
 	dir := t.TempDir()
 	file, out := filepath.Join(dir, "texts.jsonl"), filepath.Join(dir, "shards")
@@ -28,7 +28,8 @@ func TestBlocksAreDocuments(t *testing.T) {
 	if err := os.WriteFile(file, text.Bytes(), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := data.Prepare(context.Background(), data.Options{Tokenizer: "bytes", Out: out, Inputs: []string{file}}); err != nil {
+	if _, err := data.Prepare(context.Background(),
+		data.Options{Tokenizer: "bytes", Out: out, Inputs: []string{file}}); err != nil {
 		t.Fatal(err)
 	}
 	set, err := data.Open(out, data.OpenOptions{})

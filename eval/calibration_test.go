@@ -122,7 +122,8 @@ func TestTablesAreWhatTheySay(t *testing.T) {
 			one[1] = null.resolves
 		}
 		part := func(n int) float64 { return float64(n) / draws }
-		t.Logf("%s: %.1f%% find a difference where there is none, all intervals hold in %.1f%%, the baseline's own in %.1f%%, %.1f%% find what is resolved",
+		t.Logf("%s: %.1f%% find a difference where there is none, all intervals hold in %.1f%%, the baseline's own in "+
+			"%.1f%%, %.1f%% find what is resolved",
 			name, 100*part(found), 100*part(held), 100*part(alone), 100*part(resolved))
 		between(t, name+": comparisons that find a difference where there is none", part(found), s.found[0], s.found[1])
 		between(t, name+": comparisons all of whose intervals hold", part(held), 1-s.found[1]-0.005, 1-s.found[0]+0.005)

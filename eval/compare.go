@@ -64,16 +64,18 @@ func (a *Arm) ID() string {
 
 // A Comparison is the arms of one experiment, each against the baseline of its size, on named sets.
 type Comparison struct {
-	Name           string   `json:"name"`
-	Baseline       string   `json:"baseline"`
-	Sets           []string `json:"sets"`
-	Seeds          int      `json:"seeds,omitempty"`
-	LRSeeds        int      `json:"lr_seeds,omitempty"`               // those that every learning rate was tried with
-	ChosenOn       []string `json:"chosen_on,omitempty"`              // the sets whose loss chose each arm's learning rate
-	ChosenReported []string `json:"chosen_on_and_reported,omitempty"` // those of Sets that are among these, by name or by their text
-	Match          string   `json:"match,omitempty"`                  // what MLP widths were fitted to: parameters or flops
-	Arms           []Arm    `json:"arms"`
-	Laws           []Law    `json:"laws,omitempty"` // by set, where there are sizes
+	Name     string   `json:"name"`
+	Baseline string   `json:"baseline"`
+	Sets     []string `json:"sets"`
+	Seeds    int      `json:"seeds,omitempty"`
+	LRSeeds  int      `json:"lr_seeds,omitempty"`  // those that every learning rate was tried with
+	ChosenOn []string `json:"chosen_on,omitempty"` // the sets whose loss chose each arm's learning rate
+	// those of Sets that are among these, by name or by their text
+	ChosenReported []string `json:"chosen_on_and_reported,omitempty"`
+	// what MLP widths were fitted to: parameters or flops
+	Match string `json:"match,omitempty"`
+	Arms  []Arm  `json:"arms"`
+	Laws  []Law  `json:"laws,omitempty"` // by set, where there are sizes
 }
 
 // base is the baseline of an arm, nil where its size lacks one.
@@ -120,7 +122,8 @@ func (c *Comparison) columns() (names []string) {
 	return names
 }
 
-// on is the arm's loss on a set in nats a token, by seed in rising order: of all seeds, or of those that another arm has too.
+// on is the arm's loss on a set in nats a token, by seed in rising order: of all seeds, or of those that another arm
+// has too.
 func (a *Arm) on(set string, other *Arm) (x []float64) {
 	for _, t := range a.measured(set, other) {
 		x = append(x, math.Log(t.Perplexity[set]))

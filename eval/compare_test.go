@@ -8,7 +8,8 @@ import (
 )
 
 func trial(seed uint64, books float64) Trial {
-	return Trial{Seed: seed, Perplexity: map[string]float64{"books": math.Exp(books)}, TokensPerSecond: 1000 * float64(seed)}
+	return Trial{Seed: seed, Perplexity: map[string]float64{"books": math.Exp(books)},
+		TokensPerSecond: 1000 * float64(seed)}
 }
 
 func example(trials ...[]Trial) *Comparison {
@@ -129,7 +130,8 @@ func TestComparisonIsJSON(t *testing.T) {
 }
 
 func TestThousands(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 183454464: "183,454,464", -100000: "-100,000"} {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 183454464: "183,454,464",
+		-100000: "-100,000"} {
 		if got := thousands(n); got != want {
 			t.Errorf("%d is written %s", n, got)
 		}

@@ -48,7 +48,8 @@ func (c Config) Validate() error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Tasks)) {
 		if !slices.Contains(TaskNames(), name) || c.Tasks[name] == "" {
-			return fmt.Errorf("eval: tasks must give each of %s a path, not %q: %q", strings.Join(TaskNames(), ", "), name, c.Tasks[name])
+			return fmt.Errorf("eval: tasks must give each of %s a path, not %q: %q", strings.Join(TaskNames(), ", "),
+				name, c.Tasks[name])
 		}
 	}
 	for _, r := range []struct {

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// PassTime is how long one pass over a batch takes, on random tokens: the mean of as many as fill a time, after one to warm up.
+// PassTime is the time of one pass over a batch of random tokens: the mean of as many passes as fill the given time,
+// after one to warm up.
 func (p *Perplexity) PassTime(ctx context.Context, vocab int, fill time.Duration) (time.Duration, error) {
 	r := rand.New(rand.NewPCG(1, 2))
 	passes, began := -1, time.Now()
@@ -27,7 +28,8 @@ func (p *Perplexity) PassTime(ctx context.Context, vocab int, fill time.Duration
 	return time.Since(began) / time.Duration(passes), nil
 }
 
-// Passes is how many passes a set of so many tokens takes with windows of the configuration, where the model has a context.
+// Passes is the number of passes over a set of so many tokens, with windows of the configuration and a model of the
+// given context.
 func (c Config) Passes(tokens int64, context int) int64 {
 	if c.Context == 0 {
 		c.Context = context

@@ -14,7 +14,8 @@ import (
 func TestPasses(t *testing.T) {
 	for _, n := range []int{2, 3, 6, 7, 8, 25, 61, 62} {
 		set := tokens(t, n, 0, 0)
-		for _, c := range []Config{{Batch: 1}, {Batch: 4}, {Batch: 2, Stride: 2}, {Batch: 3, Context: 4, Stride: 3}, {Batch: 2, Tokens: 20}, {Batch: 2, Stride: 1, Tokens: 9}} {
+		for _, c := range []Config{{Batch: 1}, {Batch: 4}, {Batch: 2, Stride: 2}, {Batch: 3, Context: 4, Stride: 3},
+			{Batch: 2, Tokens: 20}, {Batch: 2, Stride: 1, Tokens: 9}} {
 			context, stride := c.Context, c.Stride
 			if context == 0 {
 				context = 6

@@ -83,8 +83,8 @@ func over(x float64, values []float64) spread {
 	return s
 }
 
-// Front marks the arms that no other arm of their size beats on a set: none has both a cache and a mean perplexity as small, and one of
-// them smaller. An arm that was not measured is not on it.
+// Front marks the arms that no other arm of their size beats on a set: none has both a cache and a mean perplexity as
+// small, and one of them smaller. An arm that was not measured is not on it.
 func (c *Comparison) Front(set string) []bool {
 	front := make([]bool, len(c.Arms))
 	for i, a := range c.Arms {

@@ -2,8 +2,8 @@ package eval
 
 import "fmt"
 
-// A Decode is how fast an arm decodes at one batch and context: greedy steps of the decode engine, end to end, over full
-// caches.
+// A Decode is the speed of an arm's decoding at one batch and context: greedy steps of the decode engine, end to end,
+// over full caches.
 type Decode struct {
 	Batch           int      `json:"batch"`
 	Context         int      `json:"context"` // tokens in the cache of each request

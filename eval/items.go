@@ -15,15 +15,17 @@ import (
 	"unicode/utf8"
 )
 
-// A Choice is a text whose continuation is scored, and white space at the end of its context with it.
+// A Choice is a text whose continuation is scored. White space at the end of the context is scored with it.
 type Choice struct{ Context, Continuation string }
 
-// length is the characters of the continuation without the space before it, by which a likelihood is normed.
+// length is the number of characters of the continuation, without the space before it, by which a log-likelihood is
+// divided.
 func (c Choice) length() float64 {
 	return float64(max(1, utf8.RuneCountInString(strings.TrimPrefix(c.Continuation, " "))))
 }
 
-// An Item is one question of a task: some choices of which one is right, or a single one, whose last word is to be found.
+// An Item is one question of a task: some choices of which one is right, or a single one, whose last word is to be
+// found.
 type Item struct {
 	Line    int // in its file, from 1
 	Choices []Choice
@@ -35,8 +37,8 @@ func TaskNames() []string {
 	return []string{"arc_easy", "hellaswag", "lambada", "openbookqa", "piqa", "sciq", "winogrande"}
 }
 
-// ReadItems reads a JSONL file with the fields that the task's data set has, and puts questions as lm-evaluation-harness
-// does; of the first most lines, where most is not 0.
+// ReadItems reads a JSONL file with the fields that the task's data set has, and puts questions as
+// lm-evaluation-harness does; of the first most lines, where most is not 0.
 func ReadItems(task, path string, most int) ([]Item, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -129,7 +131,7 @@ func (d *fields) labelled() []string {
 	return c.Text
 }
 
-// question puts a line as the task asks it.
+// question makes an item of a line, in the words of the task.
 func (d *fields) question(task string) []Choice {
 	switch task {
 	case "hellaswag":
@@ -168,7 +170,7 @@ func (d *fields) question(task string) []Choice {
 	return []Choice{{text[:max(at, 0)], text[max(at, 0):]}}
 }
 
-// after lets each choice follow the question and a space.
+// after makes choices that each follow the question and a space.
 func after(question string, choices []string) (all []Choice) {
 	for _, c := range choices {
 		all = append(all, Choice{question, " " + c})
@@ -181,13 +183,13 @@ func space(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f }
 
 var brackets = regexp.MustCompile(`\[.*?\]`)
 
-// clean takes the marks of WikiHow out of hellaswag's texts.
+// clean removes the marks of WikiHow from hellaswag's texts.
 func clean(s string) string {
 	s = strings.ReplaceAll(strings.TrimFunc(s, space), " [title]", ". ")
 	return strings.ReplaceAll(brackets.ReplaceAllString(s, ""), "  ", " ")
 }
 
-// capitalize has the first letter large and all others small, as Python has it.
+// capitalize makes the first letter upper case and all others lower case, as in Python.
 func capitalize(s string) string {
 	first, n := utf8.DecodeRuneInString(s)
 	if n == 0 {

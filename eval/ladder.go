@@ -64,7 +64,8 @@ func (c *Comparison) ladder(set string) (l ladder, why string) {
 		return l, fmt.Sprintf("it takes %d sizes, and the comparison has %d", leastSizes, len(sizes))
 	}
 	if i := slices.IndexFunc(c.Arms, func(a Arm) bool { return !(a.trainingFLOPs() > 0) }); i >= 0 {
-		return l, fmt.Sprintf("nobody knows the training FLOPs of %s: another version wrote this table, and `headroom compare --collect DIR` writes it anew", c.Arms[i].ID())
+		return l, fmt.Sprintf("nobody knows the training FLOPs of %s: another version wrote this table, and `headroom "+
+			"compare --collect DIR` writes it anew", c.Arms[i].ID())
 	}
 	if why := c.climbers(&l, sizes); why != "" {
 		return l, why
@@ -78,7 +79,8 @@ func (c *Comparison) ladder(set string) (l ladder, why string) {
 		}
 	}
 	if len(l.sizes) < leastSizes {
-		l.notes = append(l.notes, fmt.Sprintf("it takes %d sizes at which these arms have results, and there are %d", leastSizes, len(l.sizes)))
+		l.notes = append(l.notes, fmt.Sprintf("it takes %d sizes at which these arms have results, and there are %d",
+			leastSizes, len(l.sizes)))
 		return l, strings.Join(l.notes, "; ")
 	}
 	c.fill(&l)
@@ -96,12 +98,14 @@ func (l *ladder) falling() (why string) {
 		if last < first {
 			continue
 		}
-		text := fmt.Sprintf("losses of %s do not fall over the sizes, from %.4f at %s to %.4f at %s", l.arms[i], first, l.sizes[0], last, l.sizes[top])
+		text := fmt.Sprintf("losses of %s do not fall over the sizes, from %.4f at %s to %.4f at %s", l.arms[i], first,
+			l.sizes[0], last, l.sizes[top])
 		if i == 0 {
 			return text
 		}
 		l.notes = append(l.notes, text+": the arm is left out")
-		l.arms, l.flops, l.losses = slices.Delete(l.arms, i, i+1), slices.Delete(l.flops, i, i+1), slices.Delete(l.losses, i, i+1)
+		l.arms, l.flops, l.losses = slices.Delete(l.arms, i, i+1), slices.Delete(l.flops, i, i+1),
+			slices.Delete(l.losses, i, i+1)
 	}
 	return ""
 }
@@ -152,7 +156,8 @@ func (c *Comparison) common(l *ladder, size string) []uint64 {
 	case len(shared) == 0:
 		l.notes = append(l.notes, fmt.Sprintf("no seed at %s has a result of every arm: the size is left out", size))
 	case len(shared) < len(all):
-		l.notes = append(l.notes, fmt.Sprintf("at %s, %d of %d seeds have a result of every arm: the others are left out", size, len(shared), len(all)))
+		l.notes = append(l.notes, fmt.Sprintf("at %s, %d of %d seeds have a result of every arm: the others are left out",
+			size, len(shared), len(all)))
 	}
 	return shared
 }
@@ -187,7 +192,8 @@ func (c *Comparison) level(l *ladder) (why string) {
 			}
 		}
 		if steps < leastSizes {
-			return fmt.Sprintf("the trainings of %s at its %d sizes have but %d different numbers of FLOPs, and it takes %d (at least %.0f%% apart)",
+			return fmt.Sprintf("the trainings of %s at its %d sizes have but %d different numbers of FLOPs, and it takes %d "+
+				"(at least %.0f%% apart)",
 				l.arms[i], len(l.sizes), steps, leastSizes, 100*(leastStep-1))
 		}
 	}
@@ -201,7 +207,8 @@ func (c *Comparison) level(l *ladder) (why string) {
 			all = append(all, fmt.Sprintf("%.3g at %s", each, size))
 		}
 		if most > mostApart*least {
-			l.notes = append(l.notes, fmt.Sprintf("WARNING: tokens per parameter are not held: %s has %s. The law mixes what parameters and what tokens do, and predicts nothing for another mixture",
+			l.notes = append(l.notes, fmt.Sprintf("WARNING: tokens per parameter are not held: %s has %s. The law mixes what "+
+				"parameters and what tokens do, and predicts nothing for another mixture",
 				name, strings.Join(all, ", ")))
 			return ""
 		}

@@ -15,10 +15,12 @@ func TestUnmatched(t *testing.T) {
 		want            string
 	}{
 		{"parameters", 172, 10099, 900, ""},
-		{"parameters", 172, 10105, 500, "WARNING: mla is not matched to gqa-4: its MLP has a width of 172, that of gqa-4 172, and its parameters still differ by +1.0%."},
+		{"parameters", 172, 10105, 500, "WARNING: mla is not matched to gqa-4: its MLP has a width of 172, that of gqa-4 " +
+			"172, and its parameters still differ by +1.0%."},
 		{"parameters", 200, 9800, 500, "still differ by -2.0%."},
 		{"parameters", 86, 10000, 500, ""},
-		{"parameters", 85, 10000, 500, "has a width of 85, that of gqa-4 172. Its attention is too large for this model: attention.latent_dim"},
+		{"parameters", 85, 10000, 500,
+			"has a width of 85, that of gqa-4 172. Its attention is too large for this model: attention.latent_dim"},
 		{"parameters", 8, 10500, 500, "172, and its parameters still differ by +5.0%. Its attention is too large"},
 		{"flops", 172, 12000, 504, ""},
 		{"flops", 172, 10000, 506, "its training FLOPs still differ by +1.2%."},

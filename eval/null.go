@@ -193,13 +193,15 @@ func (n *Null) write(s *strings.Builder, table func(*strings.Builder, [][]string
 	if n.LR > 0 {
 		rate = fmt.Sprintf(", learning rate %g", n.LR)
 	}
-	fmt.Fprintf(s, "%s: %s against itself on %s, %d seeds a pair%s; %d runs in %d groups, which differ in how weights start.\n\n",
+	fmt.Fprintf(s,
+		"%s: %s against itself on %s, %d seeds a pair%s; %d runs in %d groups, which differ in how weights start.\n\n",
 		n.Name, n.Arm, strings.Join(n.Sets, ", "), n.Seeds, rate, n.Runs, n.Groups)
 	table(s, [][]string{
 		{"pairs", "tested", "found", "part found", "95% interval", "independent pairs that tell as much"},
 		n.Apart.row("without a run in common"), n.All.row("of any runs with the same seeds"),
 	})
-	fmt.Fprintf(s, "\nEvery difference found is false; the test says that it finds one in at most %g%% of pairs. %s\n", 100*n.Claimed, n.verdict())
+	fmt.Fprintf(s, "\nEvery difference found is false; the test says that it finds one in at most %g%% of pairs. %s\n",
+		100*n.Claimed, n.verdict())
 	for _, f := range n.Failures {
 		fmt.Fprintf(s, "\nseed %d failed: %s\n", f.Seed, f.Reason)
 	}

@@ -37,7 +37,8 @@ func TestNullTellsTheRate(t *testing.T) {
 			held += count(n.All.Interval[0] <= c.truth && c.truth <= n.All.Interval[1])
 			apart += count(n.Apart.Interval[0] <= c.truth && c.truth <= n.Apart.Interval[1])
 		}
-		t.Logf("%+v: %.1f%% found, %d and %d of %d intervals hold, as %.0f pairs", c, 100*part, held, apart, nulls, independent)
+		t.Logf("%+v: %.1f%% found, %d and %d of %d intervals hold, as %.0f pairs", c, 100*part, held,
+			apart, nulls, independent)
 		between(t, "false findings", part, c.truth-0.01, c.truth+0.01)
 		between(t, "intervals that hold", float64(held)/nulls, 0.94, 1)
 		between(t, "intervals of pairs apart that hold", float64(apart)/nulls, 0.94, 1)
@@ -52,7 +53,8 @@ func TestClopperPearson(t *testing.T) {
 	for _, c := range []struct {
 		share     Share
 		low, high float64
-	}{{Share{Pairs: 20, Found: 1, Independent: 20}, 0.00127, 0.24873}, {Share{Pairs: 10, Independent: 10}, 0, 0.30850}, {Share{}, 0, 1}} {
+	}{{Share{Pairs: 20, Found: 1, Independent: 20}, 0.00127, 0.24873}, {Share{Pairs: 10, Independent: 10}, 0, 0.30850},
+		{Share{}, 0, 1}} {
 		c.share.bound()
 		near(t, "low", c.share.Interval[0], c.low, 1e-5)
 		near(t, "high", c.share.Interval[1], c.high, 1e-5)
@@ -69,12 +71,15 @@ func TestNullOfAFalseTest(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.Name, n.Arm, n.LR = "kinds", "gqa-4", 2e-3
-	for claimed, want := range map[float64]string{0.05: "These runs agree with that, and with anything from ", 0.005: "It finds more: ", 0.2: "It finds no more."} {
+	for claimed, want := range map[float64]string{0.05: "These runs agree with that, and with anything from ",
+		0.005: "It finds more: ", 0.2: "It finds no more."} {
 		if n.Claimed = claimed; !strings.Contains(n.Text(), want) {
 			t.Errorf("no %q in\n%s", want, n.Text())
 		}
 	}
-	for _, want := range []string{"kinds: gqa-4 against itself on set-0, 3 seeds a pair, learning rate 0.002; 23 runs in 8 groups", "without a run in common", "seed 2 failed: diverged"} {
+	for _, want := range []string{
+		"kinds: gqa-4 against itself on set-0, 3 seeds a pair, learning rate 0.002; 23 runs in 8 groups",
+		"without a run in common", "seed 2 failed: diverged"} {
 		if !strings.Contains(n.Text(), want) {
 			t.Errorf("no %q in\n%s", want, n.Text())
 		}
@@ -82,7 +87,8 @@ func TestNullOfAFalseTest(t *testing.T) {
 	if text, err := json.Marshal(n); err != nil || !strings.Contains(string(text), `"pairs_apart":{"pairs":4,`) {
 		t.Errorf("%s, %v", text, err)
 	}
-	if _, err := NewNull(arms[:1], sets); err == nil || !strings.Contains(err.Error(), "needs two seeds at least that two groups have finished, not 0") {
+	if _, err := NewNull(arms[:1], sets); err == nil ||
+		!strings.Contains(err.Error(), "needs two seeds at least that two groups have finished, not 0") {
 		t.Errorf("one group: %v", err)
 	}
 }

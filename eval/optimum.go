@@ -27,13 +27,17 @@ func optimum(rates []Rate, seeds int) (o *Optimum, why string) {
 	for _, r := range rates {
 		seeds = max(seeds, len(r.NLL))
 	}
-	whole := slices.DeleteFunc(slices.Clone(rates), func(r Rate) bool { return len(r.Failures) > 0 || len(r.NLL) < max(1, seeds) })
+	whole := slices.DeleteFunc(slices.Clone(rates), func(r Rate) bool {
+		return len(r.Failures) > 0 ||
+			len(r.NLL) < max(1, seeds)
+	})
 	slices.SortFunc(whole, byRate)
 	switch {
 	case len(rates) < 3:
 		return nil, fmt.Sprintf("no parabola: it takes three rates, and %d were tried", len(rates))
 	case len(whole) < 3:
-		return nil, fmt.Sprintf("no parabola: it takes three rates, and %d of %d finished with every seed", len(whole), len(rates))
+		return nil, fmt.Sprintf("no parabola: it takes three rates, and %d of %d finished with every seed",
+			len(whole), len(rates))
 	}
 	best := BestRate(whole)
 	p := newParabola(whole[max(0, best-around):min(len(whole), best+around+1)])
@@ -43,8 +47,8 @@ func optimum(rates []Rate, seeds int) (o *Optimum, why string) {
 	return p.optimum(), ""
 }
 
-// A parabola is level + slope·u + bend·(u² - skew·u - mean square), where u is the logarithm of the rate as seen from
-// the middle of those tried. These terms are orthogonal. A seed raises or lowers it as a whole.
+// A parabola is level + slope·u + bend·(u² - skew·u - mean square), where u is the logarithm of the rate as seen
+// from the middle of those tried. These terms are orthogonal. A seed raises or lowers it as a whole.
 type parabola struct {
 	rates, freedom                        int
 	middle, skew, square                  float64

@@ -30,7 +30,8 @@ func TestOptimumByHand(t *testing.T) {
 	near(t, "high", o.Interval[1], best, 1e-9)
 
 	// Uneven steps: (ln(rate))² at the rates 1/e, e and e² has its least at 1.
-	o, _ = optimum([]Rate{{LR: 1 / math.E, NLL: []float64{1}}, {LR: math.E, NLL: []float64{1}}, {LR: math.E * math.E, NLL: []float64{4}}}, 1)
+	o, _ = optimum([]Rate{{LR: 1 / math.E, NLL: []float64{1}}, {LR: math.E, NLL: []float64{1}},
+		{LR: math.E * math.E, NLL: []float64{4}}}, 1)
 	near(t, "optimum of uneven steps", o.LR, 1, 1e-9)
 	near(t, "loss of uneven steps", o.Loss, 0, 1e-9)
 	if o.Interval != nil {
@@ -55,18 +56,26 @@ func TestEdge(t *testing.T) {
 		edge  string
 		why   string
 	}{
-		{"the first", swept(1, 2, []float64{1}, []float64{2}, []float64{3}), Lower, "no parabola: the losses do not bend upward around the best rate"},
+		{"the first", swept(1, 2, []float64{1}, []float64{2}, []float64{3}), Lower,
+			"no parabola: the losses do not bend upward around the best rate"},
 		{"the last", swept(1, 2, []float64{3}, []float64{1.5}, []float64{1}), Higher, ""},
-		{"the last of two", swept(1, 2, []float64{3}, []float64{2}), Higher, "no parabola: it takes three rates, and 2 were tried"},
-		{"in any order", []Rate{{4, []float64{1}, nil}, {1, []float64{3}, nil}, {2, []float64{2}, nil}}, Higher, "no parabola: the losses do not bend upward around the best rate"},
+		{"the last of two", swept(1, 2, []float64{3}, []float64{2}), Higher,
+			"no parabola: it takes three rates, and 2 were tried"},
+		{"in any order", []Rate{{4, []float64{1}, nil}, {1, []float64{3}, nil}, {2, []float64{2}, nil}}, Higher,
+			"no parabola: the losses do not bend upward around the best rate"},
 		{"inside", swept(1, 2, []float64{2}, []float64{1}, []float64{2}), "", ""},
-		{"the parabola has its least beyond the last", swept(1, 2, []float64{3.5}, []float64{3}, []float64{2}, []float64{2.01}), Higher, ""},
-		{"beyond the last, which failed", append(swept(1, 2, []float64{3.5}, []float64{3}, []float64{2}, []float64{2.01}), Rate{9, nil, bad}), "", ""},
+		{"the parabola has its least beyond the last",
+			swept(1, 2, []float64{3.5}, []float64{3}, []float64{2}, []float64{2.01}), Higher, ""},
+		{"beyond the last, which failed", append(swept(1, 2, []float64{3.5}, []float64{3}, []float64{2}, []float64{2.01}),
+			Rate{9, nil, bad}), "", ""},
 		{"beyond the first", swept(1, 2, []float64{2.01}, []float64{2}, []float64{3}, []float64{3.5}), Lower, ""},
 		{"one rate", swept(1, 2, []float64{2}), "", "no parabola: it takes three rates, and 1 were tried"},
-		{"the best is the last that did not fail", []Rate{{1, []float64{3}, nil}, {2, []float64{2}, nil}, {4, nil, bad}}, "", "no parabola: it takes three rates, and 2 of 3 finished with every seed"},
-		{"none", []Rate{{1, nil, bad}, {2, nil, bad}, {4, nil, bad}}, "", "no parabola: it takes three rates, and 0 of 3 finished with every seed"},
-		{"a seed is missing", swept(1, 2, []float64{2, 2}, []float64{1, 1}, []float64{2}), "", "no parabola: it takes three rates, and 2 of 3 finished with every seed"},
+		{"the best is the last that did not fail", []Rate{{1, []float64{3}, nil}, {2, []float64{2}, nil}, {4, nil, bad}}, "",
+			"no parabola: it takes three rates, and 2 of 3 finished with every seed"},
+		{"none", []Rate{{1, nil, bad}, {2, nil, bad}, {4, nil, bad}}, "",
+			"no parabola: it takes three rates, and 0 of 3 finished with every seed"},
+		{"a seed is missing", swept(1, 2, []float64{2, 2}, []float64{1, 1}, []float64{2}), "",
+			"no parabola: it takes three rates, and 2 of 3 finished with every seed"},
 	} {
 		if got := Edge(c.rates, 1); got != c.edge {
 			t.Errorf("%s: the edge is %q, not %q", c.name, got, c.edge)
@@ -86,7 +95,8 @@ func TestOptimumIntervalsCover(t *testing.T) {
 		rates, seeds int
 		bend, tails  float64
 		most         float64
-	}{{3, 2, 0.02, 0, 0.965}, {3, 3, 0.02, 0, 0.965}, {4, 1, 0.02, 0, 0.965}, {5, 3, 0.02, 0, 0.965}, {3, 3, 0.005, 0, 0.98}, {3, 3, 0.02, 3, 0.97}} {
+	}{{3, 2, 0.02, 0, 0.965}, {3, 3, 0.02, 0, 0.965}, {4, 1, 0.02, 0, 0.965}, {5, 3, 0.02, 0, 0.965},
+		{3, 3, 0.005, 0, 0.98}, {3, 3, 0.02, 3, 0.97}} {
 		r := rand.New(rand.NewPCG(3, uint64(i)))
 		const sweeps = 4000
 		held, bounded := 0, 0

@@ -12,9 +12,9 @@ import (
 	"headroom/model"
 )
 
-// A Result is how well a model predicts one set. Every token but the set's first (an end-of-text token in shards made
-// by data.Prepare) is predicted once. Bytes and words are those of the text behind the tokens; they and the figures
-// that rest on them are missing where the shards came without counts, or where only part of a set was measured. A word
+// A Result has the loss of a model on one set. Every token but the set's first (an end-of-text token in shards made by
+// data.Prepare) is predicted once. Bytes and words are those of the text behind the tokens; they and the figures that
+// rest on them are missing where the shards came without counts, or where only part of a set was measured. A word
 // perplexity too large for a number, as of a text almost without spaces, is missing too.
 type Result struct {
 	Set            string  `json:"set"`
@@ -30,10 +30,10 @@ type Result struct {
 	Blocks         []Block `json:"blocks,omitempty"` // by document; none where the shards do not say where documents begin
 }
 
-// A Perplexity measures one model on any number of sets, with one compiled pass. It sees the store's weights as they
-// are at each call.
+// A Perplexity measures one model on any number of sets, with one compiled pass. Each call uses the store's weights as
+// they are then.
 type Perplexity struct {
-	Progress io.Writer // where a long measurement tells how far it is; nil for nowhere
+	Progress io.Writer // where the progress of a long measurement goes; nil for nowhere
 
 	config Config
 	prog   *graph.Program
@@ -113,10 +113,11 @@ func (p *Perplexity) Measure(ctx context.Context, name string, set *data.Tokens)
 	return r, nil
 }
 
-// finite refuses a mean of so many nats that is no figure, or whose exponential is none.
+// finite is an error where a loss in nats, or its exponential, is not finite.
 func finite(nats float64) error {
 	if e := math.Exp(nats); math.IsNaN(e) || math.IsInf(e, 0) {
-		return fmt.Errorf("the model's loss is %v nats a token, which is no perplexity: its weights are damaged, or training diverged", nats)
+		return fmt.Errorf(
+			"the model's loss is %v nats a token, which is no perplexity: its weights are damaged, or training diverged", nats)
 	}
 	return nil
 }
@@ -165,7 +166,8 @@ func (r *Result) finish(sum float64, meta *data.Meta, whole bool) {
 		r.BitsPerByte = sum / math.Ln2 / float64(r.Bytes)
 	}
 	if r.Words = meta.Words; r.Words > 0 {
-		if w := math.Exp(sum / float64(r.Words)); !math.IsInf(w, 0) { // a text of few spaces has none
+		if w := math.Exp(sum / float64(r.Words)); !math.IsInf(w, 0) {
+			// the word perplexity of a text with few spaces overflows
 			r.WordPerplexity = w
 		}
 	}

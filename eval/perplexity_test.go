@@ -34,7 +34,8 @@ func tokens(t *testing.T, n, byteCount, words int) *data.Tokens {
 		t.Fatal(err)
 	}
 	if byteCount > 0 {
-		meta := fmt.Sprintf(`{"tokenizer": "bytes", "vocab": 11, "tokens": %d, "bytes": %d, "words": %d, "shards": [{"file": "x.bin", "tokens": %d}]}`, n, byteCount, words, n)
+		meta := fmt.Sprintf(
+			`{"tokenizer": "bytes", "vocab": 11, "tokens": %d, "bytes": %d, "words": %d, "shards": [{"file": "x.bin", "tokens": %d}]}`, n, byteCount, words, n)
 		if err := os.WriteFile(filepath.Join(dir, "meta.json"), []byte(meta), 0o666); err != nil {
 			t.Fatal(err)
 		}
@@ -183,7 +184,8 @@ func TestALimitMeasuresTheFirstTargets(t *testing.T) {
 	set := tokens(t, 40, 100, 20)
 	got := measure(t, store, m, Config{Batch: 4, Tokens: 15}, set)
 	want := measure(t, store, m, Config{Batch: 4}, tokens(t, 16, 0, 0))
-	if got.Tokens != 15 || math.Abs(got.NLL-want.NLL) > 1e-6 || got.Bytes != 0 || got.BitsPerByte != 0 || got.WordPerplexity != 0 {
+	if got.Tokens != 15 || math.Abs(got.NLL-want.NLL) > 1e-6 || got.Bytes != 0 || got.BitsPerByte != 0 ||
+		got.WordPerplexity != 0 {
 		t.Errorf("the first 15 targets: %+v, want %+v", got, want)
 	}
 	if all := measure(t, store, m, Config{Batch: 4, Tokens: 39}, set); all.Tokens != 39 || all.BitsPerByte == 0 {
@@ -213,7 +215,8 @@ func TestPerplexityRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Measure(context.Background(), "one", tokens(t, 1, 0, 0)); err == nil || !strings.HasPrefix(err.Error(), "eval: one: data: 1 tokens") {
+	if _, err := p.Measure(context.Background(), "one", tokens(t, 1, 0, 0)); err == nil ||
+		!strings.HasPrefix(err.Error(), "eval: one: data: 1 tokens") {
 		t.Errorf("a set of one token: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -239,7 +242,8 @@ func TestProgressOfALongMeasurement(t *testing.T) {
 	}
 }
 
-// TestNoFigureOfNoNumbers: weights that overflow have no perplexity, and a text of few spaces has one but none per word.
+// TestNoFigureOfNoNumbers: weights that overflow have no perplexity, and a text of few spaces has one but none per
+// word.
 func TestNoFigureOfNoNumbers(t *testing.T) {
 	store, m := tiny(t, 1)
 	words := measure(t, store, m, Config{Batch: 4}, tokens(t, 2000, 2000, 1))
@@ -260,7 +264,8 @@ func TestNoFigureOfNoNumbers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := p.Measure(context.Background(), "set", tokens(t, 40, 0, 0)); err == nil || !strings.Contains(err.Error(), "which is no perplexity: its weights are damaged") {
+	if r, err := p.Measure(context.Background(), "set", tokens(t, 40, 0, 0)); err == nil ||
+		!strings.Contains(err.Error(), "which is no perplexity: its weights are damaged") {
 		t.Errorf("weights that overflow: %+v, %v", r, err)
 	}
 }

@@ -52,7 +52,7 @@ func (c *Comparison) swept() bool {
 	return slices.ContainsFunc(c.Arms, func(a Arm) bool { return len(a.Rates) > 0 })
 }
 
-// remarks say how the arms were made comparable.
+// remarks describe how the arms were made comparable.
 func (c *Comparison) remarks() (lines []string) {
 	if text := c.matches(); text != "" {
 		lines = append(lines, text)
@@ -61,14 +61,16 @@ func (c *Comparison) remarks() (lines []string) {
 	if !c.swept() {
 		return lines
 	}
-	text := fmt.Sprintf("Learning rates: each arm has the best of its own by %s on %d of its %d seeds", c.by(), c.LRSeeds, c.Seeds)
+	text := fmt.Sprintf("Learning rates: each arm has the best of its own by %s on %d of its %d seeds",
+		c.by(), c.LRSeeds, c.Seeds)
 	if c.LRSeeds < c.Seeds {
 		text += "; the other seeds trained at that one alone"
 	}
 	lines = append(lines, text+".")
 	if again := c.ChosenReported; len(again) > 0 {
 		lines = append(lines, "WARNING: the rates were chosen on "+strings.Join(again, ", ")+
-			", which this table also reports: the figures flatter the arms whose runs scatter most. Name another text for the choice in eval.select.")
+			", which this table also reports: the figures flatter the arms whose runs scatter most. Name another text for the "+
+			"choice in eval.select.")
 	}
 	if at := c.edges(); at != "" {
 		lines = append(lines, at)
@@ -95,7 +97,8 @@ func (c *Comparison) edges() string {
 	if len(at) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("At the edge: extend the rates of %s: a better one may lie beyond those tried. compare --extend-rates tries up to %d more on a side; others go into lr.",
+	return fmt.Sprintf("At the edge: extend the rates of %s: a better one may lie beyond those tried. compare "+
+		"--extend-rates tries up to %d more on a side; others go into lr.",
 		strings.Join(at, ", "), MostBeyond)
 }
 
@@ -130,7 +133,7 @@ func (c *Comparison) rates() (rows [][]string) {
 	return rows
 }
 
-// within is an optimum, or on which side of all rates it lies: how far is more than a parabola knows.
+// within is an optimum, or the side of all rates on which it lies, since a parabola does not tell how far beyond.
 func (a *Arm) within(lr float64) string {
 	least, most := slices.MinFunc(a.Rates, byRate).LR, slices.MaxFunc(a.Rates, byRate).LR
 	switch {
@@ -142,7 +145,7 @@ func (a *Arm) within(lr float64) string {
 	return fmt.Sprintf("%.2g", lr)
 }
 
-// where says whether the rates hold the optimum.
+// where says whether the optimum lies within the rates.
 func (a *Arm) where() string {
 	switch {
 	case a.LR == 0:
@@ -157,8 +160,10 @@ func (a *Arm) where() string {
 
 // rateKey says what the columns of the rates are, and why some arms have no parabola.
 func (c *Comparison) rateKey() []string {
-	lines := []string{"optimum: the least of a parabola over the logarithm of the rate, through the best rate and up to two on either side, with all seeds that tried them. " +
-		"The interval is that of Student's t (Fieller); it takes more than three losses. Runs have the best rate that was tried, not the optimum."}
+	lines := []string{"optimum: the least of a parabola over the logarithm of the rate, through the best rate and up to " +
+		"two on either side, with all seeds that tried them. " +
+		"The interval is that of Student's t (Fieller); it takes more than three losses. Runs have the best rate that was " +
+		"tried, not the optimum."}
 	why := map[string][]string{}
 	var reasons []string
 	for i := range c.Arms {
@@ -193,9 +198,11 @@ func (c *Comparison) matches() string {
 		}
 		text := fmt.Sprintf("%s %d", a.ID(), a.MLP)
 		if a != base {
-			text += fmt.Sprintf(" (%+.2f%% parameters, %+.2f%% FLOPs)", 100*(float64(a.Parameters)/float64(base.Parameters)-1), 100*(a.FLOPs/base.FLOPs-1))
+			text += fmt.Sprintf(" (%+.2f%% parameters, %+.2f%% FLOPs)", 100*(float64(a.Parameters)/float64(base.Parameters)-1),
+				100*(a.FLOPs/base.FLOPs-1))
 		}
 		all = append(all, text)
 	}
-	return fmt.Sprintf("MLP widths, fitted to the %s of %s: %s.", map[string]string{"parameters": "parameters", "flops": "training FLOPs"}[c.Match], c.Baseline, strings.Join(all, ", "))
+	return fmt.Sprintf("MLP widths, fitted to the %s of %s: %s.", map[string]string{"parameters": "parameters",
+		"flops": "training FLOPs"}[c.Match], c.Baseline, strings.Join(all, ", "))
 }

@@ -29,16 +29,21 @@ func TestSizesAndRates(t *testing.T) {
 	c := Comparison{Name: "sizes", Baseline: "gqa-4", Sets: []string{"books"}, Seeds: 3, LRSeeds: 1, Match: "parameters"}
 	for i, size := range []string{"small", "wide"} {
 		for j, name := range []string{"gqa-4", "gta-4"} {
-			a := Arm{Name: name, Size: size, Attention: name, MLP: 64 + 8*j, Parameters: int64(1000 + 10*j), FLOPs: 2000, CacheBytes: int64(512 / (j + 1)), LR: 2e-3}
+			a := Arm{Name: name, Size: size, Attention: name, MLP: 64 + 8*j, Parameters: int64(1000 + 10*j), FLOPs: 2000,
+				CacheBytes: int64(512 / (j + 1)), LR: 2e-3}
 			a.Rates = []Rate{{1e-3, []float64{3}, nil}, {2e-3, []float64{2}, nil}}
 			if i == 0 && j == 0 {
-				a.LR, a.Rates = 1e-3, []Rate{{5e-4, []float64{4}, nil}, {1e-3, []float64{3}, nil}, {2e-3, nil, []Failure{{1, "no number"}}}}
+				a.LR, a.Rates = 1e-3, []Rate{{5e-4, []float64{4}, nil}, {1e-3, []float64{3}, nil},
+					{2e-3, nil, []Failure{{1, "no number"}}}}
 			}
 			for seed := range uint64(3) {
-				a.Trials = append(a.Trials, Trial{Seed: seed, Perplexity: map[string]float64{"books": 20 - 5*float64(i) + float64(j) + 0.01*float64(seed)*float64(1+j)},
+				a.Trials = append(a.Trials, Trial{
+					Seed: seed, Perplexity: map[string]float64{"books": 20 - 5*float64(i) + float64(j) +
+						0.01*float64(seed)*float64(1+j)},
 					More: []Measure{{"piqa", 0.5 + 0.1*float64(seed), 0.02}}})
 			}
-			a.Decode = []Decode{{Batch: 8, Context: 512, TokensPerSecond: Mean([]float64{900, 1000, 1100})}, {Batch: 1, Context: 512, Failure: "no memory"}}
+			a.Decode = []Decode{{Batch: 8, Context: 512, TokensPerSecond: Mean([]float64{900, 1000, 1100})},
+				{Batch: 1, Context: 512, Failure: "no memory"}}
 			c.Arms = append(c.Arms, a)
 		}
 	}
@@ -47,10 +52,14 @@ func TestSizesAndRates(t *testing.T) {
 	}
 	text := c.Text()
 	for _, want := range []string{
-		"small/gta-4  books  +0.0492 ± 0.0011  +5.05%", "wide/gta-4   books  +0.0651 ± ", "holds for the one difference at its size", "wide/gta-4   gta-4           1,010", "0.600 ± 0.248", "1,000 ± 249",
-		"MLP widths, fitted to the parameters of gqa-4: small/gqa-4 64, small/gta-4 72 (+1.00% parameters, +0.00% FLOPs), wide/gqa-4 64, ",
-		"Learning rates: each arm has the best of its own by validation loss on 1 of its 3 seeds; the other seeds trained at that one alone.",
-		"At the edge: extend the rates of small/gta-4 (higher), wide/gqa-4 (higher), wide/gta-4 (higher): a better one may lie beyond those tried. compare --extend-rates tries up to 4 more on a side; others go into lr.",
+		"small/gta-4  books  +0.0492 ± 0.0011  +5.05%", "wide/gta-4   books  +0.0651 ± ",
+		"holds for the one difference at its size", "wide/gta-4   gta-4           1,010", "0.600 ± 0.248", "1,000 ± 249",
+		"MLP widths, fitted to the parameters of gqa-4: small/gqa-4 64, small/gta-4 72 (+1.00% parameters, +0.00% FLOPs), " +
+			"wide/gqa-4 64, ",
+		"Learning rates: each arm has the best of its own by validation loss on 1 of its 3 seeds; the other seeds trained " +
+			"at that one alone.",
+		"At the edge: extend the rates of small/gta-4 (higher), wide/gqa-4 (higher), wide/gta-4 (higher): a better one may " +
+			"lie beyond those tried. compare --extend-rates tries up to 4 more on a side; others go into lr.",
 		"small/gqa-4  0.0005 0.001 0.002 (failed)  0.001        -             -  inside\n",
 		"small/gta-4  0.001 0.002                  0.002        -             -  at the edge: higher\n",
 		"- small/gqa-4: no parabola: it takes three rates, and 2 of 3 finished with every seed.\n",

@@ -22,7 +22,7 @@ type Report struct {
 	Curves       []Curve
 	Settings     []Setting
 	Environments []Environment
-	Notes        []string // what is missing, and why
+	Notes        []string // parts that are missing, with reasons
 }
 
 // A Setting is one configuration key in which arms differ.
@@ -31,7 +31,7 @@ type Setting struct {
 	Values []string // by arm
 }
 
-// An Environment is what some of the runs were started with.
+// An Environment is the program and machine of some of the runs.
 type Environment struct {
 	Runs                        int
 	Command, Revision, Hardware string
@@ -97,8 +97,9 @@ func (r *Report) HTML(w io.Writer) error {
 		LawCharts             []template.HTML
 		Training, Decoding    []bars
 	}{
-		Report: r, Measured: r.measured(), Key: r.key(), Caption: r.caption(), Remarks: r.remarks(), Failed: r.failed(), Legend: r.legend(),
-		Loss: pictures(r.lossCharts()), Tradeoff: pictures(r.tradeoffCharts()), Rates: pictures(r.rateCharts()),
+		Report: r, Measured: r.measured(), Key: r.key(), Caption: r.caption(), Remarks: r.remarks(), Failed: r.failed(),
+		Legend: r.legend(),
+		Loss:   pictures(r.lossCharts()), Tradeoff: pictures(r.tradeoffCharts()), Rates: pictures(r.rateCharts()),
 		Training: r.trainingBars(), Decoding: r.decodingBars(),
 		LawKey: r.lawKey(), LawCharts: pictures(r.lawCharts()),
 	}

@@ -37,7 +37,8 @@ func titled(title, size string) string {
 	return size + ": " + title
 }
 
-// lossCharts are for each size the loss over tokens, and over FLOPs where they are known for every arm that has a curve.
+// lossCharts are for each size the loss over tokens, and over FLOPs where they are known for every arm that has a
+// curve.
 func (r *Report) lossCharts() (all []chart) {
 	for _, size := range r.sizes() {
 		tokens := chart{Title: titled("loss by tokens", size), X: "training tokens", Y: "training loss"}
@@ -97,7 +98,7 @@ func (r *Report) tradeoffCharts() (all []chart) {
 	return all
 }
 
-// part moves marks of the same cache apart, so that none hides another. The one on the front stays where it is.
+// part moves marks of equal caches apart, so that none hides another. The mark on the Pareto front stays in place.
 func (c *chart) part() {
 	widest, seen := 0.0, map[float64]int{}
 	for _, s := range c.Series {
@@ -112,7 +113,7 @@ func (c *chart) part() {
 		}
 		n := seen[s.Points[0].x]
 		seen[s.Points[0].x]++
-		c.Series[i].Shift = 0.03 * widest * float64(n) // to the right: none may seem to lie before the front
+		c.Series[i].Shift = 0.03 * widest * float64(n) // to the right, so that no mark seems to lie beyond the front
 	}
 }
 
@@ -146,7 +147,7 @@ func (r *Report) rateCharts() (all []chart) {
 	return all
 }
 
-// Bars are a speed of every arm, as long as they are fast.
+// Bars show a speed of every arm by their lengths.
 type bars struct {
 	Title string
 	Rows  []bar
@@ -191,7 +192,8 @@ func (r *Report) trainingBars() []bars {
 
 func (r *Report) decodingBars() (all []bars) {
 	for _, c := range r.decodeCases() {
-		b := bars{Title: fmt.Sprintf("batch %d, %d tokens in each cache: tokens per second (%s)", c.Batch, c.Context, c.Device)}
+		b := bars{Title: fmt.Sprintf("batch %d, %d tokens in each cache: tokens per second (%s)", c.Batch,
+			c.Context, c.Device)}
 		for i := range r.Arms {
 			a := &r.Arms[i]
 			for _, d := range a.Decode {

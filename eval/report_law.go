@@ -35,7 +35,8 @@ func (r *Report) lawCharts() (all []chart) {
 			continue
 		}
 		losses := chart{Title: "law on " + l.Set, X: "training FLOPs", Y: "loss on " + l.Set, Log: true}
-		apart := chart{Title: "law on " + l.Set + ", from that of " + r.Baseline, X: "training FLOPs", Y: "loss minus law of " + r.Baseline, Log: true, Beside: true}
+		apart := chart{Title: "law on " + l.Set + ", from that of " + r.Baseline, X: "training FLOPs",
+			Y: "loss minus law of " + r.Baseline, Log: true, Beside: true}
 		for _, a := range l.Arms {
 			s := r.lawSeries(l, a)
 			losses.Series, apart.Series = append(losses.Series, s), append(apart.Series, s.from(l))
@@ -120,7 +121,8 @@ func (c *chart) drawDots(s *strings.Builder, x, y func(float64) float64) {
 	for _, one := range c.Series {
 		for _, d := range one.Dots {
 			fmt.Fprintf(s, `<path class="line %s" d="M%.1f %.1fV%.1f"/>`, color(one.Index), x(d.x), y(d.low), y(d.high))
-			fmt.Fprintf(s, `<circle class="mark %s %s" cx="%.1f" cy="%.1f" r="4"/>`, d.state(), color(one.Index), x(d.x), y(d.mean))
+			fmt.Fprintf(s, `<circle class="mark %s %s" cx="%.1f" cy="%.1f" r="4"/>`, d.state(),
+				color(one.Index), x(d.x), y(d.mean))
 		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestReportInChromium takes a picture of the report in a headless browser, light and dark: the ground is the theme's and
-// every arm's colour is there. Without Chromium it is skipped.
+// TestReportInChromium takes a picture of the report in a headless browser, light and dark: the ground is the theme's
+// and every arm's colour is there. Without Chromium it is skipped.
 func TestReportInChromium(t *testing.T) {
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
@@ -27,12 +27,16 @@ func TestReportInChromium(t *testing.T) {
 		ground paint.RGBA
 		arms   [3]paint.RGBA
 	}{
-		{"1", paint.RGBA{255, 255, 255, 255}, [3]paint.RGBA{{0x2a, 0x6f, 0xdb, 255}, {0xd1, 0x57, 0x0f, 255}, {0x1b, 0x8a, 0x5a, 255}}},
-		{"0", paint.RGBA{0x14, 0x17, 0x1b, 255}, [3]paint.RGBA{{0x6e, 0xa8, 0xff, 255}, {0xff, 0x9a, 0x5c, 255}, {0x4f, 0xce, 0x96, 255}}},
+		{"1", paint.RGBA{255, 255, 255, 255}, [3]paint.RGBA{{0x2a, 0x6f, 0xdb, 255}, {0xd1, 0x57, 0x0f, 255},
+			{0x1b, 0x8a, 0x5a, 255}}},
+		{"0", paint.RGBA{0x14, 0x17, 0x1b, 255}, [3]paint.RGBA{{0x6e, 0xa8, 0xff, 255}, {0xff, 0x9a, 0x5c, 255},
+			{0x4f, 0xce, 0x96, 255}}},
 	} {
 		path := filepath.Join(dir, theme.scheme+".png")
-		out, err := exec.CommandContext(t.Context(), chromium, "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir="+t.TempDir(), "--window-size=1000,2400",
-			"--blink-settings=preferredColorScheme="+theme.scheme, "--screenshot="+path, "file://"+filepath.Join(dir, "report.html")).CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), chromium, "--headless", "--no-sandbox", "--disable-gpu",
+			"--user-data-dir="+t.TempDir(), "--window-size=1000,2400",
+			"--blink-settings=preferredColorScheme="+theme.scheme, "--screenshot="+path,
+			"file://"+filepath.Join(dir, "report.html")).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}

@@ -19,7 +19,8 @@ import (
 
 // plots writes loss, tradeoff, rates, law and speed as SVG and PNG, the charts of each side by side.
 func (r *Report) plots(dir string) error {
-	for name, charts := range map[string][]chart{"loss": r.lossCharts(), "tradeoff": r.tradeoffCharts(), "rates": r.rateCharts(), "law": r.lawCharts()} {
+	for name, charts := range map[string][]chart{"loss": r.lossCharts(), "tradeoff": r.tradeoffCharts(),
+		"rates": r.rateCharts(), "law": r.lawCharts()} {
 		var plots []*plot.Plot
 		for i := range charts {
 			p, err := charts[i].plot()
@@ -43,7 +44,7 @@ func (r *Report) plots(dir string) error {
 	return save(dir, "speed", plots)
 }
 
-// abreast is the most plots in a row.
+// abreast is the largest number of plots in a row.
 const abreast = 3
 
 // save writes plots into one picture of each format.
@@ -66,7 +67,8 @@ func save(dir, name string, plots []*plot.Plot) error {
 		area := draw.New(canvas)
 		area.SetColor(ink.White)
 		area.Fill(area.Rectangle.Path())
-		tiles := draw.Tiles{Rows: rows, Cols: columns, PadX: 8 * vg.Millimeter, PadY: 8 * vg.Millimeter, PadTop: 2 * vg.Millimeter, PadBottom: 2 * vg.Millimeter, PadLeft: 2 * vg.Millimeter, PadRight: 4 * vg.Millimeter}
+		tiles := draw.Tiles{Rows: rows, Cols: columns, PadX: 8 * vg.Millimeter, PadY: 8 * vg.Millimeter,
+			PadTop: 2 * vg.Millimeter, PadBottom: 2 * vg.Millimeter, PadLeft: 2 * vg.Millimeter, PadRight: 4 * vg.Millimeter}
 		for i, row := range plot.Align(grid, tiles, area) {
 			for j, inner := range row {
 				if grid[i][j] != nil {
@@ -117,7 +119,8 @@ func (b *bars) plot() (*plot.Plot, error) {
 }
 
 func sans(p *plot.Plot) {
-	for _, style := range []*draw.TextStyle{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
+	for _, style := range []*draw.TextStyle{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle,
+		&p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
 		style.Font.Variant = "Sans"
 	}
 }

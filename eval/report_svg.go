@@ -56,8 +56,8 @@ func (c *chart) lines() bool {
 	return len(c.Rates) > 0 || slices.ContainsFunc(c.Series, func(s series) bool { return len(s.Points) > 1 })
 }
 
-// ranges are what the axes span. Curves fill the frame from after their steep beginning; marks keep away from its edges,
-// and their x begins at 0.
+// ranges are what the axes span. Curves fill the frame from after their steep beginning; marks keep away from its
+// edges, and their x begins at 0.
 func (c *chart) ranges() (x, y [2]float64) {
 	if len(c.Rates) > 0 || c.Log {
 		return c.logRanges()
@@ -135,17 +135,23 @@ func (c *chart) svg() template.HTML {
 	y := func(v float64) float64 { return frameBottom - frameHeight*(v-yr[0])/(yr[1]-yr[0]) }
 	var s strings.Builder
 	clip := "clip-" + strconv.FormatUint(uint64(hash(c.Title+c.X+c.Y)), 36)
-	fmt.Fprintf(&s, `<svg viewBox="0 0 %g %g" role="img"><title>%s</title>`, chartWidth, chartHeight, html.EscapeString(c.Title+": "+c.Y+" over "+c.X))
-	fmt.Fprintf(&s, `<clipPath id="%s"><rect x="%g" y="%g" width="%g" height="%g"/></clipPath>`, clip, frameLeft, frameTop, frameWidth, frameHeight)
+	fmt.Fprintf(&s, `<svg viewBox="0 0 %g %g" role="img"><title>%s</title>`, chartWidth, chartHeight,
+		html.EscapeString(c.Title+": "+c.Y+" over "+c.X))
+	fmt.Fprintf(&s, `<clipPath id="%s"><rect x="%g" y="%g" width="%g" height="%g"/></clipPath>`, clip, frameLeft, frameTop,
+		frameWidth, frameHeight)
 	for _, t := range c.xTicks(xr[0], xr[1]) {
-		fmt.Fprintf(&s, `<path class="grid" d="M%.1f %gV%g"/><text x="%.1f" y="%g" text-anchor="middle">%s</text>`, x(t.at), frameTop, frameBottom, x(t.at), frameBottom+17, t.text)
+		fmt.Fprintf(&s, `<path class="grid" d="M%.1f %gV%g"/><text x="%.1f" y="%g" text-anchor="middle">%s</text>`, x(t.at),
+			frameTop, frameBottom, x(t.at), frameBottom+17, t.text)
 	}
 	for _, t := range ticks(yr[0], yr[1], verticalTicks) {
-		fmt.Fprintf(&s, `<path class="grid" d="M%g %.1fH%g"/><text x="%g" y="%.1f" text-anchor="end">%s</text>`, frameLeft, y(t), frameRight, frameLeft-6, y(t)+4, short(t))
+		fmt.Fprintf(&s, `<path class="grid" d="M%g %.1fH%g"/><text x="%g" y="%.1f" text-anchor="end">%s</text>`, frameLeft,
+			y(t), frameRight, frameLeft-6, y(t)+4, short(t))
 	}
 	fmt.Fprintf(&s, `<path class="axis" d="M%g %gV%gH%g"/>`, frameLeft, frameTop, frameBottom, frameRight)
-	fmt.Fprintf(&s, `<text class="label" x="%g" y="%g" text-anchor="middle">%s</text>`, frameLeft+frameWidth/2, frameBottom+38, html.EscapeString(c.X))
-	fmt.Fprintf(&s, `<text class="label" transform="translate(13 %g) rotate(-90)" text-anchor="middle">%s</text>`, frameTop+frameHeight/2, html.EscapeString(c.Y))
+	fmt.Fprintf(&s, `<text class="label" x="%g" y="%g" text-anchor="middle">%s</text>`, frameLeft+frameWidth/2,
+		frameBottom+38, html.EscapeString(c.X))
+	fmt.Fprintf(&s, `<text class="label" transform="translate(13 %g) rotate(-90)" text-anchor="middle">%s</text>`,
+		frameTop+frameHeight/2, html.EscapeString(c.Y))
 	fmt.Fprintf(&s, `<g clip-path="url(#%s)">`, clip)
 	if c.lines() {
 		c.drawLines(&s, x, y)
@@ -174,8 +180,10 @@ func (c *chart) drawLines(s *strings.Builder, x, y func(float64) float64) {
 			back := one.Points[len(one.Points)-1-i]
 			fmt.Fprintf(&lower, "%.1f,%.1f ", x(back.x), y(back.low))
 		}
-		fmt.Fprintf(s, `<polygon class="band %s" points="%s%s"/>`, color(one.Index), upper.String(), strings.TrimSpace(lower.String()))
-		fmt.Fprintf(s, `<polyline class="line %s%s" points="%s"/>`, color(one.Index), dashes(one.Index), strings.TrimSpace(line.String()))
+		fmt.Fprintf(s, `<polygon class="band %s" points="%s%s"/>`, color(one.Index), upper.String(),
+			strings.TrimSpace(lower.String()))
+		fmt.Fprintf(s, `<polyline class="line %s%s" points="%s"/>`, color(one.Index), dashes(one.Index),
+			strings.TrimSpace(line.String()))
 	}
 }
 
@@ -239,7 +247,8 @@ func (c *chart) drawMarks(s *strings.Builder, x, y func(float64) float64) {
 			state = "ahead"
 		}
 		fmt.Fprintf(s, `<path class="line %s" d="M%.1f %.1fV%.1f"/>`, color(one.Index), at, y(p.low), y(p.high))
-		fmt.Fprintf(s, `<circle class="mark %s %s" cx="%.1f" cy="%.1f" r="%g"/>`, state, color(one.Index), at, y(p.mean), markRadius)
+		fmt.Fprintf(s, `<circle class="mark %s %s" cx="%.1f" cy="%.1f" r="%g"/>`, state, color(one.Index), at,
+			y(p.mean), markRadius)
 		labels = append(labels, label{at + markRadius + 5, y(p.mean) + 4, one})
 	}
 	slices.SortStableFunc(labels, func(a, b label) int { return cmp.Compare(a.y, b.y) })
@@ -260,7 +269,8 @@ func (c *chart) drawMarks(s *strings.Builder, x, y func(float64) float64) {
 			at += width
 		}
 		l.x = left
-		fmt.Fprintf(s, `<text class="name %s" x="%.1f" y="%.1f" text-anchor="%s">%s</text>`, color(l.of.Index), at, l.y, anchor, html.EscapeString(l.of.Name))
+		fmt.Fprintf(s, `<text class="name %s" x="%.1f" y="%.1f" text-anchor="%s">%s</text>`, color(l.of.Index), at, l.y,
+			anchor, html.EscapeString(l.of.Name))
 	}
 }
 

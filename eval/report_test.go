@@ -29,10 +29,12 @@ func sample(t *testing.T) *Report {
 			a.Rates = append(a.Rates, Rate{LR: lr, NLL: []float64{2 + float64(i) + math.Abs(float64(j-i)), 2.1 + float64(i)}})
 		}
 		a.LR = a.Rates[i].LR
-		a.Decode = []Decode{{Batch: 8, Context: 512, Device: evil, CacheBytes: 1, TokensPerSecond: Mean([]float64{100, 110, 120})}}
+		a.Decode = []Decode{{Batch: 8, Context: 512, Device: evil, CacheBytes: 1,
+			TokensPerSecond: Mean([]float64{100, 110, 120})}}
 		for seed := range uint64(2) {
 			level := 5 + float64(i) + 0.1*float64(seed)
-			a.Trials = append(a.Trials, Trial{Seed: seed, Perplexity: map[string]float64{"books": level, evil: 2 * level}, TokensPerSecond: 1000 * float64(i), More: []Measure{{evil, level, 0.1}}})
+			a.Trials = append(a.Trials, Trial{Seed: seed, Perplexity: map[string]float64{"books": level, evil: 2 * level},
+				TokensPerSecond: 1000 * float64(i), More: []Measure{{evil, level, 0.1}}})
 			c := Curve{Arm: name, Seed: seed}
 			for step := 1; step <= 40; step++ {
 				c.Points = append(c.Points, Point{step, int64(64 * step), 1 + level/float64(step)})
@@ -64,13 +66,15 @@ var picture = regexp.MustCompile(`(?s)<svg.*?</svg>`)
 
 func TestReportIsOnePage(t *testing.T) {
 	text := rendered(t, sample(t))
-	if found := regexp.MustCompile(`(?i)https?:|\bsrc=|\bhref=|<script|<link|<iframe|@import|url\([^#]`).FindString(text); found != "" {
+	if found := regexp.MustCompile(`(?i)https?:|\bsrc=|\bhref=|<script|<link|<iframe|@import|url\([^#]`).FindString(
+		text); found != "" {
 		t.Errorf("the page holds %q", found)
 	}
 	if strings.Contains(text, evil) || strings.Count(text, "&lt;script&gt;") < 12 {
 		t.Errorf("names are not escaped in\n%s", text)
 	}
-	for _, want := range []string{"prefers-color-scheme: dark", "Difference in loss to gqa-2", "seed 3, failed:", "<code>model.mlp</code>", "6 runs; revision abc123", "Pareto"} {
+	for _, want := range []string{"prefers-color-scheme: dark", "Difference in loss to gqa-2", "seed 3, failed:",
+		"<code>model.mlp</code>", "6 runs; revision abc123", "Pareto"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
@@ -124,7 +128,8 @@ func TestReportWithoutRuns(t *testing.T) {
 	if got := len(r.lossCharts()); got != 1 {
 		t.Errorf("%d loss charts where no FLOPs are known", got)
 	}
-	r = &Report{Comparison: Comparison{Name: "none", Baseline: "a", Sets: []string{"books"}, Arms: []Arm{{Name: "a", Failures: []Failure{{1, "no memory"}}}}}}
+	r = &Report{Comparison: Comparison{Name: "none", Baseline: "a", Sets: []string{"books"},
+		Arms: []Arm{{Name: "a", Failures: []Failure{{1, "no memory"}}}}}}
 	if text := rendered(t, r); strings.Contains(text, "<svg") || !strings.Contains(text, "a, seed 1, failed: no memory") {
 		t.Errorf("got\n%s", text)
 	}
@@ -135,7 +140,8 @@ func TestReportWrites(t *testing.T) {
 	if err := sample(t).Write(dir); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"report.html", "loss.svg", "tradeoff.svg", "rates.svg", "speed.svg", "loss.png", "tradeoff.png", "rates.png", "speed.png"} {
+	for _, name := range []string{"report.html", "loss.svg", "tradeoff.svg", "rates.svg", "speed.svg", "loss.png",
+		"tradeoff.png", "rates.png", "speed.png"} {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)

@@ -42,11 +42,13 @@ func mean(x []float64, alpha float64) Estimate {
 // where the difference is found.
 type Difference struct {
 	Estimate
-	Values   []float64 `json:"by_seed"`            // in the order of the seeds
-	Tests    int       `json:"tests,omitempty"`    // of the family
-	P        float64   `json:"p,omitempty"`        // two-sided, after Holm's correction over the family; of one pair there is none
-	Smallest float64   `json:"smallest,omitempty"` // the true difference that so many new pairs find in 80% of trials, whatever the others of the family are
-	Text     *Text     `json:"text,omitempty"`
+	Values []float64 `json:"by_seed"`         // in the order of the seeds
+	Tests  int       `json:"tests,omitempty"` // of the family
+	// two-sided, after Holm's correction over the family; of one pair there is none
+	P float64 `json:"p,omitempty"`
+	// the true difference that so many new pairs find in 80% of trials, whatever the others of the family are
+	Smallest float64 `json:"smallest,omitempty"`
+	Text     *Text   `json:"text,omitempty"`
 }
 
 // Paired compares x to y by their differences x[i] - y[i], which belong to one seed each: what the seed does to both
@@ -143,8 +145,9 @@ var resolutions sync.Map // what resolution gave
 
 // power is how often a t-test finds a mean.
 type power struct {
-	scatter []float64 // the estimated over the true standard deviation, s with s² ~ χ²/(n-1), at equal steps of probability
-	limit   float64   // of t
+	// the estimated over the true standard deviation, s with s² ~ χ²/(n-1), at equal steps of probability
+	scatter []float64
+	limit   float64 // of t
 }
 
 func newPower(n int, alpha float64) power {
@@ -156,7 +159,8 @@ func newPower(n int, alpha float64) power {
 	return p
 }
 
-// at is the chance that a t statistic whose mean lies shift true standard errors above zero passes the limit: E[Φ(shift
+// at is the chance that a t statistic whose mean lies shift true standard errors above zero passes the limit:
+// E[Φ(shift
 // - limit·s)].
 func (p power) at(shift float64) (chance float64) {
 	for _, s := range p.scatter {

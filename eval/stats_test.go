@@ -136,7 +136,9 @@ func TestIntervalsAreThoseOfTheFamily(t *testing.T) {
 		for _, name := range []string{"a", "b", "c", "d"} {
 			a := Arm{Name: name}
 			for seed := range uint64(2 + r.IntN(4)) {
-				a.Trials = append(a.Trials, Trial{Seed: seed, Perplexity: map[string]float64{"x": math.Exp(3 + 0.01*r.NormFloat64()), "y": math.Exp(3 + r.NormFloat64())}})
+				a.Trials = append(a.Trials, Trial{
+					Seed: seed, Perplexity: map[string]float64{"x": math.Exp(3 + 0.01*r.NormFloat64()),
+						"y": math.Exp(3 + r.NormFloat64())}})
 			}
 			c.Arms = append(c.Arms, a)
 		}

@@ -74,19 +74,24 @@ func (t *Tasks) rows(items []Item) (rows []row, err error) {
 	for _, item := range items {
 		for _, c := range item.Choices {
 			whole := t.tok.Append(nil, []byte(c.Context+c.Continuation))
-			head := len(t.tok.Append(nil, []byte(strings.TrimRightFunc(c.Context, space)))) // a token may join the space and the word behind it
-			if head == 0 {                                                                  // nothing to go on from: a text begins
+			// a token may join the space and the word behind it
+			head := len(t.tok.Append(nil, []byte(strings.TrimRightFunc(c.Context, space))))
+			if head == 0 {
+				// nothing to go on from: a text begins
 				open, _ := t.tok.Document()
 				whole, head = append([]int32{open}, whole...), 1
 			}
 			r := row{tokens: whole, counted: len(whole) - head}
 			if r.counted < 1 || r.counted >= longest {
-				return nil, fmt.Errorf("line %d: %d tokens to score; the model's context of %d must hold them, and there must be one", item.Line, r.counted, longest-1)
+				return nil,
+					fmt.Errorf("line %d: %d tokens to score; the model's context of %d must hold them, and there must be one",
+						item.Line, r.counted, longest-1)
 			}
 			r.tokens = r.tokens[max(0, len(r.tokens)-longest):]
 			for _, id := range r.tokens {
 				if int(id) >= t.model.Config.Vocab {
-					return nil, fmt.Errorf("line %d: token %d of tokenizer %s is not among the model's %d", item.Line, id, t.tok.Name, t.model.Config.Vocab)
+					return nil, fmt.Errorf("line %d: token %d of tokenizer %s is not among the model's %d", item.Line, id, t.tok.Name,
+						t.model.Config.Vocab)
 				}
 			}
 			rows = append(rows, r)
@@ -174,7 +179,8 @@ func (r *row) take(nll, logits []float32, V int) {
 	}
 }
 
-// choose takes the likeliest choice of each item, by the sum and, where choices differ in length, by the sum per character.
+// choose takes the likeliest choice of each item, by the sum and, where choices differ in length, by the sum per
+// character.
 func choose(task string, items []Item, rows []row) []Figure {
 	var summed, normed []float64
 	random, lengths := 0.0, false
@@ -246,5 +252,6 @@ func (f Figure) String() string {
 
 // Measure is the figure as a column of a comparison, which is named with its baseline.
 func (f Figure) Measure() Measure {
-	return Measure{Name: fmt.Sprintf("%s %s (random %.3g)", f.Task, f.Metric, f.Random), Value: f.Value, Error: 1.96 * f.StdErr}
+	return Measure{Name: fmt.Sprintf("%s %s (random %.3g)", f.Task, f.Metric, f.Random), Value: f.Value,
+		Error: 1.96 * f.StdErr}
 }

@@ -44,7 +44,9 @@ func (t *Tasks) plainly(tb testing.TB, c Choice) (sum float64, greedy bool) {
 	}
 	ids = ids[max(0, len(ids)-t.model.Config.Context-1):]
 	T := len(ids) - 1
-	prog, err := graph.Compile(t.store, 1, T, func(b *graph.Builder) []*graph.Node { return []*graph.Node{t.model.Logits(b, b.Tokens("tokens"))} })
+	prog, err := graph.Compile(t.store, 1, T, func(b *graph.Builder) []*graph.Node {
+		return []*graph.Node{t.model.Logits(b, b.Tokens("tokens"))}
+	})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -76,7 +78,8 @@ func (t *Tasks) plainly(tb testing.TB, c Choice) (sum float64, greedy bool) {
 // TestScore: choices in batches, behind one another and cut on the left score as each by itself.
 func TestScore(t *testing.T) {
 	task := talker(t, 3)
-	items := []Item{{1, []Choice{{"a cat", " sat"}, {"a cat", " flew away"}}, 0}, {2, []Choice{{"", "no context"}, {strings.Repeat("long ", 20), "and cut"}}, 0},
+	items := []Item{{1, []Choice{{"a cat", " sat"}, {"a cat", " flew away"}}, 0},
+		{2, []Choice{{"", "no context"}, {strings.Repeat("long ", 20), "and cut"}}, 0},
 		{3, []Choice{{"x", "y"}, {"x", strings.Repeat("z", 47)}, {"tail", " x"}}, 1}}
 	for _, greedy := range []bool{false, true} {
 		rows, err := task.rows(items)
@@ -117,10 +120,12 @@ func TestGreedy(t *testing.T) {
 }
 
 func TestFigures(t *testing.T) {
-	items := []Item{{1, []Choice{{"", "abcd"}, {"", "ab"}}, 0}, {2, []Choice{{"", "a"}, {"", "b"}, {"", "c"}, {"", "dd"}}, 3}}
+	items := []Item{{1, []Choice{{"", "abcd"}, {"", "ab"}}, 0},
+		{2, []Choice{{"", "a"}, {"", "b"}, {"", "c"}, {"", "dd"}}, 3}}
 	rows := []row{{sum: -4}, {sum: -3}, {sum: -1}, {sum: -2}, {sum: -3}, {sum: -1.5}}
 	got := choose("piqa", items, rows)
-	// by the sum the second and the first choice: neither is right; per character -1 before -1.5, and -0.75 before -1: both are
+	// by the sum the second and the first choice: neither is right; per character -1 before -1.5, and -0.75 before -1:
+	// both are
 	want := []Figure{{"piqa", "acc", 2, 0, 0, 0.375}, {"piqa", "acc_norm", 2, 1, 0, 0.375}}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %+v", got)
@@ -137,15 +142,17 @@ func TestFigures(t *testing.T) {
 	}
 }
 
-// TestNormedLengths: acc_norm divides by the characters of the choice alone: not by the bytes, and not by white space that ends the question,
-// which is scored all the same. For a model of zeros a likelihood is the count of bytes, here four and the choice's.
+// TestNormedLengths: acc_norm divides by the characters of the choice alone: not by the bytes, and not by white space
+// that ends the question, which is scored all the same. For a model of zeros a likelihood is the count of bytes, here
+// four and the choice's.
 func TestNormedLengths(t *testing.T) {
 	task := talker(t, 0)
 	for _, c := range []struct {
 		name, lines string
 		norm        float64
 	}{
-		{"6 of 2 against 24 of 10", `{"question_stem": "q \t ", "choices": {"text": ["ab", "éééééééééé"], "label": ["A", "B"]}, "answerKey": "B"}`, 1},
+		{"6 of 2 against 24 of 10",
+			`{"question_stem": "q \t ", "choices": {"text": ["ab", "éééééééééé"], "label": ["A", "B"]}, "answerKey": "B"}`, 1},
 		{"6 of 2 against 10 of 2", `{"question_stem": "q\n  ", "choices": {"text": ["ab", "世世"], "label": ["A", "B"]}, "answerKey": "A"}
 			{"question_stem": "q   ", "choices": {"text": ["ab", "cde"], "label": ["A", "B"]}, "answerKey": "A"}`, 0.5},
 	} {
@@ -191,7 +198,8 @@ func TestUniform(t *testing.T) {
 		t.Fatal(err)
 	}
 	ppl := figures[1]
-	if want := math.Pow(257, 4.5); math.Abs(ppl.Random/want-1) > 1e-9 || math.Abs(ppl.Value/want-1) > 1e-4 || ppl.Metric != "perplexity" {
+	if want := math.Pow(257, 4.5); math.Abs(ppl.Random/want-1) > 1e-9 || math.Abs(ppl.Value/want-1) > 1e-4 ||
+		ppl.Metric != "perplexity" {
 		t.Errorf("got %+v, want %v", ppl, want)
 	}
 }
@@ -202,15 +210,19 @@ func TestBadRows(t *testing.T) {
 		choice Choice
 		want   string
 	}{
-		{Choice{"a", ""}, "eval: piqa: line 7: 0 tokens to score; the model's context of 48 must hold them, and there must be one"},
+		{
+			Choice{"a", ""},
+			"eval: piqa: line 7: 0 tokens to score; the model's context of 48 must hold them, and there must be one"},
 		{Choice{"a", strings.Repeat("b", 49)}, "eval: piqa: line 7: 49 tokens to score; the model's context of 48"},
 	} {
-		if _, err := task.Measure(context.Background(), "piqa", []Item{{7, []Choice{c.choice, c.choice}, 0}}); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+		if _, err := task.Measure(context.Background(), "piqa", []Item{{7, []Choice{c.choice, c.choice}, 0}}); err == nil ||
+			!strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("got %v, want %s", err, c.want)
 		}
 	}
 	task.model.Config.Vocab = 100
-	if _, err := task.Measure(context.Background(), "piqa", []Item{{7, []Choice{{"a", "z"}}, 0}}); err == nil || !strings.Contains(err.Error(), "line 7: token 122 of tokenizer bytes is not among the model's 100") {
+	if _, err := task.Measure(context.Background(), "piqa", []Item{{7, []Choice{{"a", "z"}}, 0}}); err == nil ||
+		!strings.Contains(err.Error(), "line 7: token 122 of tokenizer bytes is not among the model's 100") {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

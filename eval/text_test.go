@@ -33,7 +33,8 @@ func TestTextCovers(t *testing.T) {
 		documents     int
 		spread, tails float64 // of the logarithm of the lengths; of the differences
 		most          float64
-	}{{4, 0, 0, 0.965}, {40, 0.3, 0, 0.965}, {4, 0.5, 0, 0.965}, {4, 1, 0, 0.98}, {8, 1, 0, 0.97}, {20, 1, 0, 0.965}, {64, 1, 0, 0.965}, {8, 1, 3, 0.975}, {2, 1, 0, 0.965}} {
+	}{{4, 0, 0, 0.965}, {40, 0.3, 0, 0.965}, {4, 0.5, 0, 0.965}, {4, 1, 0, 0.98}, {8, 1, 0, 0.97}, {20, 1, 0, 0.965},
+		{64, 1, 0, 0.965}, {8, 1, 3, 0.975}, {2, 1, 0, 0.965}} {
 		r := rand.New(rand.NewPCG(2, uint64(i)))
 		const texts, truth = 3000, 0.01
 		held := 0

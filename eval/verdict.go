@@ -111,14 +111,19 @@ func (c *Comparison) key() []string {
 		family += " at its size"
 	}
 	return []string{
-		"difference: the mean over the seeds, and a 95% interval that holds for " + family + " together (arms x sets; Student's t, Bonferroni).",
-		fmt.Sprintf("p: of Student's t test over the seeds, after Holm's correction for %s. found: better or worse where p < %g; no difference means that none was found, not that there is none.", family, significant),
-		"resolves: the true difference that as many new seeds would find in 80% of trials by that rule. It allows for how badly few seeds tell their own scatter.",
-		"text: how far the difference may move on other texts of the same kind (95%), from the documents of this one, whose number, or that of groups of them, is in brackets. p knows nothing of it.",
+		"difference: the mean over the seeds, and a 95% interval that holds for " + family +
+			" together (arms x sets; Student's t, Bonferroni).",
+		fmt.Sprintf("p: of Student's t test over the seeds, after Holm's correction for %s. found: better or worse where p "+
+			"< %g; no difference means that none was found, not that there is none.", family, significant),
+		"resolves: the true difference that as many new seeds would find in 80% of trials by that rule. It allows for how " +
+			"badly few seeds tell their own scatter.",
+		"text: how far the difference may move on other texts of the same kind (95%), from the documents of this one, " +
+			"whose number, or that of groups of them, is in brackets. p knows nothing of it.",
 	}
 }
 
-// families are the numbers of tests at the sizes: the largest, whether all are the same, and whether there are several sizes.
+// families are the numbers of tests at the sizes: the largest, whether all are the same, and whether there are several
+// sizes.
 func (c *Comparison) families() (tests int, same, several bool) {
 	at := map[string]int{}
 	for _, a := range c.Arms {

@@ -80,7 +80,8 @@ func (s *specimen) isDescribed(t *testing.T, d attention.Description) {
 	}
 	if d.Of != "" {
 		general, err := d.Of.Describe()
-		if err != nil || general.Of != "" || general.Cache != d.Cache || general.Family != d.Family || !slices.Equal(general.Parts, d.Parts) {
+		if err != nil || general.Of != "" || general.Cache != d.Cache || general.Family != d.Family ||
+			!slices.Equal(general.Parts, d.Parts) {
 			t.Errorf("it is said to be %s, which is described as %+v (%v)", d.Of, general, err)
 		}
 		if back := s.Attention.General().Special(); back.Kind != d.Kind {
@@ -105,7 +106,8 @@ func (s *specimen) isDescribed(t *testing.T, d attention.Description) {
 			}
 		case attention.Bias, attention.PartedBias:
 			if p.Init != (graph.Init{}) || p.Decay || !seen[of] {
-				t.Errorf("%s begins as %+v, decays: %v, and %s came before it: %v; a bias begins at 0 behind its matrix", name, p.Init, p.Decay, of, seen[of])
+				t.Errorf("%s begins as %+v, decays: %v, and %s came before it: %v; a bias begins at 0 behind its matrix", name,
+					p.Init, p.Decay, of, seen[of])
 			}
 		default:
 			t.Errorf("%s has no role: its name begins neither with W nor norm nor b", name)
@@ -118,8 +120,8 @@ func (s *specimen) isDescribed(t *testing.T, d attention.Description) {
 	}
 }
 
-// gradientsAreSlopes holds every parameter's gradient against central differences of the loss, along the gradient itself
-// and along a random direction. The loss is summed in float64 from the logits.
+// gradientsAreSlopes holds every parameter's gradient against central differences of the loss, along the gradient
+// itself and along a random direction. The loss is summed in float64 from the logits.
 func (s *specimen) gradientsAreSlopes(t *testing.T) {
 	n := len(specimenTokens) - 1
 	tokens, next := specimenTokens[:n], specimenTokens[1:]
@@ -153,7 +155,8 @@ func (s *specimen) gradientsAreSlopes(t *testing.T) {
 			other[i] = random.NormFloat64() / math.Sqrt(float64(len(g)))
 		}
 		for _, direction := range [][]float64{own, other} {
-			want, got := s.slope(t, p.Name, direction, func() float64 { return meanLoss(logits(tokens), next, s.Config.Vocab) }), 0.0
+			want, got := s.slope(t, p.Name, direction, func() float64 { return meanLoss(logits(tokens), next, s.Config.Vocab) }),
+				0.0
 			for i, d := range direction {
 				got += float64(g[i]) * d
 			}
@@ -243,15 +246,16 @@ func (s *specimen) seesThePastAlone(t *testing.T) {
 	}
 }
 
-// decodesAsForward takes a prompt in by pieces and goes on from it greedily: every token has the probability that it has
-// in one pass over all of them, and is the likeliest.
+// decodesAsForward takes a prompt in by pieces and goes on from it greedily: every token has the probability that it
+// has in one pass over all of them, and is the likeliest.
 func (s *specimen) decodesAsForward(t *testing.T) {
 	e, err := decode.Open(s.Model, host.New(), decode.Options{Pages: 2, Rows: 1, Chunk: 4, Scored: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	q, err := e.Submit(decode.Request{Prompt: specimenTokens, MaxTokens: 12, IgnoreEnd: true, Score: true, Echo: true, Sampling: decode.Sampling{Repetition: 1}})
+	q, err := e.Submit(decode.Request{Prompt: specimenTokens, MaxTokens: 12, IgnoreEnd: true, Score: true, Echo: true,
+		Sampling: decode.Sampling{Repetition: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,8 +322,10 @@ func (s *specimen) isCounted(t *testing.T) {
 	}
 	defer d.Close()
 	tokens := int64(pages * decode.PageTokens * s.Config.Layers)
-	if got := d.CacheBytes(); got != 4*tokens*int64(count.CacheElements) || s.Transformer.CacheBytes(1, 4) != 4*s.Config.Layers*count.CacheElements {
-		t.Errorf("the cache takes %d bytes for %d tokens in a layer, %d elements are counted for each", got, tokens, count.CacheElements)
+	if got := d.CacheBytes(); got != 4*tokens*int64(count.CacheElements) ||
+		s.Transformer.CacheBytes(1, 4) != 4*s.Config.Layers*count.CacheElements {
+		t.Errorf("the cache takes %d bytes for %d tokens in a layer, %d elements are counted for each", got, tokens,
+			count.CacheElements)
 	}
 }
 

@@ -17,7 +17,7 @@ type Options struct {
 	Dir        string // must not exist, or be empty
 	DType      string // fp32 or bf16
 	ShardBytes int64  // most bytes of a file of weights
-	Tokenizer  string // by name; empty where nobody knows it: then none goes along
+	Tokenizer  string // by name; where it is empty, the export has no tokenizer
 	Card       string // README.md
 }
 
@@ -36,7 +36,8 @@ type Report struct {
 // dtypes are the types of a file by the names of flags.
 var dtypes = map[string]safetensors.DType{"fp32": safetensors.F32, "bf16": safetensors.BF16}
 
-// HF writes a checkpoint as a directory that the transformers library loads. The directory is there whole or not at all.
+// HF writes a checkpoint as a directory that the transformers library loads. The directory is there whole or not at
+// all.
 func HF(checkpoint string, o Options) (r Report, err error) {
 	dtype, ok := dtypes[o.DType]
 	switch {
@@ -56,7 +57,8 @@ func HF(checkpoint string, o Options) (r Report, err error) {
 	defer weights.Close()
 	class, reason := ClassOf(t)
 	tensors := class.tensors(t)
-	r = Report{Dir: o.Dir, Format: "hf", Class: class, Reason: reason, DType: o.DType, Tensors: len(tensors), Tokenizer: o.Tokenizer}
+	r = Report{Dir: o.Dir, Format: "hf", Class: class, Reason: reason, DType: o.DType, Tensors: len(tensors),
+		Tokenizer: o.Tokenizer}
 	err = whole(o.Dir, func(dir string) error {
 		if _, err := writeShards(dir, source{weights}, tensors, dtype, o.ShardBytes); err != nil {
 			return err
@@ -82,7 +84,8 @@ func writeTexts(dir string, t *model.Transformer, class Class, o Options) error 
 			return fmt.Errorf("export: %w", err)
 		}
 		if most := int(max(tokenizer.EndOfText, tokenizer.Begin)); most >= t.Config.Vocab {
-			return fmt.Errorf("export: with tokenizer %s a text begins or ends with token %d, the model has %d", o.Tokenizer, most, t.Config.Vocab)
+			return fmt.Errorf("export: with tokenizer %s a text begins or ends with token %d, the model has %d", o.Tokenizer,
+				most, t.Config.Vocab)
 		}
 		if err := writeTokenizer(dir, o.Tokenizer, t.Config.Context); err != nil {
 			return err
@@ -107,7 +110,7 @@ func writeTexts(dir string, t *model.Transformer, class Class, o Options) error 
 	return err
 }
 
-// whole lets write fill a directory under another name, and gives it its own when it is finished.
+// whole calls write to fill a directory under a temporary name, and renames it when it is complete.
 func whole(dir string, write func(dir string) error) error {
 	dir = filepath.Clean(dir)
 	switch entries, err := os.ReadDir(dir); {
@@ -123,7 +126,7 @@ func whole(dir string, write func(dir string) error) error {
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
-	defer os.RemoveAll(tmp) // nothing is there by then, unless a step failed
+	defer os.RemoveAll(tmp) // the directory has been renamed by then, unless a step failed
 	if err := errors.Join(os.Chmod(tmp, 0o755), write(tmp)); err != nil {
 		return prefixed(err)
 	}

@@ -21,7 +21,7 @@ type folder struct {
 	where  map[string]*safetensors.File // by tensor
 }
 
-// maxText bounds the JSON that is read on the word of a directory.
+// maxText is the largest JSON file that is read.
 const maxText = 64 << 20
 
 func openFolder(dir string) (f *folder, err error) {
@@ -46,7 +46,8 @@ func (f *folder) open(name string) (*os.File, int64, error) {
 	file, err := f.root.Open(name)
 	if err != nil {
 		if info, e := f.root.Lstat(name); e == nil && info.Mode()&os.ModeSymlink != 0 {
-			return nil, 0, fmt.Errorf("export: %s: %s is a link that leaves the directory: copy it with cp -rL first", f.dir, name)
+			return nil, 0, fmt.Errorf("export: %s: %s is a link that leaves the directory: copy it with cp -rL first",
+				f.dir, name)
 		}
 		return nil, 0, fmt.Errorf("export: %s: %w", f.dir, err)
 	}
@@ -100,7 +101,8 @@ func (f *folder) weights() error {
 		names = nil
 		for tensor, name := range x.Where {
 			if path.Base(name) != name || !strings.HasSuffix(name, ".safetensors") {
-				return fmt.Errorf("export: %s: the index puts tensor %s in %q, which is no .safetensors file of the directory", f.dir, tensor, name)
+				return fmt.Errorf("export: %s: the index puts tensor %s in %q, which is no .safetensors file of the directory",
+					f.dir, tensor, name)
 			}
 			if !slices.Contains(names, name) {
 				names = append(names, name)
@@ -121,7 +123,8 @@ func (f *folder) add(name string) error {
 	file, size, err := f.open(name)
 	if err != nil {
 		if _, bin := f.root.Lstat("pytorch_model.bin"); name == "model.safetensors" && bin == nil {
-			return fmt.Errorf("export: %s has its weights in pytorch_model.bin, a pickle, which is a program: only safetensors are read", f.dir)
+			return fmt.Errorf(
+				"export: %s has its weights in pytorch_model.bin, a pickle, which is a program: only safetensors are read", f.dir)
 		}
 		return err
 	}
@@ -139,7 +142,7 @@ func (f *folder) add(name string) error {
 	return nil
 }
 
-// check holds the tensors that are there against those that a model is made of.
+// check compares the tensors of the folder with those of a model.
 func (f *folder) check(want []tensor) error {
 	known := map[string]bool{}
 	for _, t := range want {
@@ -161,12 +164,13 @@ func (f *folder) check(want []tensor) error {
 	}
 	if len(more) > 0 {
 		slices.Sort(more)
-		return fmt.Errorf("export: %s has %d tensors that the models here lack: %s", f.dir, len(more), strings.Join(more[:min(3, len(more))], ", "))
+		return fmt.Errorf("export: %s has %d tensors that the models here lack: %s", f.dir, len(more),
+			strings.Join(more[:min(3, len(more))], ", "))
 	}
 	return nil
 }
 
-// values finds each parameter of ours among the foreign tensors.
+// values reads each parameter of ours from the foreign tensors.
 func (f *folder) values(tensors []tensor) func(name string) ([]float32, error) {
 	type place struct {
 		tensor tensor

@@ -64,7 +64,8 @@ func (f foreign) class() (Class, error) {
 			return Class(a), nil
 		}
 	}
-	return "", fmt.Errorf("architectures %s cannot be read: only %s, MistralForCausalLM, %s and %s", strings.Join(f.Architectures, ", "), Llama, DeepSeek, Own)
+	return "", fmt.Errorf("architectures %s cannot be read: only %s, MistralForCausalLM, %s and %s",
+		strings.Join(f.Architectures, ", "), Llama, DeepSeek, Own)
 }
 
 // model is the configuration of ours that computes the same, or the first thing that ours cannot express.
@@ -75,11 +76,13 @@ func (f foreign) model() (c Class, m model.Config, a attention.Config, err error
 	if err = f.refuse(c); err != nil {
 		return c, m, a, err
 	}
-	m = model.Config{Layers: f.Layers, Width: f.Width, MLP: f.MLP, Vocab: f.Vocab, Context: f.Context, NormEps: f.Eps, Tie: f.Tie, InitStd: f.Std}
+	m = model.Config{Layers: f.Layers, Width: f.Width, MLP: f.MLP, Vocab: f.Vocab, Context: f.Context, NormEps: f.Eps,
+		Tie: f.Tie, InitStd: f.Std}
 	if !(m.InitStd > 0 && m.InitStd < 10) {
 		m.InitStd = model.Default().InitStd
 	}
-	a = attention.Config{Kind: attention.GQA, Heads: f.Heads, Groups: f.Groups, HeadDim: f.HeadDim, Bias: "none", RopeTheta: f.theta()}
+	a = attention.Config{Kind: attention.GQA, Heads: f.Heads, Groups: f.Groups, HeadDim: f.HeadDim, Bias: "none",
+		RopeTheta: f.theta()}
 	switch c {
 	case DeepSeek:
 		a.Kind, a.Groups, a.HeadDim = attention.MLA, 1, f.Plain
@@ -143,7 +146,8 @@ func (f foreign) refuse(c Class) error {
 			return fmt.Errorf("%s must be positive, it is %d", name, n)
 		}
 	}
-	for _, n := range []int{f.Width, f.MLP, f.Layers, f.Heads, f.Groups, f.HeadDim, f.QueryLatent, f.Latent, f.Plain, f.Rotary, f.Value,
+	for _, n := range []int{f.Width, f.MLP, f.Layers, f.Heads, f.Groups, f.HeadDim, f.QueryLatent, f.Latent, f.Plain,
+		f.Rotary, f.Value,
 		f.RopeDim, f.LatentDim, f.QueryLatentDim, f.Vocab / 64, f.Context / 4096} {
 		if n < 0 || n > 1<<20 {
 			return fmt.Errorf("a dimension of %d is not possible", n)
@@ -173,15 +177,19 @@ func (f foreign) refuse(c Class) error {
 func (f foreign) refuseDeepSeek() error {
 	switch {
 	case f.Dense < f.Layers || slices.Contains(f.LayerTypes, "sparse"):
-		return fmt.Errorf("a mixture of experts (first_k_dense_replace is %d of %d layers) is not known here", f.Dense, f.Layers)
+		return fmt.Errorf("a mixture of experts (first_k_dense_replace is %d of %d layers) is not known here",
+			f.Dense, f.Layers)
 	case f.QueryLatent == 0:
 		return fmt.Errorf("queries without a latent (q_lora_rank is null) are not known here")
 	case f.Plain != f.Value:
-		return fmt.Errorf("keys and values of unlike width (qk_nope_head_dim %d, v_head_dim %d) are not known here", f.Plain, f.Value)
+		return fmt.Errorf("keys and values of unlike width (qk_nope_head_dim %d, v_head_dim %d) are not known here",
+			f.Plain, f.Value)
 	case f.Groups != 0 && f.Groups != f.Heads:
-		return fmt.Errorf("num_key_value_heads must be num_attention_heads in %s, they are %d and %d", DeepSeek, f.Groups, f.Heads)
+		return fmt.Errorf("num_key_value_heads must be num_attention_heads in %s, they are %d and %d",
+			DeepSeek, f.Groups, f.Heads)
 	case f.Eps != deepseekEps:
-		return fmt.Errorf("rms_norm_eps is %v, but %s norms latents with %v, and the models here have one epsilon", f.Eps, DeepSeek, deepseekEps)
+		return fmt.Errorf("rms_norm_eps is %v, but %s norms latents with %v, and the models here have one epsilon", f.Eps,
+			DeepSeek, deepseekEps)
 	}
 	return nil
 }

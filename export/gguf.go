@@ -13,9 +13,9 @@ import (
 	"headroom/model"
 )
 
-// GGUF writes an MHA, MQA or GQA checkpoint as a GGUF file (version 3) of the llama architecture, o.Dir being the file. It is
-// there whole or not at all. Norms stay in float32, as readers expect. The format is that of ggml's docs/gguf.md; query and
-// key rows stand in pairs there, as its rotation takes them.
+// GGUF writes an MHA, MQA or GQA checkpoint as a GGUF file (version 3) of the llama architecture, o.Dir being the file.
+// It is there whole or not at all. Norms stay in float32, as readers expect. The format is that of ggml's docs/gguf.md;
+// query and key rows stand in pairs there, as its rotation takes them.
 func GGUF(checkpoint string, o Options) (r Report, err error) {
 	dtype, ok := dtypes[o.DType]
 	if !ok {
@@ -44,7 +44,8 @@ func GGUF(checkpoint string, o Options) (r Report, err error) {
 	}
 	defer weights.Close()
 	tensors := ggufTensors(t)
-	r = Report{Dir: o.Dir, Format: "gguf", Class: Llama, DType: o.DType, Tensors: len(tensors), Tokenizer: o.Tokenizer, Files: []string{filepath.Base(o.Dir)}}
+	r = Report{Dir: o.Dir, Format: "gguf", Class: Llama, DType: o.DType, Tensors: len(tensors), Tokenizer: o.Tokenizer,
+		Files: []string{filepath.Base(o.Dir)}}
 	return r, prefixed(disk.Write(o.Dir, func(w io.Writer) error {
 		return writeGGUF(w, keys, tensors, source{weights}, dtype)
 	}))
@@ -59,12 +60,12 @@ func ggufTensors(t *model.Transformer) []tensor {
 		n.same(at+"attn_norm.weight", ours+"norm1")
 		n.join(at+"attn_q.weight", part{n.params[ours+"attn.Wq"], true, paired(a.Heads, 0, a.HeadDim)})
 		n.join(at+"attn_k.weight", part{n.params[ours+"attn.Wk"], true, paired(a.Groups, 0, a.HeadDim)})
-		n.turned(at+"attn_v.weight", ours+"attn.Wv")
-		n.turned(at+"attn_output.weight", ours+"attn.Wo")
+		n.transposed(at+"attn_v.weight", ours+"attn.Wv")
+		n.transposed(at+"attn_output.weight", ours+"attn.Wo")
 		n.same(at+"ffn_norm.weight", ours+"norm2")
-		n.turned(at+"ffn_gate.weight", ours+"mlp.Wgate")
-		n.turned(at+"ffn_up.weight", ours+"mlp.Wup")
-		n.turned(at+"ffn_down.weight", ours+"mlp.Wdown")
+		n.transposed(at+"ffn_gate.weight", ours+"mlp.Wgate")
+		n.transposed(at+"ffn_up.weight", ours+"mlp.Wup")
+		n.transposed(at+"ffn_down.weight", ours+"mlp.Wdown")
 	}
 	n.same("output_norm.weight", "norm")
 	n.same("output.weight", "head")
@@ -81,9 +82,12 @@ func ggufKeys(t *model.Transformer, o Options) ([]key, error) {
 	m, a := t.Config, t.Attention.Resolve()
 	fileType := map[string]uint32{"fp32": 0, "bf16": 32}[o.DType]
 	keys := []key{
-		{"general.architecture", "llama"}, {"general.name", "headroom " + t.Attention.Name()}, {"general.file_type", fileType},
-		{"general.alignment", uint32(alignment)}, {"llama.vocab_size", uint32(m.Vocab)}, {"llama.context_length", uint32(m.Context)},
-		{"llama.embedding_length", uint32(m.Width)}, {"llama.block_count", uint32(m.Layers)}, {"llama.feed_forward_length", uint32(m.MLP)},
+		{"general.architecture", "llama"}, {"general.name", "headroom " + t.Attention.Name()},
+		{"general.file_type", fileType},
+		{"general.alignment", uint32(alignment)}, {"llama.vocab_size", uint32(m.Vocab)},
+		{"llama.context_length", uint32(m.Context)},
+		{"llama.embedding_length", uint32(m.Width)}, {"llama.block_count", uint32(m.Layers)},
+		{"llama.feed_forward_length", uint32(m.MLP)},
 		{"llama.attention.head_count", uint32(a.Heads)}, {"llama.attention.head_count_kv", uint32(a.Groups)},
 		{"llama.attention.key_length", uint32(a.HeadDim)}, {"llama.attention.value_length", uint32(a.HeadDim)},
 		{"llama.rope.dimension_count", uint32(a.HeadDim)}, {"llama.rope.freq_base", float32(a.RopeTheta)},
@@ -131,7 +135,8 @@ func writeGGUF(w io.Writer, keys []key, tensors []tensor, from source, dtype saf
 		for d := range t.shape { // the innermost first
 			b = binary.LittleEndian.AppendUint64(b, uint64(t.shape[len(t.shape)-1-d]))
 		}
-		b = binary.LittleEndian.AppendUint32(b, map[safetensors.DType]uint32{safetensors.F32: ggmlF32, safetensors.BF16: ggmlBF16}[types[i]])
+		b = binary.LittleEndian.AppendUint32(b, map[safetensors.DType]uint32{safetensors.F32: ggmlF32,
+			safetensors.BF16: ggmlBF16}[types[i]])
 		b = binary.LittleEndian.AppendUint64(b, uint64(at))
 		at += padded(t.size() * types[i].Size())
 	}
@@ -140,7 +145,7 @@ func writeGGUF(w io.Writer, keys []key, tensors []tensor, from source, dtype saf
 		return err
 	}
 	for i, t := range tensors {
-		x, err := from.value(t)
+		x, err := from.tensor(t)
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,8 @@ import (
 )
 
 // preTokenizers are llama.cpp's names of the patterns that texts are cut by. Bytes have no merges: any will do.
-var preTokenizers = map[string]string{"": "gpt-2", "gpt2": "gpt-2", "cl100k": "dbrx", "qwen2": "qwen2", "o200k": "gpt-4o"}
+var preTokenizers = map[string]string{"": "gpt-2", "gpt2": "gpt-2", "cl100k": "dbrx",
+	"qwen2": "qwen2", "o200k": "gpt-4o"}
 
 // wholeWords is its name of cl100k's pattern where a word that is a token is not merged but taken whole.
 const wholeWords = "llama-bpe"
@@ -49,7 +50,8 @@ func ggufTokenizer(t *data.Tokenizer, vocab int) ([]key, error) {
 	if b.whole && pattern == "cl100k" {
 		pre = wholeWords
 	} else if b.whole {
-		return nil, fmt.Errorf("words that are tokens are taken whole (ignore_merges), which GGUF has for the pattern cl100k alone, not for %s; --no-tokenizer leaves it out", pattern)
+		return nil, fmt.Errorf("words that are tokens are taken whole (ignore_merges), which GGUF has for the pattern "+
+			"cl100k alone, not for %s; --no-tokenizer leaves it out", pattern)
 	}
 	begin, _ := t.Document()
 	for id := range vocab {
@@ -68,7 +70,8 @@ func ggufTokenizer(t *data.Tokenizer, vocab int) ([]key, error) {
 	names := []string{"eos", "eot", "eom"} // what the format has room for
 	for i, end := range t.Ends {
 		if i == len(names) {
-			slog.Warn("gguf: a file names three tokens that end a text: the others are known to readers by their names alone", "tokens", t.Ends[i:])
+			slog.Warn("gguf: a file names three tokens that end a text: the others are known to readers by their names alone",
+				"tokens", t.Ends[i:])
 			break
 		}
 		if int(end) < vocab {

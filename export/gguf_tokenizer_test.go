@@ -38,7 +38,8 @@ func TestGGUFTrainedTokenizer(t *testing.T) {
 	for pattern, pre := range map[string]string{"gpt2": "gpt-2", "cl100k": "dbrx", "qwen2": "qwen2", "o200k": "gpt-4o"} {
 		path := trainedTokenizer(t, pattern, false)
 		keys := ggufOf(t, Options{Tokenizer: path})
-		if keys["tokenizer.ggml.model"] != "gpt2" || keys["tokenizer.ggml.pre"] != pre || keys["tokenizer.ggml.add_bos_token"] != true ||
+		if keys["tokenizer.ggml.model"] != "gpt2" || keys["tokenizer.ggml.pre"] != pre ||
+			keys["tokenizer.ggml.add_bos_token"] != true ||
 			keys["tokenizer.ggml.bos_token_id"] != uint32(0) || keys["tokenizer.ggml.eos_token_id"] != uint32(0) {
 			t.Errorf("%s: %v", pattern, keys)
 		}
@@ -50,7 +51,8 @@ func TestGGUFTrainedTokenizer(t *testing.T) {
 		for id, token := range keys["tokenizer.ggml.tokens"].([]any) {
 			ids[token.(string)] = int32(id)
 		}
-		if len(types) != 260 || types[0] != uint32(controlToken) || types[5] != uint32(normalToken) || types[259] != uint32(normalToken) {
+		if len(types) != 260 || types[0] != uint32(controlToken) || types[5] != uint32(normalToken) ||
+			types[259] != uint32(normalToken) {
 			t.Errorf("%s: %d types, %v", pattern, len(types), types)
 		}
 		rank := map[string]int{}
@@ -85,10 +87,12 @@ func TestGGUFTrainedTokenizer(t *testing.T) {
 	}
 }
 
-// TestGGUFSpecialTokens: a file has the beginning and three ends, added tokens by their kind, and what is not there is unused.
+// TestGGUFSpecialTokens: a file has the beginning and three ends, added tokens by their kind, and what is not there is
+// unused.
 func TestGGUFSpecialTokens(t *testing.T) {
 	path := trainedTokenizer(t, "gpt2", false)
-	edit(t, path, object{"post_processor": nil, "added_tokens": []object{{"id": 0, "content": "<|end|>", "special": true}, {"id": 258, "content": "<tool>"}}})
+	edit(t, path, object{"post_processor": nil, "added_tokens": []object{{"id": 0, "content": "<|end|>", "special": true},
+		{"id": 258, "content": "<tool>"}}})
 	edit(t, filepath.Join(filepath.Dir(path), "tokenizer_config.json"), object{"bos_token": "the", "eos_token": "<|end|>"})
 	edit(t, filepath.Join(filepath.Dir(path), "generation_config.json"), object{"eos_token_id": []int{7, 8, 900, 9}})
 	keys := ggufOf(t, Options{Tokenizer: path})
@@ -104,7 +108,8 @@ func TestGGUFSpecialTokens(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	tokens, types := keys["tokenizer.ggml.tokens"].([]any), keys["tokenizer.ggml.token_type"].([]any)
-	if tokens[0] != "<|end|>" || types[0] != uint32(controlToken) || tokens[258] != "<tool>" || types[258] != uint32(userToken) {
+	if tokens[0] != "<|end|>" || types[0] != uint32(controlToken) || tokens[258] != "<tool>" ||
+		types[258] != uint32(userToken) {
 		t.Errorf("%v %v", tokens, types)
 	}
 }
@@ -113,11 +118,12 @@ func TestGGUFSpecialTokens(t *testing.T) {
 func TestGGUFRefusesTokenizers(t *testing.T) {
 	checkpoint, _ := tiny(t, "gqa-2")
 	for want, set := range map[string]object{
-		"it normalizes texts":          {"normalizer": object{"type": "NFC"}},
-		"it puts a space before":       {"pre_tokenizer": object{"type": "ByteLevel", "add_prefix_space": true}},
-		"another pattern than cl100k,": {"pre_tokenizer": object{"type": "Sequence", "pretokenizers": []object{{"type": "Digits"}, byteLevel(true)}}},
-		"it has 301 tokens":            {"added_tokens": []object{{"id": 300, "content": "x"}}},
-		"ignore_merges":                nil,
+		"it normalizes texts":    {"normalizer": object{"type": "NFC"}},
+		"it puts a space before": {"pre_tokenizer": object{"type": "ByteLevel", "add_prefix_space": true}},
+		"another pattern than cl100k,": {
+			"pre_tokenizer": object{"type": "Sequence", "pretokenizers": []object{{"type": "Digits"}, byteLevel(true)}}},
+		"it has 301 tokens": {"added_tokens": []object{{"id": 300, "content": "x"}}},
+		"ignore_merges":     nil,
 	} {
 		path := trainedTokenizer(t, "gpt2", false)
 		if edit(t, path, set); set == nil {
@@ -133,7 +139,8 @@ func TestGGUFRefusesTokenizers(t *testing.T) {
 			edit(t, path, object{"model": whole.Model})
 		}
 		_, err := GGUF(checkpoint, Options{Dir: filepath.Join(t.TempDir(), "x"), DType: "fp32", Tokenizer: path})
-		if err == nil || !strings.HasPrefix(err.Error(), "export: gguf: tokenizer "+path) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		if err == nil || !strings.HasPrefix(err.Error(), "export: gguf: tokenizer "+path) ||
+			!strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}

@@ -1,9 +1,9 @@
-// Package export turns checkpoints into those of other programs and back: Hugging Face directories of safetensors, and GGUF
-// files. Weights are read, and files written, one tensor at a time.
+// Package export turns checkpoints into those of other programs and back: Hugging Face directories of safetensors, and
+// GGUF files. Weights are read, and files written, one tensor at a time.
 //
-// A model goes out as the standard class that is exactly the same function, where there is one: LlamaForCausalLM for MHA,
-// MQA and GQA, DeepseekV3ForCausalLM for MLA without biases. The other kinds go out with a small PyTorch module of their
-// own, whose cache holds what the paper says.
+// A model goes out as the standard class that is exactly the same function, where there is one: LlamaForCausalLM for
+// MHA, MQA and GQA, DeepseekV3ForCausalLM for MLA without biases. The other kinds go out with a small PyTorch module of
+// their own, whose cache holds what the paper says.
 package export
 
 import (
@@ -29,10 +29,10 @@ const (
 	Own      Class = "HeadroomForCausalLM" // of modeling_headroom.py, which goes along
 )
 
-// code is what goes along with Own.
+// code are the Python files of an export whose class is Own.
 var code = []string{"modeling_headroom.py", "configuration_headroom.py"}
 
-// deepseekEps is what DeepseekV3ForCausalLM norms its latents with, whatever its configuration says.
+// deepseekEps is the epsilon of DeepseekV3ForCausalLM's norms of latents, which no key of its configuration changes.
 const deepseekEps = 1e-6
 
 //go:embed modeling_headroom.py configuration_headroom.py
@@ -58,7 +58,8 @@ func ClassOf(t *model.Transformer) (c Class, reason string) {
 		case a.Bias != "none":
 			return Own, fmt.Sprintf("%s has no biases on its up-projections (attention.bias: none)", DeepSeek)
 		case t.Config.NormEps != deepseekEps:
-			return Own, fmt.Sprintf("%s norms latents with an epsilon of %v, this model with %v (model.norm_eps)", DeepSeek, deepseekEps, t.Config.NormEps)
+			return Own, fmt.Sprintf("%s norms latents with an epsilon of %v, this model with %v (model.norm_eps)", DeepSeek,
+				deepseekEps, t.Config.NormEps)
 		}
 		return DeepSeek, ""
 	}

@@ -21,15 +21,16 @@ type Import struct {
 }
 
 // Read makes a checkpoint of ours in out from a directory of the transformers library: the Llama family, dense
-// DeepSeek-V3, or what HF wrote. A context of 0 is the directory's own. What the models here cannot express is refused by
-// its name.
+// DeepSeek-V3, or what HF wrote. A context of 0 is the directory's own. What the models here cannot express is refused
+// by its name.
 func Read(dir, out string, context int) (r Import, err error) {
 	f, t, list, class, err := openModel(dir, context)
 	if err != nil {
 		return r, err
 	}
 	defer f.Close()
-	r = Import{Dir: out, Class: class, Attention: t.Attention.Name(), Parameters: t.Count().Parameters, Context: t.Config.Context}
+	r = Import{Dir: out, Class: class, Attention: t.Attention.Name(), Parameters: t.Count().Parameters,
+		Context: t.Config.Context}
 	extra := map[string]string{}
 	r.Tokenizer = f.tokenizer()
 	err = whole(out, func(to string) error {
@@ -53,7 +54,7 @@ func Read(dir, out string, context int) (r Import, err error) {
 	return r, err
 }
 
-// openModel opens a directory, and holds its tensors against its configuration.
+// openModel opens a directory, and checks its tensors against its configuration.
 func openModel(dir string, context int) (f *folder, t *model.Transformer, list []tensor, class Class, err error) {
 	opened, err := openFolder(dir)
 	if err != nil {
@@ -95,7 +96,7 @@ func openModel(dir string, context int) (f *folder, t *model.Transformer, list [
 	return f, t, list, class, f.check(list)
 }
 
-// halves are tensors whose rotary columns stand in halves, as ours do.
+// halves are tensors whose rotary columns are in two halves, as ours are.
 func halves(list []tensor) []tensor {
 	for _, t := range list {
 		for i := range t.parts {

@@ -11,9 +11,9 @@ import (
 	"headroom/internal/safetensors"
 )
 
-// TestTransformersModels imports models that the transformers library wrote, by testdata/transformers/gen.py, and computes
-// the library's logits and its greedy tokens. They have sharded files, tied embeddings, heads wider than the state's share,
-// and DeepSeek-V3's interleaved rotation.
+// TestTransformersModels imports models that the transformers library wrote, by testdata/transformers/gen.py, and
+// computes the library's logits and its greedy tokens. They have sharded files, tied embeddings, heads wider than the
+// state's share, and DeepSeek-V3's interleaved rotation.
 func TestTransformersModels(t *testing.T) {
 	for _, name := range []string{"llama", "llama-tied", "deepseek"} {
 		dir, back := filepath.Join("testdata", "transformers", name), filepath.Join(t.TempDir(), name)

@@ -12,11 +12,11 @@ import (
 	"headroom/data"
 )
 
-// tokenizerFile is how the library's tokenizers are stored.
+// tokenizerFile is the name of the library's tokenizer files.
 const tokenizerFile = "tokenizer.json"
 
-// tokenizer names the tokenizer of a directory: one of ours that the directory was written with and whose special tokens
-// it still has, else its tokenizer.json, else nothing.
+// tokenizer names the tokenizer of a directory: one of ours that the directory was written with and whose special
+// tokens it still has, else its tokenizer.json, else nothing.
 func (f *folder) tokenizer() string {
 	if _, err := f.root.Stat(tokenizerFile); errors.Is(err, os.ErrNotExist) {
 		return ""
@@ -39,11 +39,12 @@ func (f *folder) tokenizer() string {
 
 // sameSpecial says that two tokenizers begin and end a text alike.
 func sameSpecial(a, b *data.Tokenizer) bool {
-	return a.EndOfText == b.EndOfText && a.Begin == b.Begin && slices.Equal(slices.Sorted(slices.Values(a.Ends)), slices.Sorted(slices.Values(b.Ends)))
+	return a.EndOfText == b.EndOfText && a.Begin == b.Begin && slices.Equal(slices.Sorted(slices.Values(a.Ends)),
+		slices.Sorted(slices.Values(b.Ends)))
 }
 
-// copyTokenizer copies a directory's tokenizer with what it says of special tokens to a checkpoint, and returns whether it
-// can be read here.
+// copyTokenizer copies a directory's tokenizer with what it says of special tokens to a checkpoint, and returns whether
+// it can be read here.
 func (f *folder) copyTokenizer(to string) (ok bool, err error) {
 	text, err := f.read(tokenizerFile)
 	if err != nil {
@@ -89,7 +90,8 @@ func (f *folder) copyTokenizer(to string) (ok bool, err error) {
 		}
 	}
 	err = errors.Join(os.WriteFile(filepath.Join(to, tokenizerFile), text, 0o666),
-		writeJSON(filepath.Join(to, "tokenizer_config.json"), config), writeJSON(filepath.Join(to, "generation_config.json"), generation))
+		writeJSON(filepath.Join(to, "tokenizer_config.json"), config),
+		writeJSON(filepath.Join(to, "generation_config.json"), generation))
 	if c, ok := files["special_tokens_map.json"]; ok {
 		err = errors.Join(err, writeJSON(filepath.Join(to, "special_tokens_map.json"), c))
 	}

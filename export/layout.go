@@ -16,7 +16,7 @@ type tensor struct {
 	parts []part
 }
 
-// A part is a parameter inside a foreign tensor: as it is, or turned from [in, out] to their [out, in].
+// A part is a parameter inside a foreign tensor: as it is, or transposed from our [in, out] to their [out, in].
 type part struct {
 	param graph.Param
 	turn  bool
@@ -37,7 +37,7 @@ func (p part) columns() (in, out int) {
 	return p.param.Size() / out, out
 }
 
-// column is ours for their row.
+// column is the column of ours for a row of theirs.
 func (p part) column(row int) int {
 	if p.order == nil {
 		return row
@@ -60,7 +60,7 @@ func (p part) pack(to, ours []float32) {
 	}
 }
 
-// unpack is the way back.
+// unpack is the inverse of pack.
 func (p part) unpack(ours, from []float32) {
 	if !p.turn {
 		copy(ours, from)
@@ -96,8 +96,8 @@ func (n *names) same(name, ours string) {
 	}
 }
 
-// turned joins the columns of parameters [in, out] as the rows of one tensor [all out, in].
-func (n *names) turned(name string, ours ...string) {
+// transposed joins the columns of parameters [in, out] as the rows of one tensor [all out, in].
+func (n *names) transposed(name string, ours ...string) {
 	var parts []part
 	for _, o := range ours {
 		parts = append(parts, part{param: n.params[o], turn: true})
@@ -122,9 +122,9 @@ func (n *names) backbone(t *model.Transformer, attention func(at, ours string)) 
 		n.same(at+"input_layernorm.weight", ours+"norm1")
 		attention(at+"self_attn.", ours+"attn.")
 		n.same(at+"post_attention_layernorm.weight", ours+"norm2")
-		n.turned(at+"mlp.gate_proj.weight", ours+"mlp.Wgate")
-		n.turned(at+"mlp.up_proj.weight", ours+"mlp.Wup")
-		n.turned(at+"mlp.down_proj.weight", ours+"mlp.Wdown")
+		n.transposed(at+"mlp.gate_proj.weight", ours+"mlp.Wgate")
+		n.transposed(at+"mlp.up_proj.weight", ours+"mlp.Wup")
+		n.transposed(at+"mlp.down_proj.weight", ours+"mlp.Wdown")
 	}
 	n.same("model.norm.weight", "norm")
 	n.same("lm_head.weight", "head")
@@ -135,10 +135,10 @@ func (n *names) backbone(t *model.Transformer, attention func(at, ours string)) 
 func llama(t *model.Transformer) []tensor {
 	n := namesOf(t)
 	return n.backbone(t, func(at, ours string) {
-		n.turned(at+"q_proj.weight", ours+"Wq")
-		n.turned(at+"k_proj.weight", ours+"Wk")
-		n.turned(at+"v_proj.weight", ours+"Wv")
-		n.turned(at+"o_proj.weight", ours+"Wo")
+		n.transposed(at+"q_proj.weight", ours+"Wq")
+		n.transposed(at+"k_proj.weight", ours+"Wk")
+		n.transposed(at+"v_proj.weight", ours+"Wv")
+		n.transposed(at+"o_proj.weight", ours+"Wo")
 	})
 }
 
@@ -146,13 +146,15 @@ func llama(t *model.Transformer) []tensor {
 func deepseek(t *model.Transformer) []tensor {
 	n, a := namesOf(t), t.Attention.Resolve()
 	return n.backbone(t, func(at, ours string) {
-		n.turned(at+"q_a_proj.weight", ours+"Wdq")
+		n.transposed(at+"q_a_proj.weight", ours+"Wdq")
 		n.same(at+"q_a_layernorm.weight", ours+"normq")
 		n.join(at+"q_b_proj.weight", part{n.params[ours+"Wuq"], true, paired(a.Heads, a.HeadDim, a.RopeDim)})
-		n.join(at+"kv_a_proj_with_mqa.weight", part{param: n.params[ours+"Wdkv"], turn: true}, part{n.params[ours+"Wkr"], true, paired(1, 0, a.RopeDim)})
-		n.list = append(n.list, tensor{at + "kv_a_layernorm.weight", []int{a.LatentDim}, []part{{param: n.params[ours+"normkv"]}}})
-		n.turned(at+"kv_b_proj.weight", ours+"Wukv")
-		n.turned(at+"o_proj.weight", ours+"Wo")
+		n.join(at+"kv_a_proj_with_mqa.weight", part{param: n.params[ours+"Wdkv"], turn: true},
+			part{n.params[ours+"Wkr"], true, paired(1, 0, a.RopeDim)})
+		n.list = append(n.list, tensor{at + "kv_a_layernorm.weight", []int{a.LatentDim},
+			[]part{{param: n.params[ours+"normkv"]}}})
+		n.transposed(at+"kv_b_proj.weight", ours+"Wukv")
+		n.transposed(at+"o_proj.weight", ours+"Wo")
 	})
 }
 
@@ -170,8 +172,8 @@ func paired(heads, plain, r int) (order []int) {
 	return order
 }
 
-// own names the tensors of HeadroomForCausalLM, the class of modeling_headroom.py: ours, with linear layers turned as
-// PyTorch has them. It keeps the up-projections of latents as they are.
+// own names the tensors of HeadroomForCausalLM, the class of modeling_headroom.py: ours, with linear layers transposed
+// as in PyTorch. It keeps the up-projections of latents as they are.
 func own(t *model.Transformer) []tensor {
 	n := namesOf(t)
 	for _, p := range t.Params() {
@@ -186,7 +188,7 @@ func own(t *model.Transformer) []tensor {
 		case p.Name == "embed" || role == attention.Norm:
 			n.same(name+".weight", p.Name)
 		case role == attention.Matrix:
-			n.turned(name+".weight", p.Name)
+			n.transposed(name+".weight", p.Name)
 		case role == attention.Bias:
 			n.same(name[:at]+of+".bias", p.Name)
 		case role == attention.Parted:

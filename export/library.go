@@ -47,7 +47,8 @@ func hasLibrary(ctx context.Context, python string) error {
 }
 
 // inLibrary runs an export in the transformers library by a Python that has it.
-func (v *Verdict) inLibrary(ctx context.Context, python, dir string, q request, want []float32, t *model.Transformer) error {
+func (v *Verdict) inLibrary(ctx context.Context, python, dir string, q request, want []float32,
+	t *model.Transformer) error {
 	work, err := os.MkdirTemp("", "headroom-verify-*")
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
@@ -79,8 +80,9 @@ func (v *Verdict) inLibrary(ctx context.Context, python, dir string, q request, 
 func (v *Verdict) writeWork(work string, q request, want []float32, vocab int) (script string, err error) {
 	script = filepath.Join(work, "verify_hf.py")
 	return script, errors.Join(
-		safetensors.Write(filepath.Join(work, "logits.safetensors"), nil, []safetensors.Tensor{{Name: "logits", DType: safetensors.F32,
-			Shape: []int{v.Rows, v.Length, vocab}, Values: func() ([]float32, error) { return want, nil }}}),
+		safetensors.Write(filepath.Join(work, "logits.safetensors"), nil,
+			[]safetensors.Tensor{{Name: "logits", DType: safetensors.F32,
+				Shape: []int{v.Rows, v.Length, vocab}, Values: func() ([]float32, error) { return want, nil }}}),
 		writeJSON(filepath.Join(work, "request.json"), q),
 		os.WriteFile(script, verifyScript, 0o666),
 	)
@@ -92,11 +94,14 @@ func (v *Verdict) judgeLibrary(l *library, q request) {
 	for name, p := range map[string]*float64{"padded": l.Padded, "padded without positions": l.NoPositions} {
 		v.fail(p != nil && !(*p <= v.Tolerance), "%s a logit is %.3g off", name, value(p))
 	}
-	v.fail(v.Class != DeepSeek && l.Cache != l.CacheWant, "the cache has %d elements a token and layer, not %d", l.Cache, l.CacheWant)
-	v.fail(l.GreedyBatch != v.GreedyOf, "beside a longer row %d of %d greedy tokens are others", v.GreedyOf-l.GreedyBatch, v.GreedyOf)
+	v.fail(v.Class != DeepSeek && l.Cache != l.CacheWant, "the cache has %d elements a token and layer, not %d",
+		l.Cache, l.CacheWant)
+	v.fail(l.GreedyBatch != v.GreedyOf, "beside a longer row %d of %d greedy tokens are others",
+		v.GreedyOf-l.GreedyBatch, v.GreedyOf)
 	v.fail(l.Tokenizer != nil && !*l.Tokenizer, "the tokenizer makes other ids of a text")
 	v.fail(l.End != nil && *l.End != q.Ends[0], "the tokenizer ends a text with another token than %v", q.Ends)
-	v.fail(l.Begin != nil && q.Begin >= 0 && *l.Begin != q.Begin, "the tokenizer begins a text with another token than %d", q.Begin)
+	v.fail(l.Begin != nil && q.Begin >= 0 && *l.Begin != q.Begin, "the tokenizer begins a text with another token than %d",
+		q.Begin)
 	v.fail(l.Decoded != nil && !*l.Decoded, "the tokenizer makes another text of its ids")
 }
 

@@ -22,8 +22,8 @@ type index struct {
 // source is a checkpoint's weights.
 type source struct{ *model.WeightsReader }
 
-// value is a foreign tensor made of ours.
-func (s source) value(t tensor) ([]float32, error) {
+// tensor makes a foreign tensor of our parameters.
+func (s source) tensor(t tensor) ([]float32, error) {
 	x := make([]float32, t.size())
 	at := 0
 	for _, p := range t.parts {
@@ -38,7 +38,8 @@ func (s source) value(t tensor) ([]float32, error) {
 }
 
 // writeShards writes tensors to files of at most most bytes, or of one tensor, and an index where there are several.
-func writeShards(dir string, from source, tensors []tensor, dtype safetensors.DType, most int64) (files int, err error) {
+func writeShards(dir string, from source, tensors []tensor, dtype safetensors.DType, most int64) (
+	files int, err error) {
 	var shards [][]tensor
 	var total, room int64
 	for _, t := range tensors {
@@ -59,7 +60,9 @@ func writeShards(dir string, from source, tensors []tensor, dtype safetensors.DT
 		var out []safetensors.Tensor
 		for _, t := range shard {
 			where[t.name] = name
-			out = append(out, safetensors.Tensor{Name: t.name, DType: dtype, Shape: t.shape, Values: func() ([]float32, error) { return from.value(t) }})
+			out = append(out, safetensors.Tensor{Name: t.name, DType: dtype, Shape: t.shape, Values: func() ([]float32, error) {
+				return from.tensor(t)
+			}})
 		}
 		if err := safetensors.Write(filepath.Join(dir, name), map[string]string{"format": "pt"}, out); err != nil {
 			return 0, fmt.Errorf("export: %w", err)

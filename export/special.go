@@ -12,7 +12,8 @@ import (
 	"headroom/data"
 )
 
-// passTokenizer writes a tokenizer.json as it is, but that it puts before a text what texts begin with here.
+// passTokenizer writes a tokenizer.json with one change: its post-processor puts the token before a text that texts
+// begin with here.
 func passTokenizer(dir, path string, t *data.Tokenizer) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -24,7 +25,7 @@ func passTokenizer(dir, path string, t *data.Tokenizer) error {
 	}
 	begin := nameOf(t, t.Begin)
 	if leading != begin {
-		var whole map[string]json.RawMessage // what stays, stays as it is written
+		var whole map[string]json.RawMessage // other keys are written as they were
 		if err := json.Unmarshal(text, &whole); err != nil {
 			return fmt.Errorf("export: %s: %w", path, err)
 		}
@@ -64,8 +65,8 @@ func nameOf(t *data.Tokenizer, id int32) string {
 	return string(name)
 }
 
-// writeTokenizerConfig writes tokenizer_config.json: what the one at from says, if there is one, with the special tokens as
-// they are here.
+// writeTokenizerConfig writes tokenizer_config.json: what the one at from says, if there is one, with the special
+// tokens as they are here.
 func writeTokenizerConfig(dir, from string, t *data.Tokenizer, context int) error {
 	config := object{}
 	text, err := os.ReadFile(from)
@@ -85,7 +86,8 @@ func writeTokenizerConfig(dir, from string, t *data.Tokenizer, context int) erro
 		}
 	}
 	end := nameOf(t, t.EndOfText)
-	config["tokenizer_class"], config["padding_side"], config["model_max_length"] = "PreTrainedTokenizerFast", "left", context
+	config["tokenizer_class"], config["padding_side"], config["model_max_length"] = "PreTrainedTokenizerFast", "left",
+		context
 	config["clean_up_tokenization_spaces"] = false
 	config["eos_token"], config["add_bos_token"] = end, t.Begin >= 0
 	if t.Begin >= 0 {
@@ -112,11 +114,11 @@ func tokenIDs(t *data.Tokenizer) object {
 	return ids
 }
 
-// shortTexts are held against each other beside a long one.
+// shortTexts are the texts besides a long one whose tokens are compared.
 var shortTexts = []string{"a", "Once upon a time", " two  spaces\n\n\tand a tab", "déjà vu, 12 ½ 一 🙂"}
 
-// special holds an export's tokenizer and the special tokens that its files name against the checkpoint's. Without a
-// tokenizer on either side the request loses its texts.
+// special compares an export's tokenizer, and the special tokens that its files name, with the checkpoint's. Where
+// either has no tokenizer, the request has no texts.
 func (v *Verdict) special(f *folder, q *request) error {
 	if _, err := f.root.Stat(tokenizerFile); errors.Is(err, fs.ErrNotExist) {
 		q.Texts, q.TextTokens = nil, nil
@@ -142,17 +144,21 @@ func (v *Verdict) special(f *folder, q *request) error {
 	}
 	for i, text := range q.Texts {
 		got := theirs.Append(slices.Clone(begin), []byte(text))
-		v.fail(!slices.Equal(got, q.TextTokens[i]), "%.20q has the tokens %v, with the checkpoint %v", text, got[:min(5, len(got))], q.TextTokens[i][:min(5, len(q.TextTokens[i]))])
+		v.fail(!slices.Equal(got, q.TextTokens[i]), "%.20q has the tokens %v, with the checkpoint %v", text,
+			got[:min(5, len(got))], q.TextTokens[i][:min(5, len(q.TextTokens[i]))])
 	}
-	v.fail(theirs.EndOfText != q.Ends[0], "the tokenizer ends a text with token %d, the checkpoint with %d", theirs.EndOfText, q.Ends[0])
+	v.fail(theirs.EndOfText != q.Ends[0], "the tokenizer ends a text with token %d, the checkpoint with %d",
+		theirs.EndOfText, q.Ends[0])
 	for _, name := range []string{"config.json", "generation_config.json"} {
 		var said data.TokenIDs
 		if err := f.json(name, &said); err != nil {
 			return err
 		}
 		slices.Sort(said.EOS)
-		v.fail(!slices.Equal(said.EOS, slices.Sorted(slices.Values(q.Ends))), "%s ends a text with %v, the checkpoint with %v", name, said.EOS, q.Ends)
-		v.fail(q.Begin >= 0 && !slices.Equal(said.BOS, []int32{q.Begin}), "%s does not begin a text with token %d, as the checkpoint does", name, q.Begin)
+		v.fail(!slices.Equal(said.EOS, slices.Sorted(slices.Values(q.Ends))),
+			"%s ends a text with %v, the checkpoint with %v", name, said.EOS, q.Ends)
+		v.fail(q.Begin >= 0 && !slices.Equal(said.BOS, []int32{q.Begin}),
+			"%s does not begin a text with token %d, as the checkpoint does", name, q.Begin)
 	}
 	return nil
 }

@@ -50,7 +50,8 @@ func chatty(t testing.TB, dir string) {
 	edit(t, filepath.Join(dir, "config.json"), object{"bos_token_id": nil, "eos_token_id": nil, "pad_token_id": nil})
 }
 
-// TestImportKeepsSpecialTokens: wherever a directory names the tokens that begin and end a text, the checkpoint has them.
+// TestImportKeepsSpecialTokens: wherever a directory names the tokens that begin and end a text, the checkpoint has
+// them.
 func TestImportKeepsSpecialTokens(t *testing.T) {
 	checkpoint, _ := tiny(t, "gqa-2")
 	for _, test := range []struct {
@@ -60,13 +61,16 @@ func TestImportKeepsSpecialTokens(t *testing.T) {
 		ends  []int32
 	}{
 		{"tokenizer_config.json", map[string]object{"tokenizer_config.json": {"eos_token": "<|turn|>"}}, 259, []int32{259}},
-		{"special_tokens_map.json", map[string]object{"special_tokens_map.json": {"eos_token": object{"content": "<|turn|>"}, "bos_token": "<|begin|>"}}, 257, []int32{259}},
+		{"special_tokens_map.json", map[string]object{"special_tokens_map.json": {"eos_token": object{"content": "<|turn|>"},
+			"bos_token": "<|begin|>"}}, 257, []int32{259}},
 		{"config.json", map[string]object{"config.json": {"eos_token_id": 259, "bos_token_id": 257}}, 257, []int32{259}},
-		{"generation_config.json", map[string]object{"generation_config.json": {"eos_token_id": []int{258, 259}}, "config.json": {"eos_token_id": 5}}, 258, []int32{258, 259}},
+		{"generation_config.json", map[string]object{"generation_config.json": {"eos_token_id": []int{258, 259}},
+			"config.json": {"eos_token_id": 5}}, 258, []int32{258, 259}},
 		{"all", map[string]object{"tokenizer_config.json": {"eos_token": "<|turn|>", "bos_token": "<|begin|>"},
 			"generation_config.json": {"eos_token_id": []int{258}}, "config.json": {"eos_token_id": 5}}, 257, []int32{259, 258}},
-		{"a processor without a token", map[string]object{"tokenizer_config.json": {"eos_token": "<|turn|>", "bos_token": "<|begin|>"},
-			"tokenizer.json": {"post_processor": byteLevel(true)}}, -1, []int32{259}},
+		{"a processor without a token",
+			map[string]object{"tokenizer_config.json": {"eos_token": "<|turn|>", "bos_token": "<|begin|>"},
+				"tokenizer.json": {"post_processor": byteLevel(true)}}, -1, []int32{259}},
 	} {
 		dir := filepath.Join(t.TempDir(), "hf")
 		if _, err := HF(checkpoint, Options{Dir: dir, DType: "fp32", ShardBytes: 1 << 30, Tokenizer: "bytes"}); err != nil {
@@ -110,8 +114,8 @@ func TestImportCases(t *testing.T) {
 	checkSpecial(t, "eos_unusual", filepath.Join(root, "eos_unusual"), 1200, []int32{1200, 1202})
 }
 
-// TestExportKeepsSpecialTokens: what a directory says of special tokens is said by the export of what was imported from it,
-// verify holds the two against each other, and an import of the export says it again.
+// TestExportKeepsSpecialTokens: what a directory says of special tokens is said by the export of what was imported from
+// it, verify holds the two against each other, and an import of the export says it again.
 func TestExportKeepsSpecialTokens(t *testing.T) {
 	checkpoint, _ := tiny(t, "gqa-2")
 	for _, test := range []struct {
@@ -121,14 +125,21 @@ func TestExportKeepsSpecialTokens(t *testing.T) {
 		ends  []int32
 	}{
 		{"one end", map[string]object{"tokenizer_config.json": {"eos_token": "<|turn|>"}}, 259, []int32{259}},
-		{"three ends and a beginning", map[string]object{"tokenizer_config.json": {"eos_token": "<|turn|>", "bos_token": "<|begin|>", "chat_template": "kept"},
-			"generation_config.json": {"eos_token_id": []int{258, 256}}}, 257, []int32{259, 258, 256}},
-		{"nothing begins a text", map[string]object{"tokenizer_config.json": {"eos_token": "<|turn|>", "bos_token": "<|begin|>"},
-			"tokenizer.json": {"post_processor": byteLevel(true)}}, -1, []int32{259}},
-		{"a processor that is overruled", map[string]object{"tokenizer_config.json": {"eos_token": "<|turn|>", "bos_token": "<|begin|>", "add_bos_token": true},
-			"tokenizer.json": {"post_processor": data.BeginProcessor("<|end|>", 258)}}, 257, []int32{259}},
-		{"a beginning behind another processor", map[string]object{"tokenizer_config.json": {"eos_token": "<|turn|>", "bos_token": "<|begin|>", "add_bos_token": true},
-			"tokenizer.json": {"post_processor": byteLevel(true)}}, 257, []int32{259}},
+		{"three ends and a beginning",
+			map[string]object{"tokenizer_config.json": {"eos_token": "<|turn|>", "bos_token": "<|begin|>",
+				"chat_template": "kept"},
+				"generation_config.json": {"eos_token_id": []int{258, 256}}}, 257, []int32{259, 258, 256}},
+		{"nothing begins a text", map[string]object{
+			"tokenizer_config.json": {"eos_token": "<|turn|>", "bos_token": "<|begin|>"},
+			"tokenizer.json":        {"post_processor": byteLevel(true)}}, -1, []int32{259}},
+		{"a processor that is overruled",
+			map[string]object{"tokenizer_config.json": {"eos_token": "<|turn|>", "bos_token": "<|begin|>",
+				"add_bos_token": true},
+				"tokenizer.json": {"post_processor": data.BeginProcessor("<|end|>", 258)}}, 257, []int32{259}},
+		{"a beginning behind another processor",
+			map[string]object{"tokenizer_config.json": {"eos_token": "<|turn|>", "bos_token": "<|begin|>",
+				"add_bos_token": true},
+				"tokenizer.json": {"post_processor": byteLevel(true)}}, 257, []int32{259}},
 	} {
 		dir := filepath.Join(t.TempDir(), "hf")
 		if _, err := HF(checkpoint, Options{Dir: dir, DType: "fp32", ShardBytes: 1 << 30, Tokenizer: "bytes"}); err != nil {
@@ -146,7 +157,8 @@ func TestExportKeepsSpecialTokens(t *testing.T) {
 		checkSpecial(t, test.what, again, test.begin, test.ends)
 		if m, err := decode.Load(back); err != nil {
 			t.Fatal(err)
-		} else if v, err := Verify(context.Background(), again, m, "there-is-no-such-python", false); err != nil || len(v.Failed) > 0 || v.Texts < 3 {
+		} else if v, err := Verify(context.Background(), again, m, "there-is-no-such-python", false); err != nil ||
+			len(v.Failed) > 0 || v.Texts < 3 {
 			t.Errorf("%s: %+v, %v", test.what, v, err)
 		}
 		var c struct {
@@ -157,7 +169,8 @@ func TestExportKeepsSpecialTokens(t *testing.T) {
 		if err == nil {
 			err = json.Unmarshal(text, &c)
 		}
-		if want := test.files["tokenizer_config.json"]; err != nil || c.EOS != want["eos_token"] || c.Template != want["chat_template"] {
+		if want := test.files["tokenizer_config.json"]; err != nil || c.EOS != want["eos_token"] ||
+			c.Template != want["chat_template"] {
 			t.Errorf("%s: %+v, %v", test.what, c, err)
 		}
 	}
@@ -171,7 +184,8 @@ func exported(t *testing.T, checkpoint string) (dir string) {
 		t.Fatal(err)
 	}
 	dir = filepath.Join(t.TempDir(), "again")
-	if _, err := HF(checkpoint, Options{Dir: dir, DType: "fp32", ShardBytes: 1 << 30, Tokenizer: m.Tokenizer}); err != nil {
+	if _, err := HF(checkpoint, Options{Dir: dir, DType: "fp32", ShardBytes: 1 << 30,
+		Tokenizer: m.Tokenizer}); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -185,7 +199,8 @@ func trainedTokenizer(t *testing.T, pattern string, older bool) string {
 	if err := os.WriteFile(text, []byte("the end of the text, the end"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := data.TrainTokenizer(context.Background(), data.TrainOptions{Inputs: []string{text}, Vocab: 260, Pattern: pattern, Out: path}); err != nil {
+	if _, err := data.TrainTokenizer(context.Background(), data.TrainOptions{Inputs: []string{text}, Vocab: 260,
+		Pattern: pattern, Out: path}); err != nil {
 		t.Fatal(err)
 	}
 	if older {
@@ -194,20 +209,22 @@ func trainedTokenizer(t *testing.T, pattern string, older bool) string {
 	return path
 }
 
-// TestVerifyHoldsTokens: a trained tokenizer's export begins a text with end-of-text, whenever it was trained, and verify
-// names each file that says otherwise.
+// TestVerifyHoldsTokens: a trained tokenizer's export begins a text with end-of-text, whenever it was trained, and
+// verify names each file that says otherwise.
 func TestVerifyHoldsTokens(t *testing.T) {
 	for _, older := range []bool{false, true} {
 		checkpoint, m := tiny(t, "gqa-2")
 		m.Tokenizer = trainedTokenizer(t, "cl100k", older)
 		dir := filepath.Join(t.TempDir(), "hf")
-		if _, err := HF(checkpoint, Options{Dir: dir, DType: "fp32", ShardBytes: 1 << 30, Tokenizer: m.Tokenizer}); err != nil {
+		if _, err := HF(checkpoint, Options{Dir: dir, DType: "fp32", ShardBytes: 1 << 30,
+			Tokenizer: m.Tokenizer}); err != nil {
 			t.Fatal(err)
 		}
 		verify := func(want string) {
 			t.Helper()
 			v, err := Verify(context.Background(), dir, m, "there-is-no-such-python", false)
-			if failed := strings.Join(v.Failed, "; "); err != nil || (want == "") != (failed == "") || !strings.Contains(failed, want) {
+			if failed := strings.Join(v.Failed, "; "); err != nil || (want == "") != (failed == "") ||
+				!strings.Contains(failed, want) {
 				t.Errorf("older %v: verify says %q, want %q (%v)", older, failed, want, err)
 			}
 		}

@@ -14,8 +14,8 @@ const endOfText = "<|endoftext|>"
 type object = map[string]any
 
 // writeTokenizer writes tokenizer.json and tokenizer_config.json for one of our tokenizers: a byte-level BPE whose text
-// begins with end-of-text, as documents and prompts do here. It differs from ours in one thing, as these files do: where a
-// text holds the words <|endoftext|>, they are that token.
+// begins with end-of-text, as documents and prompts do here. It differs from ours in one thing, as these files do:
+// where a text holds the words <|endoftext|>, they are that token.
 func writeTokenizer(dir, name string, context int) error {
 	t, err := data.NewTokenizer(name)
 	if err != nil {
@@ -36,13 +36,16 @@ func writeTokenizer(dir, name string, context int) error {
 	}
 	whole := object{
 		"version": "1.0", "truncation": nil, "padding": nil, "normalizer": nil,
-		"added_tokens": []object{{"id": t.EndOfText, "content": endOfText, "single_word": false, "lstrip": false, "rstrip": false,
+		"added_tokens": []object{{"id": t.EndOfText, "content": endOfText, "single_word": false, "lstrip": false,
+			"rstrip":     false,
 			"normalized": false, "special": true}},
 		"pre_tokenizer":  splitter(name),
 		"post_processor": data.BeginProcessor(endOfText, t.EndOfText),
 		"decoder":        byteLevel(true),
-		"model": object{"type": "BPE", "dropout": nil, "unk_token": nil, "continuing_subword_prefix": nil, "end_of_word_suffix": nil,
-			"fuse_unk": false, "byte_fallback": false, "ignore_merges": true, "vocab": vocab, "merges": merges(pieces)},
+		"model": object{"type": "BPE", "dropout": nil, "unk_token": nil, "continuing_subword_prefix": nil,
+			"end_of_word_suffix": nil,
+			"fuse_unk":           false, "byte_fallback": false, "ignore_merges": true, "vocab": vocab,
+			"merges": merges(pieces)},
 	}
 	if err := writeJSON(filepath.Join(dir, "tokenizer.json"), whole); err != nil {
 		return err
@@ -89,8 +92,8 @@ func printable(piece string) string {
 	return string(out)
 }
 
-// merges are the pairs that the pieces of a vocabulary come from, in the order of their ids, which is the order in which
-// they merge: each piece is merged from its bytes by the pairs before it until two parts are left.
+// merges are the pairs that the pieces of a vocabulary come from, in the order of their ids, which is the order in
+// which they merge: each piece is merged from its bytes by the pairs before it until two parts are left.
 func merges(pieces []string) (pairs [][2]string) {
 	pairs = [][2]string{} // bytes have none, and readers take no null
 	rank := make(map[string]int, len(pieces))

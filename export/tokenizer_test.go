@@ -10,8 +10,8 @@ import (
 	"headroom/data"
 )
 
-// The tokenizer.json that we write must be read back as the same ids, through scanners and, for a pattern that has none,
-// through a regular expression.
+// The tokenizer.json that we write must be read back as the same ids, through scanners and, for a pattern that has
+// none, through a regular expression.
 func TestTokenizerIsReadBack(t *testing.T) {
 	letters := []rune("aBc'sSdDrRelLtmM ſ\u0301ʰªǅ一ñÑ 12½ \t\n\r\u00a0/!.😀\u0903\ufffd")
 	for _, name := range []string{"gpt2", "cl100k", "o200k"} {
@@ -49,7 +49,8 @@ func TestTokenizerIsReadBack(t *testing.T) {
 			if err := writeTokenizer(again, filepath.Join(dir, "tokenizer.json"), 64); err != nil {
 				t.Fatal(err)
 			}
-			if third, err := data.NewTokenizer(filepath.Join(again, "tokenizer.json")); err != nil || fmt.Sprint(third.Append(nil, []byte("a text"))) != fmt.Sprint(want.Append(nil, []byte("a text"))) {
+			if third, err := data.NewTokenizer(filepath.Join(again, "tokenizer.json")); err != nil ||
+				fmt.Sprint(third.Append(nil, []byte("a text"))) != fmt.Sprint(want.Append(nil, []byte("a text"))) {
 				t.Errorf("passed on: %v", err)
 			}
 		})

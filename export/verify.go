@@ -17,30 +17,32 @@ import (
 	"headroom/model"
 )
 
-// Tolerance is how far a logit of an export may be from that of its checkpoint, both computed in float32 with the weights
-// rounded to the export's type.
+// Tolerance is how far a logit of an export may be from that of its checkpoint, both computed in float32 with the
+// weights rounded to the export's type.
 const Tolerance = 1e-4
 
-// A Verdict is what became of an export that was held against its checkpoint.
+// A Verdict is the result of comparing an export with its checkpoint.
 type Verdict struct {
-	Dir       string   `json:"dir"`
-	By        string   `json:"by"` // the library and its version, or our own reader
-	Class     Class    `json:"class"`
-	DType     string   `json:"dtype"`
-	Rows      int      `json:"rows"` // of Length tokens: random, and text where there is a tokenizer
-	Length    int      `json:"length"`
-	Logits    float64  `json:"largest_logit_difference"`
-	Tolerance float64  `json:"tolerance"`
-	Rounding  float64  `json:"largest_rounding"` // what rounding the weights to the type changed, against float32
-	Greedy    int      `json:"greedy_equal"`     // of the greedy tokens, those that are the same
-	GreedyOf  int      `json:"greedy"`
-	Texts     int      `json:"texts"` // whose tokens were held against the checkpoint's; none where there is no tokenizer
-	Library   *library `json:"library,omitempty"`
-	Failed    []string `json:"failed,omitempty"`
+	Dir       string  `json:"dir"`
+	By        string  `json:"by"` // the library and its version, or our own reader
+	Class     Class   `json:"class"`
+	DType     string  `json:"dtype"`
+	Rows      int     `json:"rows"` // of Length tokens: random, and text where there is a tokenizer
+	Length    int     `json:"length"`
+	Logits    float64 `json:"largest_logit_difference"`
+	Tolerance float64 `json:"tolerance"`
+	Rounding  float64 `json:"largest_rounding"` // what rounding the weights to the type changed, against float32
+	Greedy    int     `json:"greedy_equal"`     // of the greedy tokens, those that are the same
+	GreedyOf  int     `json:"greedy"`
+	// texts whose tokens were compared with the checkpoint's; none where there is no tokenizer
+	Texts   int      `json:"texts"`
+	Library *library `json:"library,omitempty"`
+	Failed  []string `json:"failed,omitempty"`
 }
 
-// Verify holds an export against its checkpoint m: logits for random tokens and for text, and greedy tokens. Python runs it
-// in the transformers library; where that has no library, and is not insisted on, the files are read back by our own reader.
+// Verify compares an export with its checkpoint m: logits for random tokens and for text, and greedy tokens. Python
+// runs the export in the transformers library. Where Python has no such library and insist is false, our own reader
+// reads the files back.
 func Verify(ctx context.Context, dir string, m *decode.Model, python string, insist bool) (v Verdict, err error) {
 	f, t, list, class, err := openModel(dir, 0)
 	if err != nil {
@@ -48,7 +50,8 @@ func Verify(ctx context.Context, dir string, m *decode.Model, python string, ins
 	}
 	defer f.Close()
 	if !alike(t, m.Transformer) {
-		return v, fmt.Errorf("export: %s is another model than the checkpoint: %+v with %+v, not %+v with %+v", dir, t.Config, t.Attention.Resolve(), m.Config, m.Attention.Resolve())
+		return v, fmt.Errorf("export: %s is another model than the checkpoint: %+v with %+v, not %+v with %+v", dir, t.Config,
+			t.Attention.Resolve(), m.Config, m.Attention.Resolve())
 	}
 	v = Verdict{Dir: dir, Class: class, DType: "fp32", Tolerance: Tolerance}
 	rounded := m
@@ -90,7 +93,7 @@ func Verify(ctx context.Context, dir string, m *decode.Model, python string, ins
 func alike(x, y *model.Transformer) bool {
 	a, b := x.Attention.General(), y.Attention.General()
 	m, n := x.Config, y.Config
-	m.Init, n.Init = "", "" // how weights began is not what they are
+	m.Init, n.Init = "", "" // how weights were initialised does not matter
 	return m == n && a == b && len(x.Params()) == len(y.Params())
 }
 
@@ -127,7 +130,7 @@ func (v *Verdict) byUs(m *decode.Model, value func(string) ([]float32, error), q
 	return nil
 }
 
-// judge names what does not hold.
+// judge lists the differences that are not allowed.
 func (v *Verdict) judge() {
 	v.fail(!(v.Logits <= v.Tolerance), "a logit is %.3g off, at most %.3g may be", v.Logits, v.Tolerance)
 	v.fail(v.Greedy != v.GreedyOf, "%d of %d greedy tokens are others", v.GreedyOf-v.Greedy, v.GreedyOf)
@@ -160,7 +163,7 @@ func bf16(m *decode.Model) *decode.Model {
 	return r
 }
 
-// apart is the largest difference; a NaN anywhere makes it one.
+// apart is the largest difference, and NaN where any value is.
 func apart(x, y []float32) (most float64) {
 	for i := range x {
 		most = max(most, math.Abs(float64(x[i])-float64(y[i])))
@@ -227,7 +230,8 @@ func greedy(m *decode.Model, prompt []int32, n int) ([]int32, error) {
 		return nil, err
 	}
 	defer e.Close()
-	s, err := e.Submit(decode.Request{Prompt: prompt, MaxTokens: n, IgnoreEnd: true, Sampling: decode.Sampling{Repetition: 1}})
+	s, err := e.Submit(decode.Request{Prompt: prompt, MaxTokens: n, IgnoreEnd: true,
+		Sampling: decode.Sampling{Repetition: 1}})
 	if err != nil {
 		return nil, err
 	}
@@ -274,7 +278,8 @@ func (v Verdict) String() string {
 	if len(v.Failed) > 0 {
 		state = "FAILS: " + string(text)
 	}
-	s := fmt.Sprintf("%s (%s, %s) %s\nby %s\nlogits: %.3g apart at most over %d rows of %d tokens, %.3g are allowed\ngreedy: %d of %d tokens equal\n",
+	s := fmt.Sprintf("%s (%s, %s) %s\nby %s\nlogits: %.3g apart at most over %d rows of %d tokens, %.3g are "+
+		"allowed\ngreedy: %d of %d tokens equal\n",
 		v.Dir, v.Class, v.DType, state, v.By, v.Logits, v.Rows, v.Length, v.Tolerance, v.Greedy, v.GreedyOf)
 	if v.Texts > 0 {
 		s += fmt.Sprintf("text: %d texts, what begins and what ends them were held against each other\n", v.Texts)
