@@ -26,12 +26,13 @@ const lattice = `
 	decode < decode/host < decode/cuda < internal/lab;
 	decode/host < serve, export;
 	decode < decode/decodetest;
+	internal/graph < internal/graph/graphtest;
 	serve/load < cmd/headroom;
 	data < data/blob < cmd/headroom;
 `
 
 // forTests may be imported by the tests of every package, and by nothing else.
-var forTests = []string{"internal/corpus", "decode/decodetest"}
+var forTests = []string{"internal/corpus", "decode/decodetest", "internal/graph/graphtest"}
 
 // fences name the only packages that may import what matches, in any file of theirs.
 var fences = []struct {

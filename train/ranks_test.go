@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"headroom/internal/graph"
+	"headroom/internal/graph/graphtest"
 	"headroom/model"
 )
 
@@ -23,7 +24,7 @@ func trainRanks(t *testing.T, dir, tokens string, c Config, ranks int, shard gra
 	c.Batch /= ranks
 	sums := make([]Summary, ranks)
 	var all sync.WaitGroup
-	for rank, group := range graph.Loopback(ranks) {
+	for rank, group := range graphtest.Loopback(ranks) {
 		all.Go(func() {
 			if err := func() error {
 				r, err := tinyRank(dir, tokens, c, group, shard)

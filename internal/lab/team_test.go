@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"headroom/internal/graph"
+	"headroom/internal/graph/graphtest"
 	"headroom/internal/ranks"
 )
 
@@ -42,7 +43,7 @@ func (e endless) Close() error {
 
 // members makes the devices of two ranks, which openDevice then hands out by their number.
 func members(t *testing.T, stuck bool) (all [2]*member) {
-	for rank, group := range graph.Loopback(2) {
+	for rank, group := range graphtest.Loopback(2) {
 		all[rank] = &member{CPU: graph.NewCPU(), group: group, stuck: stuck}
 	}
 	was := openDevice
