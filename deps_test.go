@@ -20,6 +20,7 @@ const lattice = `
 	data < eval, train;
 	internal/disk < data, internal/safetensors;
 	internal/build < train;
+	internal/roofline < model;
 	internal/ranks < internal/lab;
 	internal/safetensors < model, train, export;
 	data, decode < export < cmd/headroom;

@@ -123,25 +123,6 @@ func TestElements(t *testing.T) {
 	}
 }
 
-func TestRoofline(t *testing.T) {
-	g, err := attention.FindGPU("h100")
-	if err != nil || g.Name != "H100" || math.Abs(g.Ridge()-295.2) > 0.1 {
-		t.Errorf("%+v, %v: the ridge is at %v", g, err, g.Ridge())
-	}
-	if low, high := g.Attainable(100), g.Attainable(1000); low != 100*g.Bandwidth || high != g.FLOPs {
-		t.Errorf("%v below the ridge, %v above it", low, high)
-	}
-	for _, w := range []attention.Work{{FLOPs: 1e12, Bytes: 1e10}, {FLOPs: 1e13, Bytes: 1e10}} {
-		if a, b := g.Seconds(w), w.FLOPs/g.Attainable(w.Intensity()); math.Abs(a/b-1) > 1e-12 {
-			t.Errorf("%+v takes %v or %v", w, a, b)
-		}
-	}
-	if _, err := attention.FindGPU("V1"); fmt.Sprint(
-		err) != `attention: no figures for GPU "V1": there are A100, H100, H200, B200` {
-		t.Error(err)
-	}
-}
-
 func TestNames(t *testing.T) {
 	for _, name := range append(attention.Names(), "gqa-12", "gta-1", "gla-8") {
 		kind, groups, err := attention.Parse(name)

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"headroom/attention"
+	"headroom/internal/roofline"
 )
 
 // An Analysis has the figures of a model that need no run.
@@ -49,7 +49,7 @@ var (
 )
 
 // Analyze sizes a model and sets its decoding against a cache of S tokens under the roofline of a GPU.
-func (t *Transformer) Analyze(name string, gpu attention.GPU, S int) (Analysis, error) {
+func (t *Transformer) Analyze(name string, gpu roofline.GPU, S int) (Analysis, error) {
 	if S < 1 {
 		return Analysis{}, fmt.Errorf("model: the context to decode in must be positive, it is %d", S)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"headroom/attention"
+	"headroom/internal/roofline"
 )
 
 func layer(t *testing.T, name string, headDim int) attention.Config {
@@ -78,7 +79,7 @@ func TestPatternIsNotOneAttention(t *testing.T) {
 		!strings.Contains(err.Error(), "a checkpoint says one attention for all layers") {
 		t.Errorf("written: %v", err)
 	}
-	if _, err := m.Analyze("m", attention.GPUs[0], 1024); err == nil ||
+	if _, err := m.Analyze("m", roofline.GPUs[0], 1024); err == nil ||
 		!strings.Contains(err.Error(), "the layers of this model differ") {
 		t.Errorf("analyzed: %v", err)
 	}

@@ -5,7 +5,7 @@ import (
 	"math"
 	"strings"
 
-	"headroom/attention"
+	"headroom/internal/roofline"
 )
 
 // A StepCost is the time of a decode step on one device: fixed seconds (weights, launches), and more for each row of
@@ -22,7 +22,7 @@ func (c StepCost) step(rows, cache float64) float64 { return c.Fixed + c.Row*row
 type MeasuredStep struct{ Rows, Cache, Seconds float64 } // Cache: bytes of the whole batch
 
 // RooflineCost is the lower bound by a GPU's own figures, without launches and waits.
-func (t *Transformer) RooflineCost(gpu attention.GPU) StepCost {
+func (t *Transformer) RooflineCost(gpu roofline.GPU) StepCost {
 	return StepCost{Fixed: 2 * float64(t.Count().Parameters) / gpu.Bandwidth, Row: t.ForwardFLOPs(1) / gpu.FLOPs,
 		Byte: 1 / gpu.Bandwidth}
 }
@@ -118,7 +118,7 @@ type Prediction struct {
 // devices and how long one sum over a replica's devices takes at least. Weights and the arithmetic of a row divide as
 // Shard does, the cache as its layout; two sums a layer go over the links (Shoeybi et al., arXiv 1909.08053). What does
 // not divide, launches first of all, stays. Rows that do not fit wait for others.
-func (t *Transformer) Predict(cost StepCost, gpu attention.GPU, latency float64, p Plan, batch, context int) (
+func (t *Transformer) Predict(cost StepCost, gpu roofline.GPU, latency float64, p Plan, batch, context int) (
 	r Prediction, err error) {
 	if p.TP < 1 || p.DP < 1 || p.AttentionDP < 1 || p.TP%p.AttentionDP != 0 || batch < 1 || context < 1 {
 		return r,

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"headroom/attention"
+	"headroom/internal/roofline"
 )
 
 // TestFitCost finds the cost that steps were made of, and keeps a part at 0 that would be negative.
@@ -47,7 +48,7 @@ func TestPredictPaper(t *testing.T) {
 		}
 		return m
 	}
-	gpu, err := attention.FindGPU("H100")
+	gpu, err := roofline.Find("H100")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func TestPredictRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gpu, _ := attention.FindGPU("H100")
+	gpu, _ := roofline.Find("H100")
 	for _, p := range []Plan{{0, 1, 1}, {8, 1, 3}, {7, 1, 1}} {
 		if _, err := m.Predict(m.RooflineCost(gpu), gpu, 1e-5, p, 8, 1024); err == nil {
 			t.Errorf("%+v was taken", p)

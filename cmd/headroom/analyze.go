@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"headroom/attention"
 	"headroom/configs"
+	"headroom/internal/roofline"
 	"headroom/model"
 )
 
@@ -119,8 +119,8 @@ contexts. Rows whose cache does not fit wait for others.`,
 }
 
 // chooseGPU is the named GPU, with the figures of flags in place of its own where they are given.
-func chooseGPU(name string, flops, bandwidth float64) (attention.GPU, error) {
-	g, err := attention.FindGPU(name)
+func chooseGPU(name string, flops, bandwidth float64) (roofline.GPU, error) {
+	g, err := roofline.Find(name)
 	if !(min(flops, bandwidth) >= 0 && max(flops, bandwidth) <= math.MaxFloat64) {
 		return g, fmt.Errorf("analyze: flops and bandwidth must be positive and finite, they are %v and %v", flops, bandwidth)
 	}
@@ -145,7 +145,7 @@ func loadModel(name string, sets []string) (*model.Transformer, error) {
 	return model.New(r.Model, r.Attention)
 }
 
-func printAnalyses(out io.Writer, g attention.GPU, context int, all []model.Analysis) error {
+func printAnalyses(out io.Writer, g roofline.GPU, context int, all []model.Analysis) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	var failed error
 	row := func(cells ...any) {

@@ -5,12 +5,12 @@ import (
 
 	"gonum.org/v1/plot/plotter"
 
-	"headroom/attention"
+	"headroom/internal/roofline"
 	"headroom/model"
 )
 
 // plotRoofline puts a point for each model and query length on one device under what a GPU allows.
-func plotRoofline(file string, g attention.GPU, all []model.Analysis) error {
+func plotRoofline(file string, g roofline.GPU, all []model.Analysis) error {
 	if err := checkPicture("analyze", file); err != nil {
 		return err
 	}

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"headroom/attention"
 	"headroom/decode"
+	"headroom/internal/roofline"
 	"headroom/model"
 )
 
@@ -33,7 +33,7 @@ type predicted struct {
 }
 
 // check checks the flags as far as no model is needed for that, and reads the file of measured steps.
-func (p predictor) check(gpu *attention.GPU) (measured []decode.BenchResult, err error) {
+func (p predictor) check(gpu *roofline.GPU) (measured []decode.BenchResult, err error) {
 	if !(p.latency >= 0 && p.memory >= 0 && p.link >= 0) {
 		return nil, fmt.Errorf("analyze: latency, memory and link must not be negative, they are %v, %v and %v",
 			p.latency, p.memory, p.link)
@@ -58,7 +58,7 @@ func (p predictor) check(gpu *attention.GPU) (measured []decode.BenchResult, err
 	return file.Results, nil
 }
 
-func (p predictor) predict(name string, m *model.Transformer, gpu attention.GPU,
+func (p predictor) predict(name string, m *model.Transformer, gpu roofline.GPU,
 	measured []decode.BenchResult, context int) (r predicted, err error) {
 	r = predicted{Name: name, Attention: m.Attention.Name(), Cost: m.RooflineCost(gpu)}
 	if p.measured != "" {

@@ -70,7 +70,7 @@ func TestAnalyze(t *testing.T) {
 	for args, want := range map[string]string{
 		"analyze":                      "headroom: requires at least 1 arg(s)",
 		"analyze none.yaml":            "headroom: configs: open none.yaml",
-		"analyze 183m-mha --gpu V1":    `headroom: attention: no figures for GPU "V1"`,
+		"analyze 183m-mha --gpu V1":    `headroom: roofline: no figures for GPU "V1"`,
 		"analyze 183m-mha --context 0": "headroom: model: the context to decode in must be positive, it is 0",
 		"analyze 183m-mha --flops -1": "headroom: analyze: flops and bandwidth must be positive and finite, they are " +
 			"-1 and 0",

@@ -10,6 +10,7 @@ import (
 
 	"headroom/attention"
 	"headroom/internal/lab"
+	"headroom/internal/roofline"
 	"headroom/kernels"
 )
 
@@ -93,7 +94,7 @@ func (b *attentionBench) do(w io.Writer) (err error) {
 				t.Name, t.B, t.S, t.T, t.Page, t.Micros, t.GBs, t.TFLOPs, 100*t.OfCopy, 100*t.OfProduct, t.Intensity)
 		}
 	}
-	gpu := attention.GPU{Name: dev.Name, FLOPs: meter.ProductTFLOP * 1e12, Bandwidth: meter.CopyGBs * 1e9}
+	gpu := roofline.GPU{Name: dev.Name, FLOPs: meter.ProductTFLOP * 1e12, Bandwidth: meter.CopyGBs * 1e9}
 	for _, file := range b.plots {
 		if err := plotDecode(file, gpu, results); err != nil {
 			return err
@@ -168,7 +169,7 @@ func (b *attentionBench) shape(name string, H, page int) (s kernels.DecodeShape,
 }
 
 // plotDecode draws the measured points under the ceilings of the same run.
-func plotDecode(file string, g attention.GPU, results []kernels.DecodeTime) error {
+func plotDecode(file string, g roofline.GPU, results []kernels.DecodeTime) error {
 	at := map[string]int{}
 	var all []series
 	for _, t := range results {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"headroom/attention"
+	"headroom/internal/roofline"
 	"headroom/kernels"
 )
 
@@ -56,7 +56,7 @@ func TestPlotDecode(t *testing.T) {
 		file := filepath.Join(t.TempDir(), name)
 		times := []kernels.DecodeTime{{Name: "GTA-8 H64", Intensity: 15, TFLOPs: 58},
 			{Name: "GTA-8 H64", Intensity: 30, TFLOPs: 110}, {Name: "MLA H128", Intensity: 457, TFLOPs: 560}}
-		if err := plotDecode(file, attention.GPU{Name: "test", FLOPs: 780e12, Bandwidth: 4.3e12}, times); err != nil {
+		if err := plotDecode(file, roofline.GPU{Name: "test", FLOPs: 780e12, Bandwidth: 4.3e12}, times); err != nil {
 			t.Fatal(err)
 		}
 		if st, err := os.Stat(file); err != nil || st.Size() < 5000 {

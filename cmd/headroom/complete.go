@@ -12,6 +12,7 @@ import (
 	"headroom/configs"
 	"headroom/data"
 	"headroom/eval"
+	"headroom/internal/roofline"
 )
 
 // A completer lists the values that a shell may complete at one place of a command line.
@@ -138,7 +139,7 @@ func separated(values completer) completer {
 }
 
 func gpuNames() (names []string) {
-	for _, g := range attention.GPUs {
+	for _, g := range roofline.GPUs {
 		names = append(names, g.Name)
 	}
 	return names

@@ -9,7 +9,7 @@ import (
 	"gonum.org/v1/plot/plotutil"
 	"gonum.org/v1/plot/vg"
 
-	"headroom/attention"
+	"headroom/internal/roofline"
 )
 
 // A series is a legend's entry: points of FLOPs per byte and TFLOP/s.
@@ -27,7 +27,7 @@ func checkPicture(command, file string) error {
 }
 
 // drawRoofline draws a GPU's attainable operations a second by intensity, and the given points.
-func drawRoofline(file, title string, g attention.GPU, all []series) error {
+func drawRoofline(file, title string, g roofline.GPU, all []series) error {
 	p := plot.New()
 	p.Title.Text = title
 	p.X.Label.Text, p.Y.Label.Text = "FLOPs per byte", "TFLOP/s"

@@ -1,4 +1,5 @@
-package attention
+// Package roofline says what GPUs can do by their data sheets, and what that leaves at an arithmetic intensity.
+package roofline
 
 import (
 	"fmt"
@@ -22,8 +23,8 @@ var GPUs = []GPU{
 	{"B200", 2250e12, 8e12, 180e9, 900e9},
 }
 
-// FindGPU returns a GPU by its name, in any case.
-func FindGPU(name string) (GPU, error) {
+// Find returns a GPU by its name, in any case.
+func Find(name string) (GPU, error) {
 	var names []string
 	for _, g := range GPUs {
 		if strings.EqualFold(g.Name, name) {
@@ -31,7 +32,7 @@ func FindGPU(name string) (GPU, error) {
 		}
 		names = append(names, g.Name)
 	}
-	return GPU{}, fmt.Errorf("attention: no figures for GPU %q: there are %s", name, strings.Join(names, ", "))
+	return GPU{}, fmt.Errorf("roofline: no figures for GPU %q: there are %s", name, strings.Join(names, ", "))
 }
 
 // Ridge is the intensity from which arithmetic is the limit and no longer memory.
@@ -39,6 +40,3 @@ func (g GPU) Ridge() float64 { return g.FLOPs / g.Bandwidth }
 
 // Attainable is the most operations a second at an intensity: min(FLOPs, intensity · bandwidth).
 func (g GPU) Attainable(intensity float64) float64 { return min(g.FLOPs, intensity*g.Bandwidth) }
-
-// Seconds is the least time for the work.
-func (g GPU) Seconds(w Work) float64 { return max(w.FLOPs/g.FLOPs, w.Bytes/g.Bandwidth) }
