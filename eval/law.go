@@ -15,6 +15,7 @@ type Law struct {
 	Seeds  []int    `json:"seeds,omitempty"`  // by size
 	C0     float64  `json:"c0_flops,omitempty"`
 	E      float64  `json:"e,omitempty"`
+	Misfit float64  `json:"misfit_p,omitempty"`  // how often chance makes sizes miss a law by as much; 0 is unknown
 	AtEdge bool     `json:"e_at_edge,omitempty"` // it would leave what it may be
 	Arms   []LawArm `json:"arms,omitempty"`      // the baseline first
 	Notes  []string `json:"notes,omitempty"`     // what is left out, and what speaks against the law
@@ -116,7 +117,7 @@ func (l ladder) law(resamples int, alpha float64) Law {
 func (f *fitted) known() bool { return f.freedom() >= leastFreedom }
 
 // intervals are half the widths of those of the targets, not a number where the fit does not tell one.
-func (f *fitted) intervals(targets []target, resamples int) []float64 {
+func (f *fitted) intervals(targets []target, resamples int) (halves []float64, missing float64) {
 	if f.known() {
 		return f.halves(targets, resamples)
 	}
@@ -124,7 +125,7 @@ func (f *fitted) intervals(targets []target, resamples int) []float64 {
 	for i := range none {
 		none[i] = math.NaN()
 	}
-	return none
+	return none, 0
 }
 
 // foresee finds the speed-up of every arm but the first at its largest size, and predicts as many runs of every arm as
@@ -139,13 +140,21 @@ func (f *fitted) foresee(law *Law, l ladder, resamples int, alpha float64) {
 			targets = append(targets, target{i, f.logx[i][top], 0, alpha})
 		}
 	}
-	for k, half := range f.intervals(targets, resamples) {
+	halves, missing := f.intervals(targets, resamples)
+	for k, half := range halves {
 		t := targets[k]
 		if a := &law.Arms[t.arm]; t.runs == 0 {
 			a.Speedup = speedup(f.value(t), half)
 		} else {
 			a.Next = f.predict(l, t, half)
 		}
+	}
+	if more := len(l.arms)*(len(l.sizes)-2) - 1; more < 1 || missing == 0 || math.IsInf(f.misses, 1) || math.IsNaN(f.misses) {
+		return
+	}
+	if law.Misfit = missing; missing < significant {
+		law.Notes = append(law.Notes, fmt.Sprintf("WARNING: the sizes miss the law by more than their seeds scatter (p %.2g; chance does so at most "+
+			"one time in twenty): their losses may have another form, and the intervals know nothing of that", missing))
 	}
 }
 
@@ -193,7 +202,8 @@ func (l ladder) hold(law *Law, resamples int) {
 	for i, row := range l.flops {
 		targets = append(targets, f.losses(below, i, row[top], len(l.seeds[top])))
 	}
-	for i, half := range f.intervals(targets, resamples) {
+	halves, _ := f.intervals(targets, resamples)
+	for i, half := range halves {
 		p := f.predict(below, targets[i], half)
 		p.Size, p.Measured = l.sizes[top], over(0, l.losses[i][top]).mean
 		if p.Interval != nil {

@@ -12,12 +12,13 @@ import (
 
 // A climb is a kind of comparison over sizes that is drawn many times, to count how often what its laws say is so.
 type climb struct {
-	arms  int     // besides the baseline
-	seeds []int   // by size
-	noise float64 // what a seed moves a loss by
-	wild  float64 // how many times as much more at the smallest size
-	tails float64 // degrees of freedom of Student's t, as which seeds scatter; 0 is a normal distribution
-	held  [2]float64
+	arms   int     // besides the baseline
+	seeds  []int   // by size
+	noise  float64 // what a seed moves a loss by
+	wild   float64 // how many times as much more at the smallest size
+	tails  float64 // degrees of freedom of Student's t, as which seeds scatter; 0 is a normal distribution
+	held   [2]float64
+	warned float64 // most of the laws that sizes are said to miss
 }
 
 // draw makes a comparison whose losses scatter around laws, which it returns. A seed moves all arms together, and each
@@ -71,15 +72,15 @@ func ends(t *testing.T, cell string) (value, low, high float64) {
 func TestLawsAreWhatTheySay(t *testing.T) {
 	exact, bound := [2]float64{0.88, 0.92}, [2]float64{0.88, 0.99}
 	for i, s := range []climb{
-		{arms: 1, seeds: []int{3, 3, 3}, noise: 0.01, held: exact},
-		{arms: 1, seeds: []int{3, 3, 3, 2}, noise: 0.01, held: exact},
-		{arms: 3, seeds: []int{3, 3, 3, 2}, noise: 0.01, held: bound},
-		{arms: 1, seeds: []int{3, 3, 3}, noise: 0.01, wild: 1, held: bound},
-		{arms: 1, seeds: []int{3, 3, 3}, noise: 0.01, tails: 3, held: bound},
+		{arms: 1, seeds: []int{3, 3, 3}, noise: 0.01, held: exact, warned: 0.07},
+		{arms: 1, seeds: []int{3, 3, 3, 2}, noise: 0.01, held: exact, warned: 0.07},
+		{arms: 3, seeds: []int{3, 3, 3, 2}, noise: 0.01, held: bound, warned: 0.07},
+		{arms: 1, seeds: []int{3, 3, 3}, noise: 0.01, wild: 1, held: bound, warned: 0.07},
+		{arms: 1, seeds: []int{3, 3, 3}, noise: 0.01, tails: 3, held: bound, warned: 0.07},
 	} {
 		r := rand.New(rand.NewPCG(11, uint64(i)))
 		const draws = 1000
-		held, losses, resolved, wrong := 0, 0, 0, 0
+		held, losses, resolved, wrong, warned := 0, 0, 0, 0, 0
 		for range draws {
 			c, truth := s.draw(r)
 			c.Laws = c.laws(199)
@@ -92,6 +93,7 @@ func TestLawsAreWhatTheySay(t *testing.T) {
 				wrong += count(row[6] == "better" && want < 1 || row[6] == "worse" && want > 1)
 			}
 			held += count(all)
+			warned += count(strings.Contains(strings.Join(c.lawKey(), " "), "miss the law"))
 			rows := c.predictionRows()
 			last := rows[len(rows)-1]
 			_, low, high := ends(t, last[4])
@@ -103,9 +105,10 @@ func TestLawsAreWhatTheySay(t *testing.T) {
 		}
 		part := func(n int) float64 { return float64(n) / draws }
 		name := fmt.Sprintf("%d arms, seeds %v, wild %g, tails of %g", s.arms, s.seeds, s.wild, s.tails)
-		t.Logf("%s: all speed-ups hold in %.1f%%, the next losses in %.1f%%; %.2f of %d are resolved, %d wrongly", name, 100*part(held), 100*part(losses), part(resolved), s.arms, wrong)
+		t.Logf("%s: all speed-ups hold in %.1f%%, the next losses in %.1f%%; %.2f of %d are resolved, %d wrongly; %.1f%% are warned of", name, 100*part(held), 100*part(losses), part(resolved), s.arms, wrong, 100*part(warned))
 		between(t, name+": comparisons all of whose speed-ups hold", part(held), s.held[0], s.held[1])
 		between(t, name+": predictions that hold", part(losses), 0.87, 0.98)
+		between(t, name+": laws whose sizes seem to miss it", part(warned), 0, s.warned)
 		between(t, name+": speed-ups resolved the wrong way", part(wrong), 0, 0.02)
 	}
 }
@@ -244,6 +247,13 @@ func TestNoLawSaysWhy(t *testing.T) {
 			"- No law on books: the trainings of arm-0 at its 4 sizes have but 1 different numbers of FLOPs, and it takes 3 (at least 5% apart)."},
 		{"tokens per parameter", func(c *Comparison) { each(c, "", "size-3", func(a *Arm) { a.Parameters *= 2 }) },
 			"- WARNING: books: tokens per parameter are not held: arm-0 has 20 at size-0, 20 at size-1, 20 at size-2, 10 at size-3. The law mixes what parameters and what tokens do, and predicts nothing for another mixture."},
+		{"another form", func(c *Comparison) {
+			each(c, "", "size-1", func(a *Arm) {
+				for i := range a.Trials {
+					a.Trials[i].Perplexity["books"] *= math.Exp(0.1)
+				}
+			})
+		}, "- WARNING: books: the sizes miss the law by more than their seeds scatter (p 0.0005; chance does so at most one time in twenty): their losses may have another form, and the intervals know nothing of that."},
 		{"single seeds", func(c *Comparison) { each(c, "", "", func(a *Arm) { a.Trials = a.Trials[:1] }) },
 			"- books: too few runs for an interval: more seeds, or more sizes, tell what a law is worth."},
 		{"three sizes", func(c *Comparison) { c.Arms = c.Arms[:9] }, "- books: no size is held against a prediction of the others: that takes 4 sizes."},

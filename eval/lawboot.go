@@ -30,6 +30,7 @@ type fitted struct {
 	scaling
 	rest       [][]float64 // by seed at a size, then arm, as wide as true ones would be
 	covariance [][]float64 // by arm
+	misses     float64     // see missed
 }
 
 // freedom is how many values of each arm are left over after the fit.
@@ -51,6 +52,7 @@ func fitLaw(s sweep, c cells) (f fitted, ok bool) {
 	return f, true
 }
 
+// residuals are what the law leaves of losses.
 func (f *fitted) residuals(c cells) {
 	f.rest, f.covariance = nil, make([][]float64, len(c))
 	for i := range f.covariance {
@@ -70,12 +72,29 @@ func (f *fitted) residuals(c cells) {
 			}
 		}
 	}
+	f.misses = f.missed(c)
 	wide := math.Sqrt(float64(len(f.rest)) / f.freedom())
 	for _, r := range f.rest {
 		for i := range r {
 			r[i] *= wide
 		}
 	}
+}
+
+// missed are the squares of what mean losses miss the law by, as a part of those of the seeds around their means.
+func (f *fitted) missed(c cells) float64 {
+	sizes, seeds := 0.0, 0.0
+	for arm, row := range c {
+		for size, losses := range row {
+			mean := over(0, losses).mean
+			miss := mean - f.at(arm, f.logx[arm][size])
+			sizes += f.runs[size] * miss * miss
+			for _, loss := range losses {
+				seeds += (loss - mean) * (loss - mean)
+			}
+		}
+	}
+	return sizes / seeds
 }
 
 // A target is what an interval is asked for: the speed-up of an arm, or the mean loss of so many new runs of it.
@@ -102,8 +121,9 @@ func (f *fitted) error(t target) float64 {
 
 // halves are half the widths of symmetric intervals, by the studentized bootstrap: seeds at all sizes are drawn anew
 // around the law, the law is fitted again, and the distance from what is known then is counted in standard errors.
-// Infinity stands where too many of these laws have no value.
-func (f *fitted) halves(targets []target, resamples int) []float64 {
+// Infinity stands where too many of these laws have no value. Beside them stands how many of these laws miss their
+// sizes by as much as this one missed its own, as a part.
+func (f *fitted) halves(targets []target, resamples int) (halves []float64, missing float64) {
 	r := rand.New(rand.NewPCG(1, uint64(len(f.rest))))
 	far := make([][]float64, len(targets))
 	drawn := make(cells, len(f.a))
@@ -112,23 +132,12 @@ func (f *fitted) halves(targets []target, resamples int) []float64 {
 			drawn[arm] = append(drawn[arm], make([]float64, int(n)))
 		}
 	}
+	more := 0
 	for range resamples {
-		for size, n := range f.runs {
-			for seed := range int(n) {
-				rest := f.scatter(r)
-				for arm := range drawn {
-					drawn[arm][size][seed] = f.at(arm, f.logx[arm][size]) + rest[arm]
-				}
-			}
+		again := f.again(drawn, r)
+		if !(again.misses < f.misses) {
+			more++
 		}
-		again := fitted{sweep: f.sweep, scaling: scaling{f.e, slices.Clone(f.a), slices.Clone(f.b), false}}
-		means, least := drawn.means(), math.Inf(1)
-		for _, row := range means {
-			least = min(least, slices.Min(row))
-		}
-		again.e = min(again.e, 0.998*least)
-		again.descend(&again.scaling, means, least)
-		again.residuals(drawn)
 		for i, t := range targets {
 			fresh := 0.0
 			for range int(t.runs) {
@@ -141,12 +150,33 @@ func (f *fitted) halves(targets []target, resamples int) []float64 {
 			far[i] = append(far[i], d)
 		}
 	}
-	halves := make([]float64, len(targets))
 	for i, t := range targets {
 		slices.Sort(far[i])
-		halves[i] = far[i][min(resamples-1, int(math.Ceil((1-t.alpha)*float64(resamples+1)))-1)] * f.error(t)
+		last := min(resamples-1, int(math.Ceil((1-t.alpha)*float64(resamples+1)))-1)
+		halves = append(halves, far[i][last]*f.error(t))
 	}
-	return halves
+	return halves, float64(more+1) / float64(resamples+1)
+}
+
+// again draws losses around the law into cells, and fits them.
+func (f *fitted) again(drawn cells, r *rand.Rand) fitted {
+	for size, n := range f.runs {
+		for seed := range int(n) {
+			rest := f.scatter(r)
+			for arm := range drawn {
+				drawn[arm][size][seed] = f.at(arm, f.logx[arm][size]) + rest[arm]
+			}
+		}
+	}
+	again := fitted{sweep: f.sweep, scaling: scaling{f.e, slices.Clone(f.a), slices.Clone(f.b), false}}
+	means, least := drawn.means(), math.Inf(1)
+	for _, row := range means {
+		least = min(least, slices.Min(row))
+	}
+	again.e = min(again.e, 0.998*least)
+	again.descend(&again.scaling, means, least)
+	again.residuals(drawn)
+	return again
 }
 
 // scatter draws what chance does to the runs of one seed: a normal value for each arm, with the covariance of what the

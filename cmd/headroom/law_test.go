@@ -196,3 +196,41 @@ func lawJSON(t *testing.T, dir string, laws []eval.Law) {
 		t.Errorf("got\n%s", page)
 	}
 }
+
+// TestALargerSizeIsHeldAgainstThePrediction adds a size to a comparison that is finished, with the same command: what was
+// there is not trained again, and the size is held against the law that the others had before.
+func TestALargerSizeIsHeldAgainstThePrediction(t *testing.T) {
+	dir := t.TempDir()
+	file, out := filepath.Join(dir, "climb.yaml"), filepath.Join(dir, "climb")
+	sizes := []string{"w16: {}", "w32: {model: {width: 32, mlp: 64}}", "w64: {model: {width: 64, mlp: 128}}", "w128: {model: {width: 128, mlp: 256}}"}
+	loss := func(size string, arm, seed int) float64 {
+		at := map[string]float64{"w16": 0, "w32": 1, "w64": 2, "w128": 3}[size]
+		return 2 + 3*math.Exp(-0.3*at) + 0.02*float64(arm) + 0.01*float64((seed*(arm+2)+int(at))%3-1)
+	}
+	compare := func() (c eval.Comparison) {
+		t.Helper()
+		if logs, err := program(t, "compare", file, "--out", out).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, logs)
+		}
+		if err := json.Unmarshal([]byte(read(t, filepath.Join(out, "comparison.json"))), &c); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	climbed(t, dir, strings.Join(sizes[:3], ", "), loss)
+	before := compare().Laws[0]
+	climbed(t, dir, strings.Join(sizes, ", "), loss)
+	after := compare().Laws[0]
+	for i, a := range after.Arms {
+		h, b := a.Held, before.Arms[i]
+		if want := before.E + b.A*math.Pow(h.FLOPs/before.C0, -b.Exponent); h.Size != "w128" || math.Abs(h.Loss-want) > 1e-9 {
+			t.Errorf("%s: held against %.6f, not %.6f: %+v", a.Name, h.Loss, want, h)
+		}
+		if mean := (loss("w128", i, 1) + loss("w128", i, 2) + loss("w128", i, 3)) / 3; math.Abs(h.Measured-mean) > 1e-9 || h.Inside == nil {
+			t.Errorf("%s: measured is not %g: %+v", a.Name, mean, h)
+		}
+		if b.Held != nil || b.Next == nil {
+			t.Errorf("%s: before, %+v", a.Name, b)
+		}
+	}
+}
