@@ -31,8 +31,10 @@ type BenchResult struct {
 }
 
 func (r BenchResult) String() string {
-	return fmt.Sprintf("%-7s B %3d S %6d: first token %9.1f ms, step %8.2f ms, %8.1f tokens/s, weights %.1f MiB, cache %.1f MiB, %.0f%% of a copy's %.1f GB/s, largest batch %d",
-		r.Attention, r.Batch, r.Context, r.FirstMillis, r.TokenMillis, r.TokensPerSecond, float64(r.WeightBytes)/(1<<20), float64(r.CacheBytes)/(1<<20),
+	return fmt.Sprintf("%-7s B %3d S %6d: first token %9.1f ms, step %8.2f ms, %8.1f tokens/s, weights %.1f MiB, cache "+
+		"%.1f MiB, %.0f%% of a copy's %.1f GB/s, largest batch %d",
+		r.Attention, r.Batch, r.Context, r.FirstMillis, r.TokenMillis, r.TokensPerSecond, float64(r.WeightBytes)/(1<<20),
+		float64(r.CacheBytes)/(1<<20),
 		100*r.CeilingShare, r.CeilingBytes/1e9, r.LargestBatch)
 }
 
@@ -41,7 +43,8 @@ func (r BenchResult) String() string {
 func Bench(ctx context.Context, m *Model, on Backend, batch, S, steps int, ceiling float64) (r BenchResult, err error) {
 	size := on.ElementBytes()
 	r = BenchResult{
-		Attention: m.Attention.Name(), Layers: m.Config.Layers, Width: m.Config.Width, Parameters: m.Count().Parameters, Device: on.Name(),
+		Attention: m.Attention.Name(), Layers: m.Config.Layers, Width: m.Config.Width, Parameters: m.Count().Parameters,
+		Device:       on.Name(),
 		ElementBytes: size, Batch: batch, Context: S, WeightBytes: m.WeightBytes(size), CeilingBytes: ceiling,
 		CacheBytes: int64(batch) * int64(S) * int64(m.CacheBytes(1, size)),
 	}
@@ -59,8 +62,9 @@ func Bench(ctx context.Context, m *Model, on Backend, batch, S, steps int, ceili
 		return r, err
 	}
 	if o.Pages > Fit(m.Transformer, r.AvailableBytes, size).Pages && r.AvailableBytes > 0 {
-		return r, fmt.Errorf("decode: %d requests of %d tokens need %d MiB of cache, %d MiB are available: the largest batch is %d",
-			batch, S, r.CacheBytes>>20, r.AvailableBytes>>20, r.LargestBatch)
+		return r,
+			fmt.Errorf("decode: %d requests of %d tokens need %d MiB of cache, %d MiB are available: the largest batch is %d",
+				batch, S, r.CacheBytes>>20, r.AvailableBytes>>20, r.LargestBatch)
 	}
 	e, err := Open(longer, on, o)
 	if err != nil {

@@ -35,9 +35,11 @@ const prefillRuns = 3
 
 // BenchPrefill times batches of prompts of S random tokens on a backend. ceiling is the operations a second of a large
 // product there.
-func BenchPrefill(ctx context.Context, m *Model, on Backend, batch, S int, ceiling float64) (r PrefillResult, err error) {
+func BenchPrefill(ctx context.Context, m *Model, on Backend, batch, S int, ceiling float64) (
+	r PrefillResult, err error) {
 	r = PrefillResult{
-		Attention: m.Attention.Name(), Layers: m.Config.Layers, Width: m.Config.Width, Parameters: m.Count().Parameters, Device: on.Name(),
+		Attention: m.Attention.Name(), Layers: m.Config.Layers, Width: m.Config.Width, Parameters: m.Count().Parameters,
+		Device:       on.Name(),
 		ElementBytes: on.ElementBytes(), Batch: batch, Context: S, CeilingTFLOPs: ceiling / 1e12,
 	}
 	longer := m.withContext(S + 1)

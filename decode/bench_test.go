@@ -18,7 +18,8 @@ func TestBenchPrefill(t *testing.T) {
 	}
 	head := 2.0 * 37 * 32
 	want := 3 * (70*(m.ForwardFLOPs(70)-head) + head)
-	if got := r.TFLOPs * 1e9 * r.Millis; r.Batch != 3 || got < 0.999*want || got > 1.001*want || r.CeilingShare != r.TFLOPs || r.TokensPerSecond*r.Millis < 209999 {
+	if got := r.TFLOPs * 1e9 * r.Millis; r.Batch != 3 || got < 0.999*want || got > 1.001*want ||
+		r.CeilingShare != r.TFLOPs || r.TokensPerSecond*r.Millis < 209999 {
 		t.Errorf("%+v: %g operations, want %g", r, r.TFLOPs*1e9*r.Millis, want)
 	}
 	stop, cancel := context.WithCancel(context.Background())
@@ -34,13 +35,15 @@ func TestBench(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Attention != "gta-2" || r.Batch != 3 || r.CacheBytes != 3*70*2*20*4 || r.FirstMillis <= 0 || r.TokenMillis <= 0 || r.StepBytes != r.CacheBytes+m.WeightBytes(4) {
+	if r.Attention != "gta-2" || r.Batch != 3 || r.CacheBytes != 3*70*2*20*4 || r.FirstMillis <= 0 || r.TokenMillis <= 0 ||
+		r.StepBytes != r.CacheBytes+m.WeightBytes(4) {
 		t.Errorf("%+v", r)
 	}
 	if m.Config.Context != 256 {
 		t.Errorf("the benchmark changed the model's context to %d", m.Config.Context)
 	}
-	if _, err := decode.Bench(context.Background(), m, host.New(), 1<<40, 70, 2, 1e9); err == nil || !strings.Contains(err.Error(), "the largest batch is ") {
+	if _, err := decode.Bench(context.Background(), m, host.New(), 1<<40, 70, 2, 1e9); err == nil ||
+		!strings.Contains(err.Error(), "the largest batch is ") {
 		t.Errorf("a batch without end: %v", err)
 	}
 	stop, cancel := context.WithCancel(context.Background())

@@ -203,7 +203,7 @@ func (e *Engine) Step() error {
 // Overlaps says that the device works on its own: what is done between Start and Land takes none of its time.
 func (e *Engine) Overlaps() bool { return e.device.Ahead(Sampling{}) }
 
-// Start puts the next pass on its way, unless it is already.
+// Start starts the next pass, unless it has been started.
 func (e *Engine) Start() error {
 	e.Admit()
 	if e.flying != nil {
@@ -221,7 +221,7 @@ func (e *Engine) Start() error {
 }
 
 // Land waits for the pass that is on its way, and gives the requests their tokens. On a device that runs on its own,
-// the pass after it is on its way before its tokens are read.
+// the pass after it is started before its tokens are read.
 func (e *Engine) Land() error {
 	f := e.flying
 	if e.flying = nil; f == nil {
@@ -239,7 +239,7 @@ func (e *Engine) Land() error {
 	}
 	at := 0
 	for i, s := range f.rows {
-		if s.Reason == Running { // otherwise it ended while the pass was on its way
+		if s.Reason == Running { // otherwise it ended while the pass ran
 			if err := e.land(s, f.Rows[i].T, at, f.echoed[i], tokens[at:at+f.scored[i]]); err != nil {
 				return err
 			}

@@ -104,13 +104,17 @@ func TestRowAloneEqualsRowInBatch(t *testing.T) {
 // TestPagesComeBack lets 10,000 requests come and be cancelled at random, with guesses, and with passes that are
 // started before the tokens of the last are known.
 func TestPagesComeBack(t *testing.T) {
-	m := decodetest.Tiny(t, "gta-2", func(c *model.Config, _ *attention.Config) { c.Layers, c.Width, c.MLP, c.Context = 1, 16, 16, 200 })
+	m := decodetest.Tiny(t, "gta-2", func(c *model.Config, _ *attention.Config) {
+		c.Layers, c.Width, c.MLP,
+			c.Context = 1, 16, 16, 200
+	})
 	draft, err := decode.NewDraftModel(m, host.New(), decode.Options{Pages: 9}, 2, m)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, drafter := range map[string]decode.Drafter{"guesses": draft, "ahead": nil} {
-		e := newEngine(t, m, decode.Options{Pages: 9, Rows: 6, Chunk: 200, Ends: []int32{5}, Drafter: drafter, Vocabulary: decodetest.Letters{}})
+		e := newEngine(t, m, decode.Options{Pages: 9, Rows: 6, Chunk: 200, Ends: []int32{5}, Drafter: drafter,
+			Vocabulary: decodetest.Letters{}})
 		decodetest.ComeAndGo(t, m, e, name, 5000)
 	}
 }
@@ -146,7 +150,8 @@ func (r rationed) Available(_ *decode.Model, l decode.Limits) (int64, error) {
 func TestLargestIsTrue(t *testing.T) {
 	m := decodetest.Tiny(t, "gqa-2")
 	page := decode.BytesFor(m.Transformer, 1, 4)
-	for _, r := range []rationed{{bytes: 0}, {bytes: page - 1}, {bytes: page}, {bytes: 40*page + 7}, {bytes: 41 * page, row: 3 * page}, {bytes: 1 << 30, row: 12345}} {
+	for _, r := range []rationed{{bytes: 0}, {bytes: page - 1}, {bytes: page}, {bytes: 40*page + 7},
+		{bytes: 41 * page, row: 3 * page}, {bytes: 1 << 30, row: 12345}} {
 		r.Backend = host.New()
 		for _, S := range []int{1, 64, 65, 256} {
 			want := 0
@@ -171,19 +176,27 @@ func TestBadRequests(t *testing.T) {
 		want string
 	}{
 		{decode.Request{MaxTokens: 1}, "decode: the prompt is empty"},
-		{decode.Request{Prompt: make([]int32, 256), MaxTokens: 1}, "decode: a prompt of 256 tokens leaves no room in the model's context of 256"},
+		{decode.Request{Prompt: make([]int32, 256), MaxTokens: 1},
+			"decode: a prompt of 256 tokens leaves no room in the model's context of 256"},
 		{decode.Request{Prompt: []int32{1, 37}, MaxTokens: 1}, "decode: token 37 at position 1 is none of the model's 37"},
 		{decode.Request{Prompt: []int32{-1}, MaxTokens: 1}, "decode: token -1 at position 0 is none of the model's 37"},
-		{decode.Request{Prompt: make([]int32, 128), MaxTokens: 1}, "decode: 129 tokens need 3 pages of the cache, the pool has 2"},
+		{decode.Request{Prompt: make([]int32, 128), MaxTokens: 1},
+			"decode: 129 tokens need 3 pages of the cache, the pool has 2"},
 		{decode.Request{Prompt: one}, "decode: at least one new token must be asked for, not 0"},
 		{decode.Request{Prompt: one, Echo: true, Score: true}, "decode: this engine scores no prompts"},
-		{decode.Request{Prompt: one, MaxTokens: 1, Top: 2}, "decode: scores of the prompt and the 2 likeliest tokens come only with scores"},
+		{decode.Request{Prompt: one, MaxTokens: 1, Top: 2},
+			"decode: scores of the prompt and the 2 likeliest tokens come only with scores"},
 		{decode.Request{Prompt: one, MaxTokens: 1, Stop: []string{"x"}}, "decode: stop strings need a vocabulary"},
-		{decode.Request{Prompt: one, MaxTokens: 1, Sampling: decode.Sampling{Temperature: -1}}, "decode: temperature must be from 0 to 100, it is -1"},
-		{decode.Request{Prompt: one, MaxTokens: 1, Sampling: decode.Sampling{TopP: 2}}, "decode: top-p must be from 0 to 1, it is 2"},
-		{decode.Request{Prompt: one, MaxTokens: 1, Sampling: decode.Sampling{TopK: -2}}, "decode: top-k must not be negative, it is -2"},
-		{decode.Request{Prompt: one, MaxTokens: 1, Sampling: decode.Sampling{MinP: 1.5}}, "decode: min-p must be from 0 to 1, it is 1.5"},
-		{decode.Request{Prompt: one, MaxTokens: 1, Sampling: decode.Sampling{Repetition: -1}}, "decode: the repetition penalty must be from 0 to 100, it is -1"},
+		{decode.Request{Prompt: one, MaxTokens: 1, Sampling: decode.Sampling{Temperature: -1}},
+			"decode: temperature must be from 0 to 100, it is -1"},
+		{decode.Request{Prompt: one, MaxTokens: 1, Sampling: decode.Sampling{TopP: 2}},
+			"decode: top-p must be from 0 to 1, it is 2"},
+		{decode.Request{Prompt: one, MaxTokens: 1, Sampling: decode.Sampling{TopK: -2}},
+			"decode: top-k must not be negative, it is -2"},
+		{decode.Request{Prompt: one, MaxTokens: 1, Sampling: decode.Sampling{MinP: 1.5}},
+			"decode: min-p must be from 0 to 1, it is 1.5"},
+		{decode.Request{Prompt: one, MaxTokens: 1, Sampling: decode.Sampling{Repetition: -1}},
+			"decode: the repetition penalty must be from 0 to 100, it is -1"},
 	} {
 		if s, err := e.Submit(c.r); s != nil || err == nil || err.Error() != c.want {
 			t.Errorf("%v, want %s", err, c.want)
@@ -196,7 +209,8 @@ func TestBadRequests(t *testing.T) {
 	if want := plainly(t, m, good.Request); !slices.Equal(good.Output(), want) {
 		t.Errorf("the good request got %v, not %v", good.Output(), want)
 	}
-	if _, err := decode.NewEngine(m, nil, decode.Options{}); err == nil || !strings.HasPrefix(err.Error(), "decode: the cache pool must have at least one page") {
+	if _, err := decode.NewEngine(m, nil, decode.Options{}); err == nil ||
+		!strings.HasPrefix(err.Error(), "decode: the cache pool must have at least one page") {
 		t.Errorf("no pages: %v", err)
 	}
 }
@@ -238,7 +252,8 @@ func TestRowsStay(t *testing.T) {
 	most, moved := 0, 0
 	for len(all) < 80 || e.Busy() {
 		for len(all) < 80 && e.Usage().Running+e.Usage().Waiting < 16 {
-			all = append(all, decodetest.Submit(t, e, decode.Request{Prompt: decodetest.Tokens(r, 1+r.IntN(30), m.Config.Vocab), MaxTokens: 5 + r.IntN(30)}))
+			all = append(all, decodetest.Submit(t, e, decode.Request{Prompt: decodetest.Tokens(r, 1+r.IntN(30), m.Config.Vocab),
+				MaxTokens: 5 + r.IntN(30)}))
 		}
 		var now []*decode.Sequence
 		if err := e.Start(); err != nil {

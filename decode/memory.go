@@ -60,5 +60,6 @@ func BytesFor(t *model.Transformer, n, size int) int64 {
 func (m Memory) Batch(context int) int { return m.Pages / max(1, PagesFor(context)) }
 
 func (m Memory) String() string {
-	return fmt.Sprintf("cache: %d bytes a token, pool of %d x %d tokens, %.2f MiB", m.TokenBytes, m.Pages, PageTokens, float64(m.Bytes)/(1<<20))
+	return fmt.Sprintf("cache: %d bytes a token, pool of %d x %d tokens, %.2f MiB", m.TokenBytes, m.Pages, PageTokens,
+		float64(m.Bytes)/(1<<20))
 }

@@ -14,7 +14,9 @@ import (
 // TestLoadHoldsOneCopy loads a checkpoint: the weights are the very values that were saved, and reading them takes room
 // for what the file has, once as bytes and once as numbers.
 func TestLoadHoldsOneCopy(t *testing.T) {
-	m := decodetest.Tiny(t, "gla-2", func(c *model.Config, a *attention.Config) { c.Width, c.MLP, c.Vocab = 256, 512, 1000 })
+	m := decodetest.Tiny(t, "gla-2", func(c *model.Config, a *attention.Config) {
+		c.Width, c.MLP, c.Vocab = 256, 512, 1000
+	})
 	dir, bytes := t.TempDir(), uint64(0)
 	value := func(name string) ([]float32, error) { return m.Weights[name], nil }
 	if err := m.Write(dir, value, map[string]string{"tokenizer": "bytes"}); err != nil {

@@ -87,9 +87,9 @@ func settle(rows []*Sequence) {
 	copy(rows, settled)
 }
 
-// portions deals out the chunk to the prompts: half to the oldest, so that none waits for ever, and the rest to those
-// that need least, so that short prompts do not wait for long ones. What is left of a prompt begins with a page where
-// it can.
+// portions divides the chunk among the prompts: half to the oldest, so that none waits for ever, and the rest to those
+// that need least, so that short prompts do not wait for long ones. Where it can, a prompt's part ends at the end of a
+// page.
 func (e *Engine) portions() map[*Sequence]int {
 	chunk, scored := e.options.Chunk, min(e.options.Scored, e.options.Chunk)
 	portions := map[*Sequence]int{}
@@ -138,7 +138,8 @@ func (e *Engine) mayFollow(f *flight) bool {
 		return false
 	}
 	for i, s := range f.rows {
-		if s.Reason != Running || f.scored[i] != 1 || len(s.Tokens)+1 >= s.most || s.Penalizes() || s.Score || !e.device.Ahead(s.Sampling) {
+		if s.Reason != Running || f.scored[i] != 1 || len(s.Tokens)+1 >= s.most || s.Penalizes() || s.Score ||
+			!e.device.Ahead(s.Sampling) {
 			return false
 		}
 	}

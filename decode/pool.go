@@ -5,7 +5,7 @@ import "container/list"
 // PageTokens is how many tokens a page of the cache holds.
 const PageTokens = 64
 
-// A pool deals out the pages of a cache. A page number means the same page in every slot of every layer. Pages that are
+// A pool allocates the pages of a cache. A page number means the same page in every slot of every layer. Pages that are
 // full may be shared by requests that begin with the same tokens, and stay known after the last of them has gone, until
 // they are taken for something else: the longest unused first.
 type pool struct {
@@ -63,8 +63,7 @@ func (p *pool) take(n int) ([]int32, bool) {
 	return taken, true
 }
 
-// forget frees a kept page. Pages with the content that came after it cannot be found any more, and are taken in their
-// turn.
+// forget frees a kept page. Pages whose content followed it can no longer be found, and are reused later.
 func (p *pool) forget(i int32) {
 	x := &p.pages[i]
 	delete(p.known, *x.block)
@@ -84,7 +83,7 @@ func (p *pool) share(pages []int32) {
 	}
 }
 
-// give takes pages back from a user. Of those that no request has then, the last is taken for something else first.
+// give returns pages to the pool. Of those that no request has then, the last is reused first.
 func (p *pool) give(pages []int32) {
 	for at := len(pages) - 1; at >= 0; at-- {
 		i := pages[at]

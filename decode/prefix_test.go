@@ -55,13 +55,16 @@ func TestPrefixIsShared(t *testing.T) {
 func TestSharedPagesUnderPressure(t *testing.T) {
 	m := decodetest.Tiny(t, "gta-2")
 	r := rand.New(rand.NewPCG(4, 2))
-	for _, o := range []decode.Options{{Pages: 9, Rows: 4, Chunk: 40}, {Pages: 8, Rows: 4, Chunk: 200, Drafter: decode.Lookup{3}}} {
+	for _, o := range []decode.Options{{Pages: 9, Rows: 4, Chunk: 40},
+		{Pages: 8, Rows: 4, Chunk: 200, Drafter: decode.Lookup{3}}} {
 		e := newEngine(t, m, o)
-		begins := [][]int32{decodetest.Tokens(r, 150, m.Config.Vocab), decodetest.Tokens(r, 150, m.Config.Vocab), decodetest.Tokens(r, 150, m.Config.Vocab)}
+		begins := [][]int32{decodetest.Tokens(r, 150, m.Config.Vocab), decodetest.Tokens(r, 150, m.Config.Vocab),
+			decodetest.Tokens(r, 150, m.Config.Vocab)}
 		var all []*decode.Sequence
 		for len(all) < 60 || e.Busy() {
 			if len(all) < 60 && r.IntN(2) == 0 {
-				prompt := append(slices.Clone(begins[r.IntN(3)][:1+r.IntN(150)]), decodetest.Tokens(r, r.IntN(20), m.Config.Vocab)...)
+				prompt := append(slices.Clone(begins[r.IntN(3)][:1+r.IntN(150)]),
+					decodetest.Tokens(r, r.IntN(20), m.Config.Vocab)...)
 				all = append(all, decodetest.Submit(t, e, decode.Request{Prompt: prompt, MaxTokens: 1 + r.IntN(40)}))
 			}
 			if r.IntN(8) == 0 && len(all) > 0 {
@@ -157,7 +160,8 @@ func TestPageIsKnownByWhatLiesBefore(t *testing.T) {
 	for _, kind := range decodetest.Kinds {
 		m := decodetest.Tiny(t, kind)
 		r := rand.New(rand.NewPCG(5, 1))
-		X, Y, Z, W := decodetest.Tokens(r, 64, m.Config.Vocab), decodetest.Tokens(r, 64, m.Config.Vocab), decodetest.Tokens(r, 64, m.Config.Vocab), decodetest.Tokens(r, 64, m.Config.Vocab)
+		X, Y, Z, W := decodetest.Tokens(r, 64, m.Config.Vocab), decodetest.Tokens(r, 64, m.Config.Vocab),
+			decodetest.Tokens(r, 64, m.Config.Vocab), decodetest.Tokens(r, 64, m.Config.Vocab)
 		for _, pages := range []int{12, 13} {
 			e := newEngine(t, m, decode.Options{Pages: pages, Rows: 2, Chunk: 64})
 			for _, c := range []struct {

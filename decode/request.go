@@ -47,9 +47,11 @@ func (o Options) resolve() (Options, error) {
 	o.Rows, o.Chunk = cmp.Or(o.Rows, 64), cmp.Or(o.Chunk, 256)
 	switch {
 	case o.Pages < 1:
-		return o, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d", PageTokens, o.Pages)
+		return o, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d",
+			PageTokens, o.Pages)
 	case o.Rows < 1 || o.Chunk < 1 || o.Scored < 0:
-		return o, fmt.Errorf("decode: rows and chunk must be positive and scored not negative, they are %d, %d and %d", o.Rows, o.Chunk, o.Scored)
+		return o, fmt.Errorf("decode: rows and chunk must be positive and scored not negative, they are %d, %d and %d",
+			o.Rows, o.Chunk, o.Scored)
 	}
 	return o, nil
 }
@@ -81,7 +83,8 @@ func (e *Engine) Check(r Request) error {
 	case len(r.Prompt) == 0:
 		return errors.New("decode: the prompt is empty")
 	case len(r.Prompt) >= c.Context && !scoring, len(r.Prompt) > c.Context+1:
-		return fmt.Errorf("decode: a prompt of %d tokens leaves no room in the model's context of %d", len(r.Prompt), c.Context)
+		return fmt.Errorf("decode: a prompt of %d tokens leaves no room in the model's context of %d",
+			len(r.Prompt), c.Context)
 	case r.MaxTokens < 1 && !scoring:
 		return fmt.Errorf("decode: at least one new token must be asked for, not %d", r.MaxTokens)
 	case r.Echo && !r.Score, r.Top > 0 && !r.Score, r.Top < 0:

@@ -16,8 +16,8 @@ type Sampling struct {
 	TopK        int     // 0 is all
 	TopP        float64 // 0 is all
 	MinP        float64
-	// Repetition is a penalty: it divides the positive logits of tokens that were there before, and multiplies the negative
-	// ones. 0 and 1 are none.
+	// Repetition is a penalty: it divides the positive logits of tokens that were there before, and multiplies the
+	// negative ones. 0 and 1 are none.
 	Repetition float64
 	Seed       uint64
 }

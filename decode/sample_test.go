@@ -29,13 +29,18 @@ func TestOdds(t *testing.T) {
 		{"temperature 1/2 squares", Sampling{Temperature: 0.5}, base, nil, []float64{1. / 30, 16. / 30, 4. / 30, 9. / 30}},
 		{"top-k", Sampling{Temperature: 1, TopK: 2}, base, nil, []float64{0, 4. / 7, 0, 3. / 7}},
 		{"top-k of all", Sampling{Temperature: 1, TopK: 9}, base, nil, []float64{0.1, 0.4, 0.2, 0.3}},
-		{"top-p takes the one that reaches it", Sampling{Temperature: 1, TopP: 0.65}, base, nil, []float64{0, 4. / 7, 0, 3. / 7}},
+		{"top-p takes the one that reaches it", Sampling{Temperature: 1, TopP: 0.65}, base, nil,
+			[]float64{0, 4. / 7, 0, 3. / 7}},
 		{"top-p after top-k", Sampling{Temperature: 1, TopK: 2, TopP: 0.5}, base, nil, []float64{0, 1, 0, 0}},
 		{"min-p", Sampling{Temperature: 1, MinP: 0.6}, base, nil, []float64{0, 4. / 7, 0, 3. / 7}},
-		{"top-p that is reached exactly takes no more", Sampling{Temperature: 1, TopP: 0.5}, []float32{2, 2, 2, 2}, nil, []float64{0.5, 0.5, 0, 0}},
-		{"top-p that is reached exactly after top-k", Sampling{Temperature: 1, TopK: 2, TopP: 0.5}, []float32{2, 2, 2, 2}, nil, []float64{1, 0, 0, 0}},
-		{"min-p keeps what has just so much", Sampling{Temperature: 1, MinP: math.Exp(-1)}, []float32{1, 2, 0, 1}, nil, []float64{1 / (2 + math.E), math.E / (2 + math.E), 0, 1 / (2 + math.E)}},
-		{"min-p 1 keeps equals of the largest", Sampling{Temperature: 1, MinP: 1}, []float32{1, 3, 3, 2}, nil, []float64{0, 0.5, 0.5, 0}},
+		{"top-p that is reached exactly takes no more", Sampling{Temperature: 1, TopP: 0.5}, []float32{2, 2, 2, 2}, nil,
+			[]float64{0.5, 0.5, 0, 0}},
+		{"top-p that is reached exactly after top-k", Sampling{Temperature: 1, TopK: 2, TopP: 0.5}, []float32{2, 2, 2, 2},
+			nil, []float64{1, 0, 0, 0}},
+		{"min-p keeps what has just so much", Sampling{Temperature: 1, MinP: math.Exp(-1)}, []float32{1, 2, 0, 1}, nil,
+			[]float64{1 / (2 + math.E), math.E / (2 + math.E), 0, 1 / (2 + math.E)}},
+		{"min-p 1 keeps equals of the largest", Sampling{Temperature: 1, MinP: 1}, []float32{1, 3, 3, 2}, nil,
+			[]float64{0, 0.5, 0.5, 0}},
 		{"repetition, each once", Sampling{Repetition: 2}, []float32{3, 2, -1, 1}, []int32{0, 0}, []float64{0, 1, 0, 0}},
 		{"repetition of negatives", Sampling{Repetition: 3}, []float32{-1, -2, -2.5, -4}, []int32{0}, []float64{0, 1, 0, 0}},
 	} {
@@ -69,7 +74,8 @@ func TestVerifyKeepsTheDistribution(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	p := []float64{0.5, 0.2, 0, 0.25, 0.05}
 	for name, q := range map[string][]float64{
-		"like p": p, "flat": {0.2, 0.2, 0.2, 0.2, 0.2}, "wrong": {0.01, 0.01, 0.9, 0.04, 0.04}, "certain": {0, 0, 0, 1, 0}, "impossible": {0, 0, 1, 0, 0},
+		"like p": p, "flat": {0.2, 0.2, 0.2, 0.2, 0.2}, "wrong": {0.01, 0.01, 0.9, 0.04, 0.04}, "certain": {0, 0, 0, 1, 0},
+		"impossible": {0, 0, 1, 0, 0},
 	} {
 		counts, taken := make([]int, len(p)), 0
 		for range 40000 {

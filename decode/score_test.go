@@ -15,7 +15,8 @@ func TestScores(t *testing.T) {
 		m := decodetest.Tiny(t, kind)
 		V := m.Config.Vocab
 		r := rand.New(rand.NewPCG(5, 5))
-		for _, o := range []decode.Options{{Pages: 31, Rows: 6, Chunk: 50, Scored: 17}, {Pages: 20, Rows: 3, Chunk: 9, Scored: 64, Drafter: decode.Lookup{3}}} {
+		for _, o := range []decode.Options{{Pages: 31, Rows: 6, Chunk: 50, Scored: 17},
+			{Pages: 20, Rows: 3, Chunk: 9, Scored: 64, Drafter: decode.Lookup{3}}} {
 			e := newEngine(t, m, o)
 			var all []*decode.Sequence
 			for i := range 12 {
@@ -49,7 +50,8 @@ func checkScores(t *testing.T, m *decode.Model, s *decode.Sequence) {
 		want = len(s.Tokens) - 1
 	}
 	if len(s.Scores) != want || len(s.Output()) > s.MaxTokens {
-		t.Fatalf("%d scores and %d new tokens of a prompt of %d, %+v", len(s.Scores), len(s.Output()), len(s.Prompt), s.Request)
+		t.Fatalf("%d scores and %d new tokens of a prompt of %d, %+v", len(s.Scores), len(s.Output()),
+			len(s.Prompt), s.Request)
 	}
 	if want == 0 {
 		return
@@ -73,7 +75,8 @@ func checkScores(t *testing.T, m *decode.Model, s *decode.Sequence) {
 		}
 		for j, g := range score.Top {
 			near(g.LogProb, g.Token)
-			if g.Token == s.Tokens[at] && g.LogProb != score.LogProb || j > 0 && g.LogProb > score.Top[j-1].LogProb || g.LogProb < score.LogProb && j == 0 {
+			if g.Token == s.Tokens[at] && g.LogProb != score.LogProb || j > 0 && g.LogProb > score.Top[j-1].LogProb ||
+				g.LogProb < score.LogProb && j == 0 {
 				t.Fatalf("top %+v beside %v of token %d", score.Top, score.LogProb, s.Tokens[at])
 			}
 		}

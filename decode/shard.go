@@ -22,8 +22,8 @@ func (m *Model) Shard(rank, size int) (*Model, error) {
 	return s, nil
 }
 
-// A sharded device is several that run every pass together, each over its shard. All come to the same logits; the first
-// is asked for them.
+// A sharded device is several that run every pass together, each over its shard. All compute the same logits, and
+// Scores returns those of the first.
 type sharded []Device
 
 func (s sharded) all(f func(Device) error) error {
@@ -38,7 +38,7 @@ func (s sharded) all(f func(Device) error) error {
 
 func (s sharded) Pass(b Batch) error { return s.all(func(d Device) error { return d.Pass(b) }) }
 
-// Tokens are asked of all together: none gets on without the others.
+// Tokens asks all devices at the same time, since none continues without the others.
 func (s sharded) Tokens() (tokens []int32, err error) {
 	err = s.all(func(d Device) error {
 		own, err := d.Tokens()

@@ -67,8 +67,9 @@ type DraftModel struct {
 // NewDraftModel makes a drafter for an engine of a model with these options, on a device of its own.
 func NewDraftModel(draft *Model, on Backend, o Options, guesses int, target *Model) (*DraftModel, error) {
 	if draft.Tokenizer != target.Tokenizer || draft.Config.Vocab != target.Config.Vocab {
-		return nil, fmt.Errorf("decode: the draft model has tokenizer %q with %d tokens, the model %q with %d: they must be the same",
-			draft.Tokenizer, draft.Config.Vocab, target.Tokenizer, target.Config.Vocab)
+		return nil,
+			fmt.Errorf("decode: the draft model has tokenizer %q with %d tokens, the model %q with %d: they must be the same",
+				draft.Tokenizer, draft.Config.Vocab, target.Tokenizer, target.Config.Vocab)
 	}
 	if guesses < 1 {
 		return nil, fmt.Errorf("decode: a draft model must guess at least one token, not %d", guesses)

@@ -18,8 +18,10 @@ func drafters(t *testing.T, m *decode.Model, pages int) map[string]decode.Drafte
 	t.Helper()
 	all := map[string]decode.Drafter{"lookup": decode.Lookup{3}}
 	for name, other := range map[string]*decode.Model{
-		"itself":  m,
-		"smaller": decodetest.Tiny(t, "mqa", func(c *model.Config, _ *attention.Config) { c.Layers, c.Context = 1, m.Config.Context }),
+		"itself": m,
+		"smaller": decodetest.Tiny(t, "mqa", func(c *model.Config, _ *attention.Config) {
+			c.Layers, c.Context = 1, m.Config.Context
+		}),
 	} {
 		d, err := decode.NewDraftModel(other, host.New(), decode.Options{Pages: pages}, 3, m)
 		if err != nil {
@@ -35,7 +37,8 @@ func TestGreedySpeculationIsGreedy(t *testing.T) {
 		m := decodetest.Tiny(t, kind)
 		for name, d := range drafters(t, m, 12) {
 			r := rand.New(rand.NewPCG(8, 8))
-			plain, guessing := newEngine(t, m, decode.Options{Pages: 12, Chunk: 31}), newEngine(t, m, decode.Options{Pages: 12, Chunk: 31, Drafter: d})
+			plain, guessing := newEngine(t, m, decode.Options{Pages: 12, Chunk: 31}),
+				newEngine(t, m, decode.Options{Pages: 12, Chunk: 31, Drafter: d})
 			var want, got []*decode.Sequence
 			for _, n := range []int{1, 70, 140} {
 				q := decode.Request{Prompt: decodetest.Tokens(r, n, m.Config.Vocab), MaxTokens: 50}
@@ -103,13 +106,15 @@ func TestSampledSpeculationKeepsTheDistribution(t *testing.T) {
 // TestDraftModelSeesTheText holds every guess's distribution against the draft model's plain pass over the text and the
 // guesses before: rejected guesses must leave its cache.
 func TestDraftModelSeesTheText(t *testing.T) {
-	m, other := decodetest.Tiny(t, "gla-2"), decodetest.Tiny(t, "gqa-2", func(c *model.Config, _ *attention.Config) { c.Layers = 1 })
+	m, other := decodetest.Tiny(t, "gla-2"),
+		decodetest.Tiny(t, "gqa-2", func(c *model.Config, _ *attention.Config) { c.Layers = 1 })
 	d, err := decode.NewDraftModel(other, host.New(), decode.Options{Pages: 4}, 3, m)
 	if err != nil {
 		t.Fatal(err)
 	}
 	e := newEngine(t, m, decode.Options{Pages: 4, Drafter: d})
-	s := decodetest.Submit(t, e, decode.Request{Prompt: []int32{3, 1, 4, 1, 5}, MaxTokens: 30, Sampling: decode.Sampling{Temperature: 1, Seed: 3}})
+	s := decodetest.Submit(t, e, decode.Request{Prompt: []int32{3, 1, 4, 1, 5}, MaxTokens: 30, Sampling: decode.Sampling{
+		Temperature: 1, Seed: 3}})
 	for e.Busy() {
 		e.Admit()
 		if err := e.Propose(); err != nil {
@@ -141,10 +146,12 @@ func TestBadDrafts(t *testing.T) {
 	named := *m
 	named.Tokenizer = "gpt2"
 	for want, f := range map[string]func() (*decode.DraftModel, error){
-		`decode: the draft model has tokenizer "" with 40 tokens, the model "" with 37: they must be the same`: func() (*decode.DraftModel, error) {
+		`decode: the draft model has tokenizer "" with 40 tokens, the model "" with 37: they must be the same`: func() (
+			*decode.DraftModel, error) {
 			return decode.NewDraftModel(other, host.New(), decode.Options{Pages: 1}, 1, m)
 		},
-		`decode: the draft model has tokenizer "gpt2" with 37 tokens, the model "" with 37: they must be the same`: func() (*decode.DraftModel, error) {
+		`decode: the draft model has tokenizer "gpt2" with 37 tokens, the model "" with 37: they must be the same`: func() (
+			*decode.DraftModel, error) {
 			return decode.NewDraftModel(&named, host.New(), decode.Options{Pages: 1}, 1, m)
 		},
 		"decode: a draft model must guess at least one token, not 0": func() (*decode.DraftModel, error) {

@@ -54,7 +54,7 @@ func (s *stream) take() string {
 	return text
 }
 
-// tokens is how many tokens what was taken comes from. A stop string's own are not among them.
+// tokens is the number of tokens that the text that was taken comes from, without those of a stop string.
 func (s *stream) tokens() int {
 	for ; s.told < len(s.ends); s.told++ {
 		start := 0

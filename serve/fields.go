@@ -151,7 +151,7 @@ func tokenIDs(raw json.RawMessage) (ids []int32, err error) {
 	ids = make([]int32, len(many))
 	for i, id := range many {
 		if id == nil || int(*id) != int(int32(*id)) {
-			return nil, fmt.Errorf("the token at position %d is none", i)
+			return nil, fmt.Errorf("the token at position %d must be a whole number of 32 bits", i)
 		}
 		ids[i] = int32(*id)
 	}

@@ -10,8 +10,8 @@ import (
 	"headroom/kernels"
 )
 
-// An entry is what the tokens leave in a slot of a layer's cache. It waits for an attention that brings it there with
-// its queries, or for the end of the layer.
+// An entry is what the tokens leave in a slot of a layer's cache. It waits for an attention, whose launch writes it
+// together with placing the queries, or for the end of the layer.
 type entry struct {
 	layer, slot int
 	v           *tensor
@@ -26,7 +26,7 @@ type segment struct {
 	t, start int // tokens of each request; of long ones, those that were there before
 }
 
-// A manner is which kernel a segment attends by.
+// A manner is the choice of kernel by which a segment attends.
 type manner int
 
 const (
@@ -38,7 +38,7 @@ const (
 // decodeTokens is how many new tokens of a request the kernels of decoding take.
 const decodeTokens = 8
 
-// takes says which kernels take the dims of a layer, beside the plain one.
+// takes says which kernels besides the plain one support the dims of a layer.
 type takes int
 
 const (
@@ -104,7 +104,7 @@ func (d *Device) Rope(x graph.Buf, heads, r int, theta float64) graph.Buf {
 	return x
 }
 
-// Append leaves an entry that waits.
+// Append adds an entry, which waits.
 func (d *Device) Append(layer, slot int, x graph.Buf) {
 	d.entries = append(d.entries, entry{layer, slot, of(x)})
 }
@@ -135,7 +135,8 @@ func (d *Device) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf
 // queryPart rotates queries on their way to a dense place. Columns before first are left out.
 func (d *Device) queryPart(q *tensor, heads, first int, to device.Buffer, head, row int) kernels.DecodePart {
 	p := kernels.DecodePart{
-		X: q.buf, XRow: q.stride, XHead: q.width / heads, Y: to, YRow: row, YHead: head, Heads: heads, Dim: q.width / heads, First: first,
+		X: q.buf, XRow: q.stride, XHead: q.width / heads, Y: to, YRow: row, YHead: head, Heads: heads, Dim: q.width / heads,
+		First: first,
 	}
 	d.rotate(&p, q.rotation)
 	return p
@@ -147,10 +148,11 @@ func (d *Device) rotate(p *kernels.DecodePart, t *rotation) {
 	}
 }
 
-// place brings queries, if there are any, and the entries that wait to where attention reads them.
+// place writes queries, if there are any, and the waiting entries to where attention reads them.
 func (d *Device) place(queries ...kernels.DecodePart) {
 	k := kernels.DecodePlace{
-		Parts: queries, Positions: d.meta.positions, Rows: d.meta.rows, Pages: d.pages, N: d.n, Page: decode.PageTokens, MaxPages: d.maxPages,
+		Parts: queries, Positions: d.meta.positions, Rows: d.meta.rows, Pages: d.pages, N: d.n, Page: decode.PageTokens,
+		MaxPages: d.maxPages,
 	}
 	for _, e := range d.entries {
 		s, v := d.cache[e.layer][e.slot], e.v
@@ -172,7 +174,8 @@ func (d *Device) place(queries ...kernels.DecodePart) {
 // the dims, rotates the columns that are to be rotated, and reads and writes the entries that wait.
 func (d *Device) steps(layer int, a attention.CacheRead, q *tensor) bool {
 	s := d.partsOf(layer)[0]
-	return d.step && s.how == few && s.t == 1 && s.b <= mostStepRows && d.shape(layer, a, s).StepAttends() && d.dev.Compute == 90 &&
+	return d.step && s.how == few && s.t == 1 && s.b <= mostStepRows && d.shape(layer, a, s).StepAttends() &&
+		d.dev.Compute == 90 &&
 		q.rotation != nil && q.rotation.r%16 == 0 && q.width/a.H%8 == 0 && q.aligned() && d.stepEntries(layer, a, q)
 }
 
@@ -211,15 +214,18 @@ func (d *Device) stepEntries(layer int, a attention.CacheRead, q *tensor) bool {
 const mostStepRows = 16
 
 func (d *Device) shape(layer int, a attention.CacheRead, s segment) kernels.DecodeShape {
-	return kernels.DecodeShape{Cache: string(a.Form()), B: s.b, T: s.t, H: a.H, G: d.cache[layer][a.K].heads, P: a.P, R: a.R, Dv: a.Dv, Page: decode.PageTokens, MaxPages: d.maxPages}
+	return kernels.DecodeShape{Cache: string(a.Form()), B: s.b, T: s.t, H: a.H, G: d.cache[layer][a.K].heads, P: a.P,
+		R: a.R, Dv: a.Dv, Page: decode.PageTokens, MaxPages: d.maxPages}
 }
 
 // stepAttend is that launch, without the columns of queries that are not rotated.
 func (d *Device) stepAttend(layer int, a attention.CacheRead, q *tensor, heads int, o *tensor) *kernels.StepAttend {
 	E := q.width / heads
 	k := &kernels.StepAttend{
-		DecodeShape: d.shape(layer, a, d.partsOf(layer)[0]), Turn: q.rotation.r, Scale: float32(a.Scale), Table: d.tables[tableKey{q.rotation.r, q.rotation.theta}],
-		QTurn: q.buf.Slice(E-q.rotation.r, q.buf.N), QTurnRow: q.stride, QTurnHead: E, Pages: d.pages, Lengths: d.meta.lengths, O: o.buf,
+		DecodeShape: d.shape(layer, a, d.partsOf(layer)[0]), Turn: q.rotation.r, Scale: float32(a.Scale),
+		Table: d.tables[tableKey{q.rotation.r, q.rotation.theta}],
+		QTurn: q.buf.Slice(E-q.rotation.r, q.buf.N), QTurnRow: q.stride, QTurnHead: E, Pages: d.pages,
+		Lengths: d.meta.lengths, O: o.buf,
 	}
 	for _, e := range d.entries {
 		v, cache := e.v, d.cache[layer][e.slot].buf
@@ -254,14 +260,17 @@ func (d *Device) attendFew(layer int, s segment, a attention.CacheRead, q, o dev
 	if s.how == few {
 		d.run(&kernels.Decode{
 			DecodeShape: d.shape(layer, a, s), Scale: float32(a.Scale), Q: q, K: k.buf, V: value, KRope: kRope, O: o, LSE: d.lse,
-			Pages: d.pages.Slice(s.row*d.maxPages, d.pages.N), Lengths: d.meta.lengths.Slice(s.row, d.meta.lengths.N), Work: d.work,
+			Pages: d.pages.Slice(s.row*d.maxPages, d.pages.N), Lengths: d.meta.lengths.Slice(s.row, d.meta.lengths.N),
+			Work: d.work,
 		})
 		return
 	}
 	d.run(&kernels.DecodePlain{
-		N: s.n, H: a.H, G: k.heads, P: a.P, R: a.R, Dv: a.Dv, KDim: k.dim, VDim: v.dim, Page: decode.PageTokens, MaxPages: d.maxPages, Scale: float32(a.Scale),
+		N: s.n, H: a.H, G: k.heads, P: a.P, R: a.R, Dv: a.Dv, KDim: k.dim, VDim: v.dim, Page: decode.PageTokens,
+		MaxPages: d.maxPages, Scale: float32(a.Scale),
 		Q: q, K: k.buf, V: v.buf, KRope: kRope, O: o,
-		Positions: d.meta.positions.Slice(s.token, d.meta.positions.N), Rows: d.meta.rows.Slice(s.token, d.meta.rows.N), Pages: d.pages,
+		Positions: d.meta.positions.Slice(s.token, d.meta.positions.N), Rows: d.meta.rows.Slice(s.token, d.meta.rows.N),
+		Pages: d.pages,
 	})
 }
 
@@ -270,7 +279,8 @@ func (d *Device) together(layer, at int, s segment) device.Buffer {
 	slot, S := d.cache[layer][at], s.start+s.t
 	y := d.arena.take(d.t, s.b*S*slot.heads*slot.dim)
 	d.run(&kernels.DecodeGather{
-		X: slot.buf, Y: y, Pages: d.pages.Slice(s.row*d.maxPages, d.pages.N), B: s.b, S: S, Width: slot.heads * slot.dim, Page: decode.PageTokens, MaxPages: d.maxPages,
+		X: slot.buf, Y: y, Pages: d.pages.Slice(s.row*d.maxPages, d.pages.N), B: s.b, S: S, Width: slot.heads * slot.dim,
+		Page: decode.PageTokens, MaxPages: d.maxPages,
 	})
 	return y
 }
@@ -278,7 +288,8 @@ func (d *Device) together(layer, at int, s segment) device.Buffer {
 // attendLong is attention by the kernel of training.
 func (d *Device) attendLong(layer int, s segment, a attention.CacheRead, q, o *tensor) {
 	mark, c := d.arena.used, d.cache[layer]
-	k := &kernels.Attention{H: a.H, G: c[a.K].heads, P: a.P, R: a.R, Dv: a.Dv, Scale: float32(a.Scale), KStride: c[a.K].dim, VStride: c[a.V].dim}
+	k := &kernels.Attention{H: a.H, G: c[a.K].heads, P: a.P, R: a.R, Dv: a.Dv, Scale: float32(a.Scale),
+		KStride: c[a.K].dim, VStride: c[a.V].dim}
 	k.K = d.together(layer, a.K, s)
 	if k.V = k.K; a.V != a.K {
 		k.V = d.together(layer, a.V, s)

@@ -28,7 +28,7 @@ func open(ordinal int, t graph.DType) (*backend, error) {
 // A backend keeps the weights of the last models on the GPU: devices of one model share them.
 type backend struct {
 	dev    *device.Device
-	queue  func() (queue, error) // a new one
+	queue  func() (queue, error) // makes a queue
 	free   func() (int, error)   // bytes
 	comm   *device.Comm          // of the devices that hold shards of one model; rank is this one's place
 	rank   int
@@ -77,7 +77,7 @@ func (b *backend) Bandwidth() (float64, error) {
 	return best, nil
 }
 
-// reserve is what the driver takes for kernels, graphs and cuBLASLt beside what is allocated here.
+// reserve is the memory that the driver takes for kernels, graphs and cuBLASLt besides the allocations of this package.
 const reserve = 512 << 20
 
 // Available loads the weights, and counts what a pass takes beside them.
@@ -93,7 +93,8 @@ func (b *backend) Available(m *decode.Model, l decode.Limits) (int64, error) {
 
 func (b *backend) Open(m *decode.Model, l decode.Limits) (decode.Device, error) {
 	if l.Pages < 1 {
-		return nil, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d", decode.PageTokens, l.Pages)
+		return nil, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d",
+			decode.PageTokens, l.Pages)
 	}
 	d, err := b.plan(m, l)
 	if err != nil {

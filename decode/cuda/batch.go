@@ -16,8 +16,9 @@ import (
 type meta struct {
 	all                                              device.Buffer
 	tokens, positions, rows, lengths, score, choices device.Buffer // of this pass, in all
-	seen                                             device.Buffer // what the penalty counts: a bit a token, for each score
-	host                                             [4][]int32
+	// what the penalty counts: a bit a token, for each score
+	seen device.Buffer
+	host [4][]int32
 }
 
 // A bucket is a step that is recorded: of so many requests with t new tokens each, drawn greedily or not.
@@ -97,7 +98,8 @@ func (d *Device) describe(b decode.Batch, key bucket, step bool) error {
 func (d *Device) choose(draws []decode.Draw, words []int32) {
 	for i, x := range draws {
 		kernels.StepSampling{
-			Temperature: float32(x.Temperature), TopP: float32(x.TopP), MinP: float32(x.MinP), Repetition: float32(x.Repetition), TopK: int32(x.TopK), U: x.U,
+			Temperature: float32(x.Temperature), TopP: float32(x.TopP), MinP: float32(x.MinP), Repetition: float32(x.Repetition),
+			TopK: int32(x.TopK), U: x.U,
 		}.Pack(words[i*kernels.StepSamplingWords:])
 		if x.Penalizes() {
 			seen := kernels.PackSeen(d.model.Config.Vocab, x.History)

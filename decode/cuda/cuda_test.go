@@ -166,7 +166,8 @@ func TestCUDAEngine(t *testing.T) {
 				want, got := serve(t, onCPU, m), serve(t, there, m)
 				for i := range want {
 					if !slices.Equal(got[i].Output(), want[i].Output()) || got[i].Reason != want[i].Reason {
-						t.Errorf("%s: request %d: %v (%s), on the CPU %v (%s)", kind, i, got[i].Output(), got[i].Reason, want[i].Output(), want[i].Reason)
+						t.Errorf("%s: request %d: %v (%s), on the CPU %v (%s)", kind, i, got[i].Output(), got[i].Reason,
+							want[i].Output(), want[i].Reason)
 					}
 				}
 				if err := there.Close(); err != nil {

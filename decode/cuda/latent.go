@@ -64,7 +64,8 @@ func (d *Device) absorb(a attention.LatentRead, tokens int, q, qa device.Buffer,
 	_, L := a.Latents()
 	E, w := a.D+a.R, d.weights.heads[a.Wukv.Name].uk
 	if d.small(a.D) && E%8 == 0 && stride%8 == 0 && q.Ptr%16 == 0 {
-		d.run(&kernels.StepHeads{Rows: tokens, H: a.H, In: a.D, Out: L, LdX: stride, StepX: E, LdY: a.H * head, StepY: head, X: q, W: w, Y: qa})
+		d.run(&kernels.StepHeads{Rows: tokens, H: a.H, In: a.D, Out: L, LdX: stride, StepX: E, LdY: a.H * head,
+			StepY: head, X: q, W: w, Y: qa})
 		return
 	}
 	d.run(&kernels.Gemm{
@@ -79,7 +80,8 @@ func (d *Device) expand(a attention.LatentRead, tokens int, o, y device.Buffer) 
 	w := d.weights.heads[a.Wukv.Name]
 	if d.small(L) {
 		d.run(&kernels.StepHeads{
-			Rows: tokens, H: a.H, In: L, Out: a.D, LdX: a.H * L, StepX: L, LdY: a.H * a.D, StepY: a.D, X: o, W: w.uv, Bias: w.bias, Y: y,
+			Rows: tokens, H: a.H, In: L, Out: a.D, LdX: a.H * L, StepX: L, LdY: a.H * a.D, StepY: a.D, X: o, W: w.uv,
+			Bias: w.bias, Y: y,
 		})
 		return
 	}
@@ -96,13 +98,15 @@ func (d *Device) attendExpanded(layer int, s segment, a attention.LatentRead, q,
 	c := d.together(layer, a.C, s)
 	kv := d.arena.take(d.t, rows*n*out)
 	g := &kernels.Gemm{
-		M: rows, N: out, K: L, A: c, B: w, C: kv, Lda: n * L, Ldb: out, Ldc: n * out, Batch: n, StrideA: L, StrideB: L * out, StrideC: out,
+		M: rows, N: out, K: L, A: c, B: w, C: kv, Lda: n * L, Ldb: out, Ldc: n * out, Batch: n, StrideA: L, StrideB: L * out,
+		StrideC: out,
 	}
 	if a.Bukv != nil {
 		g.Bias = d.weights.single[a.Bukv.Name]
 	}
 	d.run(g)
-	k := &kernels.Attention{H: a.H, G: a.H, P: a.D, R: a.R, Dv: a.D, Scale: float32(a.Scale), KStride: 2 * a.D, VStride: 2 * a.D}
+	k := &kernels.Attention{H: a.H, G: a.H, P: a.D, R: a.R, Dv: a.D, Scale: float32(a.Scale),
+		KStride: 2 * a.D, VStride: 2 * a.D}
 	k.K, k.V, k.KRope = kv, kv.Slice(a.D, kv.N), d.together(layer, a.KRope, s)
 	d.train(k, s, q, y)
 	d.arena.used = mark

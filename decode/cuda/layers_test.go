@@ -16,8 +16,12 @@ import (
 // TestCUDALayersMayDiffer decodes a model whose layers leave different things in the cache and are served by different
 // kernels, in any split, and holds it against the forward pass; and its requests against the CPU.
 func TestCUDALayersMayDiffer(t *testing.T) {
-	everywhere(t, graph.F32, func(t *testing.T, on decode.Backend) { testLayers(t, on, decodetest.Small, decodetest.Wide) })
-	t.Run("simulated in bf16", func(t *testing.T) { testLayers(t, simulate(device.BF16), decodetest.Small, decodetest.Wide) })
+	everywhere(t, graph.F32, func(t *testing.T, on decode.Backend) {
+		testLayers(t, on, decodetest.Small, decodetest.Wide)
+	})
+	t.Run("simulated in bf16", func(t *testing.T) {
+		testLayers(t, simulate(device.BF16), decodetest.Small, decodetest.Wide)
+	})
 }
 
 func testLayers(t *testing.T, on decode.Backend, models ...[]decodetest.Layer) {

@@ -11,7 +11,7 @@ import (
 	"headroom/kernels"
 )
 
-// A fixed is a buffer that a device allocates once.
+// A fixed names a buffer that a device allocates once.
 type fixed struct {
 	to *device.Buffer
 	t  device.Type
@@ -26,21 +26,25 @@ func (b *backend) plan(m *decode.Model, l decode.Limits) (*Device, error) {
 	}
 	g := groupsOf(m.Transformer)
 	d := &Device{
-		model: m, limits: l, dev: b.dev, weights: w, t: b.t, tables: map[tableKey]device.Buffer{}, maxPages: fours(decode.PagesFor(l.Context)),
-		rank: b.rank, ranks: b.ranks, held: make([][]int32, l.Rows), graphs: map[bucket]recorded{}, seen: map[bucket]bool{},
+		model: m, limits: l, dev: b.dev, weights: w, t: b.t, tables: map[tableKey]device.Buffer{},
+		maxPages: fours(decode.PagesFor(l.Context)),
+		rank:     b.rank, ranks: b.ranks, held: make([][]int32, l.Rows), graphs: map[bucket]recorded{},
+		seen: map[bucket]bool{},
 	}
 	d.samples = b.dev.Compute == 90 && m.Config.Vocab <= kernels.StepSampleMost(b.dev)
 	work := d.dims(g)
 	most := padded(l.Tokens + l.Rows)
 	d.fixed = []fixed{
-		{&d.pages, device.I32, l.Rows * d.maxPages}, {&d.meta.all, device.I32, 3*most + fours(l.Rows) + (1+kernels.StepSamplingWords)*fours(2*l.Scores) + 16},
+		{&d.pages, device.I32, l.Rows * d.maxPages},
+		{&d.meta.all, device.I32, 3*most + fours(l.Rows) + (1+kernels.StepSamplingWords)*fours(2*l.Scores) + 16},
 		{&d.drawn, device.I32, 2 * l.Scores}, {&d.lse, device.F32, most * g.heads()}, {&d.work, device.U8, work},
 		{&d.meta.seen, device.I32, 2 * l.Scores * kernels.SeenWords(m.Config.Vocab)},
 	}
 	for layer := range m.Config.Layers {
 		var slots []slot
 		for _, s := range m.CacheLayout(layer) {
-			slots = append(slots, slot{s.Heads, s.Dim, device.Buffer{Ptr: 1 << 40, N: l.Pages * decode.PageTokens * s.Heads * s.Dim, Type: b.t}})
+			slots = append(slots, slot{s.Heads, s.Dim,
+				device.Buffer{Ptr: 1 << 40, N: l.Pages * decode.PageTokens * s.Heads * s.Dim, Type: b.t}})
 		}
 		d.cache = append(d.cache, slots)
 	}
@@ -92,7 +96,8 @@ func (d *Device) decodes(r read) (work int, ok bool) {
 		return 0, false
 	}
 	shape := kernels.DecodeShape{
-		Cache: string(r.Form()), B: d.limits.Rows, H: r.H, G: d.model.CacheLayout(r.layer)[r.K].Heads, P: r.P, R: r.R, Dv: r.Dv,
+		Cache: string(r.Form()), B: d.limits.Rows, H: r.H, G: d.model.CacheLayout(r.layer)[r.K].Heads, P: r.P, R: r.R,
+		Dv:   r.Dv,
 		Page: decode.PageTokens, MaxPages: d.maxPages,
 	}
 	for shape.T = 1; shape.T <= decodeTokens; shape.T++ {

@@ -46,7 +46,8 @@ func TestCUDAMixedPass(t *testing.T) {
 			requests := []int{300, 3, 5, 2, 400, 4}
 			var all []*decode.Sequence
 			for _, n := range requests {
-				all = append(all, decodetest.Submit(t, e, decode.Request{Prompt: decodetest.Tokens(r, n, m.Config.Vocab), MaxTokens: 20}))
+				all = append(all, decodetest.Submit(t, e,
+					decode.Request{Prompt: decodetest.Tokens(r, n, m.Config.Vocab), MaxTokens: 20}))
 			}
 			behind := 0
 			for all[4].Cached() < 400 {
@@ -99,7 +100,8 @@ func checkChunks(t *testing.T, on decode.Backend) {
 				}
 				r := rand.New(rand.NewPCG(uint64(chunk), 2))
 				for _, n := range []int{300, 17, 205} {
-					out[i] = append(out[i], decodetest.Submit(t, e, decode.Request{Prompt: decodetest.Tokens(r, n, m.Config.Vocab), MaxTokens: 4, Score: true}))
+					out[i] = append(out[i], decodetest.Submit(t, e, decode.Request{Prompt: decodetest.Tokens(r, n, m.Config.Vocab),
+						MaxTokens: 4, Score: true}))
 				}
 				decodetest.Finish(t, e)
 				if err := e.Close(); err != nil {

@@ -32,7 +32,7 @@ type Device struct {
 	logits         device.Buffer // of the last pass: [scores, V]
 	scored         []float32     // the same on the host, once Scores was called
 	scoredTokens   int
-	drawn          device.Buffer // what the last pass drew
+	drawn          device.Buffer // the tokens that the last pass drew
 	arena          arena
 	meta           meta
 	results        [4]result
@@ -69,7 +69,7 @@ type recorded struct {
 	logits device.Buffer
 }
 
-// A mode is what becomes of launches.
+// A mode says what is done with launches.
 type mode int
 
 const (
@@ -78,7 +78,7 @@ const (
 	tuning        // only products, whose algorithms are timed
 )
 
-// A result is what a pass drew, on its way to the host.
+// A result holds the tokens that a pass drew, while they are copied to the host.
 type result struct {
 	tokens []int32 // pinned
 	done   mark
@@ -134,7 +134,7 @@ func (d *Device) whole() {
 	d.n, d.scores = n, scores
 }
 
-// send starts the copy of what was drawn to the host.
+// send starts the copy of the drawn tokens to the host.
 func (d *Device) send(b decode.Batch) error {
 	r := &d.results[(d.first+d.pending)%len(d.results)]
 	d.pending++

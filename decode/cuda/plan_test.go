@@ -42,7 +42,8 @@ func TestPlan(t *testing.T) {
 
 // TestGroups names the products that become one.
 func TestGroups(t *testing.T) {
-	for kind, want := range map[string][]int{"gqa-2": {3, 1, 2, 1}, "mfa": {3, 1, 1, 2, 1}, "gta-2": {3, 1, 2, 1}, "mla": {3, 1, 1, 2, 1}, "gla_q-2": {3, 1, 1, 2, 1}} {
+	for kind, want := range map[string][]int{"gqa-2": {3, 1, 2, 1}, "mfa": {3, 1, 1, 2, 1}, "gta-2": {3, 1, 2, 1},
+		"mla": {3, 1, 1, 2, 1}, "gla_q-2": {3, 1, 1, 2, 1}} {
 		m := decodetest.Tiny(t, kind, func(c *model.Config, _ *attention.Config) { c.Layers = 1 })
 		var got []int
 		for _, g := range groupsOf(m.Transformer).all {

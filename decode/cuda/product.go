@@ -22,7 +22,8 @@ func (d *Device) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf
 	key := weight{w, bias}.product()
 	p := d.weights.group[key]
 	if p == nil {
-		panic(fmt.Sprintf("decode: weight %s with bias %q was not packed: a pass must be the one that groups recorded", key.w, key.bias))
+		panic(fmt.Sprintf("decode: weight %s with bias %q was not packed: a pass must be the one that groups recorded",
+			key.w, key.bias))
 	}
 	out := w.Shape[len(w.Shape)-1]
 	v := &tensor{width: p.n * out, product: &pendingProduct{operand(x), p, p.column[key], out}}
@@ -53,14 +54,16 @@ func (d *Device) multiply(x *tensor) {
 	y := d.take(d.t, d.n, p.n*width)
 	switch {
 	case small && p.n == 1:
-		k := &kernels.StepProduct{Rows: d.n, In: p.in, Out: width, LdX: in.stride, X: in.rows(0, d.n), Norm: norm, Eps: eps, W: p.w.Slice(from*p.in, p.w.N), Y: y.buf}
+		k := &kernels.StepProduct{Rows: d.n, In: p.in, Out: width, LdX: in.stride, X: in.rows(0, d.n), Norm: norm, Eps: eps,
+			W: p.w.Slice(from*p.in, p.w.N), Y: y.buf}
 		if !p.bias.Nil() {
 			k.Bias = p.bias.Slice(from, p.bias.N)
 		}
 		d.run(k)
 	case small:
 		d.run(&kernels.StepHeads{
-			Rows: d.n, H: p.n, In: p.in, Out: width, LdX: in.stride, StepX: p.in, LdY: p.n * width, StepY: width, X: in.rows(0, d.n), W: p.w, Bias: p.bias, Y: y.buf,
+			Rows: d.n, H: p.n, In: p.in, Out: width, LdX: in.stride, StepX: p.in, LdY: p.n * width, StepY: width,
+			X: in.rows(0, d.n), W: p.w, Bias: p.bias, Y: y.buf,
 		})
 	default:
 		g := d.product(p, x, from, width)
@@ -109,7 +112,8 @@ func (d *Device) product(p *packed, x *tensor, from, width int) *kernels.Gemm {
 // Add is x += y, the sum of all shards' y where there are several. A product without bias adds into x by itself.
 func (d *Device) Add(x, y graph.Buf) {
 	to, v := operand(x), operand(y)
-	if d.ranks > 1 || v.there() || v.product == nil || len(v.product.x.uses) > 1 || v.product.pack.n > 1 || !v.product.pack.bias.Nil() {
+	if d.ranks > 1 || v.there() || v.product == nil || len(v.product.x.uses) > 1 || v.product.pack.n > 1 ||
+		!v.product.pack.bias.Nil() {
 		d.need(v)
 		if v.stride != v.width {
 			panic(fmt.Sprintf("decode: a sum with rows of %d, %d apart", v.width, v.stride))
@@ -122,7 +126,8 @@ func (d *Device) Add(x, y graph.Buf) {
 	v.product.x.uses = nil
 	if d.small(p.in) && in.aligned() {
 		d.run(&kernels.StepProduct{
-			Rows: d.n, In: p.in, Out: v.width, LdX: in.stride, LdY: to.stride, X: in.rows(0, d.n), W: p.w.Slice(from*p.in, p.w.N), Y: to.buf, Add: true,
+			Rows: d.n, In: p.in, Out: v.width, LdX: in.stride, LdY: to.stride, X: in.rows(0, d.n),
+			W: p.w.Slice(from*p.in, p.w.N), Y: to.buf, Add: true,
 		})
 		return
 	}
@@ -137,7 +142,8 @@ func sideBySide(gate, up *tensor) bool {
 		return false
 	}
 	g, u := gate.product, up.product
-	return len(g.x.uses) == 2 && g.pack == u.pack && g.from == 0 && u.from == g.out && u.from+u.out == g.pack.out && g.pack.n == 1 && g.pack.bias.Nil()
+	return len(g.x.uses) == 2 && g.pack == u.pack && g.from == 0 && u.from == g.out && u.from+u.out == g.pack.out &&
+		g.pack.n == 1 && g.pack.bias.Nil()
 }
 
 // SwiGLU is silu(gate)·up of two products side by side.
@@ -147,7 +153,8 @@ func (d *Device) SwiGLU(gate, up graph.Buf) graph.Buf {
 		if in, norm, eps := d.normed(v.product.x); d.small(p.in) && in.aligned() && !norm.Nil() {
 			y := d.take(d.t, d.n, v.width)
 			d.run(&kernels.StepProduct{
-				Rows: d.n, In: p.in, Out: v.width, LdX: in.stride, X: in.rows(0, d.n), Norm: norm, Eps: eps, W: p.w, Y: y.buf, Gate: true,
+				Rows: d.n, In: p.in, Out: v.width, LdX: in.stride, X: in.rows(0, d.n), Norm: norm, Eps: eps, W: p.w, Y: y.buf,
+				Gate: true,
 			})
 			v.product.x.uses = nil
 			return give(y)

@@ -44,7 +44,8 @@ func anyModel(t *testing.T, r *rand.Rand, of func(*model.Config)) (*decode.Model
 		a.RopeDim, a.Heads = 0, 2*(1+r.IntN(4))
 		a.Bias = []string{"paper", "none"}[r.IntN(2)]
 		of(c)
-		what += fmt.Sprintf(" L%d C%d F%d V%d S%d tie %v, H%d D%d bias %s", c.Layers, c.Width, c.MLP, c.Vocab, c.Context, c.Tie, a.Heads, a.HeadDim, a.Bias)
+		what += fmt.Sprintf(" L%d C%d F%d V%d S%d tie %v, H%d D%d bias %s", c.Layers, c.Width, c.MLP, c.Vocab, c.Context,
+			c.Tie, a.Heads, a.HeadDim, a.Bias)
 	})
 	return m, what
 }
@@ -52,7 +53,8 @@ func anyModel(t *testing.T, r *rand.Rand, of func(*model.Config)) (*decode.Model
 func checkRandom(t *testing.T, on decode.Backend, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 77))
 	m, what := anyModel(t, r, func(*model.Config) {})
-	o := decode.Options{Pages: decode.PagesFor(m.Config.Context) + r.IntN(8), Rows: 1 + r.IntN(20), Chunk: 1 + r.IntN(80), Ends: []int32{int32(r.IntN(9)) - 4}}
+	o := decode.Options{Pages: decode.PagesFor(m.Config.Context) + r.IntN(8), Rows: 1 + r.IntN(20), Chunk: 1 + r.IntN(80),
+		Ends: []int32{int32(r.IntN(9)) - 4}}
 	if r.IntN(2) == 0 {
 		o.Scored = 1 + r.IntN(50)
 	}
@@ -94,7 +96,8 @@ func checkRandom(t *testing.T, on decode.Backend, seed uint64) {
 			got.Scores, want.Scores = got.Scores[:n], want.Scores[:n]
 		}
 		if !slices.Equal(got.Output(), want.Output()) || got.Reason != want.Reason || len(got.Scores) != len(want.Scores) {
-			t.Fatalf("%s: request %d: %v (%s), on the CPU %v (%s)", what, i, got.Output(), got.Reason, want.Output(), want.Reason)
+			t.Fatalf("%s: request %d: %v (%s), on the CPU %v (%s)", what, i, got.Output(), got.Reason,
+				want.Output(), want.Reason)
 		}
 		for j, s := range want.Scores {
 			if d := math.Abs(float64(got.Scores[j].LogProb - s.LogProb)); !(d < 1e-3) {
@@ -105,7 +108,8 @@ func checkRandom(t *testing.T, on decode.Backend, seed uint64) {
 }
 
 // anyRequests serves requests that come and are cancelled at random.
-func anyRequests(t *testing.T, m *decode.Model, e *decode.Engine, o decode.Options, r *rand.Rand) (all []*decode.Sequence) {
+func anyRequests(t *testing.T, m *decode.Model, e *decode.Engine, o decode.Options, r *rand.Rand) (
+	all []*decode.Sequence) {
 	t.Helper()
 	V, S := m.Config.Vocab, m.Config.Context
 	begin := decodetest.Tokens(r, S, V)
@@ -117,7 +121,8 @@ func anyRequests(t *testing.T, m *decode.Model, e *decode.Engine, o decode.Optio
 			if short {
 				most = min(most, 8)
 			}
-			q := decode.Request{Prompt: decodetest.Tokens(r, 1+r.IntN(most), V), MaxTokens: 1 + r.IntN(20), Score: r.IntN(3) == 0}
+			q := decode.Request{Prompt: decodetest.Tokens(r, 1+r.IntN(most), V), MaxTokens: 1 + r.IntN(20),
+				Score: r.IntN(3) == 0}
 			if q.Score && o.Scored > 0 && r.IntN(2) == 0 {
 				q.Echo, q.MaxTokens = true, q.MaxTokens*r.IntN(2)
 			}
@@ -125,7 +130,8 @@ func anyRequests(t *testing.T, m *decode.Model, e *decode.Engine, o decode.Optio
 				copy(q.Prompt, begin[:r.IntN(S)])
 			}
 			if r.IntN(2) == 0 {
-				q.Sampling = decode.Sampling{Temperature: 0.2 + r.Float64(), TopK: r.IntN(30), TopP: r.Float64(), MinP: r.Float64() / 9, Repetition: float64(r.IntN(3)) / 1.6, Seed: r.Uint64()}
+				q.Sampling = decode.Sampling{Temperature: 0.2 + r.Float64(), TopK: r.IntN(30), TopP: r.Float64(),
+					MinP: r.Float64() / 9, Repetition: float64(r.IntN(3)) / 1.6, Seed: r.Uint64()}
 			}
 			all = append(all, decodetest.Submit(t, e, q))
 		}
@@ -150,7 +156,9 @@ func TestCUDAPagesComeBack(t *testing.T) {
 		if isSimulated(on) {
 			n = 100
 		}
-		m := decodetest.Tiny(t, "gta-2", wide, func(c *model.Config, _ *attention.Config) { c.Layers, c.Vocab, c.Context = 1, 40, 200 })
+		m := decodetest.Tiny(t, "gta-2", wide, func(c *model.Config, _ *attention.Config) {
+			c.Layers, c.Vocab, c.Context = 1, 40, 200
+		})
 		o := decode.Options{Pages: 9, Rows: 6, Chunk: 200, Ends: []int32{5}, Vocabulary: decodetest.Letters{}}
 		draft, err := decode.NewDraftModel(m, on, o, 2, m)
 		if err != nil {
@@ -195,7 +203,8 @@ func TestCUDAGreedySpeculationIsGreedy(t *testing.T) {
 				var all []*decode.Sequence
 				r := rand.New(rand.NewPCG(8, 8))
 				for _, n := range []int{1, 70, 140} {
-					all = append(all, decodetest.Submit(t, e, decode.Request{Prompt: decodetest.Tokens(r, n, m.Config.Vocab), MaxTokens: 30}))
+					all = append(all, decodetest.Submit(t, e,
+						decode.Request{Prompt: decodetest.Tokens(r, n, m.Config.Vocab), MaxTokens: 30}))
 				}
 				decodetest.Finish(t, e)
 				for i, s := range all {
@@ -238,7 +247,8 @@ func TestCUDABench(t *testing.T) {
 func TestCUDACacheBytesAreTheLayouts(t *testing.T) {
 	for typ, size := range map[graph.DType]int{graph.F32: 4, graph.BF16: 2} {
 		everywhere(t, typ, func(t *testing.T, on decode.Backend) {
-			for kind, elements := range map[string]int{"mha": 64, "mqa": 16, "mfa": 16, "gqa-2": 32, "gta-2": 20, "mla": 36, "gla-2": 36, "gla_q-2": 36} {
+			for kind, elements := range map[string]int{"mha": 64, "mqa": 16, "mfa": 16, "gqa-2": 32, "gta-2": 20, "mla": 36,
+				"gla-2": 36, "gla_q-2": 36} {
 				m := decodetest.Tiny(t, kind)
 				d := openDevice(t, m, on, decode.Options{Pages: 7, Rows: 2})
 				if got, want := d.CacheBytes(), int64(7*decode.PageTokens*m.Config.Layers*elements*size); got != want {

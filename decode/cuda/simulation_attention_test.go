@@ -38,7 +38,8 @@ func (p *simulation) place(k *kernels.DecodePlace) {
 			}
 			// Y's buffer may begin before the first element that is written: columns before First stay
 			from := part.Y.Ptr + device.Ptr(part.First*part.Y.Type.Size())
-			y := p.view(device.Buffer{Ptr: from, N: at*part.YRow + (part.Heads-1)*part.YHead + part.Dim - part.First, Type: part.Y.Type})
+			y := p.view(device.Buffer{Ptr: from, N: at*part.YRow + (part.Heads-1)*part.YHead + part.Dim - part.First,
+				Type: part.Y.Type})
 			for h := range part.Heads {
 				x := p.view(part.X).row(i*part.XRow+h*part.XHead, part.Dim)
 				if !part.Norm.Nil() {
@@ -101,7 +102,8 @@ func attended(q, keys, values []float32, S, Dv int, scale float32) []float32 {
 }
 
 func (p *simulation) decode(k *kernels.Decode) {
-	c := paged{P: k.P, R: k.R, Dv: k.Dv, G: k.G, kDim: k.Dv, vDim: k.Dv, page: k.Page, k: k.K, v: k.V, kRope: k.KRope, pages: k.Pages}
+	c := paged{P: k.P, R: k.R, Dv: k.Dv, G: k.G, kDim: k.Dv, vDim: k.Dv, page: k.Page, k: k.K, v: k.V,
+		kRope: k.KRope, pages: k.Pages}
 	if c.v.Nil() {
 		c.v = c.k
 	}
@@ -122,7 +124,8 @@ func (p *simulation) decode(k *kernels.Decode) {
 }
 
 func (p *simulation) plain(k *kernels.DecodePlain) {
-	c := paged{P: k.P, R: k.R, Dv: k.Dv, G: k.G, kDim: k.KDim, vDim: k.VDim, page: k.Page, k: k.K, v: k.V, kRope: k.KRope, pages: k.Pages}
+	c := paged{P: k.P, R: k.R, Dv: k.Dv, G: k.G, kDim: k.KDim, vDim: k.VDim, page: k.Page, k: k.K, v: k.V,
+		kRope: k.KRope, pages: k.Pages}
 	E, share := k.P+k.R, k.H/k.G
 	for i := range k.N {
 		row, S := int(p.view(k.Rows).int(i)), 0
@@ -139,7 +142,8 @@ func (p *simulation) plain(k *kernels.DecodePlain) {
 }
 
 func (p *simulation) stepAttend(k *kernels.StepAttend) {
-	c := paged{P: k.P, R: k.R, Dv: k.Dv, G: k.G, kDim: k.Dv, vDim: k.Dv, page: k.Page, k: k.KCache, v: k.VCache, kRope: k.RopeCache, pages: k.Pages}
+	c := paged{P: k.P, R: k.R, Dv: k.Dv, G: k.G, kDim: k.Dv, vDim: k.Dv, page: k.Page, k: k.KCache, v: k.VCache,
+		kRope: k.RopeCache, pages: k.Pages}
 	if k.R > 0 {
 		c.v = c.k
 	}
@@ -168,7 +172,8 @@ func (p *simulation) stepAttend(k *kernels.StepAttend) {
 		for g := range k.G {
 			keys, values := p.read(c, g, S)
 			for h := g * share; h < (g+1)*share; h++ {
-				q := append(p.view(k.Q).row(b*k.QRow+h*k.QHead, E-k.Turn), turned(p.view(k.QTurn).row(b*k.QTurnRow+h*k.QTurnHead, k.Turn), table, S-1)...)
+				q := append(p.view(k.Q).row(b*k.QRow+h*k.QHead, E-k.Turn),
+					turned(p.view(k.QTurn).row(b*k.QTurnRow+h*k.QTurnHead, k.Turn), table, S-1)...)
 				p.view(k.O).setAt((b*k.H+h)*k.Dv, attended(q, keys, values, S, k.Dv, k.Scale))
 			}
 		}

@@ -88,14 +88,17 @@ func (p *simulation) product(k launcher) {
 	case *kernels.Gemm:
 		y := p.all(k.C)
 		(&ref.Gemm{
-			TransA: k.TransA, TransB: k.TransB, M: k.M, N: k.N, K: k.K, A: p.all(k.A), B: p.all(k.B), C: y, Lda: k.Lda, Ldb: k.Ldb, Ldc: k.Ldc,
-			Batch: k.Batch, StrideA: k.StrideA, StrideB: k.StrideB, StrideC: k.StrideC, Bias: p.all(k.Bias), Accumulate: k.Accumulate,
+			TransA: k.TransA, TransB: k.TransB, M: k.M, N: k.N, K: k.K, A: p.all(k.A), B: p.all(k.B), C: y, Lda: k.Lda,
+			Ldb: k.Ldb, Ldc: k.Ldc,
+			Batch: k.Batch, StrideA: k.StrideA, StrideB: k.StrideB, StrideC: k.StrideC, Bias: p.all(k.Bias),
+			Accumulate: k.Accumulate,
 		}).Run()
 		p.view(k.C).setAll(y)
 	case *kernels.StepProduct:
 		y := p.all(k.Y)
 		(&ref.StepProduct{
-			Rows: k.Rows, In: k.In, Out: k.Out, LdX: k.LdX, LdY: k.LdY, X: p.all(k.X), Norm: p.all(k.Norm), W: p.all(k.W), Bias: p.all(k.Bias), Y: y,
+			Rows: k.Rows, In: k.In, Out: k.Out, LdX: k.LdX, LdY: k.LdY, X: p.all(k.X), Norm: p.all(k.Norm), W: p.all(k.W),
+			Bias: p.all(k.Bias), Y: y,
 			Eps: k.Eps, Add: k.Add, Gate: k.Gate,
 		}).Run()
 		p.view(k.Y).setAll(y)
@@ -108,7 +111,8 @@ func (p *simulation) product(k launcher) {
 		p.view(k.Y).setAll(y)
 	case *kernels.StepLogits:
 		y := p.all(k.Logits)
-		(&ref.StepProduct{Rows: k.Rows, In: k.C, Out: k.V, LdX: k.LdX, X: p.all(k.X), Norm: p.all(k.Norm), W: p.all(k.W), Y: y, Eps: k.Eps}).Run()
+		(&ref.StepProduct{Rows: k.Rows, In: k.C, Out: k.V, LdX: k.LdX, X: p.all(k.X), Norm: p.all(k.Norm),
+			W: p.all(k.W), Y: y, Eps: k.Eps}).Run()
 		p.view(k.Logits).setAll(y)
 		best := make([]int32, k.Rows)
 		(&ref.StepPick{Rows: k.Rows, V: k.V, Logits: y, Tokens: best}).Run()

@@ -50,10 +50,10 @@ func operand(b graph.Buf) *tensor {
 	return v
 }
 
-// give hands out a tensor. Its Len of one says only that it is there: the device alone knows its shape.
+// give makes a Buf of a tensor. Its Len of one says only that it exists: the device alone knows its shape.
 func give(v *tensor) graph.Buf { return graph.Buf{Mem: v, Len: 1} }
 
-// take makes room for n rows.
+// take allocates n rows.
 func (d *Device) take(t device.Type, n, width int) *tensor {
 	return &tensor{buf: d.arena.take(t, n*width), width: width, stride: width}
 }
@@ -116,7 +116,8 @@ func (d *Device) need(v *tensor) *tensor {
 		y := d.take(d.t, d.n, v.width)
 		C := v.width / n.groups
 		d.run(&kernels.DecodeNorm{
-			X: x.rows(0, d.n), W: d.weights.single[n.w.Name], Y: y.buf, Rows: d.n, Groups: n.groups, C: C, Stride: x.stride, Eps: float32(n.eps),
+			X: x.rows(0, d.n), W: d.weights.single[n.w.Name], Y: y.buf, Rows: d.n, Groups: n.groups, C: C, Stride: x.stride,
+			Eps: float32(n.eps),
 		})
 		v.buf, v.stride = y.buf, y.stride
 	case v.product != nil:
@@ -129,7 +130,7 @@ func (d *Device) need(v *tensor) *tensor {
 	return v
 }
 
-// sum adds up what the shards of a model have.
+// sum adds up a tensor over the shards of a model.
 func (d *Device) sum(b device.Buffer) {
 	if d.ranks > 1 && d.mode == running {
 		d.queue.sum(b)
@@ -169,16 +170,19 @@ func (d *Device) Logits(x graph.Buf, w graph.Param) graph.Buf {
 	best := device.Buffer{}
 	if fused {
 		best = d.take(device.F64, d.n, kernels.StepBests).buf
-		d.run(&kernels.StepLogits{Rows: d.n, C: C, V: V, LdX: in.stride, X: in.rows(0, d.n), Norm: norm, W: d.weights.single[w.Name], Logits: y.buf, Best: best, Eps: eps})
+		d.run(&kernels.StepLogits{Rows: d.n, C: C, V: V, LdX: in.stride, X: in.rows(0, d.n), Norm: norm,
+			W: d.weights.single[w.Name], Logits: y.buf, Best: best, Eps: eps})
 	} else {
 		in = d.need(of(x))
 		d.run(&kernels.Gemm{
-			TransB: true, M: d.n, N: V, K: C, A: in.rows(0, d.n), B: d.weights.single[w.Name], C: y.buf, Lda: in.stride, Ldb: C, Ldc: V, Batch: 1,
+			TransB: true, M: d.n, N: V, K: C, A: in.rows(0, d.n), B: d.weights.single[w.Name], C: y.buf, Lda: in.stride, Ldb: C,
+			Ldc: V, Batch: 1,
 		})
 	}
 	switch {
 	case d.sampled:
-		d.run(&kernels.StepSample{Rows: d.n, V: V, Logits: y.buf, Choices: d.meta.choices, Seen: d.meta.seen, Tokens: d.drawn})
+		d.run(&kernels.StepSample{Rows: d.n, V: V, Logits: y.buf, Choices: d.meta.choices,
+			Seen: d.meta.seen, Tokens: d.drawn})
 	case fused:
 		d.run(&kernels.StepPick{Rows: d.n, C: C, V: V, Best: best, Tokens: d.drawn})
 	default:

@@ -58,7 +58,8 @@ func TestCUDALinearTakesTheBiasItIsGiven(t *testing.T) {
 		for i, c := range calls {
 			n := x.Size() / (rows * c.w.Shape[len(c.w.Shape)-2])
 			want := ref.Gemm{
-				M: rows, N: out, K: in / n, A: w.of["x"], B: w.of[c.w.Name], C: make([]float32, rows*n*out), Lda: in, Ldb: out, Ldc: n * out,
+				M: rows, N: out, K: in / n, A: w.of["x"], B: w.of[c.w.Name], C: make([]float32, rows*n*out), Lda: in, Ldb: out,
+				Ldc:   n * out,
 				Batch: n, StrideA: in / n, StrideB: in / n * out, StrideC: out,
 			}
 			if c.bias != nil {

@@ -56,7 +56,8 @@ func (b *backend) weightsOf(m *decode.Model) (*weights, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &weights{of: m.Weights, queue: q, t: b.t, group: map[product]*packed{}, single: map[string]device.Buffer{}, heads: map[string]latentHeads{}}
+	w := &weights{of: m.Weights, queue: q, t: b.t, group: map[product]*packed{}, single: map[string]device.Buffer{},
+		heads: map[string]latentHeads{}}
 	if err := w.load(m.Params(), groupsOf(m.Transformer)); err != nil {
 		return nil, errors.Join(fmt.Errorf("decode: the weights: %w", err), q.close())
 	}
@@ -109,7 +110,7 @@ func (w *weights) load(params []graph.Param, groups *groups) error {
 	return nil
 }
 
-// split takes Wukv and its bias, or none, apart.
+// split divides Wukv and its bias, where it has one, into the parts of keys and of values.
 func (w *weights) split(a attention.LatentRead) (h latentHeads, err error) {
 	n, L := a.Latents()
 	x, own, D := w.of[a.Wukv.Name], a.H/n, a.D
@@ -137,7 +138,7 @@ func (w *weights) split(a attention.LatentRead) (h latentHeads, err error) {
 	return h, err
 }
 
-// pack lays the weights of a group one after the other.
+// pack writes the weights of a group one after the other.
 func (w *weights) pack(g []weight) (*packed, error) {
 	shape := g[0].w.Shape
 	p := &packed{n: 1, in: shape[len(shape)-2], column: map[product]int{}}

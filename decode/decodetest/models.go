@@ -157,6 +157,8 @@ type Layer struct {
 
 // Small are layers of no more columns than a test needs, and Wide some of which have dims that the fast kernels take.
 var (
-	Small = []Layer{{"gqa-2", 4, 8, 8, 500}, {"mla", 4, 8, 4, 3000}, {"mfa", 2, 16, 8, 3000}, {"gta-2", 4, 16, 4, 500}, {"gla-2", 8, 8, 4, 500}}
-	Wide  = []Layer{{"gla-2", 4, 64, 32, 500}, {"gqa-4", 4, 64, 64, 3000}, {"gqa-2", 4, 8, 8, 500}, {"gta-2", 8, 64, 32, 3000}, {"mla", 4, 24, 32, 500}}
+	Small = []Layer{{"gqa-2", 4, 8, 8, 500}, {"mla", 4, 8, 4, 3000}, {"mfa", 2, 16, 8, 3000}, {"gta-2", 4, 16, 4, 500},
+		{"gla-2", 8, 8, 4, 500}}
+	Wide = []Layer{{"gla-2", 4, 64, 32, 500}, {"gqa-4", 4, 64, 64, 3000}, {"gqa-2", 4, 8, 8, 500},
+		{"gta-2", 8, 64, 32, 3000}, {"mla", 4, 24, 32, 500}}
 )

@@ -54,7 +54,8 @@ func (x *scratch) attend(slots []slot, row decode.Row, a attention.CacheRead, q,
 		if a.R > 0 {
 			kRope := gather(&x.kRope, slots[a.KRope], row.Pages, from, n) // [n, R]
 			(&ref.Gemm{
-				TransB: true, M: G * M, N: n, K: a.R, A: x.q[a.P:], B: kRope, C: s, Lda: E, Ldb: a.R, Ldc: tileTokens, Batch: 1, Accumulate: true,
+				TransB: true, M: G * M, N: n, K: a.R, A: x.q[a.P:], B: kRope, C: s, Lda: E, Ldb: a.R, Ldc: tileTokens, Batch: 1,
+				Accumulate: true,
 			}).Run()
 		}
 		ref.Spans(G*M, func(lo, hi int) {

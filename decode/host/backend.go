@@ -23,12 +23,14 @@ func (backend) Close() error      { return nil }
 
 func (backend) Open(m *decode.Model, l decode.Limits) (decode.Device, error) {
 	if l.Pages < 1 {
-		return nil, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d", decode.PageTokens, l.Pages)
+		return nil, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d",
+			decode.PageTokens, l.Pages)
 	}
 	need, free := decode.BytesFor(m.Transformer, l.Pages*decode.PageTokens, 4), graph.HostFree(0)
 	if need > int64(free) {
-		return nil, fmt.Errorf("decode: the cache of %d tokens takes %.2f GiB (%d bytes), and this machine has %.2f GiB of memory free",
-			l.Pages*decode.PageTokens, float64(need)/(1<<30), need, float64(free)/(1<<30))
+		return nil,
+			fmt.Errorf("decode: the cache of %d tokens takes %.2f GiB (%d bytes), and this machine has %.2f GiB of memory free",
+				l.Pages*decode.PageTokens, float64(need)/(1<<30), need, float64(free)/(1<<30))
 	}
 	return NewDevice(m, l.Pages), nil
 }

@@ -16,7 +16,7 @@ type Device struct {
 	batch    decode.Batch
 	logits   []float32 // [scored, V] of the last pass
 	drawn    [][]int32 // by passes whose tokens Tokens has not returned yet
-	last     []int32   // what the last pass drew
+	last     []int32   // the tokens that the last pass drew
 	x        memory    // of Embed
 	arena    memory    // of all other values
 	used     int

@@ -26,7 +26,8 @@ func TestLayersMayDiffer(t *testing.T) {
 		for i := range layers {
 			elements += m.CacheLayout(i).Elements()
 		}
-		if got, want := d.CacheBytes(), int64(4*20*decode.PageTokens*elements); got != want || m.CacheBytes(1, 4) != 4*elements {
+		if got, want := d.CacheBytes(), int64(4*20*decode.PageTokens*elements); got != want ||
+			m.CacheBytes(1, 4) != 4*elements {
 			t.Errorf("a pool of %d bytes, the layouts say %d; %d bytes a token", got, want, m.CacheBytes(1, 4))
 		}
 	}
@@ -44,7 +45,8 @@ func TestLayersMayDifferInShards(t *testing.T) {
 		r := rand.New(rand.NewPCG(2, 3))
 		var all []*decode.Sequence
 		for range 8 {
-			all = append(all, decodetest.Submit(t, e, decode.Request{Prompt: decodetest.Tokens(r, 1+r.IntN(90), m.Config.Vocab), MaxTokens: 12}))
+			all = append(all, decodetest.Submit(t, e,
+				decode.Request{Prompt: decodetest.Tokens(r, 1+r.IntN(90), m.Config.Vocab), MaxTokens: 12}))
 		}
 		decodetest.Finish(t, e)
 		for i, s := range all {

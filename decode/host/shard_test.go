@@ -29,7 +29,8 @@ func TestShardsSayTheSame(t *testing.T) {
 			r := rand.New(rand.NewPCG(2, 3))
 			var got []*decode.Sequence
 			for range 8 {
-				q := decode.Request{Prompt: decodetest.Tokens(r, 1+r.IntN(90), m.Config.Vocab), MaxTokens: 12, Score: true, Echo: true}
+				q := decode.Request{Prompt: decodetest.Tokens(r, 1+r.IntN(90), m.Config.Vocab), MaxTokens: 12,
+					Score: true, Echo: true}
 				got = append(got, decodetest.Submit(t, e, q))
 			}
 			decodetest.Finish(t, e)
@@ -63,7 +64,8 @@ func TestShardsCache(t *testing.T) {
 		parts int
 		want  int // elements of a token and layer on each device: 8 heads of 8, rope 4, latents of 32
 	}{
-		{"mha", 2, 64}, {"gqa-4", 2, 32}, {"gqa-4", 4, 16}, {"gqa-4", 8, 16}, {"mqa", 2, 16}, {"gta-4", 2, 16 + 4}, {"gta-4", 4, 8 + 4},
+		{"mha", 2, 64}, {"gqa-4", 2, 32}, {"gqa-4", 4, 16}, {"gqa-4", 8, 16}, {"mqa", 2, 16}, {"gta-4", 2, 16 + 4},
+		{"gta-4", 4, 8 + 4},
 		{"mla", 1, 32 + 4}, {"mla", 2, 32 + 4}, {"gla-2", 1, 2*16 + 4}, {"gla-2", 2, 16 + 4}, {"gla-2", 4, 16 + 4},
 	} {
 		m := decodetest.Tiny(t, c.kind, func(_ *model.Config, a *attention.Config) { a.Heads = 8 })
@@ -75,7 +77,8 @@ func TestShardsCache(t *testing.T) {
 			t.Errorf("%s on %d: %d bytes, not %d", c.kind, c.parts, got, want)
 		}
 		if got := m.CacheBytes(c.parts, 4); got != 4*c.want*m.Config.Layers {
-			t.Errorf("%s on %d: the layout says %d bytes a token and device, not %d", c.kind, c.parts, got, 4*c.want*m.Config.Layers)
+			t.Errorf("%s on %d: the layout says %d bytes a token and device, not %d", c.kind, c.parts, got,
+				4*c.want*m.Config.Layers)
 		}
 	}
 }

@@ -20,7 +20,7 @@ func floats(b graph.Buf) []float32 { return b.Mem.(memory)[b.Off/4:][:b.Len] }
 // Release frees all values but that of Embed.
 func (c *Device) Release() { c.used = 0 }
 
-// take makes room for n elements. An arena that is too small is replaced; values that lie in the old one keep it alive.
+// take allocates n elements. An arena that is too small is replaced; values inside the old one keep it alive.
 func (c *Device) take(n int) graph.Buf {
 	if c.used+n > len(c.arena) {
 		c.arena, c.used = make(memory, max(n, 2*len(c.arena))), 0
@@ -65,7 +65,8 @@ func (c *Device) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf
 func (c *Device) Logits(x graph.Buf, w graph.Param) graph.Buf {
 	V, C := w.Shape[0], w.Shape[1]
 	y := c.take(x.Len / C * V)
-	(&ref.Gemm{TransB: true, M: x.Len / C, N: V, K: C, A: floats(x), B: c.model.Weights[w.Name], C: floats(y), Lda: C, Ldb: C, Ldc: V, Batch: 1}).Run()
+	(&ref.Gemm{TransB: true, M: x.Len / C, N: V, K: C, A: floats(x), B: c.model.Weights[w.Name], C: floats(y), Lda: C,
+		Ldb: C, Ldc: V, Batch: 1}).Run()
 	return y
 }
 
@@ -76,7 +77,8 @@ func (c *Device) RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf {
 		n = w.Shape[0]
 	}
 	y, rstd := c.take(x.Len), c.take(x.Len/dim)
-	(&ref.RMSNorm{X: floats(x), W: c.model.Weights[w.Name], Y: floats(y), Rstd: floats(rstd), Rows: x.Len / (n * dim), Groups: n, C: dim, Eps: float32(eps)}).Run()
+	(&ref.RMSNorm{X: floats(x), W: c.model.Weights[w.Name], Y: floats(y), Rstd: floats(rstd), Rows: x.Len / (n * dim),
+		Groups: n, C: dim, Eps: float32(eps)}).Run()
 	return y
 }
 
@@ -118,7 +120,8 @@ func (c *Device) absorb(q graph.Buf, a attention.LatentRead) graph.Buf {
 	in, out := floats(q), floats(y)
 	for i := range n {
 		(&ref.Gemm{
-			TransB: true, M: N, N: L, K: d, A: in[i*own*(d+r):], B: c.model.Weights[a.Wukv.Name][i*L*own*2*d:], C: out[i*own*(L+r):],
+			TransB: true, M: N, N: L, K: d, A: in[i*own*(d+r):], B: c.model.Weights[a.Wukv.Name][i*L*own*2*d:],
+			C:   out[i*own*(L+r):],
 			Lda: heads * (d + r), Ldb: own * 2 * d, Ldc: heads * (L + r),
 			Batch: own, StrideA: d + r, StrideB: 2 * d, StrideC: L + r,
 		}).Run()

@@ -68,7 +68,9 @@ func (r Run) fits(now []Text) (was []Text, err error) {
 		return nil, err
 	}
 	if len(was) == 0 {
-		slog.Warn("compare: a run was made before texts were noted, so nobody knows that it had these", "dir", r.Dir)
+		slog.Warn(
+			"compare: a run was made before checksums of texts were recorded, so it cannot be checked that it read these",
+			"dir", r.Dir)
 	}
 	stored, err := configs.Stored(filepath.Join(r.Dir, configName))
 	if err != nil {

@@ -53,7 +53,8 @@ func makeShards(ctx context.Context, tokenizer, out string, inputs []string, log
 	switch meta, err := data.ReadMeta(out); {
 	case err == nil && meta.Tokenizer == tokenizer && meta.Source == "":
 		slog.Warn(
-			"compare: shards were made before the checksum of their text was noted, so nobody knows that they are of this one",
+			"compare: shards were made before checksums of texts were recorded, so it cannot be checked that they are of "+
+				"this one",
 			"dir", out)
 		return nil
 	case err == nil && meta.Tokenizer == tokenizer && meta.Source == source:

@@ -163,7 +163,7 @@ func (f *File) check(size int64) error {
 		case lo < end:
 			return fmt.Errorf("tensor %s overlaps the one before it", name)
 		case lo > end:
-			return fmt.Errorf("%d bytes before tensor %s belong to none", lo-end, name)
+			return fmt.Errorf("%d bytes before tensor %s belong to no tensor", lo-end, name)
 		}
 		end = hi
 	}

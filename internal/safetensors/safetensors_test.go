@@ -76,7 +76,7 @@ func TestBadFiles(t *testing.T) {
 			"is not possible"},
 		"size":      {file(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}`, "xxxx"), "which takes 8"},
 		"truncated": {file(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}`, "xxxx"), "bytes 0 to 8 of 4"},
-		"hole":      {file(`{"a":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}}`, "xxxx"), "belong to none"},
+		"hole":      {file(`{"a":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}}`, "xxxx"), "belong to no tensor"},
 		"tail":      {file(`{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}`, "xxxx"), "end at byte 2 of 4"},
 		"overlap": {
 			file(`{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},"b":{"dtype":"U8","shape":[3],"data_offsets":[1,4]}}`,
