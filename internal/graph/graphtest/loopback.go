@@ -145,7 +145,7 @@ func (l *loop) Broadcast(dst, src graph.Buf, from int) (start, wait graph.Kernel
 func (*loop) ended(done *bool) graph.Kernel {
 	return func() error {
 		if !*done {
-			return errors.New("waited for what nobody began")
+			return errors.New("a collective was waited for that no rank has started")
 		}
 		*done = false
 		return nil
