@@ -76,16 +76,22 @@ func TestFusedPairs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tr, err := NewTrainer(store, B, T, 1, func(b *Builder) *Node { return small.loss(b, true) })
-			if err != nil {
-				t.Fatal(err)
-			}
-			for step := range 2 {
-				stats, err := tr.Step([]Batch{tokens}, Hyper{LR: 1e-2, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1, Step: step + 1})
+			for _, recompute := range []bool{false, true} {
+				tr, err := NewTrainer(store, B, T, 2, func(b *Builder) *Node {
+					b.Recompute = recompute
+					return small.loss(b, true)
+				})
 				if err != nil {
 					t.Fatal(err)
 				}
-				loss = append(loss, float32(stats.Loss), float32(stats.GradNorm))
+				for step := range 2 {
+					h := Hyper{LR: 1e-2, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1, Step: step + 1}
+					stats, err := tr.Step([]Batch{tokens, tokens}, h)
+					if err != nil {
+						t.Fatal(err)
+					}
+					loss = append(loss, float32(stats.Loss), float32(stats.GradNorm))
+				}
 			}
 			want[i] = loss
 		}
