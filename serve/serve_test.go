@@ -16,6 +16,7 @@ import (
 
 	"headroom/attention"
 	"headroom/decode"
+	"headroom/decode/decodetest"
 	"headroom/decode/host"
 	"headroom/model"
 )
@@ -56,27 +57,9 @@ func (letters) Decode(ids []int32) (text []byte, err error) {
 
 func tiny(t testing.TB, kind string) *decode.Model {
 	t.Helper()
-	c, a := model.Default(), attention.Default()
-	c.Layers, c.Width, c.MLP, c.Vocab, c.Context, c.Tie = 2, 32, 48, testVocab, testContext, false
-	a.Heads, a.HeadDim, a.RopeDim = 4, 8, 4
-	var err error
-	if a.Kind, a.Groups, err = attention.Parse(kind); err != nil {
-		t.Fatal(err)
-	}
-	tr, err := model.New(c, a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := decode.Random(tr, 7)
-	for name, w := range m.Weights { // strong enough that tokens differ in how likely they are
-		if strings.Contains(name, "norm") {
-			continue
-		}
-		for i := range w {
-			w[i] *= 8
-		}
-	}
-	return m
+	return decodetest.Tiny(t, kind, func(c *model.Config, a *attention.Config) {
+		c.Vocab, c.Context, a.RopeDim = testVocab, testContext, 4
+	})
 }
 
 // A site is a server under test.

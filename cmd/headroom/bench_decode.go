@@ -9,10 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"headroom/configs"
 	"headroom/decode"
 	"headroom/internal/lab"
-	"headroom/model"
 )
 
 // decodeBench has the flags of bench decode.
@@ -120,19 +118,8 @@ func (d *decodeBench) model(args []string, kind string) (*decode.Model, error) {
 		return decode.Load(path)
 	}
 	flags := runFlags{preset: d.preset, attention: kind, sets: d.sets}
-	in, err := flags.input(args)
-	if err != nil {
-		return nil, err
-	}
-	r, err := configs.Load(in)
-	if err != nil {
-		return nil, err
-	}
-	t, err := model.New(r.Model, r.Attention)
-	if err != nil {
-		return nil, err
-	}
-	return decode.Random(t, 1), nil
+	_, m, err := flags.untrained(args)
+	return m, err
 }
 
 // measure runs the cases of one model. Cases that do not fit into memory are logged and left out.

@@ -9,7 +9,9 @@ import (
 
 	"headroom/attention"
 	"headroom/configs"
+	"headroom/decode"
 	"headroom/internal/lab"
+	"headroom/model"
 )
 
 // runFlags are the flags of every command that resolves a run.
@@ -42,6 +44,23 @@ func (f *runFlags) input(args []string) (in configs.Input, err error) {
 	}
 	in.Sets = append(in.Sets, f.sets...)
 	return in, nil
+}
+
+// untrained is a configuration and its model with random weights, to measure speed by.
+func (f *runFlags) untrained(args []string) (*configs.Resolved, *decode.Model, error) {
+	in, err := f.input(args)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := configs.Load(in)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := model.New(r.Model, r.Attention)
+	if err != nil {
+		return nil, nil, err
+	}
+	return r, decode.Random(t, 1), nil
 }
 
 func writeJSON(w io.Writer, v any) error {

@@ -13,11 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"headroom/configs"
 	"headroom/data"
 	"headroom/decode"
 	"headroom/internal/lab"
-	"headroom/model"
 	"headroom/serve"
 )
 
@@ -211,20 +209,11 @@ func (s *serving) load(args []string) (*decode.Model, error) {
 }
 
 func (s *serving) make(args []string) (*decode.Model, error) {
-	in, err := s.run.input(args)
-	if err != nil {
-		return nil, err
-	}
-	r, err := configs.Load(in)
-	if err != nil {
-		return nil, err
-	}
-	t, err := model.New(r.Model, r.Attention)
+	r, m, err := s.run.untrained(args)
 	if err != nil {
 		return nil, err
 	}
 	s.config.Name = cmp.Or(s.name, r.Attention.Name())
-	m := decode.Random(t, 1)
 	m.Tokenizer = s.tokenizer
 	return m, nil
 }
