@@ -1,4 +1,9 @@
+//go:build !gpu
+
 package kernels
+
+// The tests here and in shared_test.go read the sources of both sides, which a machine that runs the tests of a GPU build need
+// not have.
 
 import (
 	"fmt"

@@ -1,3 +1,5 @@
+//go:build !gpu
+
 package kernels
 
 import (
@@ -5,7 +7,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	gotypes "go/types"
+	"go/types"
 	"maps"
 	"os"
 	"path/filepath"
@@ -250,7 +252,7 @@ func constant(t *testing.T, name string) int {
 
 func evaluated(t *testing.T, e ast.Expr) int {
 	t.Helper()
-	value, err := gotypes.Eval(token.NewFileSet(), nil, token.NoPos, gotypes.ExprString(e))
+	value, err := types.Eval(token.NewFileSet(), nil, token.NoPos, types.ExprString(e))
 	if err != nil {
 		t.Fatal(err)
 	}
