@@ -7,14 +7,14 @@ struct AppendArgs {
 	const bf16 *v;      // [B, T, G, D], or nullptr
 	const bf16 *kRope;  // [B, T, R], or nullptr
 	const bf16 *norm;   // [G, D]: weights of the latents' norm, or nullptr
-	const float2 *table; // [positions, turned/2]: cos, sin
+	const float2 *table; // [positions, rotated/2]: cos, sin
 	bf16 *kCache;       // [slots, G, D]
 	bf16 *vCache;       // [slots, G, D]
 	bf16 *ropeCache;    // [slots, R]
 	const int *pages;   // [B, maxPages]
 	const int *lengths; // [B], the T new tokens included
 	int B, T, G, D, R, maxPages, pageShift;
-	int turn;           // 1: rotate k over all of D
+	int rotate;           // 1: rotate k over all of D
 	float eps;
 };
 static_assert(sizeof(AppendArgs) == 120);
@@ -23,8 +23,8 @@ __device__ void copyRow(bf16 *dst, const bf16 *src, int n, int lane) {
 	for (int i = lane; i < n / 8; i += 32) ((uint4 *)dst)[i] = ((const uint4 *)src)[i];
 }
 
-// turnRow rotates (x[i], x[i + n/2]) for all i.
-__device__ void turnRow(bf16 *dst, const bf16 *src, const float2 *angle, int n, int lane) {
+// rotateRow rotates (x[i], x[i + n/2]) for all i.
+__device__ void rotateRow(bf16 *dst, const bf16 *src, const float2 *angle, int n, int lane) {
 	for (int i = lane; i < n / 2; i += 32) {
 		const float u = float(src[i]), v = float(src[i + n / 2]);
 		const float2 cs = angle[i];
@@ -42,13 +42,13 @@ extern "C" __global__ void __launch_bounds__(128) decode_append(const __grid_con
 	if (position < 0 || position >> a.pageShift >= a.maxPages) return; // a request with less room than T tokens
 	const long slot = (long)a.pages[(long)b * a.maxPages + (position >> a.pageShift)] << a.pageShift | (position & ((1 << a.pageShift) - 1));
 	if (row == a.G) {
-		turnRow(a.ropeCache + slot * a.R, a.kRope + token * a.R, a.table + (long)position * (a.R / 2), a.R, lane);
+		rotateRow(a.ropeCache + slot * a.R, a.kRope + token * a.R, a.table + (long)position * (a.R / 2), a.R, lane);
 		return;
 	}
 	const long from = (token * a.G + row) * a.D, to = (slot * a.G + row) * a.D;
 	if (a.v) copyRow(a.vCache + to, a.v + from, a.D, lane);
-	if (a.turn) {
-		turnRow(a.kCache + to, a.k + from, a.table + (long)position * (a.D / 2), a.D, lane);
+	if (a.rotate) {
+		rotateRow(a.kCache + to, a.k + from, a.table + (long)position * (a.D / 2), a.D, lane);
 	} else if (a.norm) {
 		float squares = 0.f;
 		for (int c = lane; c < a.D; c += 32) squares += float(a.k[from + c]) * float(a.k[from + c]);

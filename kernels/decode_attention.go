@@ -127,11 +127,11 @@ func (k *Decode) CheckPages(s *device.Stream, fault device.Buffer) error {
 }
 
 // An Append writes new tokens into the pages, as kernels/ref has it: K and V [B,T,G,D], KRope [B,T,R], Norm [G,D]; all bf16,
-// with V, KRope and Norm where the kind has them. Table holds RopeTable(positions, D or R, Theta); Turn rotates K.
+// with V, KRope and Norm where the kind has them. Table holds RopeTable(positions, D or R, Theta); Rotate rotates K.
 type Append struct {
 	B, T, G, D, R            int
 	Page, MaxPages           int
-	Turn                     bool
+	Rotate                   bool
 	Eps                      float32
 	K, V, KRope, Norm        device.Buffer
 	KCache, VCache, RopeKeys device.Buffer
@@ -141,15 +141,15 @@ type Append struct {
 // appendArgs is AppendArgs in decode_append.cu.
 type appendArgs struct {
 	k, v, kRope, norm, table, kCache, vCache, ropeCache, pages, lengths device.Ptr
-	b, t, g, d, r, maxPages, pageShift, turn                            int32
+	b, t, g, d, r, maxPages, pageShift, rotate                          int32
 	eps                                                                 float32
 }
 
 // Launch puts the kernel on the stream.
 func (k *Append) Launch(s *device.Stream) {
-	n, turned := k.B*k.T, k.R
-	if k.Turn {
-		turned = k.D
+	n, rotated := k.B*k.T, k.R
+	if k.Rotate {
+		rotated = k.D
 	}
 	positions := k.Page * k.MaxPages
 	wants := []want{{"K", k.K, n * k.G * k.D, device.BF16}, {"KCache", k.KCache, k.Page * k.G * k.D, device.BF16}, {"Pages", k.Pages, k.B * k.MaxPages, device.I32}, {"Lengths", k.Lengths, k.B, device.I32}}
@@ -168,20 +168,20 @@ func (k *Append) Launch(s *device.Stream) {
 		rows++
 		wants = append(wants, want{"KRope", k.KRope, n * k.R, device.BF16}, want{"RopeKeys", k.RopeKeys, slots * k.R, device.BF16})
 	}
-	if turned > 0 {
-		wants = append(wants, want{"Table", k.Table, positions * turned, device.F32})
+	if rotated > 0 {
+		wants = append(wants, want{"Table", k.Table, positions * rotated, device.F32})
 	}
 	switch {
 	case k.D%8 != 0 || k.R%2 != 0 || k.D < 8:
 		s.Fail(fmt.Errorf("kernels: append: D a multiple of 8, R even: %d, %d", k.D, k.R))
-	case k.Turn && (k.R > 0 || !k.Norm.Nil()):
+	case k.Rotate && (k.R > 0 || !k.Norm.Nil()):
 		s.Fail(fmt.Errorf("kernels: append: rotated keys have neither a rope key nor a norm"))
 	case !powerOfTwo(k.Page) || k.Page > decodePage:
 		s.Fail(fmt.Errorf("kernels: append: page size: a power of two from 1 to %d: %d", decodePage, k.Page))
 	case fits(s, "append", wants...) && n > 0:
 		device.Launch(s, "decode_append", device.Grid{X: ceil(n*rows, 4), Block: 128}, &appendArgs{
 			k.K.Ptr, k.V.Ptr, k.KRope.Ptr, k.Norm.Ptr, k.Table.Ptr, k.KCache.Ptr, k.VCache.Ptr, k.RopeKeys.Ptr, k.Pages.Ptr, k.Lengths.Ptr,
-			int32(k.B), int32(k.T), int32(k.G), int32(k.D), int32(k.R), int32(k.MaxPages), int32(bits.TrailingZeros(uint(k.Page))), flag(k.Turn), k.Eps,
+			int32(k.B), int32(k.T), int32(k.G), int32(k.D), int32(k.R), int32(k.MaxPages), int32(bits.TrailingZeros(uint(k.Page))), flag(k.Rotate), k.Eps,
 		})
 	}
 }

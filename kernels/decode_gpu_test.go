@@ -329,19 +329,19 @@ func TestDecodeRefusals(t *testing.T) {
 
 func TestAppendTokens(t *testing.T) {
 	for _, c := range []struct {
-		name       string
-		G, D, R    int
-		v, turn, n bool
+		name         string
+		G, D, R      int
+		v, rotate, n bool
 	}{{"kv", 2, 64, 0, true, true, false}, {"tied", 4, 96, 48, false, false, false}, {"latent", 2, 256, 64, false, false, true}} {
 		for _, T := range []int{1, 3} {
 			t.Run(fmt.Sprint(c.name, T), func(t *testing.T) {
 				r, rng := newRig(t), rand.New(rand.NewPCG(1, 6))
 				const B, page, maxPages, pool = 3, 16, 4, 14
-				h := ref.Append{B: B, T: T, G: c.G, D: c.D, R: c.R, Page: page, MaxPages: maxPages, Turn: c.turn, Theta: 10000, Eps: 1e-5, Lengths: []int32{int32(T), 17, 50}}
+				h := ref.Append{B: B, T: T, G: c.G, D: c.D, R: c.R, Page: page, MaxPages: maxPages, Rotate: c.rotate, Theta: 10000, Eps: 1e-5, Lengths: []int32{int32(T), 17, 50}}
 				for _, p := range rng.Perm(pool)[:B*maxPages] {
 					h.Pages = append(h.Pages, int32(p))
 				}
-				k := Append{B: B, T: T, G: c.G, D: c.D, R: c.R, Page: page, MaxPages: maxPages, Turn: c.turn, Eps: 1e-5, Pages: r.tokens(h.Pages), Lengths: r.tokens(h.Lengths)}
+				k := Append{B: B, T: T, G: c.G, D: c.D, R: c.R, Page: page, MaxPages: maxPages, Rotate: c.rotate, Eps: 1e-5, Pages: r.tokens(h.Pages), Lengths: r.tokens(h.Lengths)}
 				in := func(n int) ([]float32, device.Buffer) {
 					x := normal(rng, n)
 					return x, r.in(device.BF16, x)
@@ -352,13 +352,13 @@ func TestAppendTokens(t *testing.T) {
 				}
 				h.K, k.K = in(B * T * c.G * c.D)
 				h.KCache, k.KCache = cache(pool * page * c.G * c.D)
-				turned := c.R
+				rotated := c.R
 				if c.v {
 					h.V, k.V = in(B * T * c.G * c.D)
 					h.VCache, k.VCache = cache(pool * page * c.G * c.D)
 				}
-				if c.turn {
-					turned = c.D
+				if c.rotate {
+					rotated = c.D
 				}
 				if c.n {
 					h.Norm, k.Norm = in(c.G * c.D)
@@ -367,7 +367,7 @@ func TestAppendTokens(t *testing.T) {
 					h.KRope, k.KRope = in(B * T * c.R)
 					h.RopeKeys, k.RopeKeys = cache(pool * page * c.R)
 				}
-				k.Table = r.in(device.F32, RopeTable(page*maxPages, turned, 10000))
+				k.Table = r.in(device.F32, RopeTable(page*maxPages, rotated, 10000))
 				h.Run()
 				k.Launch(r.s)
 				for _, x := range []struct {

@@ -78,15 +78,15 @@ template <typename T> __device__ void decode_gate(const DecodeGateArgs &a) {
 }
 ROWS(decode_gate, DecodeGateArgs, 256)
 
-// A PlacePart goes from rows of a product to where attention reads it: all columns of its heads but the last `turn` as they are
+// A PlacePart goes from rows of a product to where attention reads it: all columns of its heads but the last `rotate` as they are
 // or normed, those rotated by the token's position.
 struct PlacePart {
 	const void *x, *norm; // norm [heads, dim], or nullptr
 	void *y;
-	const float2 *table; // [positions, turn/2]: cos, sin
+	const float2 *table; // [positions, rotate/2]: cos, sin
 	long xRow, yRow;     // elements from one token to the next; of y in the cache, from one slot
 	int xHead, yHead;    // and from one head to the next
-	int heads, dim, turn;
+	int heads, dim, rotate;
 	int first;           // columns before it stay where they are
 	int cache;           // 1: y is a slot of the cache, 0: rows of a batch
 };
@@ -114,7 +114,7 @@ template <typename T> __device__ void decode_place(const PlaceArgs &a) {
 	if (p.cache) at = (long)a.pages[(long)row * a.maxPages + (position >> a.pageShift)] << a.pageShift | (position & ((1 << a.pageShift) - 1));
 	const T *x = (const T *)p.x + token * p.xRow + (long)head * p.xHead;
 	T *y = (T *)p.y + at * p.yRow + (long)head * p.yHead;
-	const int still = p.dim - p.turn, half = p.turn / 2;
+	const int still = p.dim - p.rotate, half = p.rotate / 2;
 	if (p.norm) {
 		const T *w = (const T *)p.norm + (long)head * p.dim;
 		float squares = 0;

@@ -82,13 +82,13 @@ func (k *DecodeGate) Launch(s *device.Stream) {
 }
 
 // A DecodePart is one of the things that DecodePlace puts where attention reads it: Heads of Dim columns of each token, in
-// X with XRow elements from token to token and XHead from head to head; Y likewise. Columns before First stay; the last Turn
-// are rotated by Table, which is RopeTable(positions, Turn, theta); the others are normed where Norm [Heads, Dim] is there.
+// X with XRow elements from token to token and XHead from head to head; Y likewise. Columns before First stay; the last Rotate
+// are rotated by Table, which is RopeTable(positions, Rotate, theta); the others are normed where Norm [Heads, Dim] is there.
 type DecodePart struct {
-	X, Y, Norm, Table        device.Buffer
-	XRow, XHead, YRow, YHead int
-	Heads, Dim, Turn, First  int
-	Cache                    bool // Y is a slot of the cache: rows go to their pages
+	X, Y, Norm, Table         device.Buffer
+	XRow, XHead, YRow, YHead  int
+	Heads, Dim, Rotate, First int
+	Cache                     bool // Y is a slot of the cache: rows go to their pages
 }
 
 // A DecodePlace rotates, norms and appends what N new tokens leave for attention, in one launch of up to four parts. Token i
@@ -104,7 +104,7 @@ type placePart struct {
 	x, norm, y, table        device.Ptr
 	xRow, yRow               int64
 	xHead, yHead, heads, dim int32
-	turn, first, cache       int32
+	rotate, first, cache     int32
 }
 
 type placeArgs struct {
@@ -132,7 +132,7 @@ func (k *DecodePlace) Launch(s *device.Stream) {
 		wants = append(wants, want{"X", p.X, (k.N-1)*p.XRow + (p.Heads-1)*p.XHead + p.Dim, t}, want{"Y", p.Y, p.YRow, t})
 		args.part[i] = placePart{
 			p.X.Ptr, p.Norm.Ptr, p.Y.Ptr, p.Table.Ptr, int64(p.XRow), int64(p.YRow), int32(p.XHead), int32(p.YHead), int32(p.Heads), int32(p.Dim),
-			int32(p.Turn), int32(p.First), flag(p.Cache),
+			int32(p.Rotate), int32(p.First), flag(p.Cache),
 		}
 		args.heads += int32(p.Heads)
 	}

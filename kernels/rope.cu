@@ -1,4 +1,4 @@
-// Rotary embedding of the last R of each head's D, half-split: (x[i], x[i + R/2]) turns by t · theta^(-2i/R).
+// Rotary embedding of the last R of each head's D, half-split: (x[i], x[i + R/2]) rotates by t · theta^(-2i/R).
 #include "vector.cuh"
 
 struct RopeArgs {
@@ -11,9 +11,9 @@ struct RopeArgs {
 };
 static_assert(sizeof(RopeArgs) == 56);
 
-// Each thread turns N pairs, or copies N of the elements before them when y is not x. In place: 2 passes over the R part.
+// Each thread rotates N pairs, or copies N of the elements before them when y is not x. In place: 2 passes over the R part.
 template <typename T, int N> __device__ void rope(const RopeArgs &a) {
-	const int half = a.R / 2, turn = half / N, chunks = turn + (a.x == a.y ? 0 : (a.D - a.R) / N);
+	const int half = a.R / 2, rotate = half / N, chunks = rotate + (a.x == a.y ? 0 : (a.D - a.R) / N);
 	int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
 	if (i >= a.rows * chunks)
 		return;
@@ -22,8 +22,8 @@ template <typename T, int N> __device__ void rope(const RopeArgs &a) {
 	const T *x = (const T *)a.x + row * a.D;
 	T *y = (T *)a.y + row * a.D;
 	constexpr bool WIDE = N == Pack<T>::N;
-	if (chunk >= turn) {
-		int c = (chunk - turn) * N;
+	if (chunk >= rotate) {
+		int c = (chunk - rotate) * N;
 		store<WIDE>(y + c, load<WIDE>(x + c, N), N);
 		return;
 	}

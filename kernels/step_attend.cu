@@ -13,16 +13,16 @@
 #include "cluster.cuh"
 
 struct StepAttendArgs {
-	const bf16 *q, *qTurn;    // queries but for their last `turn` columns, and those
+	const bf16 *q, *qRotate;    // queries but for their last `rotate` columns, and those
 	const bf16 *k, *v, *kRope; // the new token: [B, G, W], [B, G, W] or nullptr, [B, R] or nullptr
 	const bf16 *norm;         // [G, W] or nullptr: of k
-	const float2 *table;      // [positions, turn/2]: cos, sin
+	const float2 *table;      // [positions, rotate/2]: cos, sin
 	bf16 *kCache, *vCache, *ropeCache; // [slots, G, W] twice, [slots, R]
 	const int *pages, *lengths; // [B, maxPages], [B] with the new token; 0: nobody's row
 	bf16 *out;                // [B, H, Dv]
-	long qRow, qTurnRow, kRow, vRow, kRopeRow; // elements from one request to the next
-	int qHead, qTurnHead;     // and from one head to the next
-	int H, G, P, R, turn;     // a key is P columns of k and R of kRope
+	long qRow, qRotateRow, kRow, vRow, kRopeRow; // elements from one request to the next
+	int qHead, qRotateHead;     // and from one head to the next
+	int H, G, P, R, rotate;     // a key is P columns of k and R of kRope
 	int maxPages, pageShift, rowTiles;
 	float scale, eps;         // scale times log2(e)
 };
@@ -48,8 +48,8 @@ __device__ __forceinline__ float remote(const float *place, int rank) {
 }
 __device__ __forceinline__ uint4 eight(const bf16 *x) { return __ldcg((const uint4 *)x); }
 
-// turned is columns c.. of the n last ones of a row, eight of them, rotated by angles.
-__device__ __forceinline__ uint4 turned(const bf16 *x, const float2 *angles, int c, int n) {
+// rotated is columns c.. of the n last ones of a row, eight of them, rotated by angles.
+__device__ __forceinline__ uint4 rotated(const bf16 *x, const float2 *angles, int c, int n) {
 	const int half = n / 2, i = c < half ? c : c - half;
 	const uint4 u = eight(x + i), v = eight(x + half + i);
 	uint4 y;
@@ -103,12 +103,12 @@ template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(con
 	asm volatile("griddepcontrol.wait;" ::: "memory");
 	if (S == 0) return; // the whole cluster
 
-	const float2 *angles = a.table + (long)(S - 1) * (a.turn / 2);
+	const float2 *angles = a.table + (long)(S - 1) * (a.rotate / 2);
 #pragma unroll
 	for (int i = threadIdx.x; i < 2 * E; i += ATTEND_WARPS * 32) {
-		const int r = i / (E / 8), c = i % (E / 8) * 8, h = g * share + row0 + r, still = E - a.turn;
+		const int r = i / (E / 8), c = i % (E / 8) * 8, h = g * share + row0 + r, still = E - a.rotate;
 		uint4 x = {};
-		if (r < rows) x = c < still ? eight(a.q + b * a.qRow + (long)h * a.qHead + c) : turned(a.qTurn + b * a.qTurnRow + (long)h * a.qTurnHead, angles, c - still, a.turn);
+		if (r < rows) x = c < still ? eight(a.q + b * a.qRow + (long)h * a.qHead + c) : rotated(a.qRotate + b * a.qRotateRow + (long)h * a.qRotateHead, angles, c - still, a.rotate);
 		*(uint4 *)(memory + r * queryPitch + c * 2) = x;
 	}
 	__syncthreads();
@@ -124,12 +124,12 @@ template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(con
 		const int u = first + n * warps;
 		char *unit = ring + n % STAGES * UNIT * pitch;
 		if (u == units - 1) { // the new token: into shared memory, and to its page; a lane has 8 columns of k, and 8 of the rest
-			const int c = lane * 8, still = PAIR ? W - a.turn : W;
+			const int c = lane * 8, still = PAIR ? W - a.rotate : W;
 			const long slot = slotOf(S - 1);
 			const bf16 *k = a.k + b * a.kRow + (long)g * W;
 			uint4 x = {}, y = {};
-			if (c < W) x = c < still ? eight(k + c) : turned(k + still, angles, c - still, a.turn);
-			if (c < rest) y = PAIR ? eight(a.v + b * a.vRow + (long)g * W + c) : turned(a.kRope + b * a.kRopeRow, angles, c, rest);
+			if (c < W) x = c < still ? eight(k + c) : rotated(k + still, angles, c - still, a.rotate);
+			if (c < rest) y = PAIR ? eight(a.v + b * a.vRow + (long)g * W + c) : rotated(a.kRope + b * a.kRopeRow, angles, c, rest);
 			if (!PAIR && a.norm) {
 				float squares = 0;
 #pragma unroll

@@ -31,13 +31,13 @@ func checkStepAttend(t *testing.T, d DecodeShape, lengths []int32) {
 	r := newRig(t)
 	c := newDecode(r, d, lengths, 1, 7)
 	d = c.gpu.DecodeShape
-	turn, E := d.R, d.P+d.R
+	rotate, E := d.R, d.P+d.R
 	if d.R == 0 {
-		turn = d.Dv
+		rotate = d.Dv
 	}
-	h := ref.Append{B: d.B, T: 1, G: d.G, D: d.Dv, R: d.R, Page: d.Page, MaxPages: d.MaxPages, Turn: d.R == 0, Theta: 10000, Eps: 1e-5,
+	h := ref.Append{B: d.B, T: 1, G: d.G, D: d.Dv, R: d.R, Page: d.Page, MaxPages: d.MaxPages, Rotate: d.R == 0, Theta: 10000, Eps: 1e-5,
 		KCache: c.K, VCache: c.V, RopeKeys: c.KRope, Pages: c.Pages, Lengths: lengths}
-	k := StepAttend{DecodeShape: d, Turn: turn, Scale: c.Scale, Eps: 1e-5, Q: c.gpu.Q, QTurn: c.gpu.Q.Slice(E-turn, c.gpu.Q.N), QRow: d.H * E, QHead: E, QTurnRow: d.H * E, QTurnHead: E,
+	k := StepAttend{DecodeShape: d, Rotate: rotate, Scale: c.Scale, Eps: 1e-5, Q: c.gpu.Q, QRotate: c.gpu.Q.Slice(E-rotate, c.gpu.Q.N), QRow: d.H * E, QHead: E, QRotateRow: d.H * E, QRotateHead: E,
 		KRow: d.G * d.Dv, VRow: d.G * d.Dv, KRopeRow: d.R, KCache: c.gpu.K, VCache: c.gpu.V, RopeCache: c.gpu.KRope, Pages: c.gpu.Pages, Lengths: c.gpu.Lengths, O: c.gpu.O}
 	rng := rand.New(rand.NewPCG(11, 1))
 	in := func(n int) ([]float32, device.Buffer) {
@@ -53,7 +53,7 @@ func checkStepAttend(t *testing.T, d DecodeShape, lengths []int32) {
 	if d.Cache == Latent {
 		h.Norm, k.Norm = in(d.G * d.Dv)
 	}
-	table := RopeTable(d.Page*d.MaxPages, turn, 10000)
+	table := RopeTable(d.Page*d.MaxPages, rotate, 10000)
 	k.Table = r.in(device.F32, table)
 	h.Run()
 	for _, x := range [][]float32{c.K, c.V, c.KRope} {
@@ -62,12 +62,12 @@ func checkStepAttend(t *testing.T, d DecodeShape, lengths []int32) {
 		}
 	}
 	for i := range d.B * d.H {
-		x := c.Q[i*E+E-turn:][:turn]
-		at := max(0, int(lengths[i/d.H])-1) * turn
-		for j := range turn / 2 {
+		x := c.Q[i*E+E-rotate:][:rotate]
+		at := max(0, int(lengths[i/d.H])-1) * rotate
+		for j := range rotate / 2 {
 			cos, sin := table[at+2*j], table[at+2*j+1]
-			u, v := x[j], x[j+turn/2]
-			x[j], x[j+turn/2] = device.FromBF16(device.ToBF16(u*cos-v*sin)), device.FromBF16(device.ToBF16(v*cos+u*sin))
+			u, v := x[j], x[j+rotate/2]
+			x[j], x[j+rotate/2] = device.FromBF16(device.ToBF16(u*cos-v*sin)), device.FromBF16(device.ToBF16(v*cos+u*sin))
 		}
 	}
 	c.Run()

@@ -144,7 +144,7 @@ func (d *Device) queryPart(q *tensor, heads, first int, to device.Buffer, head, 
 
 func (d *Device) rotate(p *kernels.DecodePart, t *rotation) {
 	if t != nil {
-		p.Turn, p.Table = t.r, d.tables[tableKey{t.r, t.theta}]
+		p.Rotate, p.Table = t.r, d.tables[tableKey{t.r, t.theta}]
 	}
 }
 
@@ -222,9 +222,9 @@ func (d *Device) shape(layer int, a attention.CacheRead, s segment) kernels.Deco
 func (d *Device) stepAttend(layer int, a attention.CacheRead, q *tensor, heads int, o *tensor) *kernels.StepAttend {
 	E := q.width / heads
 	k := &kernels.StepAttend{
-		DecodeShape: d.shape(layer, a, d.partsOf(layer)[0]), Turn: q.rotation.r, Scale: float32(a.Scale),
-		Table: d.tables[tableKey{q.rotation.r, q.rotation.theta}],
-		QTurn: q.buf.Slice(E-q.rotation.r, q.buf.N), QTurnRow: q.stride, QTurnHead: E, Pages: d.pages,
+		DecodeShape: d.shape(layer, a, d.partsOf(layer)[0]), Rotate: q.rotation.r, Scale: float32(a.Scale),
+		Table:   d.tables[tableKey{q.rotation.r, q.rotation.theta}],
+		QRotate: q.buf.Slice(E-q.rotation.r, q.buf.N), QRotateRow: q.stride, QRotateHead: E, Pages: d.pages,
 		Lengths: d.meta.lengths, O: o.buf,
 	}
 	for _, e := range d.entries {

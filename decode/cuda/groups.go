@@ -11,11 +11,11 @@ import (
 // groups records a model's pass without a device. It finds which weights are multiplied with one and the same value,
 // since they can then lie side by side and be one product, and how each layer reads its cache.
 type groups struct {
-	values int
-	reads  []read
-	turns  map[tableKey]bool // rotations
-	at     map[int]int       // value -> place in all
-	all    [][]weight        // of products that may become one
+	values    int
+	reads     []read
+	rotations map[tableKey]bool // rotations
+	at        map[int]int       // value -> place in all
+	all       [][]weight        // of products that may become one
 }
 
 // A read is how a layer reads its cache.
@@ -53,7 +53,7 @@ func (w weight) product() product {
 }
 
 func groupsOf(m *model.Transformer) *groups {
-	g := &groups{at: map[int]int{}, turns: map[tableKey]bool{}}
+	g := &groups{at: map[int]int{}, rotations: map[tableKey]bool{}}
 	m.Decode(g)
 	return g
 }
@@ -79,7 +79,7 @@ func (g *groups) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf
 }
 
 func (g *groups) Rope(x graph.Buf, _, r int, theta float64) graph.Buf {
-	g.turns[tableKey{r, theta}] = true
+	g.rotations[tableKey{r, theta}] = true
 	return x
 }
 

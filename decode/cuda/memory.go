@@ -48,7 +48,7 @@ func (b *backend) plan(m *decode.Model, l decode.Limits) (*Device, error) {
 		}
 		d.cache = append(d.cache, slots)
 	}
-	for k := range g.turns {
+	for k := range g.rotations {
 		d.tables[k] = device.Buffer{}
 	}
 	for _, f := range d.fixed {

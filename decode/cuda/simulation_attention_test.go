@@ -9,8 +9,8 @@ import (
 	"headroom/kernels"
 )
 
-// turned rotates a row by its position's line of a table.
-func turned(x []float32, table view, position int) []float32 {
+// rotated rotates a row by its position's line of a table.
+func rotated(x []float32, table view, position int) []float32 {
 	h, y := len(x)/2, make([]float32, len(x))
 	for i := range h {
 		c, s := table.get((position*h+i)*2), table.get((position*h+i)*2+1)
@@ -45,8 +45,8 @@ func (p *simulation) place(k *kernels.DecodePlace) {
 				if !part.Norm.Nil() {
 					x = normed(x, p.all(part.Norm)[h*part.Dim:], k.Eps)
 				}
-				if still := part.Dim - part.Turn; part.Turn > 0 {
-					copy(x[still:], turned(x[still:], p.view(part.Table), position))
+				if still := part.Dim - part.Rotate; part.Rotate > 0 {
+					copy(x[still:], rotated(x[still:], p.view(part.Table), position))
 				}
 				y.setAt(at*part.YRow+h*part.YHead, x[part.First:])
 			}
@@ -159,7 +159,7 @@ func (p *simulation) stepAttend(k *kernels.StepAttend) {
 			x := p.view(k.K).row(b*k.KRow+g*W, W)
 			switch {
 			case k.R == 0:
-				copy(x[W-k.Turn:], turned(x[W-k.Turn:], table, S-1))
+				copy(x[W-k.Rotate:], rotated(x[W-k.Rotate:], table, S-1))
 				p.view(k.VCache).setAt((at*k.G+g)*W, p.view(k.V).row(b*k.VRow+g*W, W))
 			case !k.Norm.Nil():
 				x = normed(x, p.all(k.Norm)[g*W:], k.Eps)
@@ -167,13 +167,13 @@ func (p *simulation) stepAttend(k *kernels.StepAttend) {
 			p.view(k.KCache).setAt((at*k.G+g)*W, x)
 		}
 		if k.R > 0 {
-			p.view(k.RopeCache).setAt(at*k.R, turned(p.view(k.KRope).row(b*k.KRopeRow, k.R), table, S-1))
+			p.view(k.RopeCache).setAt(at*k.R, rotated(p.view(k.KRope).row(b*k.KRopeRow, k.R), table, S-1))
 		}
 		for g := range k.G {
 			keys, values := p.read(c, g, S)
 			for h := g * share; h < (g+1)*share; h++ {
-				q := append(p.view(k.Q).row(b*k.QRow+h*k.QHead, E-k.Turn),
-					turned(p.view(k.QTurn).row(b*k.QTurnRow+h*k.QTurnHead, k.Turn), table, S-1)...)
+				q := append(p.view(k.Q).row(b*k.QRow+h*k.QHead, E-k.Rotate),
+					rotated(p.view(k.QRotate).row(b*k.QRotateRow+h*k.QRotateHead, k.Rotate), table, S-1)...)
 				p.view(k.O).setAt((b*k.H+h)*k.Dv, attended(q, keys, values, S, k.Dv, k.Scale))
 			}
 		}

@@ -63,12 +63,12 @@ func (k *Decode) span(w *worker, lo, hi int) {
 }
 
 // An Append writes the T new tokens of each request into the pages, the last of them at position Lengths-1. K [B,T,G,D] is
-// rotated over all of D when Turn, else divided by its root mean square and weighted by Norm [G,D] when that is there, else
+// rotated over all of D when Rotate, else divided by its root mean square and weighted by Norm [G,D] when that is there, else
 // copied; V [B,T,G,D] may be nil; KRope [B,T,R] is rotated. Angles follow Rope. Positions below 0 are left out.
 type Append struct {
 	B, T, G, D, R            int
 	Page, MaxPages           int
-	Turn                     bool
+	Rotate                   bool
 	Theta                    float64
 	Eps                      float32
 	K, V, KRope, Norm        []float32
@@ -90,8 +90,8 @@ func (k *Append) span(_ *worker, lo, hi int) {
 			from, to := (u*k.G+g)*k.D, (at*k.G+g)*k.D
 			src, dst := k.K[from:from+k.D], k.KCache[to:to+k.D]
 			switch {
-			case k.Turn:
-				turnRow(dst, src, position, k.Theta)
+			case k.Rotate:
+				rotateRow(dst, src, position, k.Theta)
 			case k.Norm != nil:
 				r := 1 / math.Sqrt(vec.squares(src)/float64(k.D)+float64(k.Eps))
 				vec.norm(dst, src, k.Norm[g*k.D:(g+1)*k.D], float32(r))
@@ -103,13 +103,13 @@ func (k *Append) span(_ *worker, lo, hi int) {
 			}
 		}
 		if k.R > 0 {
-			turnRow(k.RopeKeys[at*k.R:(at+1)*k.R], k.KRope[u*k.R:(u+1)*k.R], position, k.Theta)
+			rotateRow(k.RopeKeys[at*k.R:(at+1)*k.R], k.KRope[u*k.R:(u+1)*k.R], position, k.Theta)
 		}
 	}
 }
 
-// turnRow rotates a row by a position, half-split.
-func turnRow(dst, src []float32, position int, theta float64) {
+// rotateRow rotates a row by a position, half-split.
+func rotateRow(dst, src []float32, position int, theta float64) {
 	h := len(src) / 2
 	for i := range h {
 		sin, cos := math.Sincos(float64(position) * math.Pow(theta, -2*float64(i)/float64(len(src))))

@@ -165,8 +165,8 @@ func TestSwiGLU(t *testing.T) {
 	}
 }
 
-// turn is the oracle of Rope.
-func turn(k *Rope, x []float64) []float64 {
+// rotate is the oracle of Rope.
+func rotate(k *Rope, x []float64) []float64 {
 	y := append([]float64(nil), x...)
 	h := k.R / 2
 	for row := range k.B * k.T * k.Heads {
@@ -191,11 +191,11 @@ func TestRope(t *testing.T) {
 			n := 2 * T * 3 * d[0]
 			k.X, k.Y = s.normal(n), s.guarded(n)
 			twice(t, k, k.Y)
-			near(t, "y", k.Y, turn(k, wide(k.X)), 1e-6)
+			near(t, "y", k.Y, rotate(k, wide(k.X)), 1e-6)
 			back := *k
 			back.X, back.Y, back.Inverse = k.Y, k.Y, true
 			back.Run()
-			near(t, "y turned back in place", k.Y, wide(k.X), 1e-6)
+			near(t, "y rotated back in place", k.Y, wide(k.X), 1e-6)
 			s.check(t)
 		}
 	}
