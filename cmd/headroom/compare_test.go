@@ -17,10 +17,14 @@ import (
 	"headroom/eval"
 )
 
-// TestMain is the program itself where a test starts it as a process of its own.
+// TestMain is the program itself where a test, or what a test runs, starts it as a process of its own. Without that a
+// comparison's children would run all tests, comparisons included.
 func TestMain(m *testing.M) {
 	if os.Getenv("HEADROOM_AS_PROGRAM") != "" {
 		main()
+	}
+	if err := os.Setenv("HEADROOM_AS_PROGRAM", "1"); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }
@@ -31,9 +35,7 @@ func program(t *testing.T, args ...string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, args...)
-	cmd.Env = append(os.Environ(), "HEADROOM_AS_PROGRAM=1")
-	return cmd
+	return exec.Command(self, args...)
 }
 
 // kinds writes a comparison of two kinds with two seeds and two learning rates that takes a second, and its text.
