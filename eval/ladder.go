@@ -19,10 +19,12 @@ type ladder struct {
 	notes  []string // what is left out, and why
 }
 
+// LeastSizes is how many sizes a law takes.
+const LeastSizes = 3
+
 const (
-	leastSizes = 3    // of a law
-	leastStep  = 1.05 // from the FLOPs of a size to those of the next
-	mostApart  = 1.1  // tokens per parameter, from one size of an arm to another
+	leastStep = 1.05 // from the FLOPs of a size to those of the next
+	mostApart = 1.1  // tokens per parameter, from one size of an arm to another
 )
 
 // trainingFLOPs are those of one run, 0 where they are not known.
@@ -60,8 +62,8 @@ func (c *Comparison) finished(name, size, set string) (seeds []uint64) {
 func (c *Comparison) ladder(set string) (l ladder, why string) {
 	l.set = set
 	sizes := c.sizes()
-	if len(sizes) < leastSizes {
-		return l, fmt.Sprintf("it takes %d sizes, and the comparison has %d", leastSizes, len(sizes))
+	if len(sizes) < LeastSizes {
+		return l, fmt.Sprintf("it takes %d sizes, and the comparison has %d", LeastSizes, len(sizes))
 	}
 	if i := slices.IndexFunc(c.Arms, func(a Arm) bool { return !(a.trainingFLOPs() > 0) }); i >= 0 {
 		return l, fmt.Sprintf("nobody knows the training FLOPs of %s: another version wrote this table, and `headroom "+
@@ -78,9 +80,9 @@ func (c *Comparison) ladder(set string) (l ladder, why string) {
 			l.sizes, l.seeds = append(l.sizes, size), append(l.seeds, shared)
 		}
 	}
-	if len(l.sizes) < leastSizes {
+	if len(l.sizes) < LeastSizes {
 		l.notes = append(l.notes, fmt.Sprintf("it takes %d sizes at which these arms have results, and there are %d",
-			leastSizes, len(l.sizes)))
+			LeastSizes, len(l.sizes)))
 		return l, strings.Join(l.notes, "; ")
 	}
 	c.fill(&l)
@@ -125,11 +127,11 @@ func (c *Comparison) climbers(l *ladder, sizes []string) (why string) {
 				at = append(at, size)
 			}
 		}
-		if len(at) >= leastSizes {
+		if len(at) >= LeastSizes {
 			l.arms = append(l.arms, name)
 			continue
 		}
-		text := fmt.Sprintf("%s has results at %d of %d sizes, and a law takes %d", name, len(at), len(sizes), leastSizes)
+		text := fmt.Sprintf("%s has results at %d of %d sizes, and a law takes %d", name, len(at), len(sizes), LeastSizes)
 		if name == c.Baseline {
 			return text
 		}
@@ -191,29 +193,40 @@ func (c *Comparison) level(l *ladder) (why string) {
 				steps, from = steps+1, f
 			}
 		}
-		if steps < leastSizes {
+		if steps < LeastSizes {
 			return fmt.Sprintf("the trainings of %s at its %d sizes have but %d different numbers of FLOPs, and it takes %d "+
 				"(at least %.0f%% apart)",
-				l.arms[i], len(l.sizes), steps, leastSizes, 100*(leastStep-1))
+				l.arms[i], len(l.sizes), steps, LeastSizes, 100*(leastStep-1))
 		}
 	}
 	for _, name := range l.arms {
-		least, most := math.Inf(1), 0.0
-		var all []string
+		var at []*Arm
 		for _, size := range l.sizes {
-			a := c.at(name, size)
-			each := float64(a.Tokens) / float64(a.Parameters)
-			least, most = min(least, each), max(most, each)
-			all = append(all, fmt.Sprintf("%.3g at %s", each, size))
+			at = append(at, c.at(name, size))
 		}
-		if most > mostApart*least {
-			l.notes = append(l.notes, fmt.Sprintf("WARNING: tokens per parameter are not held: %s has %s. The law mixes what "+
-				"parameters and what tokens do, and predicts nothing for another mixture",
-				name, strings.Join(all, ", ")))
+		if text := Unheld(at); text != "" {
+			l.notes = append(l.notes, "WARNING: "+text)
 			return ""
 		}
 	}
 	return ""
+}
+
+// Unheld says that an arm has other numbers of tokens per parameter at some of its sizes. It is empty where they are
+// about the same, as a law over the sizes takes them to be.
+func Unheld(sizes []*Arm) string {
+	least, most := math.Inf(1), 0.0
+	var all []string
+	for _, a := range sizes {
+		each := float64(a.Tokens) / float64(a.Parameters)
+		least, most = min(least, each), max(most, each)
+		all = append(all, fmt.Sprintf("%.3g at %s", each, a.Size))
+	}
+	if most <= mostApart*least {
+		return ""
+	}
+	return fmt.Sprintf("tokens per parameter are not held: %s has %s. The law mixes what parameters and what tokens do, "+
+		"and predicts nothing for another mixture", sizes[0].Name, strings.Join(all, ", "))
 }
 
 // below is the ladder without the sizes from one on.

@@ -188,8 +188,8 @@ func (f *fitted) predict(l ladder, t target, half float64) *Prediction {
 // hold predicts the largest size from the others, and sets what was measured beside that.
 func (l ladder) hold(law *Law, resamples int) {
 	top := len(l.sizes) - 1
-	if top < leastSizes {
-		law.Notes = append(law.Notes, fmt.Sprintf("no size is held against a prediction of the others: that takes %d sizes", leastSizes+1))
+	if top < LeastSizes {
+		law.Notes = append(law.Notes, fmt.Sprintf("no size is held against a prediction of the others: that takes %d sizes", LeastSizes+1))
 		return
 	}
 	below := l.below(top)

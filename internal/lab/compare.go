@@ -33,6 +33,13 @@ func (c *Compare) Do(ctx context.Context, jobs Jobs) (*eval.Comparison, error) {
 			slog.Warn("compare: " + strings.TrimPrefix(text, "WARNING: "))
 		}
 	}
+	uneven, err := c.unheld()
+	if err != nil {
+		return nil, err
+	}
+	for _, text := range uneven {
+		slog.Warn("compare: " + text)
+	}
 	if done, err := c.train(ctx, jobs); !done {
 		return nil, err
 	}

@@ -12,8 +12,11 @@ import (
 	"headroom/data"
 )
 
-// Concerns are the problems with the texts of a comparison that are found before any run begins.
+// Concerns are the problems with the texts and sizes of a comparison that are found before any run begins.
 func (c *Compare) Concerns() (all []string, err error) {
+	if all, err = c.unheld(); err != nil {
+		return nil, err
+	}
 	for _, arm := range c.Arms {
 		some, err := concerns(arm.Config)
 		if err != nil {

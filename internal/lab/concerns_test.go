@@ -72,3 +72,27 @@ func TestConcerns(t *testing.T) {
 		t.Errorf("a damaged shard: %q, %v", got, err)
 	}
 }
+
+// TestTokensPerParameter: three sizes with as many tokens each are told of before any run begins, two are no law anyway.
+func TestTokensPerParameter(t *testing.T) {
+	dir := shards(t)
+	for sizes, want := range map[string]int{
+		"one: {}, two: {model: {width: 32}}":                                                 0,
+		"one: {}, two: {model: {width: 32}}, three: {model: {width: 64}}":                    2,
+		"one: {}, two: {model: {width: 32}}, three: {train: {batch: 4}, model: {width: 32}}": 2,
+		"one: {}, two: {train: {lr: 2e-3}}, three: {train: {lr: 3e-3}}":                      0,
+	} {
+		c, err := Order{}.open(context.Background(), []byte(comparison(dir, "sizes: {"+sizes+"}\n")), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := c.Concerns()
+		got := 0
+		for _, line := range all {
+			got += strings.Count(line, "tokens per parameter are not held: ")
+		}
+		if err != nil || got != want || want > 0 && !strings.HasPrefix(all[0], "tokens per parameter are not held: a has ") {
+			t.Errorf("%s: %d of %q, %v", sizes, got, all, err)
+		}
+	}
+}
