@@ -33,7 +33,7 @@ func openNCCL() error {
 	return nil
 }
 
-// NewCommID makes what the ranks of one communicator must share.
+// NewCommID makes the id that the ranks of one communicator must share.
 func NewCommID() ([]byte, error) {
 	if err := openNCCL(); err != nil {
 		return nil, err
@@ -78,7 +78,7 @@ func (c *Comm) call(s *Stream, what string, b Buffer, call func(C.CUdeviceptr) C
 	}
 }
 
-// part is what one rank has of a buffer.
+// part is one rank's part of a buffer.
 func (c *Comm) part(s *Stream, what string, b Buffer) int {
 	if b.N%c.Size != 0 {
 		s.Fail(fmt.Errorf("device: NCCL: %s of %d elements over %d ranks: they must divide evenly", what, b.N, c.Size))
@@ -96,7 +96,7 @@ func (c *Comm) Reduce(s *Stream, b Buffer, to int) {
 	})
 }
 
-// Broadcast copies what rank from has in src, which is read there alone, to dst of every rank.
+// Broadcast copies src of rank from, which only that rank reads, to dst of every rank.
 func (c *Comm) Broadcast(s *Stream, dst, src Buffer, from int) {
 	if c.Rank == from && (src.N != dst.N || src.Type != dst.Type) {
 		s.Fail(fmt.Errorf("device: NCCL: broadcast of %d of %v to %d of %v", src.N, src.Type, dst.N, dst.Type))
@@ -114,7 +114,7 @@ func (c *Comm) AllGather(s *Stream, b Buffer) {
 	})
 }
 
-// Merge adds the ranks' words as integers: where all but one hold zeros, everybody gets that one's bits.
+// Merge adds the ranks' words as integers: where all ranks but one hold zeros, all get that one's bits.
 func (c *Comm) Merge(s *Stream, b Buffer) {
 	c.call(s, "sum", b, func(p C.CUdeviceptr) C.int {
 		return C.nccl_sum(c.dev.c(), c.comm, p, C.size_t(b.Bytes()/4), 0, s.c())
@@ -131,8 +131,8 @@ func (c *Comm) Sum(s *Stream, b Buffer) {
 	})
 }
 
-// Abort ends what is under way, on this rank: a lost peer would keep it waiting for ever. It may be called from
-// anywhere.
+// Abort ends the collectives that run on this rank, which would wait for a lost peer for ever. It may be called from
+// any goroutine.
 func (c *Comm) Abort() error {
 	return c.end("abort", func() C.int { return C.nccl_abort(c.comm) })
 }

@@ -15,7 +15,7 @@ import (
 	"math"
 )
 
-// ErrBuild is what a build without the cuda tag says when it is asked for a GPU.
+// ErrBuild is the error of a build without the tag gpu that is asked for a GPU.
 var ErrBuild = errors.New("device: this build has no CUDA: make cuda")
 
 // Type is how the elements of a buffer are stored.

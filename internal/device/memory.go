@@ -38,7 +38,7 @@ func (d *Device) Alloc(t Type, n int) (Buffer, error) {
 	return Buffer{Ptr: Ptr(ptr), N: n, Type: t}, nil
 }
 
-// Free gives back what Alloc took.
+// Free frees memory that Alloc took.
 func (d *Device) Free(b Buffer) error {
 	if err := d.enter(); err != nil {
 		return fmt.Errorf("device: free: %w", err)
@@ -93,7 +93,7 @@ func (a *Arena) View(offset int, t Type, n int) Buffer {
 	return Buffer{Ptr: a.all.Ptr + Ptr(offset), N: n, Type: t}
 }
 
-// Reset gives back what was taken.
+// Reset frees all buffers of the arena at once.
 func (a *Arena) Reset() { a.used = 0 }
 
 // Bytes is the arena's size.

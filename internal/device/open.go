@@ -58,7 +58,7 @@ func Count() int {
 	return n
 }
 
-// Open returns the device of that ordinal, or one line that says what was found and what is needed.
+// Open returns the device of that ordinal. Its error is one line with what was found and what is needed.
 func Open(ordinal int) (*Device, error) {
 	if C.cuda_load() == 0 {
 		return nil, errors.New("device: no NVIDIA driver: libcuda.so.1 was not found")
@@ -124,7 +124,7 @@ func (d *Device) init(ordinal int) (err error) {
 	return err
 }
 
-// Close gives the context back. With HEADROOM_CUDA_SYNC=1 it prints the table of times.
+// Close releases the context. With HEADROOM_CUDA_SYNC=1 it prints the table of times.
 func (d *Device) Close() error {
 	if d.profile != nil {
 		d.profile.print(os.Stderr)

@@ -65,7 +65,7 @@ type plan struct {
 	c      C.product_plan
 	best   int           // of c.found
 	chosen bool          // by Choose
-	took   time.Duration // by the best, once timed
+	took   time.Duration // time of the best, once it was measured
 	name   string
 }
 
@@ -185,9 +185,9 @@ func (p *plan) tuneLoaded(took []time.Duration, timed func(int) (time.Duration, 
 	return nil
 }
 
-// time runs a product between each two events in a row and returns the shortest time but the first, in which its kernel
-// may have been loaded; 0 for an algorithm that was proposed but is not able. The host runs ahead of the device, so
-// that launching costs nothing.
+// time runs a product between each two events in a row and returns the shortest time except the first, in which its
+// kernel may have been loaded. It is 0 for an algorithm that was proposed but cannot run the product. The host runs
+// ahead of the device, so that launching costs nothing.
 func (s *Stream) time(events []*Event, run func() error) (time.Duration, error) {
 	s.Record(events[0])
 	for _, e := range events[1:] {
@@ -209,8 +209,8 @@ func (s *Stream) time(events []*Event, run func() error) (time.Duration, error) 
 	return shortest, s.err
 }
 
-// Choices are the algorithms in use, by shape. Timing may decide otherwise the next time, and another algorithm rounds
-// otherwise: a run that is to repeat bit for bit, or to go on so, saves them and hands them to Choose.
+// Choices are the algorithms in use, by shape. Timing may choose others the next time, and another algorithm rounds
+// differently: a run that must repeat or resume bit for bit saves them and passes them to Choose.
 func (d *Device) Choices() map[string]int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -230,7 +230,7 @@ func (d *Device) Choose(choices map[string]int) {
 	d.choices = choices
 }
 
-// name tells a plan from all others.
+// name identifies a plan.
 func (k planKey) name() string {
 	return fmt.Sprintf("%v, rows %d %d %d, products %d %d %d, alignment %d %d %d", k.Product, k.Lda, k.Ldb, k.Ldc,
 		k.StrideA, k.StrideB, k.StrideC, k.alignA, k.alignB, k.alignC)
@@ -268,7 +268,7 @@ func (s *Stream) plan(p Product, a, b, c Buffer) (*plan, error) {
 	return made, nil
 }
 
-// fits says whether the operands hold what the product reads and writes.
+// fits says whether the operands are large enough for the product.
 func (p Product) fits(a, b, c Buffer) error {
 	rowsA, rowsB := p.M, p.K
 	if p.TransA {

@@ -43,7 +43,7 @@ func (d *Device) NewStream() (*Stream, error) {
 	return &Stream{dev: d, stream: stream}, nil
 }
 
-// Dry is a stream of a device that need not be there: what is put on it is checked as always, and then goes nowhere.
+// Dry is a stream of a device that need not exist: work is checked as on any stream, and then dropped.
 func Dry(d *Device) *Stream { return &Stream{dev: d, dry: true} }
 
 // Device is the stream's device.

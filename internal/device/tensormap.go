@@ -7,8 +7,8 @@ import "C"
 
 import "fmt"
 
-// A TensorMap is what the tensor copy engine knows of one tensor. It goes by value into a kernel's argument struct,
-// first, so that it lies on a multiple of 64 bytes there.
+// A TensorMap describes a tensor to the tensor copy engine. It goes by value into a kernel's argument struct, first, so
+// that it lies on a multiple of 64 bytes there.
 type TensorMap [128]byte
 
 // Swizzle is how a box is laid out in shared memory.

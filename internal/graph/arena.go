@@ -11,7 +11,7 @@ const align = 256
 
 func alignUp(n int) int { return (n + align - 1) / align * align }
 
-// Arena is what planning by liveness needs against giving every value a place of its own, in bytes.
+// Arena has the bytes that planning by liveness needs, and those that a place of its own for every value would.
 type Arena struct{ Planned, Unplanned int }
 
 // layout gives each value in the arena an offset such that no two values that live at the same time overlap: large

@@ -36,7 +36,7 @@ type Buf struct {
 // Missing says that there is no buffer: an output nobody reads, which the kernel need not compute.
 func (b Buf) Missing() bool { return b.Len == 0 }
 
-// An Out is where an instruction writes: over what is there, or added to it.
+// An Out is where an instruction writes: it overwrites the buffer or adds to it.
 type Out struct {
 	Buf
 	Accumulate bool
@@ -56,7 +56,7 @@ func (in *Instr) String() string { return fmt.Sprintf("%+v", in.Attr) }
 // A Kernel runs one or more instructions whose buffers are bound.
 type Kernel func() error
 
-// Hyper is what may change from one optimizer step to the next.
+// Hyper has the values that may change from one optimizer step to the next.
 type Hyper struct {
 	LR, Beta1, Beta2, Eps, Decay float64
 	Clip                         float64 // largest global gradient norm, 0 for none
@@ -65,7 +65,7 @@ type Hyper struct {
 
 // An Optimizer clips the gradient by its global norm and applies AdamW, on flat buffers.
 type Optimizer interface {
-	Set(h Hyper) error      // what the next Run uses
+	Set(h Hyper) error      // for the next Run
 	Run() error             // a Kernel
 	Norm() (float64, error) // of the last gradient, before clipping
 }
@@ -114,7 +114,8 @@ type Backend interface {
 	ProductCeiling() (float64, error)              // operations a second of one large product, measured now
 
 	// Choices are the algorithms that Compile found fastest, by shape; Choose has later Compiles take them instead of
-	// timing again. Another algorithm rounds otherwise: whoever goes on bit for bit chooses what was chosen before.
+	// timing again. Another algorithm rounds differently, so a run that resumes bit for bit chooses those that it had
+	// before.
 	Choices() map[string]int
 	Choose(map[string]int)
 

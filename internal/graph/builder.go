@@ -11,8 +11,8 @@ import (
 // A Node is a value of the expression graph.
 type Node = gorgonia.Node
 
-// Init is how a parameter starts: normal with the given mean and standard deviation. The zero Init is zeros, and
-// Init{Mean: 1} is ones.
+// Init is the distribution that a parameter starts from: normal with the given mean and standard deviation. The zero
+// Init is zeros, and Init{Mean: 1} is ones.
 type Init struct{ Mean, Std float64 }
 
 // A Param declares one trained tensor.
@@ -92,7 +92,7 @@ func (b *Builder) apply(attr Attr, in ...*Node) *Node {
 	return n
 }
 
-// failed tells an op's method to return at once, because an operand is missing after an earlier error.
+// failed says that an op's method must return at once, because an operand is missing after an earlier error.
 func (b *Builder) failed() bool { return b.err != nil }
 
 // Build calls f with a Builder and returns both. Should two ops share a 32-bit hash, it starts again with other

@@ -137,7 +137,7 @@ func (r cudaRecording) Run() error {
 	return r.stream.Err()
 }
 
-// Close waits for the last run. What went wrong in it is reported by whoever asks the stream.
+// Close waits for the last run. Its error is found by the next call that asks the stream.
 func (r cudaRecording) Close() error {
 	_ = r.stream.Sync()
 	return r.graph.Close()

@@ -74,7 +74,7 @@ func (g *cudaGroup) aside(do func()) (start, wait Kernel, err error) {
 	return start, wait, nil
 }
 
-// Abort ends what waits for a lost rank. It may be called from anywhere.
+// Abort ends the collectives that wait for a lost rank. It may be called from any goroutine.
 func (g *cudaGroup) Abort() { g.comm.Abort() }
 
 // Close leaves the communicator.

@@ -1,5 +1,5 @@
-// Package graph is the one door to gorgonia: a Builder writes a model's forward pass into an expression graph of our
-// own ops, gorgonia.Grad differentiates it through their symbolic gradients, and our executor runs it.
+// Package graph is the only package that uses gorgonia: a Builder writes a model's forward pass into an expression
+// graph of our own ops, gorgonia.Grad differentiates it through their symbolic gradients, and our executor runs it.
 //
 // The executor lowers the nodes, in the order in which they were made, to a flat list of instructions; plans their
 // buffers by liveness into one arena; lets a kernel add into the buffer of a sum instead of summing afterwards, and

@@ -16,8 +16,8 @@ type Group interface {
 	Rank() int
 	Size() int
 	Gather(b Buf) error // everybody gets the r-th of Size equal parts from rank r, in place
-	Merge(b Buf) error  // words of which all ranks but one have zeros: everybody gets that one's
-	Abort()             // ends what waits for a lost rank; from anywhere
+	Merge(b Buf) error  // words of which all ranks but one have zeros: all get that one's
+	Abort()             // ends collectives that wait for a lost rank; may be called from any goroutine
 	Close() error       // after all recordings of its collectives are closed
 
 	// Reduce sums float32 over the ranks: rank to has the sum in its buffer then, the others what they had. Broadcast
@@ -96,7 +96,8 @@ func (s *Store) Share(data []byte) ([]byte, error) {
 	return data, nil
 }
 
-// agree has the other ranks choose rank 0's algorithms: equal ones everywhere are what lets one checkpoint repeat them.
+// agree makes the other ranks choose rank 0's algorithms. They are equal everywhere, so that one checkpoint can restore
+// them.
 func (s *Store) agree() error {
 	text, err := json.Marshal(s.Backend.Choices())
 	if err == nil {

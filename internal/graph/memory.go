@@ -13,7 +13,7 @@ import (
 
 // HostFree is how many bytes of memory this process may still take: what the machine has free or could free, within the
 // limits of its control group and of its address space. used is what it has taken of them so far. Go ends a process
-// that asks for more, so whoever allocates much asks here first.
+// that asks for more, so large allocations are checked here first.
 func HostFree(used int) int {
 	free := math.MaxInt
 	if kib := meminfo("MemAvailable") + meminfo("SwapFree"); kib > 0 {

@@ -51,8 +51,8 @@ func (o *Op) shape() tensor.Shape {
 
 func (o *Op) Arity() int { return len(o.in) }
 
-// Type builds a fresh type at each call: gorgonia returns what it gets to a pool, and a kept one would be reused
-// under our feet, in other graphs too.
+// Type builds a new type at each call: gorgonia puts the types that it gets into a pool, so that one that was kept
+// would be reused in other graphs.
 func (o *Op) Type() hm.Type {
 	ts := make([]hm.Type, 0, len(o.in)+1)
 	for _, in := range o.in {

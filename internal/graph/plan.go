@@ -71,7 +71,7 @@ type planner struct {
 	leaf       func(n *Node) (*Buf, error) // where a parameter or an input lives
 }
 
-// lower plans the computation of outputs. What nobody needs for them is left out. Where outputs are read from outside,
+// lower plans the computation of outputs. Nodes that no output needs are left out. Where outputs are read from outside,
 // no kernel writes over one.
 func lower(activation DType, outputs []*Node, read bool, leaf func(*Node) (*Buf, error)) (*planner, error) {
 	p := &planner{activation: activation, of: map[*Node][]*value{}, aux: map[*Op][]*value{}, leaf: leaf}
@@ -208,7 +208,7 @@ func (p *planner) newValue(n int, t DType) *value {
 	return v
 }
 
-// storage is the type of an op's outputs: what a user reads is float32.
+// storage is the type of an op's outputs. Outputs that users read are float32.
 func (p *planner) storage(a Attr) DType {
 	switch a.(type) {
 	case Loss, Logits:

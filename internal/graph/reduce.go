@@ -15,7 +15,7 @@ type Reduce struct {
 	To, Lo, Hi int
 }
 
-// Arrived holds instructions back until what a collective began is done.
+// Arrived makes the instructions after it wait for the end of a collective.
 type Arrived struct {
 	last
 	*pending

@@ -16,7 +16,8 @@ func TestRoofline(t *testing.T) {
 	if low, high := g.Attainable(100), g.Attainable(1000); low != 100*g.Bandwidth || high != g.FLOPs {
 		t.Errorf("%v below the ridge, %v above it", low, high)
 	}
-	if _, err := roofline.Find("V1"); fmt.Sprint(err) != `roofline: no figures for GPU "V1": there are A100, H100, H200, B200` {
+	if _, err := roofline.Find("V1"); fmt.Sprint(
+		err) != `roofline: no figures for GPU "V1": there are A100, H100, H200, B200` {
 		t.Error(err)
 	}
 }
