@@ -9,13 +9,13 @@ import (
 	"headroom/internal/device"
 )
 
-// An AdamW is one optimizer step on flat buffers: with g' = Scale·g, clipped to a global norm of Clip,
-// m = β1·m + (1-β1)·g', v = β2·v + (1-β2)·g'², w = w - LR·((m/Correct1)/(√(v/Correct2) + Eps) + Decay·w).
-// Only the first Decayed elements decay. Copy receives w in bf16, where it is there. Hyper holds an AdamWHyper's Words and
-// is read at every launch; Norm [2] receives the norm before clipping, and the factor of the gradients.
+// An AdamW is one optimizer step on flat buffers: with g' = Scale·g, clipped to a global norm of Clip, m = β1·m +
+// (1-β1)·g', v = β2·v + (1-β2)·g'², w = w - LR·((m/Correct1)/(√(v/Correct2) + Eps) + Decay·w). Only the
+// first Decayed elements decay. Copy receives w in bf16, where it is there. Hyper holds an AdamWHyper's Words and is
+// read at every launch; Norm [2] receives the norm before clipping, and the factor of the gradients.
 //
-// Where G is the part of Rank, one of Ranks with as many elements each, Gather brings every rank's partial sums of squares
-// [Ranks, n] f64 to all, and the norm is that of the whole.
+// Where G is the part of Rank, one of Ranks with as many elements each, Gather brings every rank's partial sums of
+// squares [Ranks, n] f64 to all, and the norm is that of the whole.
 type AdamW struct {
 	W, G, M, V, Copy, Hyper, Norm device.Buffer
 	Decayed                       int
@@ -24,8 +24,8 @@ type AdamW struct {
 	Gather      func(s *device.Stream, sums device.Buffer)
 }
 
-// AdamWHyper is what changes from step to step. Correct1 and Correct2 are 1-β^step; Clip 0 is none; Scale is 1 over the
-// number of micro-batches that the gradients are sums of.
+// AdamWHyper is what changes from step to step. Correct1 and Correct2 are 1-β^step; Clip 0 is none; Scale is 1 over
+// the number of micro-batches that the gradients are sums of.
 type AdamWHyper struct {
 	LR, Beta1, Beta2, Eps, Decay, Correct1, Correct2, Clip, Scale float64
 }
@@ -36,7 +36,7 @@ type hyper struct{ lr, beta1, beta2, eps, decay, correct1, correct2, clip, scale
 // HyperWords is the length of the Hyper buffer.
 const HyperWords = int(unsafe.Sizeof(hyper{}) / 4)
 
-// Words is what the Hyper buffer holds.
+// Words is the content of the Hyper buffer.
 func (h AdamWHyper) Words() [HyperWords]float32 {
 	return *(*[HyperWords]float32)(unsafe.Pointer(&hyper{
 		lr: float32(h.LR), beta1: float32(h.Beta1), beta2: float32(h.Beta2), eps: float32(h.Eps), decay: float32(h.Decay),
@@ -61,7 +61,7 @@ type adamwArgs struct {
 
 var sumSquaresNames, adamwNames = [2]string{"sum_squares", "sum_squares_any"}, [2]string{"adamw", "adamw_any"}
 
-// normBlocks is a matter of the shape alone, and eight for each multiprocessor of an H200.
+// normBlocks depends on the shape alone, and is at most eight for each multiprocessor of an H200.
 func (k *AdamW) normBlocks() int { return min(max(1, ceil(k.G.N, 4096)), 1056) }
 
 // Scratch is the bytes that Launch takes from its stream's scratch memory.
@@ -70,7 +70,8 @@ func (k *AdamW) Scratch() int { return 8 * k.normBlocks() * max(k.Ranks, 1) }
 // Launch puts the kernels on the stream.
 func (k *AdamW) Launch(s *device.Stream) {
 	n := k.W.N
-	if n == 0 || !fits(s, "adamw", want{"W", k.W, n, device.F32}, want{"G", k.G, n, device.F32}, want{"M", k.M, n, device.F32}, want{"V", k.V, n, device.F32},
+	if n == 0 || !fits(s, "adamw", want{"W", k.W, n, device.F32}, want{"G", k.G, n, device.F32},
+		want{"M", k.M, n, device.F32}, want{"V", k.V, n, device.F32},
 		want{"Hyper", k.Hyper, HyperWords, device.F32}, want{"Norm", k.Norm, 2, device.F32}) {
 		return
 	}
@@ -83,7 +84,8 @@ func (k *AdamW) Launch(s *device.Stream) {
 	}
 	blocks := k.normBlocks()
 	sums := work.Take(device.F64, blocks*max(k.Ranks, 1))
-	norm := normArgs{k.G.Ptr, int64(n), sums.Slice(k.Rank*blocks, (k.Rank+1)*blocks).Ptr, k.Hyper.Ptr, k.Norm.Ptr, int32(blocks)}
+	norm := normArgs{k.G.Ptr, int64(n), sums.Slice(k.Rank*blocks, (k.Rank+1)*blocks).Ptr, k.Hyper.Ptr,
+		k.Norm.Ptr, int32(blocks)}
 	device.Launch(s, sumSquaresNames[anyForm(device.F32, n, k.G)], device.Grid{X: blocks, Block: 256}, &norm)
 	if k.Gather != nil {
 		k.Gather(s, sums)
@@ -91,5 +93,6 @@ func (k *AdamW) Launch(s *device.Stream) {
 	}
 	device.Launch(s, "clip_factor", device.Grid{X: 1, Block: 256}, &norm)
 	args := adamwArgs{k.W.Ptr, k.M.Ptr, k.V.Ptr, k.G.Ptr, k.Copy.Ptr, k.Hyper.Ptr, k.Norm.Ptr, int64(n), int64(k.Decayed)}
-	device.Launch(s, adamwNames[max(anyForm(device.F32, n, k.W, k.G, k.M, k.V), anyForm(device.BF16, n, k.Copy))], device.Grid{X: ceil(n, 1024), Block: 256}, &args)
+	device.Launch(s, adamwNames[max(anyForm(device.F32, n, k.W, k.G, k.M, k.V), anyForm(device.BF16, n, k.Copy))],
+		device.Grid{X: ceil(n, 1024), Block: 256}, &args)
 }

@@ -2,8 +2,8 @@
 
 package kernels
 
-// The tests here and in shared_test.go read the sources of both sides, which a machine that runs the tests of a GPU build need
-// not have.
+// The tests here and in shared_test.go read the sources of both sides, which a machine that runs the tests of a GPU
+// build need not have.
 
 import (
 	"fmt"
@@ -20,7 +20,8 @@ import (
 	"testing"
 )
 
-// A field of a struct that Go writes and CUDA reads: where it lies, and what it is ("ptr", "int", "float" with their bits).
+// A field of a struct that Go writes and CUDA reads: where it lies, and what it is ("ptr", "int", "float" with their
+// bits).
 type field struct {
 	name string
 	at   int
@@ -42,8 +43,10 @@ type raw struct {
 
 // basics are the kinds that fields have, by what each side calls them.
 var basics = map[string]string{
-	"device.Ptr": "ptr64", "int32": "int32", "int64": "int64", "uint64": "int64", "float32": "float32", "float64": "float64",
-	"int": "int32", "unsigned": "int32", "float": "float32", "double": "float64", "long": "int64", "int64_t": "int64", "uint64_t": "int64",
+	"device.Ptr": "ptr64", "int32": "int32", "int64": "int64", "uint64": "int64", "float32": "float32",
+	"float64": "float64",
+	"int":     "int32", "unsigned": "int32", "float": "float32", "double": "float64", "long": "int64", "int64_t": "int64",
+	"uint64_t": "int64",
 }
 
 // folded is how names of both sides are compared: kCache, key_out and N are kcache, keyout and n.
@@ -133,8 +136,9 @@ func goStructs(t *testing.T) (structs map[string][]raw, files map[string]string)
 
 var (
 	cudaComment = regexp.MustCompile(`//[^\n]*`)
-	cudaStruct  = regexp.MustCompile(`(?m)^(?:template <typename E> )?struct (\w+) \{\n((?:\t[^\n(){}]*;[ \t]*\n|\s*\n)+)\};`)
-	cudaArray   = regexp.MustCompile(`^(\w+)\[(\d+)\]$`)
+	cudaStruct  = regexp.MustCompile(
+		`(?m)^(?:template <typename E> )?struct (\w+) \{\n((?:\t[^\n(){}]*;[ \t]*\n|\s*\n)+)\};`)
+	cudaArray = regexp.MustCompile(`^(\w+)\[(\d+)\]$`)
 )
 
 // cudaStructs reads the structs of fields alone of all CUDA sources, whose text it returns too, without comments.
@@ -179,14 +183,14 @@ func cudaFields(body string) (fields []raw) {
 	return fields
 }
 
-// shared says that a struct is one that Go writes and CUDA reads: its name ends in Args, or it lies in one of those or in
-// device memory.
+// shared says that a struct is one that Go writes and CUDA reads: its name ends in Args, or it lies in one of those or
+// in device memory.
 func shared(name string) bool {
 	return strings.HasSuffix(name, "Args") || slices.Contains([]string{"placepart", "stepsampling", "hyper"}, folded(name))
 }
 
-// TestArguments holds each struct that Go hands to CUDA against its twin of the same name there: names, kinds and places of
-// the fields. A static_assert beside the CUDA struct names the size, so that nvcc says it too.
+// TestArguments holds each struct that Go hands to CUDA against its twin of the same name there: names, kinds and
+// places of the fields. A static_assert beside the CUDA struct names the size, so that nvcc says it too.
 func TestArguments(t *testing.T) {
 	ours, ourFiles := goStructs(t)
 	theirs, theirFiles, texts := cudaStructs(t)
@@ -218,7 +222,8 @@ func TestArguments(t *testing.T) {
 		}
 		for i := range max(len(a.fields), len(b.fields)) {
 			if i >= len(a.fields) || i >= len(b.fields) || a.fields[i] != b.fields[i] {
-				t.Errorf("%s of %s and %s of %s differ at field %d: %v, %v", name, ourFiles[name], twin, theirFiles[twin], i, a.fields[min(i, len(a.fields)):], b.fields[min(i, len(b.fields)):])
+				t.Errorf("%s of %s and %s of %s differ at field %d: %v, %v", name, ourFiles[name], twin, theirFiles[twin], i,
+					a.fields[min(i, len(a.fields)):], b.fields[min(i, len(b.fields)):])
 				break
 			}
 		}
@@ -243,7 +248,8 @@ func TestArgumentNames(t *testing.T) {
 	found := 0
 	for _, path := range slices.Sorted(maps.Keys(texts)) {
 		text := texts[path]
-		all := kernel.FindAllStringSubmatch(regexp.MustCompile(`__launch_bounds__\([^()]*\)|__cluster_dims__\([^()]*\)`).ReplaceAllString(text, ""), -1)
+		all := kernel.FindAllStringSubmatch(
+			regexp.MustCompile(`__launch_bounds__\([^()]*\)|__cluster_dims__\([^()]*\)`).ReplaceAllString(text, ""), -1)
 		for _, m := range all {
 			if !argument.MatchString(m[1]) {
 				t.Errorf("%s: a kernel takes (%s), not one const __grid_constant__ struct of a name in Args", path, m[1])

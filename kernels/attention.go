@@ -9,12 +9,12 @@ import (
 	"headroom/internal/device"
 )
 
-// An Attention is causal attention o = softmax(Scale·q·kᵀ)·v, as kernels/ref has it. Q [B,T,H,P+R]; a key is P elements
-// at K[((b·T+t)·G+g)·KStride] and the R elements KRope[b,t] that all heads share; a value is Dv elements at
+// An Attention is causal attention o = softmax(Scale·q·kᵀ)·v, as kernels/ref has it. Q [B,T,H,P+R]; a key is P
+// elements at K[((b·T+t)·G+g)·KStride] and the R elements KRope[b,t] that all heads share; a value is Dv elements at
 // V[((b·T+t)·G+g)·VStride]; head h reads group h/(H/G). O [B,T,H,Dv]; LSE [B,H,T] = log Σ exp, float32.
 //
-// With Start, a multiple of 64, there are Start+T keys and values, and the queries are those of the last T: a prompt whose
-// first tokens are in a cache. Gradients have no Start.
+// With Start, a multiple of 64, there are Start+T keys and values, and the queries are those of the last T: a prompt
+// whose first tokens are in a cache. Gradients have no Start.
 //
 // In float32 widths are any up to 256; in bf16 P+R and Dv are multiples of 16 up to 256, P, R and the strides multiples
 // of 8, and the buffers begin on 16 bytes. Hopper has kernels of its own for the widths (P+R)/Dv 64/64, 96/64, 96/96,
@@ -28,11 +28,11 @@ type Attention struct {
 	O, LSE               device.Buffer
 }
 
-// An AttentionGrad is the gradient of Attention from its saved O and LSE. DK and DV have the strides of K and V. Tied: DV
-// begins where DK does and its first P columns receive both gradients. DKRope [B,T,R] sums over all heads.
+// An AttentionGrad is the gradient of Attention from its saved O and LSE. DK and DV have the strides of K and V. Tied:
+// DV begins where DK does and its first P columns receive both gradients. DKRope [B,T,R] sums over all heads.
 //
-// On Hopper the gradients of the scores that DK needs go to scratch memory, from where DQ takes them: B·H·T² bytes, and a
-// third of DQ's products. Recompute has DQ make them anew, as happens where they would take more than a gibibyte.
+// On Hopper the gradients of the scores that DK needs go to scratch memory, from where DQ takes them: B·H·T² bytes,
+// and a third of DQ's products. Recompute has DQ make them anew, as happens where they would take more than a gibibyte.
 type AttentionGrad struct {
 	Attention
 	DO, DQ, DK, DV, DKRope device.Buffer
@@ -57,9 +57,9 @@ func (k *Attention) hopper(s *device.Stream) (attentionTiles, bool) {
 	return t, ok && k.Q.Type == device.BF16 && s.Device().Compute == 90
 }
 
-// heads is how many query heads' tiles are dealt out together. Tiles that run at once then are those of a few heads, nearly
-// equal in length, and read the same keys at nearly the same time: a sixth of the multiprocessors, and no more than fill 2/5
-// of L2.
+// heads is the number of query heads whose tiles are scheduled together. The tiles that run at once are then those of a
+// few heads, nearly equal in length, and read the same keys at nearly the same time. It is a sixth of the
+// multiprocessors, and no more heads than fill 2/5 of L2.
 func (k *Attention) heads(s *device.Stream) int32 {
 	share, bytes := k.H/k.G, 2*(k.Start+k.T)*(k.P+k.R+k.Dv)
 	groups := min(s.Device().L2*2/5/bytes, ceil(s.Device().SMs/6, share), k.B*k.G)
@@ -85,7 +85,7 @@ func (k *AttentionGrad) kept(s *device.Stream) int {
 	return n
 }
 
-// valid reports what no kernel supports.
+// valid is an error for shapes that no kernel supports.
 func (k *Attention) valid(s *device.Stream) bool {
 	d, t := k.P+k.R, k.Q.Type
 	rule := ""
@@ -112,7 +112,8 @@ func (k *Attention) valid(s *device.Stream) bool {
 	if rows == 0 {
 		return false
 	}
-	return fits(s, "attention", want{"Q", k.Q, rows * k.H * d, t}, want{"K", k.K, last(keys*k.G, k.KStride, k.P), t}, want{"V", k.V, last(keys*k.G, k.VStride, k.Dv), t},
+	return fits(s, "attention", want{"Q", k.Q, rows * k.H * d, t}, want{"K", k.K, last(keys*k.G, k.KStride, k.P), t},
+		want{"V", k.V, last(keys*k.G, k.VStride, k.Dv), t},
 		want{"O", k.O, rows * k.H * k.Dv, t}, want{"LSE", k.LSE, rows * k.H, device.F32}) &&
 		(k.R == 0 || fits(s, "attention", want{"KRope", k.KRope, keys * k.R, t})) &&
 		k.aligned(s, k.Q, k.K, k.V, k.KRope, k.O)
@@ -155,11 +156,14 @@ func (k *Attention) Launch(s *device.Stream) {
 		args.queue = queue.Ptr
 		args.chunk = k.heads(s)
 		grid := min(ceil(k.T, 64*t.groups)*k.B*k.H, s.Device().SMs)
-		device.Launch(s, t.forward, device.Grid{X: grid, Block: 128 * (t.groups + 1), Shared: t.forwardShared(d, k.Dv)}, &args)
+		device.Launch(s, t.forward, device.Grid{X: grid, Block: 128 * (t.groups + 1), Shared: t.forwardShared(d, k.Dv)},
+			&args)
 	} else if k.Q.Type == device.BF16 {
-		device.Launch(s, "attention_forward_portable", device.Grid{X: ceil(k.T, 64), Y: k.B * k.H, Z: ceil(k.Dv, 64), Block: 128, Shared: portableShared(d)}, &args)
+		device.Launch(s, "attention_forward_portable", device.Grid{X: ceil(k.T, 64), Y: k.B * k.H, Z: ceil(k.Dv, 64),
+			Block: 128, Shared: portableShared(d)}, &args)
 	} else {
-		device.Launch(s, "attention_forward_f32", device.Grid{X: ceil(k.T, 32), Y: k.B * k.H, Block: 256, Shared: plainShared(d, k.Dv)}, &args)
+		device.Launch(s, "attention_forward_f32", device.Grid{X: ceil(k.T, 32), Y: k.B * k.H, Block: 256,
+			Shared: plainShared(d, k.Dv)}, &args)
 	}
 }
 
@@ -170,13 +174,16 @@ func (k *AttentionGrad) Launch(s *device.Stream) {
 		s.Fail(errors.New("kernels: attention gradient: there is none behind cached tokens, Start must be 0"))
 		return
 	}
-	if !k.valid(s) || !fits(s, "attention gradient", want{"DO", k.DO, rows * k.H * k.Dv, t}, want{"DQ", k.DQ, rows * k.H * (k.P + k.R), t},
+	if !k.valid(s) || !fits(s, "attention gradient", want{"DO", k.DO, rows * k.H * k.Dv, t},
+		want{"DQ", k.DQ, rows * k.H * (k.P + k.R), t},
 		want{"DK", k.DK, last(rows*k.G, k.KStride, k.P), t}, want{"DV", k.DV, last(rows*k.G, k.VStride, k.Dv), t}) ||
-		k.R > 0 && !fits(s, "attention gradient", want{"DKRope", k.DKRope, rows * k.R, t}) || !k.aligned(s, k.DO, k.DQ, k.DK, k.DV, k.DKRope) {
+		k.R > 0 && !fits(s, "attention gradient", want{"DKRope", k.DKRope, rows * k.R, t}) ||
+		!k.aligned(s, k.DO, k.DQ, k.DK, k.DV, k.DKRope) {
 		return
 	}
 	if k.Tied && (k.P > k.Dv || k.DK.Ptr != k.DV.Ptr || k.KStride != k.VStride) {
-		s.Fail(fmt.Errorf("kernels: attention gradient: a tied key must lie in the first columns of the value: P %d, Dv %d, strides %d and %d, offset %d",
+		s.Fail(fmt.Errorf("kernels: attention gradient: a tied key must lie in the first columns of the value: P %d, Dv "+
+			"%d, strides %d and %d, offset %d",
 			k.P, k.Dv, k.KStride, k.VStride, k.DV.Ptr-k.DK.Ptr))
 		return
 	}
@@ -186,7 +193,8 @@ func (k *AttentionGrad) Launch(s *device.Stream) {
 		return
 	}
 	args := k.args()
-	args.dO, args.dQ, args.dK, args.dV, args.dKRope, args.tied = k.DO.Ptr, k.DQ.Ptr, k.DK.Ptr, k.DV.Ptr, k.DKRope.Ptr, flag(k.Tied)
+	args.dO, args.dQ, args.dK, args.dV, args.dKRope, args.tied = k.DO.Ptr, k.DQ.Ptr, k.DK.Ptr, k.DV.Ptr, k.DKRope.Ptr,
+		flag(k.Tied)
 	args.stats = work.Take(device.F32, 2*k.B*k.H*ceil(k.T, 64)*64).Ptr
 	args.ropeParts = work.Take(device.F32, k.B*k.G*k.T*k.R).Ptr
 	args.queue = work.Take(device.I32, 2).Ptr
@@ -207,21 +215,29 @@ func (k *AttentionGrad) products(s *device.Stream, args *attentionArgs) {
 	d := k.P + k.R
 	if t, ok := k.hopper(s); ok {
 		sms := s.Device().SMs
-		args.chunk = int32(min(max(sms/4, 1), k.B*k.G)) // four tiles of a kv head at once, neighbours in length
-		device.Launch(s, t.key, device.Grid{X: min(ceil(k.T, 128)*k.B*k.G, sms), Block: 384, Shared: t.keyShared(d, k.Dv)}, args)
+		args.chunk = int32(min(max(sms/4, 1), k.B*k.G)) // four tiles of a kv head at once, of nearly equal length
+		device.Launch(s, t.key, device.Grid{X: min(ceil(k.T, 128)*k.B*k.G, sms), Block: 384, Shared: t.keyShared(d, k.Dv)},
+			args)
 		args.chunk = k.heads(s)
 		if args.dS != 0 {
-			device.Launch(s, t.gradient, device.Grid{X: min(ceil(k.T, 192)*k.B*k.H, sms), Block: 512, Shared: t.gradientShared(d)}, args)
+			device.Launch(s, t.gradient, device.Grid{X: min(ceil(k.T, 192)*k.B*k.H, sms), Block: 512,
+				Shared: t.gradientShared(d)}, args)
 		} else {
-			device.Launch(s, t.query, device.Grid{X: min(ceil(k.T, 128)*k.B*k.H, sms), Block: 384, Shared: t.queryShared(d, k.Dv)}, args)
+			device.Launch(s, t.query, device.Grid{X: min(ceil(k.T, 128)*k.B*k.H, sms), Block: 384,
+				Shared: t.queryShared(d, k.Dv)}, args)
 		}
 	} else if k.Q.Type == device.BF16 {
 		shared := portableGradientShared(d, k.Dv)
-		device.Launch(s, "attention_backward_query_portable", device.Grid{X: ceil(k.T, 64), Y: k.B * k.H, Z: ceil(d, 64), Block: 128, Shared: shared}, args)
-		device.Launch(s, "attention_backward_key_portable", device.Grid{X: ceil(k.T, 64), Y: k.B * k.G, Z: ceil(max(d, k.Dv), 64), Block: 128, Shared: shared + portableStats}, args)
+		device.Launch(s, "attention_backward_query_portable", device.Grid{X: ceil(k.T, 64), Y: k.B * k.H, Z: ceil(d, 64),
+			Block: 128, Shared: shared}, args)
+		device.Launch(s, "attention_backward_key_portable",
+			device.Grid{X: ceil(k.T, 64), Y: k.B * k.G, Z: ceil(max(d, k.Dv), 64), Block: 128, Shared: shared + portableStats},
+			args)
 	} else {
 		shared := plainGradientShared(d, k.Dv)
-		device.Launch(s, "attention_backward_query_f32", device.Grid{X: ceil(k.T, 32), Y: k.B * k.H, Block: 256, Shared: shared}, args)
-		device.Launch(s, "attention_backward_key_f32", device.Grid{X: ceil(k.T, 32), Y: k.B * k.G, Block: 256, Shared: shared}, args)
+		device.Launch(s, "attention_backward_query_f32",
+			device.Grid{X: ceil(k.T, 32), Y: k.B * k.H, Block: 256, Shared: shared}, args)
+		device.Launch(s, "attention_backward_key_f32",
+			device.Grid{X: ceil(k.T, 32), Y: k.B * k.G, Block: 256, Shared: shared}, args)
 	}
 }

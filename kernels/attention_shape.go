@@ -2,8 +2,8 @@ package kernels
 
 import "strings"
 
-// attentionTiles are the kernels and shapes of one Hopper instance: warpgroups of 64 queries, keys a block and stages forward;
-// stages of 64 keys for dQ; queries a block and stages for dK and dV. The .cu files say the same.
+// attentionTiles are the kernels and shapes of one Hopper instance: warpgroups of 64 queries, keys a block and stages
+// forward; stages of 64 keys for dQ; queries a block and stages for dK and dV. The .cu files say the same.
 type attentionTiles struct {
 	forward, query, key   string
 	gradient              string // dQ from kept gradients of the scores, if there is such a kernel
@@ -24,7 +24,8 @@ var hopperTiles = map[[2]int]attentionTiles{
 
 func tilesFor(widths string, groups, keys, stages, queryStages, keyQueries, keyStages int) attentionTiles {
 	t := attentionTiles{
-		forward: "attention_forward_" + widths, query: "attention_backward_query_" + widths, key: "attention_backward_key_" + widths,
+		forward: "attention_forward_" + widths, query: "attention_backward_query_" + widths, key: "attention_backward_key_" +
+			widths,
 		groups: groups, keys: keys, stages: stages, queryStages: queryStages, keyQueries: keyQueries, keyStages: keyStages,
 	}
 	if d, _, _ := strings.Cut(widths, "_"); keyQueries == 64 {
@@ -43,7 +44,8 @@ func (t *attentionTiles) queryShared(d, dv int) int {
 }
 
 func (t *attentionTiles) keyShared(d, dv int) int {
-	return (swizzledRow(d)+swizzledRow(dv))*(128+t.keyQueries*t.keyStages) + 8*t.keyQueries*t.keyStages + 32 + 16*t.keyStages + 1024
+	return (swizzledRow(d)+swizzledRow(dv))*(128+t.keyQueries*t.keyStages) + 8*t.keyQueries*t.keyStages + 32 +
+		16*t.keyStages + 1024
 }
 
 // gradientShared has three warpgroups of 64 queries, with gradientStages of 64 keys and their gradients of the scores.
@@ -56,11 +58,13 @@ func (t *attentionTiles) gradientShared(d int) int {
 // swizzledRow is the bytes that a row of n bf16 takes in tiles of 64 columns.
 func swizzledRow(n int) int { return ceil(n, 64) * 128 }
 
-// portableShared is the shared memory of the forward kernel in attention_portable.cu; plainShared is that of attention_fp32.cu.
+// portableShared is the shared memory of the forward kernel in attention_portable.cu; plainShared is that of
+// attention_fp32.cu.
 func portableShared(d int) int  { return 2 * 64 * (2*(d+8) + 64 + 8) }
 func plainShared(d, dv int) int { return 4 * 32 * (2*(d+1) + dv + 1 + 33) }
 
-// The gradients have values and their gradients beside queries and keys, and those of the keys the statistics of 64 queries.
+// The gradients have values and their gradients beside queries and keys, and those of the keys the statistics of 64
+// queries.
 func portableGradientShared(d, dv int) int { return 2 * 64 * 2 * (d + 8 + dv + 8) }
 func plainGradientShared(d, dv int) int    { return 4 * 32 * (2*(d+1) + 2*(dv+1) + 33) }
 

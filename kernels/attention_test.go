@@ -21,9 +21,12 @@ type attentionShape struct{ H, G, P, R, Dv, stride, v int }
 func (d attentionShape) tied() bool { return d.v < d.P }
 
 var attentionShapes = []attentionShape{
-	{6, 2, 64, 0, 64, 128, 64}, {6, 2, 32, 32, 64, 64, 0}, {3, 3, 64, 32, 64, 128, 64}, {2, 1, 96, 0, 96, 192, 96}, {2, 1, 48, 48, 96, 96, 0},
-	{2, 2, 96, 32, 96, 192, 96}, {2, 1, 128, 0, 128, 256, 128}, {2, 2, 64, 64, 128, 128, 0}, {2, 2, 128, 64, 128, 256, 128},
-	{2, 1, 16, 0, 16, 32, 16}, {2, 2, 32, 16, 32, 64, 32}, {2, 1, 80, 0, 80, 168, 88}, {1, 1, 112, 64, 112, 224, 112}, {1, 1, 128, 128, 256, 256, 0}, {1, 1, 256, 0, 256, 512, 256},
+	{6, 2, 64, 0, 64, 128, 64}, {6, 2, 32, 32, 64, 64, 0}, {3, 3, 64, 32, 64, 128, 64}, {2, 1, 96, 0, 96, 192, 96},
+	{2, 1, 48, 48, 96, 96, 0},
+	{2, 2, 96, 32, 96, 192, 96}, {2, 1, 128, 0, 128, 256, 128}, {2, 2, 64, 64, 128, 128, 0},
+	{2, 2, 128, 64, 128, 256, 128},
+	{2, 1, 16, 0, 16, 32, 16}, {2, 2, 32, 16, 32, 64, 32}, {2, 1, 80, 0, 80, 168, 88}, {1, 1, 112, 64, 112, 224, 112},
+	{1, 1, 128, 128, 256, 256, 0}, {1, 1, 256, 0, 256, 512, 256},
 }
 
 // attentionData is one problem on the host, its inputs rounded to the type that the kernels get.
@@ -64,7 +67,8 @@ func (a *attentionData) outputs() {
 func (a *attentionData) reference() {
 	a.outputs()
 	k := ref.AttentionGrad{Attention: ref.Attention{
-		B: a.B, T: a.T, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: a.scale(), Q: a.q, K: a.kv, V: a.kv[a.v:], KRope: a.rope,
+		B: a.B, T: a.T, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: a.scale(), Q: a.q, K: a.kv, V: a.kv[a.v:],
+		KRope:   a.rope,
 		KStride: a.stride, VStride: a.stride, O: a.o, LSE: a.lse,
 	}, DO: a.dO, DQ: a.dq, DK: a.dkv, DV: a.dkv[a.v:], DKRope: a.dRope, Tied: a.tied()}
 	k.Attention.Run()
@@ -190,12 +194,16 @@ func (a *attentionData) head(b, h int, round func(float64) float64, fused bool) 
 }
 
 // kernels gives the launch of forward and backward on device buffers, and the outputs in the order of compare.
-func (a *attentionData) kernels(r *rig, typ device.Type, recompute bool) (launch func(*device.Stream), outs []device.Buffer) {
+func (a *attentionData) kernels(r *rig, typ device.Type, recompute bool) (launch func(*device.Stream),
+	outs []device.Buffer) {
 	kv, dkv := r.in(typ, a.kv), r.out(typ, len(a.kv))
 	k := AttentionGrad{Attention: Attention{
-		B: a.B, T: a.T, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: a.scale(), Q: r.in(typ, a.q), K: kv, V: kv.Slice(a.v, kv.N),
-		KRope: r.in(typ, a.rope), KStride: a.stride, VStride: a.stride, O: r.out(typ, len(a.dO)), LSE: r.out(device.F32, a.B*a.H*a.T),
-	}, DO: r.in(typ, a.dO), DQ: r.out(typ, len(a.q)), DK: dkv, DV: dkv.Slice(a.v, kv.N), DKRope: r.out(typ, len(a.rope)), Tied: a.tied(), Recompute: recompute}
+		B: a.B, T: a.T, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: a.scale(), Q: r.in(typ, a.q), K: kv,
+		V:     kv.Slice(a.v, kv.N),
+		KRope: r.in(typ, a.rope), KStride: a.stride, VStride: a.stride, O: r.out(typ, len(a.dO)),
+		LSE: r.out(device.F32, a.B*a.H*a.T),
+	}, DO: r.in(typ, a.dO), DQ: r.out(typ, len(a.q)), DK: dkv, DV: dkv.Slice(a.v, kv.N), DKRope: r.out(typ, len(a.rope)),
+		Tied: a.tied(), Recompute: recompute}
 	return func(s *device.Stream) {
 		k.Attention.Launch(s)
 		k.Launch(s)
@@ -218,8 +226,8 @@ func distance(x, y []float32) float64 {
 	return math.Sqrt(d / float64(max(len(y), 1)))
 }
 
-// TestAttention compares with float64: in bf16 at most twice the error of a naive computation in bf16, in float32 at most
-// a few roundings, of which kernels/ref's own error is the measure.
+// TestAttention compares with float64: in bf16 at most twice the error of a naive computation in bf16, in float32 at
+// most a few roundings, of which kernels/ref's own error is the measure.
 func TestAttention(t *testing.T) {
 	for _, typ := range types {
 		for _, d := range attentionShapes {
@@ -294,8 +302,10 @@ func TestAttentionStart(t *testing.T) {
 					a := newAttentionData(d, B, S, typ)
 					kv, D := r.in(typ, a.kv), d.P+d.R
 					k := Attention{
-						B: B, T: S, H: d.H, G: d.G, P: d.P, R: d.R, Dv: d.Dv, Scale: a.scale(), Q: r.in(typ, a.q), K: kv, V: kv.Slice(d.v, kv.N),
-						KRope: r.in(typ, a.rope), KStride: d.stride, VStride: d.stride, O: r.out(typ, B*S*d.H*d.Dv), LSE: r.out(device.F32, B*d.H*S),
+						B: B, T: S, H: d.H, G: d.G, P: d.P, R: d.R, Dv: d.Dv, Scale: a.scale(), Q: r.in(typ, a.q), K: kv,
+						V:     kv.Slice(d.v, kv.N),
+						KRope: r.in(typ, a.rope), KStride: d.stride, VStride: d.stride, O: r.out(typ, B*S*d.H*d.Dv),
+						LSE: r.out(device.F32, B*d.H*S),
 					}
 					k.Launch(r.s)
 					r.sync()
@@ -337,7 +347,8 @@ func TestAttentionBadShapes(t *testing.T) {
 		change func(*AttentionGrad)
 		want   string
 	}{
-		{func(k *AttentionGrad) { k.G = 3 }, "kernels: attention: G must divide H: B 1, T 2, H 2, G 3, P 64, R 0, Dv 64, strides 64 and 64"},
+		{func(k *AttentionGrad) { k.G = 3 },
+			"kernels: attention: G must divide H: B 1, T 2, H 2, G 3, P 64, R 0, Dv 64, strides 64 and 64"},
 		{func(k *AttentionGrad) { k.P = 272 }, "P+R and Dv must be 1 to 256"},
 		{func(k *AttentionGrad) { k.Dv = 72 }, "the strides must be at least P and Dv"},
 		{func(k *AttentionGrad) { k.Dv = 40 }, "in bf16 P+R and Dv must be multiples of 16, P and the strides of 8"},
@@ -345,7 +356,8 @@ func TestAttentionBadShapes(t *testing.T) {
 		{func(k *AttentionGrad) { k.Q = b.Slice(1, b.N) }, "kernels: attention: a bf16 buffer must begin on 16 bytes"},
 		{func(k *AttentionGrad) { k.DQ = f }, "kernels: attention gradient: DQ must be 256 of bf16, it is 16384 of f32"},
 		{func(k *AttentionGrad) { k.Start = 64 }, "attention gradient: there is none behind cached tokens"},
-		{func(k *AttentionGrad) { k.DV, k.Tied = b.Slice(8, b.N), true }, "a tied key must lie in the first columns of the value"},
+		{func(k *AttentionGrad) { k.DV, k.Tied = b.Slice(8, b.N), true },
+			"a tied key must lie in the first columns of the value"},
 	} {
 		k := AttentionGrad{Attention: good, DO: b, DQ: b, DK: b, DV: b}
 		c.change(&k)
@@ -359,16 +371,20 @@ func TestAttentionBadShapes(t *testing.T) {
 // BenchmarkAttention times forward and gradient at B 16, T 2048, where it counts the products of a causal half: two
 // forward, five backward.
 func BenchmarkAttention(b *testing.B) {
-	for _, d := range []attentionShape{{12, 4, 64, 0, 64, 128, 64}, {12, 4, 32, 32, 64, 64, 0}, {12, 12, 64, 32, 64, 128, 64}, {16, 4, 128, 0, 128, 256, 128}, {16, 16, 128, 64, 128, 256, 128}} {
+	for _, d := range []attentionShape{{12, 4, 64, 0, 64, 128, 64}, {12, 4, 32, 32, 64, 64, 0},
+		{12, 12, 64, 32, 64, 128, 64}, {16, 4, 128, 0, 128, 256, 128}, {16, 16, 128, 64, 128, 256, 128}} {
 		const B, T = 16, 2048
 		r := newRig(b)
 		rows, D := B*T, d.P+d.R
 		noise := func(n int) device.Buffer { return r.random(device.BF16, n, 1) }
 		kv, dkv := noise(rows*d.G*d.stride), noise(rows*d.G*d.stride)
 		k := AttentionGrad{Attention: Attention{
-			B: B, T: T, H: d.H, G: d.G, P: d.P, R: d.R, Dv: d.Dv, Scale: float32(1 / math.Sqrt(float64(D))), Q: noise(rows * d.H * D), K: kv, V: kv.Slice(d.v, kv.N),
-			KRope: noise(rows * d.R), KStride: d.stride, VStride: d.stride, O: noise(rows * d.H * d.Dv), LSE: r.out(device.F32, rows*d.H),
-		}, DO: noise(rows * d.H * d.Dv), DQ: noise(rows * d.H * D), DK: dkv, DV: dkv.Slice(d.v, kv.N), DKRope: noise(rows * d.R), Tied: d.tied()}
+			B: B, T: T, H: d.H, G: d.G, P: d.P, R: d.R, Dv: d.Dv, Scale: float32(1 / math.Sqrt(float64(D))),
+			Q: noise(rows * d.H * D), K: kv, V: kv.Slice(d.v, kv.N),
+			KRope: noise(rows * d.R), KStride: d.stride, VStride: d.stride, O: noise(rows * d.H * d.Dv),
+			LSE: r.out(device.F32, rows*d.H),
+		}, DO: noise(rows * d.H * d.Dv), DQ: noise(rows * d.H * D), DK: dkv, DV: dkv.Slice(d.v, kv.N),
+			DKRope: noise(rows * d.R), Tied: d.tied()}
 		pairs := float64(B*d.H) * T * T
 		b.Run(fmt.Sprint("forward ", d), func(b *testing.B) {
 			for range b.N {

@@ -6,8 +6,8 @@ import "headroom/internal/device"
 
 // A Classifier is the loss over logits z = X·Wᵀ, computed in chunks of rows: NLL[i] = logsumexp(z_i) - z_i[target],
 // 0 where the target is negative; Loss[0] = mean NLL over the other rows (+ ZLoss·mean logsumexp²). With DX also the
-// gradients of Scale·Loss[0]: DX [N,C], DW [V,C] in float32, which Accumulate adds to; the gradient of a chunk's logits
-// takes their place. X [N,C]; W [V,C]; Targets [N] int32; NLL [N] and Loss [1] float32.
+// gradients of Scale·Loss[0]: DX [N,C], DW [V,C] in float32, which Accumulate adds to; the gradient of a chunk's
+// logits takes their place. X [N,C]; W [V,C]; Targets [N] int32; NLL [N] and Loss [1] float32.
 type Classifier struct {
 	X, W, Targets, NLL, Loss, DX, DW device.Buffer
 	N, C, V                          int
@@ -48,7 +48,7 @@ func (k *Classifier) Scratch() int {
 	return k.chunk()*k.stride()*k.X.Type.Size() + 4*k.N + 3*256
 }
 
-// work is the memory of one chunk's logits, and of what rows leave for the mean.
+// work is the memory of one chunk's logits, and of the rows' sums for the mean.
 func (k *Classifier) work(s *device.Stream) (logits, lse, weight device.Buffer, ok bool) {
 	work := s.Scratch(k.Scratch())
 	if work == nil {
@@ -60,7 +60,8 @@ func (k *Classifier) work(s *device.Stream) (logits, lse, weight device.Buffer, 
 // Launch puts the kernels on the stream.
 func (k *Classifier) Launch(s *device.Stream) {
 	t := k.X.Type
-	if k.N == 0 || !fits(s, "classifier", want{"X", k.X, k.N * k.C, t}, want{"W", k.W, k.V * k.C, t}, want{"Targets", k.Targets, k.N, device.I32},
+	if k.N == 0 || !fits(s, "classifier", want{"X", k.X, k.N * k.C, t}, want{"W", k.W, k.V * k.C, t},
+		want{"Targets", k.Targets, k.N, device.I32},
 		want{"NLL", k.NLL, k.N, device.F32}, want{"Loss", k.Loss, 1, device.F32}) {
 		return
 	}
@@ -83,7 +84,8 @@ func (k *Classifier) Launch(s *device.Stream) {
 func (k *Classifier) rows(s *device.Stream, row, n int, logits, lse, weight device.Buffer) {
 	forward, dx, dw := k.products(row, n, logits)
 	forward.Launch(s)
-	args := classifierArgs{logits.Ptr, k.Targets.At(row), k.NLL.At(row), lse.At(row), 0, k.Scale, k.ZLoss, int32(k.V), int32(k.stride())}
+	args := classifierArgs{logits.Ptr, k.Targets.At(row), k.NLL.At(row), lse.At(row), 0, k.Scale, k.ZLoss,
+		int32(k.V), int32(k.stride())}
 	if k.Scale == 0 {
 		args.scale = 1
 	}
@@ -99,12 +101,13 @@ func (k *Classifier) rows(s *device.Stream, row, n int, logits, lse, weight devi
 
 const classifierBlocks = 4 // that share a wide row
 
-// launchClassifier takes the kernel for wide rows where it runs: a cluster of four holds a row in shared memory. It is in
-// the machine code for Hopper alone: elsewhere, on newer GPUs too, the portable code has no body for it.
+// launchClassifier takes the kernel for wide rows where it runs: a cluster of four holds a row in shared memory. It is
+// in the machine code for Hopper alone: elsewhere, on newer GPUs too, the portable code has no body for it.
 func launchClassifier(s *device.Stream, t device.Type, rows int, args *classifierArgs) {
 	quarter := ceil(int(args.v), classifierBlocks*64) * 64
 	if d := s.Device(); t == device.BF16 && args.v >= 16384 && d.Compute == 90 && 2*quarter <= 216<<10 {
-		device.Launch(s, "classifier_wide_bf16", device.Grid{X: classifierBlocks * rows, Block: 256, Shared: 2 * quarter, Cluster: classifierBlocks}, args)
+		device.Launch(s, "classifier_wide_bf16", device.Grid{X: classifierBlocks * rows, Block: 256, Shared: 2 * quarter,
+			Cluster: classifierBlocks}, args)
 		return
 	}
 	device.Launch(s, classifierNames[t], device.Grid{X: rows, Block: 1024}, args)
@@ -117,9 +120,11 @@ func (k *Classifier) products(row, n int, logits device.Buffer) (forward, dx, dw
 	if k.DX.Nil() {
 		return forward, dx, dw
 	}
-	dx = Gemm{M: n, N: k.C, K: k.V, A: logits, Lda: k.stride(), B: k.W, Ldb: k.C, C: k.DX.Slice(row*k.C, (row+n)*k.C), Ldc: k.C}
+	dx = Gemm{M: n, N: k.C, K: k.V, A: logits, Lda: k.stride(), B: k.W, Ldb: k.C,
+		C: k.DX.Slice(row*k.C, (row+n)*k.C), Ldc: k.C}
 	dw = Gemm{
-		TransA: true, M: k.V, N: k.C, K: n, A: logits, Lda: k.stride(), B: x, Ldb: k.C, C: k.DW, Ldc: k.C, Accumulate: k.Accumulate || row > 0,
+		TransA: true, M: k.V, N: k.C, K: n, A: logits, Lda: k.stride(), B: x, Ldb: k.C, C: k.DW, Ldc: k.C,
+		Accumulate: k.Accumulate || row > 0,
 	}
 	return forward, dx, dw
 }

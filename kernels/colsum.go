@@ -24,7 +24,7 @@ type sharesArgs struct {
 
 var colSumNames = forms("col_sum")
 
-// shares is how many blocks share the rows: enough to fill a GPU, and a matter of the shape alone.
+// shares is the number of blocks that share the rows: enough to fill a GPU, and dependent on the shape alone.
 func (k *ColSum) shares() int {
 	across := ceil(k.N, 32*pack(k.X.Type))
 	return max(1, min(ceil(k.Rows, 64), 1024/across))

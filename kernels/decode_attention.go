@@ -10,10 +10,11 @@ import (
 	"headroom/internal/device"
 )
 
-// A Decode is attention of new tokens to a paged cache, as kernels/ref has it, in bf16 with float32 sums: Q [B,T,H,P+R]; K
-// and V [slots,G,Dv], V absent where the value is K's; KRope [slots,R]; Pages [B,MaxPages] and Lengths [B] int32;
-// O [B,T,H,Dv]; LSE [B,T,H] float32. One launch does it all: blocks cut the batch into equal ranges and merge what they cut.
-// Work is WorkBytes of memory, zero before its first use, that no two kernels may use at the same time.
+// A Decode is attention of new tokens to a paged cache, as kernels/ref has it, in bf16 with float32 sums: Q
+// [B,T,H,P+R]; K and V [slots,G,Dv], V absent where the value is K's; KRope [slots,R]; Pages [B,MaxPages] and Lengths
+// [B] int32; O [B,T,H,Dv]; LSE [B,T,H] float32. One launch does it all: blocks cut the batch into equal ranges and
+// merge what they cut. Work is WorkBytes of memory, zero before its first use, that no two kernels may use at the same
+// time.
 type Decode struct {
 	DecodeShape
 	Scale                  float32
@@ -34,7 +35,8 @@ func (d DecodeShape) on(dev *device.Device) (decodeTiling, error) {
 	return d.tiling(dev.SMs, dev.MaxShare, dev.Compute == 90)
 }
 
-// arrivals is the part of Work that counts arrived pieces: it is the same for all shapes, since it must stay zero.
+// arrivals is the part of Work that counts finished pieces. It has the same place for all shapes, since it must be zero
+// between launches.
 const arrivals = 1 << 16
 
 // WorkBytes is the size of Work on a device.
@@ -64,8 +66,10 @@ func (k *Decode) Launch(s *device.Stream) {
 	slots, queries := k.K.N/(k.G*k.Dv)/k.Page*k.Page, k.B*k.T*k.H
 	rows := t.pieces * k.T * k.H
 	wants := []want{
-		{"Q", k.Q, queries * (k.P + k.R), device.BF16}, {"K", k.K, k.Page * k.G * k.Dv, device.BF16}, {"O", k.O, queries * k.Dv, device.BF16},
-		{"LSE", k.LSE, queries, device.F32}, {"Pages", k.Pages, k.B * k.MaxPages, device.I32}, {"Lengths", k.Lengths, k.B, device.I32},
+		{"Q", k.Q, queries * (k.P + k.R), device.BF16}, {"K", k.K, k.Page * k.G * k.Dv, device.BF16},
+		{"O", k.O, queries * k.Dv, device.BF16},
+		{"LSE", k.LSE, queries, device.F32}, {"Pages", k.Pages, k.B * k.MaxPages, device.I32},
+		{"Lengths", k.Lengths, k.B, device.I32},
 		{"Work", k.Work, arrivals*4 + rows*(k.Dv+1)*4, device.U8},
 	}
 	if k.Cache == KV {
@@ -88,12 +92,16 @@ func (k *Decode) Launch(s *device.Stream) {
 	}
 	partial := k.Work.Ptr + arrivals*4
 	lse := partial + device.Ptr(rows*k.Dv*4)
-	device.Launch(s, t.kernel, device.Grid{X: t.parts * t.tiles, Block: t.threads, Shared: t.shared, Overlap: true}, &decodeArgs{
-		k.Q.Ptr, k.K.Ptr, k.V.Ptr, k.KRope.Ptr, k.Pages.Ptr, k.Lengths.Ptr, k.O.Ptr, k.LSE.Ptr, partial, lse, k.Work.Ptr,
-		int32(k.B), int32(k.T), int32(k.H), int32(k.G), int32(k.P), int32(k.R), int32(k.MaxPages), int32(bits.TrailingZeros(uint(k.Page))),
-		int32(t.parts), int32(t.tiles), int32(t.heads), int32(t.rows), int32(t.stages), int32(bits.TrailingZeros(uint(unit))), int32(t.pieces), flag(k.Piece > 0),
-		k.Scale * math.Log2E,
-	})
+	device.Launch(s, t.kernel, device.Grid{X: t.parts * t.tiles, Block: t.threads, Shared: t.shared, Overlap: true},
+		&decodeArgs{
+			k.Q.Ptr, k.K.Ptr, k.V.Ptr, k.KRope.Ptr, k.Pages.Ptr, k.Lengths.Ptr, k.O.Ptr, k.LSE.Ptr, partial, lse, k.Work.Ptr,
+			int32(k.B), int32(k.T), int32(k.H), int32(k.G), int32(k.P), int32(k.R), int32(k.MaxPages),
+			int32(bits.TrailingZeros(uint(k.Page))),
+			int32(t.parts), int32(t.tiles), int32(t.heads), int32(t.rows), int32(t.stages),
+			int32(bits.TrailingZeros(uint(unit))),
+			int32(t.pieces), flag(k.Piece > 0),
+			k.Scale * math.Log2E,
+		})
 }
 
 // checkArgs is CheckArgs in decode_append.cu.
@@ -108,11 +116,13 @@ func (k *Decode) CheckPages(s *device.Stream, fault device.Buffer) error {
 	if err := k.Check(); err != nil {
 		return err
 	}
-	if fits(s, "decode check", want{"Pages", k.Pages, k.B * k.MaxPages, device.I32}, want{"Lengths", k.Lengths, k.B, device.I32}, want{"fault", fault, 1, device.I32}) {
+	if fits(s, "decode check", want{"Pages", k.Pages, k.B * k.MaxPages, device.I32},
+		want{"Lengths", k.Lengths, k.B, device.I32}, want{"fault", fault, 1, device.I32}) {
 		pool := k.K.N / (k.G * k.Dv) / k.Page
 		s.Fill(fault, 0)
 		device.Launch(s, "decode_check", device.Grid{X: k.B, Block: 128}, &checkArgs{
-			k.Pages.Ptr, k.Lengths.Ptr, fault.Ptr, int32(k.B), int32(k.MaxPages), int32(bits.TrailingZeros(uint(k.Page))), int32(pool),
+			k.Pages.Ptr, k.Lengths.Ptr, fault.Ptr, int32(k.B), int32(k.MaxPages), int32(bits.TrailingZeros(uint(k.Page))),
+			int32(pool),
 		})
 	}
 	bad := make([]int32, 1)
@@ -121,13 +131,15 @@ func (k *Decode) CheckPages(s *device.Stream, fault device.Buffer) error {
 		return err
 	}
 	if bad[0] > 0 {
-		return fmt.Errorf("kernels: decode: request %d: its length is outside its %d pages of %d, or a page outside the pool", bad[0]-1, k.MaxPages, k.Page)
+		return fmt.Errorf("kernels: decode: request %d: its length is outside its %d pages of %d, or a page outside the pool",
+			bad[0]-1, k.MaxPages, k.Page)
 	}
 	return nil
 }
 
-// An Append writes new tokens into the pages, as kernels/ref has it: K and V [B,T,G,D], KRope [B,T,R], Norm [G,D]; all bf16,
-// with V, KRope and Norm where the kind has them. Table holds RopeTable(positions, D or R, Theta); Rotate rotates K.
+// An Append writes new tokens into the pages, as kernels/ref has it: K and V [B,T,G,D], KRope [B,T,R], Norm [G,D]; all
+// bf16, with V, KRope and Norm where the kind has them. Table holds RopeTable(positions, D or R, Theta); Rotate rotates
+// K.
 type Append struct {
 	B, T, G, D, R            int
 	Page, MaxPages           int
@@ -152,13 +164,15 @@ func (k *Append) Launch(s *device.Stream) {
 		rotated = k.D
 	}
 	positions := k.Page * k.MaxPages
-	wants := []want{{"K", k.K, n * k.G * k.D, device.BF16}, {"KCache", k.KCache, k.Page * k.G * k.D, device.BF16}, {"Pages", k.Pages, k.B * k.MaxPages, device.I32}, {"Lengths", k.Lengths, k.B, device.I32}}
+	wants := []want{{"K", k.K, n * k.G * k.D, device.BF16}, {"KCache", k.KCache, k.Page * k.G * k.D, device.BF16},
+		{"Pages", k.Pages, k.B * k.MaxPages, device.I32}, {"Lengths", k.Lengths, k.B, device.I32}}
 	slots := 0
 	if k.G*k.D > 0 {
 		slots = k.KCache.N / (k.G * k.D)
 	}
 	if !k.V.Nil() {
-		wants = append(wants, want{"V", k.V, n * k.G * k.D, device.BF16}, want{"VCache", k.VCache, slots * k.G * k.D, device.BF16})
+		wants = append(wants, want{"V", k.V, n * k.G * k.D, device.BF16},
+			want{"VCache", k.VCache, slots * k.G * k.D, device.BF16})
 	}
 	if !k.Norm.Nil() {
 		wants = append(wants, want{"Norm", k.Norm, k.G * k.D, device.BF16})
@@ -166,7 +180,8 @@ func (k *Append) Launch(s *device.Stream) {
 	rows := k.G
 	if k.R > 0 {
 		rows++
-		wants = append(wants, want{"KRope", k.KRope, n * k.R, device.BF16}, want{"RopeKeys", k.RopeKeys, slots * k.R, device.BF16})
+		wants = append(wants, want{"KRope", k.KRope, n * k.R, device.BF16},
+			want{"RopeKeys", k.RopeKeys, slots * k.R, device.BF16})
 	}
 	if rotated > 0 {
 		wants = append(wants, want{"Table", k.Table, positions * rotated, device.F32})
@@ -180,8 +195,10 @@ func (k *Append) Launch(s *device.Stream) {
 		s.Fail(fmt.Errorf("kernels: append: page size: a power of two from 1 to %d: %d", decodePage, k.Page))
 	case fits(s, "append", wants...) && n > 0:
 		device.Launch(s, "decode_append", device.Grid{X: ceil(n*rows, 4), Block: 128}, &appendArgs{
-			k.K.Ptr, k.V.Ptr, k.KRope.Ptr, k.Norm.Ptr, k.Table.Ptr, k.KCache.Ptr, k.VCache.Ptr, k.RopeKeys.Ptr, k.Pages.Ptr, k.Lengths.Ptr,
-			int32(k.B), int32(k.T), int32(k.G), int32(k.D), int32(k.R), int32(k.MaxPages), int32(bits.TrailingZeros(uint(k.Page))), flag(k.Rotate), k.Eps,
+			k.K.Ptr, k.V.Ptr, k.KRope.Ptr, k.Norm.Ptr, k.Table.Ptr, k.KCache.Ptr, k.VCache.Ptr, k.RopeKeys.Ptr, k.Pages.Ptr,
+			k.Lengths.Ptr,
+			int32(k.B), int32(k.T), int32(k.G), int32(k.D), int32(k.R), int32(k.MaxPages),
+			int32(bits.TrailingZeros(uint(k.Page))), flag(k.Rotate), k.Eps,
 		})
 	}
 }

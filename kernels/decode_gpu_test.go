@@ -13,8 +13,8 @@ import (
 	"headroom/kernels/ref"
 )
 
-// A decodeCase is one problem on host and device. Slots past a length and pages that nobody uses hold NaN, page numbers past
-// a request's last are out of range, buffers have guard bands.
+// A decodeCase is one problem on host and device. Slots past a length and pages that nobody uses hold NaN, page numbers
+// past a request's last are out of range, buffers have guard bands.
 type decodeCase struct {
 	ref.Decode
 	gpu Decode
@@ -61,7 +61,8 @@ func newDecode(r *rig, d DecodeShape, lengths []int32, first int, seed uint64) *
 	c.Scale = float32(1 / math.Sqrt(float64(d.P+d.R)))
 	c.Pages, c.Lengths = pages, lengths
 	c.Q = normal(rng, c.B*c.T*c.H*(c.P+c.R))
-	c.gpu = Decode{DecodeShape: d, Scale: c.Scale, Q: r.in(device.BF16, c.Q), Pages: r.tokens(pages), Lengths: r.tokens(lengths)}
+	c.gpu = Decode{DecodeShape: d, Scale: c.Scale, Q: r.in(device.BF16, c.Q), Pages: r.tokens(pages),
+		Lengths: r.tokens(lengths)}
 	c.K, c.gpu.K = pool(d.G * d.Dv)
 	if d.Cache == KV {
 		c.V, c.gpu.V = pool(d.G * d.Dv)
@@ -211,8 +212,9 @@ func TestDecodeAttention(t *testing.T) {
 	}
 }
 
-// TestDecodeSmall runs each kind of kernel on a batch with a cut, an empty and a short request, small enough for compute-sanitizer:
-// compute-sanitizer --tool racecheck --kernel-name kernel_substring=decode_ gpu.test -test.run DecodeSmall.
+// TestDecodeSmall runs each kind of kernel on a batch with a cut, an empty and a short request, small enough for
+// compute-sanitizer: compute-sanitizer --tool racecheck --kernel-name kernel_substring=decode_ gpu.test -test.run
+// DecodeSmall.
 func TestDecodeSmall(t *testing.T) {
 	for _, d := range []DecodeShape{
 		kindShape("kv", 8, 2, 64, 0, 1, 16), kindShape("tied", 16, 4, 64, 32, 2, 1), kindShape("latent", 8, 1, 128, 32, 2, 1),
@@ -254,14 +256,16 @@ func TestDecodePieces(t *testing.T) {
 	for i := range 60 {
 		lengths = append(lengths, int32(i*97%600))
 	}
-	for _, d := range []DecodeShape{kindShape("kv", 8, 2, 64, 0, 1, 16), kindShape("tied", 16, 4, 128, 64, 2, 16), kindShape("latent", 16, 1, 256, 64, 1, 16), kindShape("latent", 16, 1, 512, 64, 1, 16)} {
+	for _, d := range []DecodeShape{kindShape("kv", 8, 2, 64, 0, 1, 16), kindShape("tied", 16, 4, 128, 64, 2, 16),
+		kindShape("latent", 16, 1, 256, 64, 1, 16), kindShape("latent", 16, 1, 512, 64, 1, 16)} {
 		r := newRig(t)
 		d.Piece = 128
 		c := newDecode(r, d, lengths, 0, 3)
 		c.compare(r)
 		o, n := r.read(c.gpu.O), c.T*c.H*c.Dv
 		one := c.gpu
-		one.B, one.Q, one.O, one.LSE = 1, one.Q.Slice(c.T*c.H*(c.P+c.R), 2*c.T*c.H*(c.P+c.R)), one.O.Slice(0, n), one.LSE.Slice(0, c.T*c.H)
+		one.B, one.Q, one.O, one.LSE = 1, one.Q.Slice(c.T*c.H*(c.P+c.R), 2*c.T*c.H*(c.P+c.R)), one.O.Slice(0, n),
+			one.LSE.Slice(0, c.T*c.H)
 		one.Pages = r.tokens(c.Pages[c.MaxPages : 2*c.MaxPages])
 		one.Lengths = r.tokens(c.Lengths[1:2])
 		one.Launch(r.s)
@@ -332,16 +336,19 @@ func TestAppendTokens(t *testing.T) {
 		name         string
 		G, D, R      int
 		v, rotate, n bool
-	}{{"kv", 2, 64, 0, true, true, false}, {"tied", 4, 96, 48, false, false, false}, {"latent", 2, 256, 64, false, false, true}} {
+	}{{"kv", 2, 64, 0, true, true, false}, {"tied", 4, 96, 48, false, false, false},
+		{"latent", 2, 256, 64, false, false, true}} {
 		for _, T := range []int{1, 3} {
 			t.Run(fmt.Sprint(c.name, T), func(t *testing.T) {
 				r, rng := newRig(t), rand.New(rand.NewPCG(1, 6))
 				const B, page, maxPages, pool = 3, 16, 4, 14
-				h := ref.Append{B: B, T: T, G: c.G, D: c.D, R: c.R, Page: page, MaxPages: maxPages, Rotate: c.rotate, Theta: 10000, Eps: 1e-5, Lengths: []int32{int32(T), 17, 50}}
+				h := ref.Append{B: B, T: T, G: c.G, D: c.D, R: c.R, Page: page, MaxPages: maxPages, Rotate: c.rotate, Theta: 10000,
+					Eps: 1e-5, Lengths: []int32{int32(T), 17, 50}}
 				for _, p := range rng.Perm(pool)[:B*maxPages] {
 					h.Pages = append(h.Pages, int32(p))
 				}
-				k := Append{B: B, T: T, G: c.G, D: c.D, R: c.R, Page: page, MaxPages: maxPages, Rotate: c.rotate, Eps: 1e-5, Pages: r.tokens(h.Pages), Lengths: r.tokens(h.Lengths)}
+				k := Append{B: B, T: T, G: c.G, D: c.D, R: c.R, Page: page, MaxPages: maxPages, Rotate: c.rotate, Eps: 1e-5,
+					Pages: r.tokens(h.Pages), Lengths: r.tokens(h.Lengths)}
 				in := func(n int) ([]float32, device.Buffer) {
 					x := normal(rng, n)
 					return x, r.in(device.BF16, x)
@@ -386,7 +393,8 @@ func TestAppendTokens(t *testing.T) {
 	}
 }
 
-// BenchmarkDecode measures the speed table at page sizes 64 and 1, uniform and ragged: -test.bench=Decode -test.benchtime=1x.
+// BenchmarkDecode measures the speed table at page sizes 64 and 1, uniform and ragged: -test.bench=Decode
+// -test.benchtime=1x.
 func BenchmarkDecode(b *testing.B) {
 	r := newRig(b)
 	m, err := NewDecodeMeter(r.dev)
@@ -401,7 +409,8 @@ func BenchmarkDecode(b *testing.B) {
 				if d.Ragged = ragged; ragged && d.B == 1 {
 					continue
 				}
-				b.Run(fmt.Sprintf("%s/B%d/S%d/T%d/page%d/ragged=%v", strings.ReplaceAll(d.Name, " ", ""), d.B, d.S, d.T, page, ragged), func(b *testing.B) {
+				b.Run(fmt.Sprintf("%s/B%d/S%d/T%d/page%d/ragged=%v", strings.ReplaceAll(d.Name, " ", ""), d.B,
+					d.S, d.T, page, ragged), func(b *testing.B) {
 					for range b.N {
 						row, err := m.Measure(d)
 						if err != nil {

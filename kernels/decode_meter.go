@@ -10,8 +10,9 @@ import (
 	"headroom/internal/device"
 )
 
-// Each row stands for itself: a pause ahead of it, since the clock stays low for a while after products that reach the power
-// limit, then Triton do_bench's 25 ms of warming up, since the first launches after a pause are up to 13% slower.
+// Each row is measured independently: first a pause, since the clock stays low for a while after products that reach
+// the power limit, then 25 ms of warming up as in Triton's do_bench, since the first launches after a pause are up to
+// 13% slower.
 const (
 	meterPause = 300 * time.Millisecond
 	meterWarm  = 25 * time.Millisecond
@@ -34,7 +35,7 @@ type DecodeMeter struct {
 	noise device.Buffer
 }
 
-// NewDecodeMeter takes the ceilings.
+// NewDecodeMeter measures the ceilings.
 func NewDecodeMeter(dev *device.Device) (*DecodeMeter, error) {
 	s, err := dev.NewStream()
 	if err != nil {
@@ -142,7 +143,8 @@ func (m *DecodeMeter) times(launch func()) ([]float64, error) {
 	return took, nil
 }
 
-// Measure draws the problem's cache, with pages in random order and NaN in those that nobody uses, and times it.
+// Measure fills the problem's cache with random numbers, with pages in random order and NaN in unused ones, and times
+// it.
 func (m *DecodeMeter) Measure(d DecodeProblem) (row DecodeTime, err error) {
 	rng := rand.New(rand.NewPCG(uint64(d.S), uint64(d.B)))
 	lengths, used := d.lengths(rng), 0
@@ -182,8 +184,10 @@ func (m *DecodeMeter) Measure(d DecodeProblem) (row DecodeTime, err error) {
 		return row, err
 	}
 	k := Decode{
-		DecodeShape: d.DecodeShape, Scale: 1 / 16., Q: alloc(device.BF16, queries*(d.P+d.R)), K: alloc(device.BF16, slots*d.G*d.Dv), KRope: alloc(device.BF16, slots*d.R),
-		O: alloc(device.BF16, queries*d.Dv), LSE: alloc(device.F32, queries), Pages: alloc(device.I32, len(pages)), Lengths: alloc(device.I32, d.B), Work: alloc(device.U8, work),
+		DecodeShape: d.DecodeShape, Scale: 1 / 16., Q: alloc(device.BF16, queries*(d.P+d.R)),
+		K: alloc(device.BF16, slots*d.G*d.Dv), KRope: alloc(device.BF16, slots*d.R),
+		O: alloc(device.BF16, queries*d.Dv), LSE: alloc(device.F32, queries), Pages: alloc(device.I32, len(pages)),
+		Lengths: alloc(device.I32, d.B), Work: alloc(device.U8, work),
 	}
 	if d.Cache == KV {
 		k.V = alloc(device.BF16, slots*d.G*d.Dv)
@@ -210,7 +214,7 @@ func (m *DecodeMeter) Measure(d DecodeProblem) (row DecodeTime, err error) {
 	return d.time(micros, lengths, m.CopyGBs, m.ProductTFLOP), nil
 }
 
-// Close frees what the meter holds.
+// Close frees the meter's memory.
 func (m *DecodeMeter) Close() error {
 	for _, b := range []device.Buffer{m.flush, m.noise} {
 		if !b.Nil() {

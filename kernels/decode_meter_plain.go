@@ -4,7 +4,7 @@ package kernels
 
 import "headroom/internal/device"
 
-// A DecodeMeter measures decode attention on a GPU, which this build does not know.
+// A DecodeMeter measures decode attention on a GPU, which this build does not support.
 type DecodeMeter struct{ CopyGBs, ProductTFLOP float64 }
 
 // NewDecodeMeter fails: this build has no CUDA.

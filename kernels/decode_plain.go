@@ -9,9 +9,9 @@ import (
 	"headroom/internal/device"
 )
 
-// A DecodePlain is attention of N new tokens to a paged cache, for any dims and in float32 too: what Decode does not take.
-// Q [N,H,P+R]; K [slots,G,KDim] and V [slots,G,VDim], whose first P and Dv columns count; KRope [slots,R]; O [N,H,Dv].
-// Token i sees positions 0 to Positions[i] of row Rows[i] of Pages [_, MaxPages]; one with row -1 gets zeros.
+// A DecodePlain is attention of N new tokens to a paged cache, for any dims and in float32 too: what Decode does not
+// take. Q [N,H,P+R]; K [slots,G,KDim] and V [slots,G,VDim], whose first P and Dv columns count; KRope [slots,R]; O
+// [N,H,Dv]. Token i sees positions 0 to Positions[i] of row Rows[i] of Pages [_, MaxPages]; one with row -1 gets zeros.
 type DecodePlain struct {
 	N, H, G, P, R, Dv, KDim, VDim, Page, MaxPages int
 	Scale                                         float32
@@ -32,7 +32,8 @@ func (k *DecodePlain) Launch(s *device.Stream) {
 	t := k.Q.Type
 	switch {
 	case k.P+k.R > 18*32 || k.Dv > 16*32:
-		s.Fail(fmt.Errorf("kernels: decode plain: keys of %d columns and values of %d, at most %d and %d", k.P+k.R, k.Dv, 18*32, 16*32))
+		s.Fail(fmt.Errorf("kernels: decode plain: keys of %d columns and values of %d, at most %d and %d",
+			k.P+k.R, k.Dv, 18*32, 16*32))
 		return
 	case k.G < 1 || k.H%k.G != 0:
 		s.Fail(fmt.Errorf("kernels: decode plain: %d kv heads do not divide %d query heads", k.G, k.H))
@@ -43,7 +44,8 @@ func (k *DecodePlain) Launch(s *device.Stream) {
 	}
 	wants := []want{
 		{"Q", k.Q, k.N * k.H * (k.P + k.R), t}, {"K", k.K, k.Page * k.G * k.KDim, t}, {"V", k.V, k.Page * k.G * k.VDim, t},
-		{"O", k.O, k.N * k.H * k.Dv, t}, {"Positions", k.Positions, k.N, device.I32}, {"Rows", k.Rows, k.N, device.I32}, {"Pages", k.Pages, k.MaxPages, device.I32},
+		{"O", k.O, k.N * k.H * k.Dv, t}, {"Positions", k.Positions, k.N, device.I32}, {"Rows", k.Rows, k.N, device.I32},
+		{"Pages", k.Pages, k.MaxPages, device.I32},
 	}
 	if k.R > 0 {
 		wants = append(wants, want{"KRope", k.KRope, k.Page * k.R, t})
@@ -51,12 +53,14 @@ func (k *DecodePlain) Launch(s *device.Stream) {
 	if k.N > 0 && fits(s, "decode plain", wants...) {
 		device.Launch(s, plainNames[t], device.Grid{X: k.N, Y: k.H, Block: 128}, &plainArgs{
 			k.Q.Ptr, k.K.Ptr, k.V.Ptr, k.KRope.Ptr, k.O.Ptr, k.Positions.Ptr, k.Rows.Ptr, k.Pages.Ptr,
-			int32(k.H), int32(k.G), int32(k.P), int32(k.R), int32(k.Dv), int32(k.KDim), int32(k.VDim), int32(k.MaxPages), int32(bits.TrailingZeros(uint(k.Page))), k.Scale,
+			int32(k.H), int32(k.G), int32(k.P), int32(k.R), int32(k.Dv), int32(k.KDim), int32(k.VDim), int32(k.MaxPages),
+			int32(bits.TrailingZeros(uint(k.Page))), k.Scale,
 		})
 	}
 }
 
-// A DecodeGather puts the first S tokens of B requests side by side: X [slots, Width], Y [B, S, Width], Pages [B, MaxPages].
+// A DecodeGather puts the first S tokens of B requests side by side: X [slots, Width], Y [B, S, Width], Pages [B,
+// MaxPages].
 type DecodeGather struct {
 	X, Y, Pages                 device.Buffer
 	B, S, Width, Page, MaxPages int
@@ -75,10 +79,12 @@ func (k *DecodeGather) Launch(s *device.Stream) {
 		s.Fail(fmt.Errorf("kernels: decode gather: rows of whole words: %d of %v", k.Width, k.X.Type))
 		return
 	case !powerOfTwo(k.Page) || k.S > k.Page*k.MaxPages:
-		s.Fail(fmt.Errorf("kernels: decode gather: pages of a power of two tokens, %d of them for %d tokens: %d", k.MaxPages, k.S, k.Page))
+		s.Fail(fmt.Errorf("kernels: decode gather: pages of a power of two tokens, %d of them for %d tokens: %d",
+			k.MaxPages, k.S, k.Page))
 		return
 	}
-	if k.B*k.S > 0 && fits(s, "decode gather", want{"Y", k.Y, k.B * k.S * k.Width, k.X.Type}, want{"Pages", k.Pages, k.B * k.MaxPages, device.I32}) {
+	if k.B*k.S > 0 && fits(s, "decode gather", want{"Y", k.Y, k.B * k.S * k.Width, k.X.Type},
+		want{"Pages", k.Pages, k.B * k.MaxPages, device.I32}) {
 		device.Launch(s, "decode_gather", device.Grid{X: k.S, Y: k.B, Block: 128}, &gatherArgs{
 			k.X.Ptr, k.Y.Ptr, k.Pages.Ptr, int32(k.S), int32(words), int32(k.MaxPages), int32(bits.TrailingZeros(uint(k.Page))),
 		})

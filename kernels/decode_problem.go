@@ -10,7 +10,7 @@ type DecodeProblem struct {
 	Ragged bool
 }
 
-// A DecodeTime is what a problem took on a device with cold caches, everything that the result needs included. Bytes are
+// A DecodeTime is the time of a problem on a device with cold caches, with everything that the result needs. Bytes are
 // distinct ones: the cache once, queries and outputs; FLOPs are of true rows.
 type DecodeTime struct {
 	Name         string  `json:"name"`
@@ -39,7 +39,8 @@ type DecodeTime struct {
 // DecodeTable is the table of decode speeds that the project holds itself to, at one page size.
 func DecodeTable(page int) []DecodeProblem {
 	row := func(name, cache string, b, s, t, h, g, p, r, dv int) DecodeProblem {
-		return DecodeProblem{DecodeShape: DecodeShape{Cache: cache, B: b, T: t, H: h, G: g, P: p, R: r, Dv: dv, Page: page}, Name: name, S: s}
+		return DecodeProblem{DecodeShape: DecodeShape{Cache: cache, B: b, T: t, H: h, G: g, P: p, R: r, Dv: dv, Page: page},
+			Name: name, S: s}
 	}
 	return []DecodeProblem{
 		row("GTA-8 H64", Tied, 128, 8192, 1, 64, 8, 64, 64, 128),
@@ -93,7 +94,8 @@ func (d DecodeProblem) time(micros []float64, lengths []int32, copyGBs, productT
 	gbs, tflops := bytes/us/1e3, flops/us/1e6
 	return DecodeTime{
 		Name: d.Name, Kind: d.Cache, B: d.B, S: d.S, Ragged: d.Ragged, T: d.T, H: d.H, G: d.G, Dv: d.Dv, R: d.R, Page: d.Page,
-		Micros: us, Least: micros[0], Most: micros[len(micros)-1], GBs: gbs, TFLOPs: tflops, OfCopy: gbs / copyGBs, OfProduct: tflops / productTFLOP,
+		Micros: us, Least: micros[0], Most: micros[len(micros)-1], GBs: gbs, TFLOPs: tflops, OfCopy: gbs / copyGBs,
+		OfProduct: tflops / productTFLOP,
 		Intensity: flops / bytes, CopyGBs: copyGBs, ProductTFLOP: productTFLOP,
 	}
 }

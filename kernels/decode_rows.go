@@ -9,8 +9,8 @@ import (
 	"headroom/internal/device"
 )
 
-// A DecodeEmbed is Y[i] = Table[Given[i]], or Table[Drawn[j]] where Given[i] is -1-j. Given and Drawn int32; Table [V, C];
-// Y [N, C].
+// A DecodeEmbed is Y[i] = Table[Given[i]], or Table[Drawn[j]] where Given[i] is -1-j. Given and Drawn int32; Table [V,
+// C]; Y [N, C].
 type DecodeEmbed struct {
 	Given, Drawn, Table, Y device.Buffer
 	C                      int
@@ -32,8 +32,8 @@ func (k *DecodeEmbed) Launch(s *device.Stream) {
 	}
 }
 
-// A DecodeNorm is RMSNorm of rows that lie Stride elements apart: X [Rows, Groups, C], W [Groups, C], Y [Rows, Groups, C]
-// dense.
+// A DecodeNorm is RMSNorm of rows that lie Stride elements apart: X [Rows, Groups, C], W [Groups, C], Y [Rows, Groups,
+// C] dense.
 type DecodeNorm struct {
 	X, W, Y                 device.Buffer
 	Rows, Groups, C, Stride int
@@ -52,7 +52,8 @@ var decodeNormNames = both("decode_norm")
 // Launch puts the kernel on the stream.
 func (k *DecodeNorm) Launch(s *device.Stream) {
 	t, width := k.X.Type, k.Groups*k.C
-	if k.Rows > 0 && fits(s, "decode norm", want{"X", k.X, (k.Rows-1)*k.Stride + width, t}, want{"W", k.W, width, t}, want{"Y", k.Y, k.Rows * width, t}) {
+	if k.Rows > 0 && fits(s, "decode norm", want{"X", k.X, (k.Rows-1)*k.Stride + width, t}, want{"W", k.W, width, t},
+		want{"Y", k.Y, k.Rows * width, t}) {
 		args := decodeNormArgs{k.X.Ptr, k.W.Ptr, k.Y.Ptr, int64(k.Stride), int32(k.Groups), int32(k.C), k.Eps}
 		device.Launch(s, decodeNormNames[t], device.Grid{X: k.Rows * k.Groups, Block: 256, Overlap: true}, &args)
 	}
@@ -81,9 +82,10 @@ func (k *DecodeGate) Launch(s *device.Stream) {
 	}
 }
 
-// A DecodePart is one of the things that DecodePlace puts where attention reads it: Heads of Dim columns of each token, in
-// X with XRow elements from token to token and XHead from head to head; Y likewise. Columns before First stay; the last Rotate
-// are rotated by Table, which is RopeTable(positions, Rotate, theta); the others are normed where Norm [Heads, Dim] is there.
+// A DecodePart is one of the things that DecodePlace puts where attention reads it: Heads of Dim columns of each token,
+// in X with XRow elements from token to token and XHead from head to head; Y likewise. Columns before First stay; the
+// last Rotate are rotated by Table, which is RopeTable(positions, Rotate, theta); the others are normed where Norm
+// [Heads, Dim] is there.
 type DecodePart struct {
 	X, Y, Norm, Table         device.Buffer
 	XRow, XHead, YRow, YHead  int
@@ -91,8 +93,9 @@ type DecodePart struct {
 	Cache                     bool // Y is a slot of the cache: rows go to their pages
 }
 
-// A DecodePlace rotates, norms and appends what N new tokens leave for attention, in one launch of up to four parts. Token i
-// has position Positions[i] in the request whose pages are row Rows[i] of Pages [_, MaxPages]; one with row -1 is left out.
+// A DecodePlace rotates, norms and appends what N new tokens leave for attention, in one launch of up to four parts.
+// Token i has position Positions[i] in the request whose pages are row Rows[i] of Pages [_, MaxPages]; one with row -1
+// is left out.
 type DecodePlace struct {
 	Parts                  []DecodePart
 	Positions, Rows, Pages device.Buffer
@@ -131,7 +134,8 @@ func (k *DecodePlace) Launch(s *device.Stream) {
 	for i, p := range k.Parts {
 		wants = append(wants, want{"X", p.X, (k.N-1)*p.XRow + (p.Heads-1)*p.XHead + p.Dim, t}, want{"Y", p.Y, p.YRow, t})
 		args.part[i] = placePart{
-			p.X.Ptr, p.Norm.Ptr, p.Y.Ptr, p.Table.Ptr, int64(p.XRow), int64(p.YRow), int32(p.XHead), int32(p.YHead), int32(p.Heads), int32(p.Dim),
+			p.X.Ptr, p.Norm.Ptr, p.Y.Ptr, p.Table.Ptr, int64(p.XRow), int64(p.YRow), int32(p.XHead), int32(p.YHead),
+			int32(p.Heads), int32(p.Dim),
 			int32(p.Rotate), int32(p.First), flag(p.Cache),
 		}
 		args.heads += int32(p.Heads)
@@ -154,7 +158,9 @@ type largestArgs struct {
 
 // Launch puts the kernel on the stream.
 func (k *DecodeLargest) Launch(s *device.Stream) {
-	if k.Rows > 0 && fits(s, "decode largest", want{"Logits", k.Logits, k.Rows * k.V, device.F32}, want{"Tokens", k.Tokens, k.Rows, device.I32}) {
-		device.Launch(s, "decode_largest", device.Grid{X: k.Rows, Block: 1024, Overlap: true}, &largestArgs{k.Logits.Ptr, k.Tokens.Ptr, int32(k.V)})
+	if k.Rows > 0 && fits(s, "decode largest", want{"Logits", k.Logits, k.Rows * k.V, device.F32},
+		want{"Tokens", k.Tokens, k.Rows, device.I32}) {
+		device.Launch(s, "decode_largest", device.Grid{X: k.Rows, Block: 1024, Overlap: true},
+			&largestArgs{k.Logits.Ptr, k.Tokens.Ptr, int32(k.V)})
 	}
 }

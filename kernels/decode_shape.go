@@ -7,10 +7,10 @@ import (
 )
 
 // A DecodeShape is one problem of decode attention: T new tokens of each of B requests, H query heads, G kv or latent
-// heads; a key is P columns of its own head and R that all heads share, a value Dv columns. Cache says how they are kept:
-// KV apart, with P = Dv and R = 0; Tied in one state, with P + R = Dv; Latent in a latent that is key and value, with P = Dv
-// and R > 0. Requests are cut for more parallelism; Piece, a power of two, cuts them at its multiples and nowhere else, so
-// that a request's result does not depend on the rest of the batch.
+// heads; a key is P columns of its own head and R that all heads share, a value Dv columns. Cache says how they are
+// kept: KV apart, with P = Dv and R = 0; Tied in one state, with P + R = Dv; Latent in a latent that is key and value,
+// with P = Dv and R > 0. Requests are cut for more parallelism; Piece, a power of two, cuts them at its multiples and
+// nowhere else, so that a request's result does not depend on the rest of the batch.
 type DecodeShape struct {
 	Cache                 string
 	B, T, H, G, P, R, Dv  int
@@ -38,7 +38,7 @@ const (
 
 func powerOfTwo(n int) bool { return n > 0 && n&(n-1) == 0 }
 
-// Check reports a shape that the kernels do not support, and what they do.
+// Check is an error for a shape that the kernels do not support, and says what they do.
 func (d DecodeShape) Check() error {
 	fail := func(format string, args ...any) error {
 		return fmt.Errorf("kernels: decode: "+format, args...)
@@ -72,12 +72,13 @@ func (d DecodeShape) Check() error {
 	return nil
 }
 
-// A decodeTiling is how a shape runs on a device: the kernel, its blocks, and what the blocks take.
+// A decodeTiling is the launch of a shape on a device: the kernel, its blocks, and the work of a block.
 type decodeTiling struct {
-	kernel                      string
-	threads, shared             int
-	parts, tiles                int // the grid is parts · tiles
-	heads, rows, stages, pieces int // kv heads of a tile, warps over its rows, stages of the copies; partial results at most
+	kernel          string
+	threads, shared int
+	parts, tiles    int // the grid is parts · tiles
+	// kv heads of a tile, warps over its rows, stages of the copies; partial results at most
+	heads, rows, stages, pieces int
 }
 
 const (
@@ -130,8 +131,8 @@ func (d DecodeShape) latentTiling(shared int) decodeTiling {
 	return t
 }
 
-// smallTiling fits the mma.sync kernel: as many rows a warp as its registers hold, then warps over rows, kv heads side by
-// side as long as they leave three stages, the rest of the warps over tokens.
+// smallTiling fits the mma.sync kernel: as many rows a warp as its registers hold, then warps over rows, kv heads side
+// by side as long as they leave three stages, the rest of the warps over tokens.
 func (d DecodeShape) smallTiling(shared int) (decodeTiling, error) {
 	rows := d.T * d.H / d.G
 	most := 4 // steps of 8 rows
@@ -146,7 +147,8 @@ func (d DecodeShape) smallTiling(shared int) (decodeTiling, error) {
 	for _, c := range [][2]int{{8, min(8, warpRows)}, {4, min(4, warpRows)}, {4, 2}, {4, 4}} { // warps, those over rows
 		warps, warpRows := c[0], c[1]
 		heads := 1
-		for heads*2 <= 4 && d.G%(heads*2) == 0 && heads*2*warpRows <= warps && d.smallShared(warps, warpRows, heads*2, step, 3) <= shared {
+		for heads*2 <= 4 && d.G%(heads*2) == 0 && heads*2*warpRows <= warps &&
+			d.smallShared(warps, warpRows, heads*2, step, 3) <= shared {
 			heads *= 2
 		}
 		if d.smallTokens(warps, warpRows, heads, step) > copyChunk {
@@ -163,7 +165,8 @@ func (d DecodeShape) smallTiling(shared int) (decodeTiling, error) {
 			}, nil
 		}
 	}
-	return decodeTiling{}, fmt.Errorf("kernels: decode: %s of %d columns needs more than %d bytes of shared memory", d.Cache, d.Dv, shared)
+	return decodeTiling{}, fmt.Errorf("kernels: decode: %s of %d columns needs more than %d bytes of shared memory",
+		d.Cache, d.Dv, shared)
 }
 
 // smallTokens is the length of the mma.sync kernel's tile: 16 tokens a warp, or twice that where rows are narrow.

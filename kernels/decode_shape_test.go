@@ -24,11 +24,14 @@ func TestDecodeCheck(t *testing.T) {
 		{func(d *DecodeShape) { d.P, d.Dv = 320, 320 }, "latent: value dimension [128 192 256 384 512]: 320"},
 		{func(d *DecodeShape) { d.R = 16 }, "latent: rope dimension [32 48 64]: 16"},
 		{func(d *DecodeShape) { d.Cache, d.P, d.R, d.Dv = KV, 80, 0, 80 }, "kv: value dimension [64 96 128]: 80"},
-		{func(d *DecodeShape) { d.Cache, d.P, d.R, d.Dv = KV, 64, 0, 128 }, "kv: key and value have one dimension: 64 and 128"},
-		{func(d *DecodeShape) { d.Cache, d.P, d.R, d.Dv = KV, 64, 32, 64 }, "kv: heads of keys that are apart from their values share no columns: 32"},
+		{func(d *DecodeShape) { d.Cache, d.P, d.R, d.Dv = KV, 64, 0, 128 },
+			"kv: key and value have one dimension: 64 and 128"},
+		{func(d *DecodeShape) { d.Cache, d.P, d.R, d.Dv = KV, 64, 32, 64 },
+			"kv: heads of keys that are apart from their values share no columns: 32"},
 		{func(d *DecodeShape) { d.Cache = "" }, `a cache is kept as kv, tied or latent, not ""`},
 		{func(d *DecodeShape) { d.P = 128 }, "latent: key and value have one dimension: 128 and 256"},
-		{func(d *DecodeShape) { d.Cache, d.P, d.R, d.Dv = Tied, 64, 32, 128 }, "tied: 64 columns of the state and 32 of the rope key make the key's 128"},
+		{func(d *DecodeShape) { d.Cache, d.P, d.R, d.Dv = Tied, 64, 32, 128 },
+			"tied: 64 columns of the state and 32 of the rope key make the key's 128"},
 		{func(d *DecodeShape) { d.Page = 24 }, "page size: a power of two from 1 to 256: 24"},
 		{func(d *DecodeShape) { d.Page = 512 }, "page size: a power of two from 1 to 256: 512"},
 		{func(d *DecodeShape) { d.MaxPages = 0 }, "pages a request: 0"},
@@ -62,9 +65,11 @@ func TestDecodeTilings(t *testing.T) {
 		{1, 16, 1, 512, 64, 512, "decode_latent_512_wide 132x1 blocks of 384, 1 heads, 1 warps of rows, 2 stages"},
 		{2, 128, 1, 512, 64, 512, "decode_latent_512_wide 33x4 blocks of 384, 1 heads, 1 warps of rows, 2 stages"},
 	} {
-		d := DecodeShape{Cache: strings.Split(c.want, "_")[1], B: 128, T: c.T, H: c.H, G: c.G, P: c.P, R: c.R, Dv: c.Dv, Page: 64, MaxPages: 128}
+		d := DecodeShape{Cache: strings.Split(c.want, "_")[1], B: 128, T: c.T, H: c.H, G: c.G, P: c.P, R: c.R, Dv: c.Dv,
+			Page: 64, MaxPages: 128}
 		x, err := d.tiling(h200SMs, h200Shared, true)
-		got := fmt.Sprintf("%s %dx%d blocks of %d, %d heads, %d warps of rows, %d stages", x.kernel, x.parts, x.tiles, x.threads, x.heads, x.rows, x.stages)
+		got := fmt.Sprintf("%s %dx%d blocks of %d, %d heads, %d warps of rows, %d stages", x.kernel, x.parts, x.tiles,
+			x.threads, x.heads, x.rows, x.stages)
 		if err != nil || got != c.want {
 			t.Errorf("%+v: %v, %v\nwant %s", d, got, err, c.want)
 		}

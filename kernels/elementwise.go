@@ -37,7 +37,8 @@ var castNames = [2]string{"cast", "cast_any"}
 func (k *Cast) Launch(s *device.Stream) {
 	if n := k.X.N; n > 0 && fits(s, "cast", want{"X", k.X, n, device.F32}, want{"Y", k.Y, n, device.BF16}) {
 		args := castArgs{k.X.Ptr, k.Y.Ptr, int64(n)}
-		device.Launch(s, castNames[max(anyForm(device.F32, n, k.X), anyForm(device.BF16, n, k.Y))], device.Grid{X: ceil(n, 256*8), Block: 256}, &args)
+		device.Launch(s, castNames[max(anyForm(device.F32, n, k.X), anyForm(device.BF16, n, k.Y))],
+			device.Grid{X: ceil(n, 256*8), Block: 256}, &args)
 	}
 }
 

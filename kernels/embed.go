@@ -8,7 +8,8 @@ import (
 	"headroom/internal/device"
 )
 
-// An Embed is Y[i] = Table[Tokens[i]], rows of C; zeros for a token outside the table. Tokens [N] int32; Table [V, C]; Y [N, C].
+// An Embed is Y[i] = Table[Tokens[i]], rows of C; zeros for a token outside the table. Tokens [N] int32; Table [V, C];
+// Y [N, C].
 type Embed struct {
 	Tokens, Table, Y device.Buffer
 	C                int
@@ -28,11 +29,12 @@ func (k *Embed) Launch(s *device.Stream) {
 		return
 	}
 	args := embedArgs{k.Tokens.Ptr, k.Table.Ptr, k.Y.Ptr, int32(k.C), int32(k.Table.N / k.C)}
-	device.Launch(s, embedNames.of(t, k.C, k.Table, k.Y), device.Grid{X: n, Block: min(1024, 32*ceil(k.C, 32*pack(t)))}, &args)
+	device.Launch(s, embedNames.of(t, k.C, k.Table, k.Y), device.Grid{X: n, Block: min(1024, 32*ceil(k.C, 32*pack(t)))},
+		&args)
 }
 
-// An EmbedGrad is DTable[v] = Σ DY[i] over the i with Tokens[i] = v, in float32 and in a fixed order. Accumulate adds to
-// DTable and touches only the rows of tokens that occur. A token outside the table counts nowhere.
+// An EmbedGrad is DTable[v] = Σ DY[i] over the i with Tokens[i] = v, in float32 and in a fixed order. Accumulate adds
+// to DTable and touches only the rows of tokens that occur. A token outside the table is left out.
 type EmbedGrad struct {
 	Tokens, DY, DTable device.Buffer
 	C                  int
@@ -61,7 +63,8 @@ func (k *EmbedGrad) Scratch() int {
 // Launch puts the kernels on the stream.
 func (k *EmbedGrad) Launch(s *device.Stream) {
 	t, n, v := k.DY.Type, k.Tokens.N, k.DTable.N/k.C
-	if n == 0 || !fits(s, "embed_grad", want{"Tokens", k.Tokens, n, device.I32}, want{"DY", k.DY, n * k.C, t}, want{"DTable", k.DTable, v * k.C, device.F32}) {
+	if n == 0 || !fits(s, "embed_grad", want{"Tokens", k.Tokens, n, device.I32}, want{"DY", k.DY, n * k.C, t},
+		want{"DTable", k.DTable, v * k.C, device.F32}) {
 		return
 	}
 	work := s.Scratch(k.Scratch())
@@ -80,7 +83,7 @@ func (k *EmbedGrad) Launch(s *device.Stream) {
 	device.Launch(s, "embed_grad_runs", device.Grid{X: chunks, Y: ceil(k.C, 128), Block: 128}, &args)
 }
 
-// sort puts the tokens in order, 6 bits at a time, and returns where they and their places lie.
+// sort sorts the tokens, 6 bits at a time, and returns the buffers of sorted tokens and of their places.
 func (k *EmbedGrad) sort(s *device.Stream, work *device.Arena, n, v int) (key, index device.Ptr) {
 	blocks := ceil(n, 1024)
 	count := work.Take(device.I32, 64*blocks)

@@ -8,9 +8,9 @@ import (
 	"headroom/internal/device"
 )
 
-// A Gemm is Batch independent products C[M,N] = op(A)·op(B) (+ Bias[N]) at the given strides; the bias advances by N per
-// product. Accumulate adds to C instead of overwriting it. A, B and the bias have one type; C may be float32 where they
-// are bf16. cuBLASLt runs it, with float32 sums and no TF32.
+// A Gemm is Batch independent products C[M,N] = op(A)·op(B) (+ Bias[N]) at the given strides; the bias advances by N
+// per product. Accumulate adds to C instead of overwriting it. A, B and the bias have one type; C may be float32 where
+// they are bf16. cuBLASLt runs it, with float32 sums and no TF32.
 type Gemm struct {
 	TransA, TransB                   bool
 	M, N, K                          int
@@ -33,8 +33,8 @@ func (k *Gemm) Product() device.Product {
 // Launch puts the product on the stream.
 func (k *Gemm) Launch(s *device.Stream) { s.Multiply(k.Product(), k.A, k.B, k.C, k.Bias, 1) }
 
-// Tune times cuBLASLt's algorithms for the shape, once for all Gemms of that shape, and keeps the fastest: with steady, the
-// fastest while the GPU is under load, which takes longer to find out. It overwrites C.
+// Tune times cuBLASLt's algorithms for the shape, once for all Gemms of that shape, and keeps the fastest: with steady,
+// the fastest while the GPU is under load, which takes longer to find out. It overwrites C.
 func (k *Gemm) Tune(s *device.Stream, steady bool) (time.Duration, error) {
 	return s.Tune(k.Product(), k.A, k.B, k.C, k.Bias, steady)
 }

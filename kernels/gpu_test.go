@@ -174,7 +174,8 @@ func (r *rig) check(launch func(*device.Stream), results ...result) {
 	}
 }
 
-// near says whether got is as near to want as rounding allows: in bf16 at most twice the error that rounding want makes.
+// near says whether got is as near to want as rounding allows: in bf16 at most twice the error that rounding want
+// makes.
 func near(t device.Type, got, want []float32, scale float64) error {
 	if len(got) != len(want) {
 		return fmt.Errorf("%d elements, want %d", len(got), len(want))
@@ -198,7 +199,8 @@ func near(t device.Type, got, want []float32, scale float64) error {
 	if math.Sqrt(diff) <= allowed+1e-30 {
 		return nil
 	}
-	return fmt.Errorf("error %.3g of %.3g, allowed %.3g; worst at %d: %v, want %v", math.Sqrt(diff), math.Sqrt(size), allowed, worst, got[worst], want[worst])
+	return fmt.Errorf("error %.3g of %.3g, allowed %.3g; worst at %d: %v, want %v", math.Sqrt(diff), math.Sqrt(size),
+		allowed, worst, got[worst], want[worst])
 }
 
 func normal(rng *rand.Rand, n int) []float32 {

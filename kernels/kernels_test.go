@@ -55,13 +55,15 @@ func TestCast(t *testing.T) {
 
 func TestRope(t *testing.T) {
 	for _, typ := range types {
-		for _, d := range []struct{ B, T, H, D, R int }{{1, 1, 1, 2, 2}, {2, 3, 5, 64, 64}, {1, 65, 3, 96, 32}, {2, 7, 3, 63, 30}, {1, 9, 1, 32, 32}, {3, 5, 2, 128, 64}} {
+		for _, d := range []struct{ B, T, H, D, R int }{{1, 1, 1, 2, 2}, {2, 3, 5, 64, 64}, {1, 65, 3, 96, 32},
+			{2, 7, 3, 63, 30}, {1, 9, 1, 32, 32}, {3, 5, 2, 128, 64}} {
 			for _, inverse := range []bool{false, true} {
 				t.Run(fmt.Sprint(typ, d, inverse), func(t *testing.T) {
 					r, rng := newRig(t), rand.New(rand.NewPCG(3, uint64(d.D)))
 					n := d.B * d.T * d.H * d.D
 					x, y := normal(rng, n), make([]float32, n)
-					k := Rope{X: r.in(typ, x), Y: r.out(typ, n), Table: r.in(device.F32, RopeTable(d.T, d.R, 10000)), B: d.B, T: d.T, Heads: d.H, D: d.D, R: d.R, Inverse: inverse}
+					k := Rope{X: r.in(typ, x), Y: r.out(typ, n), Table: r.in(device.F32, RopeTable(d.T, d.R, 10000)), B: d.B, T: d.T,
+						Heads: d.H, D: d.D, R: d.R, Inverse: inverse}
 					(&ref.Rope{X: x, Y: y, B: d.B, T: d.T, Heads: d.H, D: d.D, R: d.R, Theta: 10000, Inverse: inverse}).Run()
 					r.check(k.Launch, result{"y", k.Y, y, nil, 0})
 					k.X = k.Y
@@ -86,13 +88,16 @@ func TestRMSNorm(t *testing.T) {
 func checkNorm(t *testing.T, typ device.Type, rows, groups, c int) {
 	r, rng := newRig(t), rand.New(rand.NewPCG(4, uint64(c)))
 	n := rows * groups * c
-	x, w, add, y, rstd := normal(rng, n), normal(rng, groups*c), normal(rng, n), make([]float32, n), make([]float32, rows*groups)
-	k := RMSNorm{X: r.in(typ, x), W: r.in(typ, w), Y: r.out(typ, n), Rstd: r.out(device.F32, rows*groups), Rows: rows, Groups: groups, C: c, Eps: 1e-5}
+	x, w, add, y, rstd := normal(rng, n), normal(rng, groups*c), normal(rng, n), make([]float32, n),
+		make([]float32, rows*groups)
+	k := RMSNorm{X: r.in(typ, x), W: r.in(typ, w), Y: r.out(typ, n), Rstd: r.out(device.F32, rows*groups), Rows: rows,
+		Groups: groups, C: c, Eps: 1e-5}
 	(&ref.RMSNorm{X: x, W: w, Y: y, Rstd: rstd, Rows: rows, Groups: groups, C: c, Eps: 1e-5}).Run()
 	r.check(k.Launch, result{"y", k.Y, y, nil, 0}, result{"rstd", k.Rstd, rstd, nil, 0})
 
 	dy, dx, dw := normal(rng, n), make([]float32, n), make([]float32, groups*c)
-	g := RMSNormGrad{X: k.X, W: k.W, Rstd: k.Rstd, DY: r.in(typ, dy), DX: r.out(typ, n), DW: r.out(device.F32, groups*c), Rows: rows, Groups: groups, C: c}
+	g := RMSNormGrad{X: k.X, W: k.W, Rstd: k.Rstd, DY: r.in(typ, dy), DX: r.out(typ, n), DW: r.out(device.F32, groups*c),
+		Rows: rows, Groups: groups, C: c}
 	rg := ref.RMSNormGrad{X: x, W: w, Rstd: rstd, DY: dy, DX: dx, DW: dw, Rows: rows, Groups: groups, C: c}
 	rg.Run()
 	r.check(g.Launch, result{"dx", g.DX, dx, nil, norm(dy, w, rstd)}, result{"dw", g.DW, dw, nil, 0})
@@ -103,7 +108,8 @@ func checkNorm(t *testing.T, typ device.Type, rows, groups, c int) {
 	copy(dw, startW)
 	g.AccumulateDX, g.AccumulateDW, rg.AccumulateDX, rg.AccumulateDW = true, true, true, true
 	rg.Run()
-	r.check(g.Launch, result{"dx accumulated", g.DX, dx, startX, norm(dy, w, rstd)}, result{"dw accumulated", g.DW, dw, startW, 0})
+	r.check(g.Launch, result{"dx accumulated", g.DX, dx, startX, norm(dy, w, rstd)},
+		result{"dw accumulated", g.DW, dw, startW, 0})
 
 	k.Add, k.Sum = r.in(typ, add), r.out(typ, n)
 	sum := make([]float32, n)
@@ -113,7 +119,8 @@ func checkNorm(t *testing.T, typ device.Type, rows, groups, c int) {
 	rounded := append([]float32(nil), sum...)
 	r.upload(r.out(typ, n), rounded)
 	(&ref.RMSNorm{X: rounded, W: w, Y: y, Rstd: rstd, Rows: rows, Groups: groups, C: c, Eps: 1e-5}).Run()
-	r.check(k.Launch, result{"sum", k.Sum, sum, nil, 0}, result{"y of sum", k.Y, y, nil, 0}, result{"rstd of sum", k.Rstd, rstd, nil, 0})
+	r.check(k.Launch, result{"sum", k.Sum, sum, nil, 0}, result{"y of sum", k.Y, y, nil, 0},
+		result{"rstd of sum", k.Rstd, rstd, nil, 0})
 }
 
 // norm is ‖dy·w·rstd‖, of which dx is a difference: at C 1 nearly all of it cancels.
@@ -147,7 +154,8 @@ func TestColSum(t *testing.T) {
 }
 
 func TestEmbed(t *testing.T) {
-	shapes := []struct{ n, c, v int }{{1, 1, 1}, {3, 63, 5}, {64, 64, 1}, {65, 65, 2}, {1000, 127, 3}, {4099, 768, 50257}, {3000, 24, 128256}, {33, 8, 64}, {2048, 1032, 300}}
+	shapes := []struct{ n, c, v int }{{1, 1, 1}, {3, 63, 5}, {64, 64, 1}, {65, 65, 2}, {1000, 127, 3}, {4099, 768, 50257},
+		{3000, 24, 128256}, {33, 8, 64}, {2048, 1032, 300}}
 	for _, typ := range types {
 		for _, d := range shapes {
 			t.Run(fmt.Sprint(typ, d), func(t *testing.T) {
@@ -182,12 +190,14 @@ func TestEmbedOutside(t *testing.T) {
 	tokens := []int32{-1, 2, 3, 1 << 30, 2, -1 << 31}
 	k := Embed{Tokens: r.tokens(tokens), Table: r.in(device.F32, []float32{1, 2, 3}), Y: r.out(device.F32, 6), C: 1}
 	r.check(k.Launch, result{"y", k.Y, []float32{0, 3, 0, 0, 3, 0}, nil, 0})
-	g := EmbedGrad{Tokens: k.Tokens, DY: r.in(device.F32, []float32{1, 10, 100, 1000, 10000, 1e5}), DTable: r.out(device.F32, 3), C: 1}
+	g := EmbedGrad{Tokens: k.Tokens, DY: r.in(device.F32, []float32{1, 10, 100, 1000, 10000, 1e5}),
+		DTable: r.out(device.F32, 3), C: 1}
 	r.check(g.Launch, result{"dtable", g.DTable, []float32{0, 0, 10010}, nil, 0})
 }
 
 func TestClassifier(t *testing.T) {
-	shapes := []struct{ n, c, v, chunk int }{{1, 8, 1, 0}, {3, 16, 63, 2}, {64, 64, 64, 0}, {65, 24, 65, 64}, {127, 64, 1000, 0}, {200, 64, 50257, 64}, {16, 32, 128256, 0}}
+	shapes := []struct{ n, c, v, chunk int }{{1, 8, 1, 0}, {3, 16, 63, 2}, {64, 64, 64, 0}, {65, 24, 65, 64},
+		{127, 64, 1000, 0}, {200, 64, 50257, 64}, {16, 32, 128256, 0}}
 	for _, typ := range types {
 		for _, d := range shapes {
 			for _, z := range []float32{0, 0.01} {
@@ -203,10 +213,12 @@ func TestClassifier(t *testing.T) {
 						}
 					}
 					k := Classifier{
-						X: r.in(typ, x), W: r.in(typ, w), Targets: r.tokens(targets), NLL: r.out(device.F32, d.n), Loss: r.out(device.F32, 1),
-						N: d.n, C: d.c, V: d.v, ZLoss: z, Chunk: d.chunk,
+						X: r.in(typ, x), W: r.in(typ, w), Targets: r.tokens(targets), NLL: r.out(device.F32, d.n),
+						Loss: r.out(device.F32, 1),
+						N:    d.n, C: d.c, V: d.v, ZLoss: z, Chunk: d.chunk,
 					}
-					c := ref.Classifier{X: x, W: w, Targets: targets, NLL: make([]float32, d.n), Loss: make([]float32, 1), N: d.n, C: d.c, V: d.v, ZLoss: z}
+					c := ref.Classifier{X: x, W: w, Targets: targets, NLL: make([]float32, d.n), Loss: make([]float32, 1), N: d.n,
+						C: d.c, V: d.v, ZLoss: z}
 					c.DX, c.DW = make([]float32, d.n*d.c), make([]float32, d.v*d.c)
 					c.Run()
 					r.checkLoss(typ, k.Launch, k.NLL, c.NLL, k.Loss, c.Loss)
@@ -228,7 +240,8 @@ func TestClassifier(t *testing.T) {
 	}
 }
 
-func (r *rig) checkLoss(typ device.Type, launch func(*device.Stream), nll device.Buffer, wantNLL []float32, loss device.Buffer, wantLoss []float32) {
+func (r *rig) checkLoss(typ device.Type, launch func(*device.Stream), nll device.Buffer, wantNLL []float32,
+	loss device.Buffer, wantLoss []float32) {
 	r.Helper()
 	tolerance := 1e-5
 	if typ == device.BF16 {
@@ -259,16 +272,19 @@ func TestAdamW(t *testing.T) {
 				for i := range v {
 					v[i] *= v[i]
 				}
-				h := AdamWHyper{LR: 1e-2, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Decay: 0.1, Correct1: Correct(0.9, 3), Correct2: Correct(0.95, 3), Clip: clip, Scale: 0.25}
+				h := AdamWHyper{LR: 1e-2, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Decay: 0.1, Correct1: Correct(0.9, 3),
+					Correct2: Correct(0.95, 3), Clip: clip, Scale: 0.25}
 				words := h.Words()
 				k := AdamW{
-					W: r.in(device.F32, w), G: r.in(device.F32, g), M: r.in(device.F32, m), V: r.in(device.F32, v), Copy: r.out(device.BF16, n),
+					W: r.in(device.F32, w), G: r.in(device.F32, g), M: r.in(device.F32, m), V: r.in(device.F32, v),
+					Copy:  r.out(device.BF16, n),
 					Hyper: r.in(device.F32, words[:]), Norm: r.out(device.F32, 2), Decayed: n / 2,
 				}
 				startW, startM, startV := append([]float32(nil), w...), append([]float32(nil), m...), append([]float32(nil), v...)
 				norm, factor := clipped(g, clip, h.Scale)
 				(&ref.AdamW{W: w, G: g, M: m, V: v, Decayed: n / 2, Hyper: ref.AdamWHyper{
-					LR: h.LR, Beta1: h.Beta1, Beta2: h.Beta2, Eps: h.Eps, Decay: h.Decay, Correct1: h.Correct1, Correct2: h.Correct2, Scale: factor,
+					LR: h.LR, Beta1: h.Beta1, Beta2: h.Beta2, Eps: h.Eps, Decay: h.Decay, Correct1: h.Correct1, Correct2: h.Correct2,
+					Scale: factor,
 				}}).Run()
 				r.check(k.Launch, result{"w", k.W, w, startW, 0}, result{"m", k.M, m, startM, 0}, result{"v", k.V, v, startV, 0},
 					result{"copy", k.Copy, w, nil, 0}, result{"norm", k.Norm, []float32{float32(norm), float32(factor)}, nil, 0})
@@ -289,7 +305,8 @@ func clipped(g []float32, clip, scale float64) (norm, factor float64) {
 
 func TestGemm(t *testing.T) {
 	for _, typ := range types {
-		for _, d := range []struct{ m, n, k, batch int }{{1, 1, 1, 1}, {3, 63, 65, 1}, {64, 127, 64, 1}, {128, 64, 256, 3}, {65, 64, 72, 2}} {
+		for _, d := range []struct{ m, n, k, batch int }{{1, 1, 1, 1}, {3, 63, 65, 1}, {64, 127, 64, 1},
+			{128, 64, 256, 3}, {65, 64, 72, 2}} {
 			for form := range 16 {
 				checkGemm(t, typ, d.m, d.n, d.k, d.batch, form&1 != 0, form&2 != 0, form&4 != 0, form&8 != 0)
 			}
@@ -308,7 +325,8 @@ func checkGemm(t *testing.T, typ device.Type, m, n, k, batch int, transA, transB
 		if accumulate {
 			out = device.F32
 		}
-		g := Gemm{TransA: transA, TransB: transB, M: m, N: n, K: k, A: r.in(typ, a), B: r.in(typ, b), C: r.out(out, len(c)), Lda: k, Ldb: n, Ldc: n,
+		g := Gemm{TransA: transA, TransB: transB, M: m, N: n, K: k, A: r.in(typ, a), B: r.in(typ, b), C: r.out(out, len(c)),
+			Lda: k, Ldb: n, Ldc: n,
 			Batch: batch, StrideA: m * k, StrideB: k * n, StrideC: m * n, Accumulate: accumulate}
 		if transA {
 			g.Lda = m
@@ -316,7 +334,8 @@ func checkGemm(t *testing.T, typ device.Type, m, n, k, batch int, transA, transB
 		if transB {
 			g.Ldb = k
 		}
-		want := ref.Gemm{TransA: transA, TransB: transB, M: m, N: n, K: k, A: a, B: b, C: append([]float32(nil), c...), Lda: g.Lda, Ldb: g.Ldb, Ldc: n,
+		want := ref.Gemm{TransA: transA, TransB: transB, M: m, N: n, K: k, A: a, B: b, C: append([]float32(nil), c...),
+			Lda: g.Lda, Ldb: g.Ldb, Ldc: n,
 			Batch: batch, StrideA: m * k, StrideB: k * n, StrideC: m * n, Accumulate: accumulate}
 		if bias {
 			g.Bias = r.in(typ, add)
@@ -335,8 +354,10 @@ func TestBadShapes(t *testing.T) {
 		want   string
 	}{
 		{(&Add{X: b, Y: b.Slice(0, 7), Out: b}).Launch, "kernels: add: Y must be 8 of f32, it is 7 of f32"},
-		{(&Rope{X: b, Y: b, Table: b, B: 1, T: 1, Heads: 1, D: 8, R: 3}).Launch, "kernels: rope: R must be even and at most D: R 3, D 8"},
-		{(&RMSNorm{X: b, W: b, Y: b, Rows: 1, Groups: 1, C: 4096}).Launch, "kernels: rms_norm: C up to 2048 is supported in f32, it is 4096"},
+		{(&Rope{X: b, Y: b, Table: b, B: 1, T: 1, Heads: 1, D: 8, R: 3}).Launch,
+			"kernels: rope: R must be even and at most D: R 3, D 8"},
+		{(&RMSNorm{X: b, W: b, Y: b, Rows: 1, Groups: 1, C: 4096}).Launch,
+			"kernels: rms_norm: C up to 2048 is supported in f32, it is 4096"},
 		{(&Gemm{M: 2, N: 2, K: 2, A: b, B: b, C: b, Lda: 1, Ldb: 2, Ldc: 2}).Launch, "A [2, 2] of f32 with row stride 1"},
 	} {
 		c.launch(r.s)
@@ -349,7 +370,8 @@ func TestBadShapes(t *testing.T) {
 func TestLaunchAllocatesNothing(t *testing.T) {
 	r := newRig(t)
 	const n = 64 * 64
-	x, w, y, f := r.in(device.BF16, make([]float32, n)), r.in(device.BF16, make([]float32, 64)), r.out(device.BF16, n), r.out(device.F32, 64)
+	x, w, y, f := r.in(device.BF16, make([]float32, n)), r.in(device.BF16, make([]float32, 64)), r.out(device.BF16, n),
+		r.out(device.F32, 64)
 	for name, launch := range map[string]func(*device.Stream){
 		"swiglu":        (&SwiGLU{x, x, y}).Launch,
 		"rms_norm_grad": (&RMSNormGrad{X: x, W: w, Rstd: f, DY: x, DX: y, DW: f, Rows: 64, Groups: 1, C: 64}).Launch,

@@ -34,7 +34,7 @@ func Open(ordinal int) (*device.Device, error) {
 	return d, nil
 }
 
-// names are a kernel's forms: by whether it moves 16 bytes at a time or takes any size and address, and by the type.
+// names are the forms of a kernel: one that moves 16 bytes at a time and one for any size and address, for each type.
 type names [2][2]string
 
 func forms(name string) names {
@@ -65,7 +65,7 @@ func anyForm(t device.Type, n int, bufs ...device.Buffer) int {
 // pack is how many elements of a type a thread moves at a time: 16 bytes.
 func pack(t device.Type) int { return 16 / t.Size() }
 
-// flag is how a kernel takes a bool.
+// flag is a bool as kernels take it.
 func flag(b bool) int32 {
 	if b {
 		return 1
@@ -73,7 +73,7 @@ func flag(b bool) int32 {
 	return 0
 }
 
-// A want is what a buffer must be.
+// A want describes the buffer that a kernel requires.
 type want struct {
 	name string
 	buf  device.Buffer
@@ -81,7 +81,7 @@ type want struct {
 	t    device.Type
 }
 
-// fits reports buffers that are too short or of the wrong type.
+// fits is an error for buffers that are too short or of the wrong type.
 func fits(s *device.Stream, kernel string, wants ...want) bool {
 	for _, w := range wants {
 		if w.buf.N < w.n || w.buf.Type != w.t {

@@ -8,9 +8,9 @@ import (
 	"headroom/internal/device"
 )
 
-// An RMSNorm is Rstd = 1/√(mean(x²) + Eps) and Y = Rstd·x·w for each group of C. With Add, x is X + Add, rounded to its
-// type, which goes to Sum (it may alias X or Add). X, Add, Sum, Y [Rows, Groups, C]; W [Groups, C]; Rstd [Rows, Groups]
-// in float32, or absent. C up to 4096 in bf16, 2048 in float32.
+// An RMSNorm is Rstd = 1/√(mean(x²) + Eps) and Y = Rstd·x·w for each group of C. With Add, x is X + Add, rounded
+// to its type, which goes to Sum (it may alias X or Add). X, Add, Sum, Y [Rows, Groups, C]; W [Groups, C]; Rstd [Rows,
+// Groups] in float32, or absent. C up to 4096 in bf16, 2048 in float32.
 type RMSNorm struct {
 	X, Add, Sum, W, Y, Rstd device.Buffer
 	Rows, Groups, C         int
@@ -54,7 +54,8 @@ func fitsNorm(s *device.Stream, kernel string, c int, t device.Type) bool {
 // Launch puts the kernel on the stream.
 func (k *RMSNorm) Launch(s *device.Stream) {
 	t, n := k.X.Type, k.Rows*k.Groups*k.C
-	if n == 0 || !fitsNorm(s, "rms_norm", k.C, t) || !fits(s, "rms_norm", want{"X", k.X, n, t}, want{"W", k.W, k.Groups * k.C, t}, want{"Y", k.Y, n, t}) {
+	if n == 0 || !fitsNorm(s, "rms_norm", k.C, t) ||
+		!fits(s, "rms_norm", want{"X", k.X, n, t}, want{"W", k.W, k.Groups * k.C, t}, want{"Y", k.Y, n, t}) {
 		return
 	}
 	if !k.Add.Nil() && !fits(s, "rms_norm", want{"Add", k.Add, n, t}, want{"Sum", k.Sum, n, t}) {
@@ -64,12 +65,14 @@ func (k *RMSNorm) Launch(s *device.Stream) {
 		return
 	}
 	grid := newNormGrid(k.C, t)
-	args := rmsNormArgs{k.X.Ptr, k.Add.Ptr, k.W.Ptr, k.Sum.Ptr, k.Y.Ptr, k.Rstd.Ptr, int64(k.Rows), int32(k.Groups), int32(k.C), int32(grid.warps), k.Eps}
-	device.Launch(s, normNames.of(t, k.C, k.X, k.Add, k.Sum, k.W, k.Y), device.Grid{X: ceil(k.Rows*k.Groups, grid.rows), Block: grid.threads()}, &args)
+	args := rmsNormArgs{k.X.Ptr, k.Add.Ptr, k.W.Ptr, k.Sum.Ptr, k.Y.Ptr, k.Rstd.Ptr, int64(k.Rows), int32(k.Groups),
+		int32(k.C), int32(grid.warps), k.Eps}
+	device.Launch(s, normNames.of(t, k.C, k.X, k.Add, k.Sum, k.W, k.Y), device.Grid{X: ceil(k.Rows*k.Groups, grid.rows),
+		Block: grid.threads()}, &args)
 }
 
-// An RMSNormGrad is dx = r·w·dy - x·r³·Σ(w·dy·x)/C (+ Add) and dw = Σ_rows r·x·dy, with r = Rstd. DX may alias DY or Add;
-// DW [Groups, C] is float32. AccumulateDX adds to DX, which is Add = DX; AccumulateDW to DW.
+// An RMSNormGrad is dx = r·w·dy - x·r³·Σ(w·dy·x)/C (+ Add) and dw = Σ_rows r·x·dy, with r = Rstd. DX may
+// alias DY or Add; DW [Groups, C] is float32. AccumulateDX adds to DX, which is Add = DX; AccumulateDW to DW.
 type RMSNormGrad struct {
 	X, W, Rstd, DY, Add, DX, DW device.Buffer
 	Rows, Groups, C             int
@@ -90,7 +93,8 @@ func (k *RMSNormGrad) Scratch() int { return k.blocks() * k.Groups * k.C * 4 }
 // Launch puts the kernels on the stream.
 func (k *RMSNormGrad) Launch(s *device.Stream) {
 	t, n, w := k.X.Type, k.Rows*k.Groups*k.C, k.Groups*k.C
-	if n == 0 || !fitsNorm(s, "rms_norm_grad", k.C, t) || !fits(s, "rms_norm_grad", want{"X", k.X, n, t}, want{"W", k.W, w, t}, want{"Rstd", k.Rstd, k.Rows * k.Groups, device.F32},
+	if n == 0 || !fitsNorm(s, "rms_norm_grad", k.C, t) || !fits(s, "rms_norm_grad", want{"X", k.X, n, t},
+		want{"W", k.W, w, t}, want{"Rstd", k.Rstd, k.Rows * k.Groups, device.F32},
 		want{"DY", k.DY, n, t}, want{"DX", k.DX, n, t}, want{"DW", k.DW, w, device.F32}) {
 		return
 	}
@@ -107,7 +111,10 @@ func (k *RMSNormGrad) Launch(s *device.Stream) {
 	}
 	part := work.Take(device.F32, k.blocks()*w)
 	grid := newNormGrid(k.C, t)
-	args := rmsNormGradArgs{k.X.Ptr, k.W.Ptr, k.Rstd.Ptr, k.DY.Ptr, add.Ptr, k.DX.Ptr, part.Ptr, int64(k.Rows), int32(k.Groups), int32(k.C), int32(grid.warps)}
-	device.Launch(s, normGradNames.of(t, k.C, k.X, k.W, k.DY, add, k.DX), device.Grid{X: k.blocks(), Y: k.Groups, Block: grid.threads(), Shared: normAhead * (3*16 + 4) * grid.threads()}, &args)
+	args := rmsNormGradArgs{k.X.Ptr, k.W.Ptr, k.Rstd.Ptr, k.DY.Ptr, add.Ptr, k.DX.Ptr, part.Ptr, int64(k.Rows),
+		int32(k.Groups), int32(k.C), int32(grid.warps)}
+	device.Launch(s, normGradNames.of(t, k.C, k.X, k.W, k.DY, add, k.DX),
+		device.Grid{X: k.blocks(), Y: k.Groups, Block: grid.threads(), Shared: normAhead * (3*16 + 4) * grid.threads()},
+		&args)
 	sumShares(s, part, k.DW, k.blocks(), w, k.AccumulateDW)
 }

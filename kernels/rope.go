@@ -43,7 +43,8 @@ func (k *Rope) Launch(s *device.Stream) {
 	if k.R%2 != 0 || k.R > k.D {
 		s.Fail(fmt.Errorf("kernels: rope: R must be even and at most D: R %d, D %d", k.R, k.D))
 	}
-	if rows == 0 || !fits(s, "rope", want{"X", k.X, rows * k.D, t}, want{"Y", k.Y, rows * k.D, t}, want{"Table", k.Table, k.T * k.R, device.F32}) {
+	if rows == 0 || !fits(s, "rope", want{"X", k.X, rows * k.D, t}, want{"Y", k.Y, rows * k.D, t},
+		want{"Table", k.Table, k.T * k.R, device.F32}) {
 		return
 	}
 	any, n := max(anyForm(t, k.R/2, k.X, k.Y), anyForm(t, k.D)), pack(t)
@@ -55,7 +56,8 @@ func (k *Rope) Launch(s *device.Stream) {
 		chunks += (k.D - k.R) / n
 	}
 	if chunks > 0 {
-		args := ropeArgs{k.X.Ptr, k.Y.Ptr, k.Table.Ptr, int64(rows), int32(k.Heads), int32(k.T), int32(k.D), int32(k.R), flag(k.Inverse)}
+		args := ropeArgs{k.X.Ptr, k.Y.Ptr, k.Table.Ptr, int64(rows), int32(k.Heads), int32(k.T), int32(k.D),
+			int32(k.R), flag(k.Inverse)}
 		device.Launch(s, ropeNames[any][t], device.Grid{X: ceil(rows*chunks, 256), Block: 256}, &args)
 	}
 }

@@ -43,8 +43,8 @@ func number(t *testing.T, text string) int {
 	return n
 }
 
-// TestAttentionShared: Go launches the Hopper kernels of attention with the tiles and the shared memory that they were made for,
-// which a static_assert of theirs holds against their own layout.
+// TestAttentionShared: Go launches the Hopper kernels of attention with the tiles and the shared memory that they were
+// made for, which a static_assert of theirs holds against their own layout.
 func TestAttentionShared(t *testing.T) {
 	seen := map[string]int{}
 	check := func(macro string, shape func(tiles attentionTiles, d, dv int) string) {
@@ -79,7 +79,8 @@ func TestAttentionShared(t *testing.T) {
 			gradients[k.gradient] = true
 		}
 	}
-	want := map[string]int{"ATTENTION_FORWARD": len(hopperTiles), "ATTENTION_BACKWARD_QUERY": len(hopperTiles), "ATTENTION_BACKWARD_KEY": len(hopperTiles), "ATTENTION_QUERY_GRADIENT": len(gradients)}
+	want := map[string]int{"ATTENTION_FORWARD": len(hopperTiles), "ATTENTION_BACKWARD_QUERY": len(hopperTiles),
+		"ATTENTION_BACKWARD_KEY": len(hopperTiles), "ATTENTION_QUERY_GRADIENT": len(gradients)}
 	if !maps.Equal(seen, want) {
 		t.Errorf("kernels %v, Go has %v", seen, want)
 	}
@@ -107,7 +108,8 @@ func TestStepAttendShared(t *testing.T) {
 			E = W + number(t, dims[1])
 			width = E
 		}
-		want := fmt.Sprintf("%s, %d, %d, %d, %v, %d, %d", a[0], E/16, W/16, stepAttends[kind], cache == KV, width, stepAttendShared(E, W, width, stepAttends[kind]))
+		want := fmt.Sprintf("%s, %d, %d, %d, %v, %d, %d", a[0], E/16, W/16, stepAttends[kind], cache == KV, width,
+			stepAttendShared(E, W, width, stepAttends[kind]))
 		if got := strings.Join(a, ", "); got != want {
 			t.Errorf("ATTEND(%s), Go has %s", got, want)
 		}
@@ -118,7 +120,8 @@ func TestStepAttendShared(t *testing.T) {
 	}
 }
 
-// asserted are the sizes that static_asserts of a CUDA source name, by what they are of: "splitBytes<128, false>(8, true)".
+// asserted are the sizes that static_asserts of a CUDA source name, by what they are of: "splitBytes<128, false>(8,
+// true)".
 func asserted(t *testing.T, path string) map[string]int {
 	t.Helper()
 	source, err := os.ReadFile(path)
@@ -127,21 +130,23 @@ func asserted(t *testing.T, path string) map[string]int {
 	}
 	all := map[string]int{}
 	for _, line := range regexp.MustCompile(`(?m)^static_assert\((.*)\);`).FindAllStringSubmatch(string(source), -1) {
-		for _, m := range regexp.MustCompile(`(\w+(?:<[^<>]*>)?(?:::bytes)?\([^()]*\)) == (\d+)`).FindAllStringSubmatch(line[1], -1) {
+		for _, m := range regexp.MustCompile(`(\w+(?:<[^<>]*>)?(?:::bytes)?\([^()]*\)) == (\d+)`).FindAllStringSubmatch(
+			line[1], -1) {
 			all[m[1]] = number(t, m[2])
 		}
 	}
 	return all
 }
 
-// TestLayouts: shared memory that kernels divide by numbers of the launch is what Go gives them. Their files name sizes by
-// static_asserts on the layout that they use; here are Go's.
+// TestLayouts: shared memory that kernels divide by numbers of the launch is what Go gives them. Their files name sizes
+// by static_asserts on the layout that they use; here are Go's.
 func TestLayouts(t *testing.T) {
 	const most = 232448 // of an H100's block
 	wants := map[string]map[string]int{
 		"attention_portable.cu": {
 			"forwardBytes(64)": portableShared(64), "forwardBytes(256)": portableShared(256),
-			"gradientBytes(64, 64)": portableGradientShared(64, 64), "gradientBytes(256, 128)": portableGradientShared(256, 128), "statisticsBytes()": portableStats,
+			"gradientBytes(64, 64)": portableGradientShared(64, 64), "gradientBytes(256, 128)": portableGradientShared(256, 128),
+			"statisticsBytes()": portableStats,
 		},
 		"attention_fp32.cu": {
 			"forwardBytes(64, 64)": plainShared(64, 64), "forwardBytes(256, 128)": plainShared(256, 128),
@@ -157,7 +162,8 @@ func TestLayouts(t *testing.T) {
 					wants["decode_latent_wide.cu"][fmt.Sprintf("wideBytes<%d>(%d)", L, k.stages)] = k.shared
 				} else {
 					pair := rows > 64
-					wants["decode_latent_split.cu"][fmt.Sprintf("splitBytes<%d, %v>(%d, %v)", L, pair, k.stages, !pair && page == 1)] = k.shared
+					wants["decode_latent_split.cu"][fmt.Sprintf("splitBytes<%d, %v>(%d, %v)", L, pair, k.stages, !pair && page == 1)] =
+						k.shared
 				}
 			}
 		}
@@ -171,7 +177,8 @@ func TestLayouts(t *testing.T) {
 		k, err := d.smallTiling(most)
 		warps := (k.threads - copyThreads) / 32
 		tokens := d.smallTokens(warps, k.rows, k.heads, step)
-		if name := fmt.Sprintf("decode_%s_%d_n%d", cache, dv, step); err != nil || k.kernel != name || number(t, a[4])*16*warps != tokens*k.rows*k.heads {
+		if name := fmt.Sprintf("decode_%s_%d_n%d", cache, dv, step); err != nil || k.kernel != name ||
+			number(t, a[4])*16*warps != tokens*k.rows*k.heads {
 			t.Errorf("DECODE(%s): Go has %+v, %d tokens, %v", strings.Join(a, ", "), k, tokens, err)
 		}
 		wants["decode_mma.cu"][fmt.Sprintf("Memory<%d, %s, %d>::bytes(%d, %d, %d, %d, %d, %d)", dv, a[2], step, warps, k.rows, k.heads, tokens, d.R, k.stages)] = k.shared

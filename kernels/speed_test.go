@@ -12,8 +12,8 @@ import (
 )
 
 // The benchmarks time kernels on the shapes of training (32768 tokens; width 768, MLP 2048, vocabulary 128,256; 174 M
-// parameters) and report the time, the bytes that must move over it, and its share of what a copy reaches. Run them with
-// -test.bench=. -test.benchtime=1x: one iteration is the median of many launches.
+// parameters) and report the time, the bytes that must move over it, and its share of what a copy reaches. Run them
+// with -test.bench=. -test.benchtime=1x: one iteration is the median of many launches.
 
 const tokens, width, mlp, vocabulary = 32768, 768, 2048, 128256
 
@@ -111,7 +111,8 @@ func BenchmarkElementwise(b *testing.B) {
 		}},
 		{"swiglu_grad", 5, func(r *rig) func(*device.Stream) {
 			const n = tokens * mlp
-			return (&SwiGLUGrad{r.random(device.BF16, n, 1), r.random(device.BF16, n, 1), r.random(device.BF16, n, 1), r.out(device.BF16, n), r.out(device.BF16, n)}).Launch
+			return (&SwiGLUGrad{r.random(device.BF16, n, 1), r.random(device.BF16, n, 1), r.random(device.BF16, n, 1),
+				r.out(device.BF16, n), r.out(device.BF16, n)}).Launch
 		}},
 		{"cast", 3, func(r *rig) func(*device.Stream) {
 			const n = tokens * mlp
@@ -119,7 +120,8 @@ func BenchmarkElementwise(b *testing.B) {
 		}},
 		{"rope", 2 * 24 * 64.0 / mlp, func(r *rig) func(*device.Stream) { // 24 heads of 64 in place
 			x := r.random(device.BF16, tokens*24*64, 1)
-			return (&Rope{X: x, Y: x, Table: r.in(device.F32, RopeTable(2048, 64, 1e4)), B: tokens / 2048, T: 2048, Heads: 24, D: 64, R: 64}).Launch
+			return (&Rope{X: x, Y: x, Table: r.in(device.F32, RopeTable(2048, 64, 1e4)), B: tokens / 2048, T: 2048,
+				Heads: 24, D: 64, R: 64}).Launch
 		}},
 		{"col_sum", 1, func(r *rig) func(*device.Stream) {
 			return (&ColSum{X: r.random(device.BF16, tokens*mlp, 1), Y: r.out(device.F32, mlp), Rows: tokens, N: mlp}).Launch
@@ -141,14 +143,16 @@ func BenchmarkNorm(b *testing.B) {
 		n := rows * c
 		b.Run("forward/"+shape.name, func(b *testing.B) {
 			r := newRig(b)
-			k := RMSNorm{X: r.random(device.BF16, n, 1), Add: r.random(device.BF16, n, 1), Sum: r.out(device.BF16, n), W: r.random(device.BF16, c, 1),
+			k := RMSNorm{X: r.random(device.BF16, n, 1), Add: r.random(device.BF16, n, 1), Sum: r.out(device.BF16, n),
+				W: r.random(device.BF16, c, 1),
 				Y: r.out(device.BF16, n), Rstd: r.out(device.F32, rows), Rows: rows, Groups: 1, C: c, Eps: 1e-5}
 			r.speed(b, 4*2*float64(n), 0, k.Launch)
 		})
 		b.Run("backward/"+shape.name, func(b *testing.B) {
 			r := newRig(b)
-			k := RMSNormGrad{X: r.random(device.BF16, n, 1), Add: r.random(device.BF16, n, 1), W: r.random(device.BF16, c, 1), Rstd: r.random(device.F32, rows, 1),
-				DY: r.random(device.BF16, n, 1), DX: r.out(device.BF16, n), DW: r.out(device.F32, c), Rows: rows, Groups: 1, C: c}
+			k := RMSNormGrad{X: r.random(device.BF16, n, 1), Add: r.random(device.BF16, n, 1), W: r.random(device.BF16, c, 1),
+				Rstd: r.random(device.F32, rows, 1),
+				DY:   r.random(device.BF16, n, 1), DX: r.out(device.BF16, n), DW: r.out(device.F32, c), Rows: rows, Groups: 1, C: c}
 			r.speed(b, 4*2*float64(n), 0, k.Launch)
 		})
 	}
@@ -159,12 +163,14 @@ func BenchmarkEmbed(b *testing.B) {
 		name := map[int]string{256: "256", vocabulary: "128256"}[v]
 		b.Run("forward/"+name, func(b *testing.B) {
 			r := newRig(b)
-			k := Embed{Tokens: r.text(tokens, v), Table: r.random(device.BF16, v*width, 1), Y: r.out(device.BF16, tokens*width), C: width}
+			k := Embed{Tokens: r.text(tokens, v), Table: r.random(device.BF16, v*width, 1),
+				Y: r.out(device.BF16, tokens*width), C: width}
 			r.speed(b, 2*tokens*width, 0, k.Launch) // the rows written; those read are in L2 or few
 		})
 		b.Run("backward/"+name, func(b *testing.B) {
 			r := newRig(b)
-			k := EmbedGrad{Tokens: r.text(tokens, v), DY: r.random(device.BF16, tokens*width, 1), DTable: r.random(device.F32, v*width, 1), C: width, Accumulate: true}
+			k := EmbedGrad{Tokens: r.text(tokens, v), DY: r.random(device.BF16, tokens*width, 1),
+				DTable: r.random(device.F32, v*width, 1), C: width, Accumulate: true}
 			r.speed(b, 2*tokens*width, 0, k.Launch)
 		})
 	}
@@ -176,14 +182,17 @@ func BenchmarkClassifier(b *testing.B) {
 		r := newRig(b)
 		logits, f := r.random(device.BF16, rows*vocabulary, 2), r.out(device.F32, 2*rows+1)
 		device.Upload(r.s, f.Slice(2*rows, 2*rows+1), []float32{1.0 / tokens})
-		args := classifierArgs{logits.Ptr, r.text(rows, vocabulary).Ptr, f.Ptr, f.At(rows), f.At(2 * rows), 1, 0, vocabulary, vocabulary}
+		args := classifierArgs{logits.Ptr, r.text(rows, vocabulary).Ptr, f.Ptr, f.At(rows), f.At(2 * rows), 1, 0,
+			vocabulary, vocabulary}
 		r.speed(b, 4*rows*vocabulary, 0, func(s *device.Stream) { launchClassifier(s, device.BF16, rows, &args) })
 	})
 	b.Run("whole", func(b *testing.B) {
 		r := newRig(b)
-		k := Classifier{X: r.random(device.BF16, tokens*width, 1), W: r.random(device.BF16, vocabulary*width, 0.02), Targets: r.text(tokens, vocabulary),
-			NLL: r.out(device.F32, tokens), Loss: r.out(device.F32, 1), DX: r.out(device.BF16, tokens*width), DW: r.out(device.F32, vocabulary*width),
-			N: tokens, C: width, V: vocabulary}
+		k := Classifier{X: r.random(device.BF16, tokens*width, 1), W: r.random(device.BF16, vocabulary*width, 0.02),
+			Targets: r.text(tokens, vocabulary),
+			NLL:     r.out(device.F32, tokens), Loss: r.out(device.F32, 1), DX: r.out(device.BF16, tokens*width),
+			DW: r.out(device.F32, vocabulary*width),
+			N:  tokens, C: width, V: vocabulary}
 		if err := k.Tune(r.s); err != nil {
 			b.Fatal(err)
 		}
@@ -194,8 +203,10 @@ func BenchmarkClassifier(b *testing.B) {
 func BenchmarkAdamW(b *testing.B) {
 	r := newRig(b)
 	const n = 174_000_000
-	words := AdamWHyper{LR: 1e-4, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Decay: 0.1, Correct1: 0.1, Correct2: 0.05, Clip: 1, Scale: 1}.Words()
-	k := AdamW{W: r.random(device.F32, n, 1), G: r.random(device.F32, n, 1), M: r.random(device.F32, n, 1), V: r.out(device.F32, n), Copy: r.out(device.BF16, n),
+	words := AdamWHyper{LR: 1e-4, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Decay: 0.1, Correct1: 0.1,
+		Correct2: 0.05, Clip: 1, Scale: 1}.Words()
+	k := AdamW{W: r.random(device.F32, n, 1), G: r.random(device.F32, n, 1), M: r.random(device.F32, n, 1),
+		V: r.out(device.F32, n), Copy: r.out(device.BF16, n),
 		Hyper: r.in(device.F32, words[:]), Norm: r.out(device.F32, 2), Decayed: n}
 	r.s.Fill(k.V, 0x3f)
 	r.speed(b, 34*n, 0, k.Launch) // the norm reads the gradients once more
@@ -222,7 +233,8 @@ func BenchmarkGemm(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			r := newRig(b)
-			g := Gemm{TransA: c.transA, TransB: c.transB, M: c.m, N: c.n, K: c.k, A: r.random(device.BF16, c.m*c.k, 1), B: r.random(device.BF16, c.n*c.k, 1),
+			g := Gemm{TransA: c.transA, TransB: c.transB, M: c.m, N: c.n, K: c.k, A: r.random(device.BF16, c.m*c.k, 1),
+				B: r.random(device.BF16, c.n*c.k, 1),
 				C: r.out(c.out, c.m*c.n), Lda: c.k, Ldb: c.n, Ldc: c.n, Accumulate: c.accumulate}
 			if c.transA {
 				g.Lda = c.m

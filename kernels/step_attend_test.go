@@ -12,17 +12,20 @@ import (
 	"headroom/kernels/ref"
 )
 
-// TestStepAttend holds the launch that does it all against the reference of its parts: rotation, append, attention. Slots
-// past a length hold NaN, and so does the new token's own.
+// TestStepAttend holds the launch that does it all against the reference of its parts: rotation, append, attention.
+// Slots past a length hold NaN, and so does the new token's own.
 func TestStepAttend(t *testing.T) {
 	for _, d := range []DecodeShape{
 		kindShape("kv", 24, 4, 64, 0, 1, 64), kindShape("kv", 4, 4, 96, 0, 1, 16), kindShape("kv", 20, 1, 128, 0, 1, 64),
-		kindShape("tied", 24, 4, 64, 32, 1, 64), kindShape("tied", 6, 2, 96, 48, 1, 64), kindShape("tied", 8, 2, 128, 64, 1, 64),
-		kindShape("latent", 24, 2, 128, 32, 1, 64), kindShape("latent", 16, 2, 192, 32, 1, 64), kindShape("latent", 12, 1, 256, 32, 1, 64),
+		kindShape("tied", 24, 4, 64, 32, 1, 64), kindShape("tied", 6, 2, 96, 48, 1, 64),
+		kindShape("tied", 8, 2, 128, 64, 1, 64),
+		kindShape("latent", 24, 2, 128, 32, 1, 64), kindShape("latent", 16, 2, 192, 32, 1, 64),
+		kindShape("latent", 12, 1, 256, 32, 1, 64),
 		kindShape("latent", 40, 1, 256, 64, 1, 64),
 	} {
 		for _, lengths := range [][]int32{{1}, {1024}, {1, 16, 17, 0, 64, 500}, slices.Repeat([]int32{130}, 40)} {
-			t.Run(fmt.Sprint(d.Cache, d.H, d.Dv, len(lengths), lengths[0]), func(t *testing.T) { checkStepAttend(t, d, lengths) })
+			t.Run(fmt.Sprint(d.Cache, d.H, d.Dv, len(lengths), lengths[0]),
+				func(t *testing.T) { checkStepAttend(t, d, lengths) })
 		}
 	}
 }
@@ -35,10 +38,13 @@ func checkStepAttend(t *testing.T, d DecodeShape, lengths []int32) {
 	if d.R == 0 {
 		rotate = d.Dv
 	}
-	h := ref.Append{B: d.B, T: 1, G: d.G, D: d.Dv, R: d.R, Page: d.Page, MaxPages: d.MaxPages, Rotate: d.R == 0, Theta: 10000, Eps: 1e-5,
+	h := ref.Append{B: d.B, T: 1, G: d.G, D: d.Dv, R: d.R, Page: d.Page, MaxPages: d.MaxPages, Rotate: d.R == 0,
+		Theta: 10000, Eps: 1e-5,
 		KCache: c.K, VCache: c.V, RopeKeys: c.KRope, Pages: c.Pages, Lengths: lengths}
-	k := StepAttend{DecodeShape: d, Rotate: rotate, Scale: c.Scale, Eps: 1e-5, Q: c.gpu.Q, QRotate: c.gpu.Q.Slice(E-rotate, c.gpu.Q.N), QRow: d.H * E, QHead: E, QRotateRow: d.H * E, QRotateHead: E,
-		KRow: d.G * d.Dv, VRow: d.G * d.Dv, KRopeRow: d.R, KCache: c.gpu.K, VCache: c.gpu.V, RopeCache: c.gpu.KRope, Pages: c.gpu.Pages, Lengths: c.gpu.Lengths, O: c.gpu.O}
+	k := StepAttend{DecodeShape: d, Rotate: rotate, Scale: c.Scale, Eps: 1e-5, Q: c.gpu.Q,
+		QRotate: c.gpu.Q.Slice(E-rotate, c.gpu.Q.N), QRow: d.H * E, QHead: E, QRotateRow: d.H * E, QRotateHead: E,
+		KRow: d.G * d.Dv, VRow: d.G * d.Dv, KRopeRow: d.R, KCache: c.gpu.K, VCache: c.gpu.V, RopeCache: c.gpu.KRope,
+		Pages: c.gpu.Pages, Lengths: c.gpu.Lengths, O: c.gpu.O}
 	rng := rand.New(rand.NewPCG(11, 1))
 	in := func(n int) ([]float32, device.Buffer) {
 		x := normal(rng, n)

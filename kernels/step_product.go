@@ -11,10 +11,11 @@ import (
 // StepMaxRows is how many rows the kernels of a decode step take.
 const StepMaxRows = 16
 
-// A StepProduct is Y = norm(X)·Wᵀ + Bias for up to StepMaxRows rows in bf16, with float32 sums: X [Rows, In] at row stride
-// LdX, Norm [In] or absent, W [Out, In], Bias [Out] or absent, Y [Rows, Out] at row stride LdY; a stride of 0 is the
-// width. Add makes it Y += X·Wᵀ + Bias. With Gate, W is [2·Out, In], the rows of the gate first, and Y is silu(gate)·up.
-// In, strides and addresses are multiples of 8 elements. The bits of a row depend on no other row, nor on Rows.
+// A StepProduct is Y = norm(X)·Wᵀ + Bias for up to StepMaxRows rows in bf16, with float32 sums: X [Rows, In] at row
+// stride LdX, Norm [In] or absent, W [Out, In], Bias [Out] or absent, Y [Rows, Out] at row stride LdY; a stride of 0 is
+// the width. Add makes it Y += X·Wᵀ + Bias. With Gate, W is [2·Out, In], the rows of the gate first, and Y is
+// silu(gate)·up. In, strides and addresses are multiples of 8 elements. The bits of a row depend on no other row, nor
+// on Rows.
 //
 // All Step kernels are launched so that they start, and ask for their weights, while the kernel before still runs.
 type StepProduct struct {
@@ -24,17 +25,17 @@ type StepProduct struct {
 	Add, Gate               bool
 }
 
-// A StepHeads is a product for each of H heads: Y[r, h] = X[r, h]·W[h]ᵀ + Bias[h], with W [H, Out, In], Bias [H, Out] or
-// absent, X and Y at strides LdX and LdY of a row and StepX and StepY of a head. The Copy columns that follow X's In go
-// behind Y's Out unchanged.
+// A StepHeads is a product for each of H heads: Y[r, h] = X[r, h]·W[h]ᵀ + Bias[h], with W [H, Out, In], Bias [H,
+// Out] or absent, X and Y at strides LdX and LdY of a row and StepX and StepY of a head. The Copy columns that follow
+// X's In go behind Y's Out unchanged.
 type StepHeads struct {
 	Rows, H, In, Out, Copy int
 	LdX, StepX, LdY, StepY int
 	X, W, Bias, Y          device.Buffer
 }
 
-// A StepLogits is norm(X)·Wᵀ in float32: X [Rows, C] at row stride LdX, Norm [C], W [V, C], Logits [Rows, V] or absent.
-// Best [Rows, StepBests] (8 bytes an element) gets what StepPick needs.
+// A StepLogits is norm(X)·Wᵀ in float32: X [Rows, C] at row stride LdX, Norm [C], W [V, C], Logits [Rows, V] or
+// absent. Best [Rows, StepBests] (8 bytes an element) gets what StepPick needs.
 type StepLogits struct {
 	Rows, C, V, LdX          int
 	X, Norm, W, Logits, Best device.Buffer
@@ -79,8 +80,8 @@ var stepNames = [5][4]string{
 	{"step_logits_n1_u4", "step_logits_n2_u3", "step_logits_n2_u4", "step_logits_n1_u4"},
 }
 
-// A stepGrid is how a product falls on blocks: the kernel by how many rows it has room for and how many units of X a warp
-// keeps in registers (with more units than that it comes back to X for each tile), and how long a warp's ring is.
+// A stepGrid is how a product falls on blocks: the kernel by how many rows it has room for and how many units of X a
+// warp keeps in registers (with more units than that it comes back to X for each tile), and how long a warp's ring is.
 type stepGrid struct{ kind, slots, blocks int }
 
 func newStepGrid(rows, in, tiles, sms int) stepGrid {
@@ -101,7 +102,8 @@ func newStepGrid(rows, in, tiles, sms int) stepGrid {
 
 func (g stepGrid) launch(s *device.Stream, form stepForm, a *stepProductArgs) {
 	a.slots = int32(g.slots)
-	device.Launch(s, stepNames[form][g.kind], device.Grid{X: g.blocks, Block: 32 * stepWarps, Shared: stepWarps * g.slots * 2048, Overlap: true}, a)
+	device.Launch(s, stepNames[form][g.kind], device.Grid{X: g.blocks, Block: 32 * stepWarps, Shared: stepWarps * g.slots *
+		2048, Overlap: true}, a)
 }
 
 // stepFits reports shapes that the kernels do not take.
@@ -118,7 +120,8 @@ func stepFits(s *device.Stream, kernel string, rows int, multiples []int, wants 
 	}
 	for _, w := range wants {
 		// what is read 16 bytes at a time; a Y with copied columns is written so
-		if w.buf.Ptr%16 != 0 && (w.name == "X" || w.name == "W" || w.name == "Norm" || w.name == "Table" || w.name == "Y with Copy") {
+		if w.buf.Ptr%16 != 0 && (w.name == "X" || w.name == "W" || w.name == "Norm" || w.name == "Table" ||
+			w.name == "Y with Copy") {
 			s.Fail(fmt.Errorf("kernels: %s: %s must begin on 16 bytes: %#x", kernel, w.name, w.buf.Ptr))
 			return false
 		}
@@ -148,7 +151,8 @@ func (k *StepProduct) Launch(s *device.Stream) {
 	case !k.Norm.Nil():
 		form = stepNorm
 	}
-	wants := []want{{"X", k.X, span(k.Rows, ldx, k.In), device.BF16}, {"W", k.W, of * k.In, device.BF16}, {"Y", k.Y, span(k.Rows, ldy, k.Out), device.BF16}}
+	wants := []want{{"X", k.X, span(k.Rows, ldx, k.In), device.BF16}, {"W", k.W, of * k.In, device.BF16},
+		{"Y", k.Y, span(k.Rows, ldy, k.Out), device.BF16}}
 	if !k.Norm.Nil() {
 		wants = append(wants, want{"Norm", k.Norm, k.In, device.BF16})
 	}
@@ -162,7 +166,8 @@ func (k *StepProduct) Launch(s *device.Stream) {
 		s.Fail(fmt.Errorf("kernels: step product: what is added has no norm"))
 	case stepFits(s, "step product", k.Rows, []int{k.In, ldx}, wants...) && k.Rows*k.Out > 0:
 		a := stepProductArgs{
-			x: k.X.Ptr, norm: k.Norm.Ptr, w: k.W.Ptr, bias: k.Bias.Ptr, y: k.Y.Ptr, rows: int32(k.Rows), in: int32(k.In), out: int32(k.Out),
+			x: k.X.Ptr, norm: k.Norm.Ptr, w: k.W.Ptr, bias: k.Bias.Ptr, y: k.Y.Ptr, rows: int32(k.Rows), in: int32(k.In),
+			out: int32(k.Out),
 			ldx: int32(ldx), ldy: int32(ldy), heads: 1, tiles: int32(ceil(k.Out, tile)), eps: k.Eps,
 		}
 		newStepGrid(k.Rows, k.In, int(a.tiles), s.Device().SMs).launch(s, form, &a)
@@ -172,7 +177,8 @@ func (k *StepProduct) Launch(s *device.Stream) {
 // Launch puts the kernel on the stream.
 func (k *StepHeads) Launch(s *device.Stream) {
 	wants := []want{
-		{"X", k.X, span(k.Rows, k.LdX, span(k.H, k.StepX, k.In+k.Copy)), device.BF16}, {"W", k.W, k.H * k.Out * k.In, device.BF16},
+		{"X", k.X, span(k.Rows, k.LdX, span(k.H, k.StepX, k.In+k.Copy)), device.BF16},
+		{"W", k.W, k.H * k.Out * k.In, device.BF16},
 		{"Y", k.Y, span(k.Rows, k.LdY, span(k.H, k.StepY, k.Out+k.Copy)), device.BF16},
 	}
 	if !k.Bias.Nil() {
@@ -185,7 +191,8 @@ func (k *StepHeads) Launch(s *device.Stream) {
 	}
 	if stepFits(s, "step heads", k.Rows, multiples, wants...) && k.Rows*k.H*k.Out > 0 {
 		a := stepProductArgs{
-			x: k.X.Ptr, w: k.W.Ptr, bias: k.Bias.Ptr, y: k.Y.Ptr, rows: int32(k.Rows), in: int32(k.In), out: int32(k.Out), ldx: int32(k.LdX), ldy: int32(k.LdY),
+			x: k.X.Ptr, w: k.W.Ptr, bias: k.Bias.Ptr, y: k.Y.Ptr, rows: int32(k.Rows), in: int32(k.In), out: int32(k.Out),
+			ldx: int32(k.LdX), ldy: int32(k.LdY),
 			heads: int32(k.H), stepX: int32(k.StepX), stepY: int32(k.StepY), copy: int32(k.Copy), tiles: int32(ceil(k.Out, 16)),
 		}
 		newStepGrid(k.Rows, k.In, k.H*int(a.tiles), s.Device().SMs).launch(s, stepPlain, &a)
@@ -196,7 +203,8 @@ func (k *StepHeads) Launch(s *device.Stream) {
 func (k *StepLogits) Launch(s *device.Stream) {
 	ldx := stride(k.LdX, k.C)
 	wants := []want{
-		{"X", k.X, span(k.Rows, ldx, k.C), device.BF16}, {"Norm", k.Norm, k.C, device.BF16}, {"W", k.W, k.V * k.C, device.BF16},
+		{"X", k.X, span(k.Rows, ldx, k.C), device.BF16}, {"Norm", k.Norm, k.C, device.BF16},
+		{"W", k.W, k.V * k.C, device.BF16},
 		{"Best", k.Best, k.Rows * StepBests, device.F64},
 	}
 	if !k.Logits.Nil() {
@@ -204,7 +212,8 @@ func (k *StepLogits) Launch(s *device.Stream) {
 	}
 	if stepFits(s, "step logits", k.Rows, []int{k.C, ldx}, wants...) && k.Rows*k.V > 0 {
 		a := stepProductArgs{
-			x: k.X.Ptr, norm: k.Norm.Ptr, w: k.W.Ptr, y: k.Logits.Ptr, best: k.Best.Ptr, rows: int32(k.Rows), in: int32(k.C), out: int32(k.V),
+			x: k.X.Ptr, norm: k.Norm.Ptr, w: k.W.Ptr, y: k.Logits.Ptr, best: k.Best.Ptr, rows: int32(k.Rows), in: int32(k.C),
+			out: int32(k.V),
 			ldx: int32(ldx), ldy: int32(k.V), heads: 1, tiles: int32(ceil(k.V, 16)), eps: k.Eps,
 		}
 		newStepGrid(k.Rows, k.C, int(a.tiles), s.Device().SMs).launch(s, stepLogits, &a)

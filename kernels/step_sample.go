@@ -9,8 +9,8 @@ import (
 	"headroom/internal/device"
 )
 
-// A StepPick writes the token of each row's largest logit, the first of equals, to Tokens [Rows] int32, from the Best of a
-// StepLogits of the same Rows, C and V; where X is there, X[r] = Table[Tokens[r]], Table [V, C], X [Rows, C].
+// A StepPick writes the token of each row's largest logit, the first of equals, to Tokens [Rows] int32, from the Best
+// of a StepLogits of the same Rows, C and V; where X is there, X[r] = Table[Tokens[r]], Table [V, C], X [Rows, C].
 type StepPick struct {
 	Rows, C, V             int
 	Best, Tokens, Table, X device.Buffer
@@ -30,7 +30,8 @@ func (k *StepPick) Launch(s *device.Stream) {
 	}
 	if stepFits(s, "step pick", k.Rows, []int{k.C}, wants...) && k.Rows > 0 {
 		blocks := newStepGrid(k.Rows, k.C, ceil(k.V, 16), s.Device().SMs).blocks
-		device.Launch(s, "step_pick", device.Grid{X: k.Rows, Block: 256, Overlap: true}, &stepPickArgs{k.Best.Ptr, k.Table.Ptr, k.Tokens.Ptr, k.X.Ptr, int32(blocks), int32(k.C)})
+		device.Launch(s, "step_pick", device.Grid{X: k.Rows, Block: 256, Overlap: true},
+			&stepPickArgs{k.Best.Ptr, k.Table.Ptr, k.Tokens.Ptr, k.X.Ptr, int32(blocks), int32(k.C)})
 	}
 }
 
@@ -68,12 +69,12 @@ func PackSeen(V int, tokens []int32) []int32 {
 }
 
 // A StepSample draws tokens from Logits [Rows, V] float32 by Choices [Rows] of StepSampling (as bytes): it divides the
-// logits of the tokens in Seen [Rows, ceil(V/32)] (int32, a bit a token; or absent) by the repetition penalty, and by the
-// temperature, keeps the TopK largest, of them the fewest that make TopP, of them those of at least MinP of the largest, and
-// takes the first token, in their order, that exceeds the part U of what is left. A temperature of 0 takes the largest.
-// Weights are whole numbers in units of 2^-40 of the largest, so that the result depends on nothing but the input.
-// Tokens [Rows] int32 gets the tokens, Seen their bits, and where X is there, X[r] = Table[Tokens[r]]. It needs a GPU of
-// compute capability 9.0.
+// logits of the tokens in Seen [Rows, ceil(V/32)] (int32, a bit a token; or absent) by the repetition penalty, and by
+// the temperature, keeps the TopK largest, of them the fewest that make TopP, of them those of at least MinP of the
+// largest, and takes the first token, in their order, that exceeds the part U of what is left. A temperature of 0 takes
+// the largest. Weights are whole numbers in units of 2^-40 of the largest, so that the result depends on nothing but
+// the input. Tokens [Rows] int32 gets the tokens, Seen their bits, and where X is there, X[r] = Table[Tokens[r]]. It
+// needs a GPU of compute capability 9.0.
 type StepSample struct {
 	Rows, C, V                              int
 	Logits, Choices, Seen, Tokens, Table, X device.Buffer
@@ -109,13 +110,16 @@ func (k *StepSample) Launch(s *device.Stream) {
 	share, most := ceil(k.V, sampleBlocks), (s.Device().MaxShare-sampleStatic)/4
 	switch {
 	case k.Rows < 0 || k.V < 1 || k.C%8 != 0:
-		s.Fail(fmt.Errorf("kernels: step sample: rows %d, V %d, C %d: V must be positive and C a multiple of 8", k.Rows, k.V, k.C))
+		s.Fail(fmt.Errorf("kernels: step sample: rows %d, V %d, C %d: V must be positive and C a multiple of 8",
+			k.Rows, k.V, k.C))
 	case share > most:
 		s.Fail(fmt.Errorf("kernels: step sample: a vocabulary of up to %d is supported, it is %d", most*sampleBlocks, k.V))
 	case k.Choices.Ptr%8 != 0 || k.X.Ptr%16 != 0 || k.Table.Ptr%16 != 0:
-		s.Fail(fmt.Errorf("kernels: step sample: choices must begin on 8 bytes, table and X on 16: %#x, %#x, %#x", k.Choices.Ptr, k.Table.Ptr, k.X.Ptr))
+		s.Fail(fmt.Errorf("kernels: step sample: choices must begin on 8 bytes, table and X on 16: %#x, %#x, %#x",
+			k.Choices.Ptr, k.Table.Ptr, k.X.Ptr))
 	case fits(s, "step sample", wants...) && k.Rows > 0:
-		device.Launch(s, "step_sample", device.Grid{X: k.Rows * sampleBlocks, Block: sampleThreads, Shared: 4 * share, Overlap: true}, &stepSampleArgs{
+		device.Launch(s, "step_sample", device.Grid{X: k.Rows * sampleBlocks, Block: sampleThreads,
+			Shared: 4 * share, Overlap: true}, &stepSampleArgs{
 			k.Logits.Ptr, k.Choices.Ptr, k.Seen.Ptr, k.Table.Ptr, k.Tokens.Ptr, k.X.Ptr, int32(k.V), int32(k.C), int32(share),
 		})
 	}

@@ -31,8 +31,8 @@ var samplings = []struct {
 	{"penalty alone", ref.StepSampling{Repetition: 2}},
 }
 
-// Given equal logits, tokens are those of the reference. A draw may fall on the border of two tokens, where the rounding
-// of weights decides: one in a thousand may differ.
+// Given equal logits, tokens are those of the reference. A draw may fall on the border of two tokens, where the
+// rounding of weights decides: one in a thousand may differ.
 func TestStepSample(t *testing.T) {
 	const rows = 24
 	for _, v := range []int{1, 5, 33, 1000, 50257, 128256} {
@@ -46,11 +46,13 @@ func TestStepSample(t *testing.T) {
 						logits[i] = float32(int(2*logits[i])) / 2
 					}
 				}
-				k := StepSample{Rows: rows, V: v, Logits: r.in(device.F32, logits), Choices: r.out(device.U8, rows*int(unsafe.Sizeof(StepSampling{}))),
-					Seen: r.out(device.I32, rows*words), Tokens: r.out(device.I32, rows)}
+				k := StepSample{Rows: rows, V: v, Logits: r.in(device.F32, logits),
+					Choices: r.out(device.U8, rows*int(unsafe.Sizeof(StepSampling{}))),
+					Seen:    r.out(device.I32, rows*words), Tokens: r.out(device.I32, rows)}
 				wrong, first := 0, ""
 				for _, c := range samplings {
-					w := ref.StepSample{Rows: rows, V: v, Logits: logits, Seen: make([]uint32, rows*words), Tokens: make([]int32, rows)}
+					w := ref.StepSample{Rows: rows, V: v, Logits: logits, Seen: make([]uint32, rows*words),
+						Tokens: make([]int32, rows)}
 					for i := range w.Seen {
 						w.Seen[i] = rng.Uint32() & rng.Uint32()
 						if i%words == words-1 && v%32 != 0 {
@@ -63,7 +65,8 @@ func TestStepSample(t *testing.T) {
 						s := c.StepSampling
 						s.U = rng.Float64()
 						w.Choices = append(w.Choices, s)
-						choices[i] = StepSampling{Temperature: s.Temperature, TopP: s.TopP, MinP: s.MinP, Repetition: s.Repetition, TopK: s.TopK, U: s.U}
+						choices[i] = StepSampling{Temperature: s.Temperature, TopP: s.TopP, MinP: s.MinP, Repetition: s.Repetition,
+							TopK: s.TopK, U: s.U}
 					}
 					device.Upload(r.s, k.Choices, unsafe.Slice((*byte)(unsafe.Pointer(&choices[0])), k.Choices.N))
 					w.Run()

@@ -15,7 +15,8 @@ import (
 
 // stepShapes are the products of the models, and awkward ones: In that ends within a unit, that needs two turns of the
 // registers, Out that ends within a tile.
-var stepShapes = []struct{ in, out int }{{768, 1280}, {1536, 96}, {4096, 48}, {64, 16}, {8, 3}, {200, 37}, {6640, 40}, {2048, 100}, {4608, 24}}
+var stepShapes = []struct{ in, out int }{{768, 1280}, {1536, 96}, {4096, 48}, {64, 16}, {8, 3}, {200, 37}, {6640, 40},
+	{2048, 100}, {4608, 24}}
 
 func TestStepProduct(t *testing.T) {
 	for _, d := range stepShapes {
@@ -33,12 +34,15 @@ func checkStep(t *testing.T, rows, in, out int, form string) {
 	if form == "gate" {
 		of = 2 * out
 	}
-	x, w, norm, bias, y := normal(rng, rows*ldx), normal(rng, of*in), normal(rng, in), normal(rng, out), normal(rng, rows*ldy)
+	x, w, norm, bias, y := normal(rng, rows*ldx), normal(rng, of*in), normal(rng, in), normal(rng, out),
+		normal(rng, rows*ldy)
 	for i := range w {
 		w[i] /= float32(math.Sqrt(float64(in)))
 	}
-	k := StepProduct{Rows: rows, In: in, Out: out, LdX: ldx, LdY: ldy, X: r.in(device.BF16, x), W: r.in(device.BF16, w), Y: r.out(device.BF16, rows*ldy), Eps: 1e-5, Add: form == "add", Gate: form == "gate"}
-	p := ref.StepProduct{Rows: rows, In: in, Out: out, LdX: ldx, LdY: ldy, X: x, W: w, Y: y, Eps: 1e-5, Add: k.Add, Gate: k.Gate}
+	k := StepProduct{Rows: rows, In: in, Out: out, LdX: ldx, LdY: ldy, X: r.in(device.BF16, x), W: r.in(device.BF16, w),
+		Y: r.out(device.BF16, rows*ldy), Eps: 1e-5, Add: form == "add", Gate: form == "gate"}
+	p := ref.StepProduct{Rows: rows, In: in, Out: out, LdX: ldx, LdY: ldy, X: x, W: w, Y: y, Eps: 1e-5,
+		Add: k.Add, Gate: k.Gate}
 	if form == "norm" || form == "gate" {
 		k.Norm, p.Norm, p.Round = r.in(device.BF16, norm), norm, toBF16
 	}
@@ -67,15 +71,19 @@ func checkStep(t *testing.T, rows, in, out int, form string) {
 }
 
 func TestStepHeads(t *testing.T) {
-	for _, d := range []struct{ h, in, out, copied int }{{24, 64, 128, 32}, {24, 128, 64, 0}, {3, 256, 40, 8}, {5, 24, 8, 8}} {
+	for _, d := range []struct{ h, in, out, copied int }{{24, 64, 128, 32}, {24, 128, 64, 0},
+		{3, 256, 40, 8}, {5, 24, 8, 8}} {
 		for _, rows := range []int{1, 5, 16} {
 			t.Run(fmt.Sprint(d, rows), func(t *testing.T) {
 				r, rng := newRig(t), rand.New(rand.NewPCG(21, uint64(rows)))
 				stepX, stepY := d.in+d.copied, d.out+d.copied
-				x, w, bias, y := normal(rng, rows*d.h*stepX), normal(rng, d.h*d.out*d.in), normal(rng, d.h*d.out), make([]float32, rows*d.h*stepY)
-				k := StepHeads{Rows: rows, H: d.h, In: d.in, Out: d.out, Copy: d.copied, LdX: d.h * stepX, StepX: stepX, LdY: d.h * stepY, StepY: stepY,
+				x, w, bias, y := normal(rng, rows*d.h*stepX), normal(rng, d.h*d.out*d.in), normal(rng, d.h*d.out),
+					make([]float32, rows*d.h*stepY)
+				k := StepHeads{Rows: rows, H: d.h, In: d.in, Out: d.out, Copy: d.copied, LdX: d.h * stepX, StepX: stepX,
+					LdY: d.h * stepY, StepY: stepY,
 					X: r.in(device.BF16, x), W: r.in(device.BF16, w), Bias: r.in(device.BF16, bias), Y: r.out(device.BF16, len(y))}
-				(&ref.StepHeads{Rows: rows, H: d.h, In: d.in, Out: d.out, Copy: d.copied, LdX: k.LdX, StepX: stepX, LdY: k.LdY, StepY: stepY, X: x, W: w, Bias: bias, Y: y}).Run()
+				(&ref.StepHeads{Rows: rows, H: d.h, In: d.in, Out: d.out, Copy: d.copied, LdX: k.LdX, StepX: stepX, LdY: k.LdY,
+					StepY: stepY, X: x, W: w, Bias: bias, Y: y}).Run()
 				r.check(k.Launch, result{"y", k.Y, y, nil, 0})
 			})
 		}
@@ -98,7 +106,8 @@ func checkLogits(t *testing.T, rows, c, v int) {
 	for i := range norm {
 		norm[i] = 1 + norm[i]/8
 	}
-	k := StepLogits{Rows: rows, C: c, V: v, X: r.in(device.BF16, x), Norm: r.in(device.BF16, norm), W: r.in(device.BF16, w),
+	k := StepLogits{Rows: rows, C: c, V: v, X: r.in(device.BF16, x), Norm: r.in(device.BF16, norm),
+		W:      r.in(device.BF16, w),
 		Logits: r.out(device.F32, rows*v), Best: r.out(device.F64, rows*StepBests), Eps: 1e-5}
 	(&ref.StepProduct{Rows: rows, In: c, Out: v, X: x, Norm: norm, W: w, Y: logits, Eps: 1e-5, Round: toBF16}).Run()
 	k.Launch(r.s)
@@ -106,7 +115,8 @@ func checkLogits(t *testing.T, rows, c, v int) {
 	if err := near(device.BF16, got, logits, 0); err != nil {
 		t.Error(err)
 	}
-	p := StepPick{Rows: rows, C: c, V: v, Best: k.Best, Tokens: r.out(device.I32, rows), Table: k.W, X: r.out(device.BF16, rows*c)}
+	p := StepPick{Rows: rows, C: c, V: v, Best: k.Best, Tokens: r.out(device.I32, rows), Table: k.W,
+		X: r.out(device.BF16, rows*c)}
 	want, tokens := make([]int32, rows), make([]int32, rows)
 	(&ref.StepPick{Rows: rows, V: v, Logits: got, Tokens: want}).Run()
 	for _, out := range []device.Buffer{k.Logits, {}} { // without logits, the same tokens

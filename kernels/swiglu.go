@@ -36,8 +36,10 @@ var swigluGradNames = forms("swiglu_grad")
 // Launch puts the kernel on the stream.
 func (k *SwiGLUGrad) Launch(s *device.Stream) {
 	t, n := k.Gate.Type, k.Gate.N
-	if n > 0 && fits(s, "swiglu_grad", want{"Up", k.Up, n, t}, want{"DY", k.DY, n, t}, want{"DGate", k.DGate, n, t}, want{"DUp", k.DUp, n, t}) {
+	if n > 0 && fits(s, "swiglu_grad", want{"Up", k.Up, n, t}, want{"DY", k.DY, n, t}, want{"DGate", k.DGate, n, t},
+		want{"DUp", k.DUp, n, t}) {
 		args := swigluGradArgs{k.Gate.Ptr, k.Up.Ptr, k.DY.Ptr, k.DGate.Ptr, k.DUp.Ptr, int64(n)}
-		device.Launch(s, swigluGradNames.of(t, n, k.Gate, k.Up, k.DY, k.DGate, k.DUp), device.Grid{X: ceil(n, 256*pack(t)), Block: 256}, &args)
+		device.Launch(s, swigluGradNames.of(t, n, k.Gate, k.Up, k.DY, k.DGate, k.DUp),
+			device.Grid{X: ceil(n, 256*pack(t)), Block: 256}, &args)
 	}
 }

@@ -27,7 +27,8 @@ type adamwStep struct {
 func (k *AdamW) Run() {
 	h := &k.Hyper
 	k.step = adamwStep{
-		lr: float32(h.LR / h.Correct1), root: float32(1 / math.Sqrt(h.Correct2)), eps: float32(h.Eps), scale: float32(h.Scale),
+		lr: float32(h.LR / h.Correct1), root: float32(1 / math.Sqrt(h.Correct2)), eps: float32(h.Eps),
+		scale: float32(h.Scale),
 		beta1: float32(h.Beta1), beta1c: float32(1 - h.Beta1), beta2: float32(h.Beta2), beta2c: float32(1 - h.Beta2),
 		keep: float32(1 - h.LR*h.Decay),
 	}

@@ -2,16 +2,16 @@ package ref
 
 import "math"
 
-// A tile of scores is at most tileQ queries by tileK keys. At T 512, D 32 forward and gradient took 139 + 265 ms of a core
-// with 64 x 128, 163 + 282 with 64 x 64, 150 + 277 with 128 x 128 and 169 + 341 with 256 x 256.
+// A tile of scores is at most tileQ queries by tileK keys. At T 512, D 32 forward and gradient took 139 + 265 ms of a
+// core with 64 x 128, 163 + 282 with 64 x 64, 150 + 277 with 128 x 128 and 169 + 341 with 256 x 256.
 const (
 	tileQ = 64
 	tileK = 128
 )
 
-// An Attention is causal attention o = softmax(Scale·q·kᵀ)·v with online softmax over tiles of keys.
-// Q [B,T,H,P+R]; a key is P words at K[((b·T+t)·G+g)·KStride] and the R words KRope[b,t] that all heads share;
-// a value is Dv words at V[((b·T+t)·G+g)·VStride]; head h reads group h/(H/G). O [B,T,H,Dv]; LSE [B,H,T] = log Σ exp.
+// An Attention is causal attention o = softmax(Scale·q·kᵀ)·v with online softmax over tiles of keys. Q
+// [B,T,H,P+R]; a key is P words at K[((b·T+t)·G+g)·KStride] and the R words KRope[b,t] that all heads share; a value
+// is Dv words at V[((b·T+t)·G+g)·VStride]; head h reads group h/(H/G). O [B,T,H,Dv]; LSE [B,H,T] = log Σ exp.
 type Attention struct {
 	B, T, H, G, P, R, Dv int
 	Scale                float32

@@ -1,8 +1,9 @@
 package ref
 
-// An AttentionGrad is the gradient of Attention from its saved O and LSE: with P = exp(Scale·q·kᵀ - LSE) and
-// δ = Σ dO·O per row, dS = Scale·P·(dO·vᵀ - δ), dQ = dS·k, dK = dSᵀ·q, dV = Pᵀ·dO; dKRope sums over all heads.
-// DK and DV have the strides of K and V. Tied: DV overlaps DK from the same first column and the overlap receives the sum.
+// An AttentionGrad is the gradient of Attention from its saved O and LSE: with P = exp(Scale·q·kᵀ - LSE) and δ =
+// Σ dO·O per row, dS = Scale·P·(dO·vᵀ - δ), dQ = dS·k, dK = dSᵀ·q, dV = Pᵀ·dO; dKRope sums over all
+// heads. DK and DV have the strides of K and V. Tied: DV overlaps DK from the same first column and the overlap
+// receives the sum.
 type AttentionGrad struct {
 	Attention
 	DO, DQ, DK, DV, DKRope []float32

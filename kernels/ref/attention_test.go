@@ -51,11 +51,13 @@ func TestAttention(t *testing.T) {
 				if T > 65 && heads[0] != 4 {
 					continue
 				}
-				k := &Attention{B: 2, T: T, H: heads[0], G: heads[1], P: l.P, R: l.R, Dv: l.Dv, Scale: 0.6, KStride: l.P, VStride: l.Dv}
+				k := &Attention{B: 2, T: T, H: heads[0], G: heads[1], P: l.P, R: l.R, Dv: l.Dv, Scale: 0.6,
+					KStride: l.P, VStride: l.Dv}
 				if l.shared {
 					k.KStride, k.VStride = l.W, l.W
 				}
-				t.Run(fmt.Sprintf("%s/T%d/H%dG%d", l.name, T, k.H, k.G), func(t *testing.T) { testAttention(t, k, l.VOff, l.shared, l.tied) })
+				t.Run(fmt.Sprintf("%s/T%d/H%dG%d", l.name, T, k.H, k.G),
+					func(t *testing.T) { testAttention(t, k, l.VOff, l.shared, l.tied) })
 			}
 		}
 	}
@@ -83,7 +85,8 @@ func testAttention(t *testing.T, k *Attention, off int, shared, tied bool) {
 	near(t, "o", k.O, o, 3e-6)
 	near(t, "lse", k.LSE, lse, 1e-6)
 
-	g := &AttentionGrad{Attention: *k, DO: s.normal(n * k.H * k.Dv), DQ: s.guarded(n * k.H * E), DK: s.guarded(n * k.G * k.KStride), DKRope: s.guarded(n * k.R), Tied: tied}
+	g := &AttentionGrad{Attention: *k, DO: s.normal(n * k.H * k.Dv), DQ: s.guarded(n * k.H * E),
+		DK: s.guarded(n * k.G * k.KStride), DKRope: s.guarded(n * k.R), Tied: tied}
 	outs := [][]float32{g.DQ, g.DK, g.DKRope}
 	if shared {
 		g.DV = g.DK[off:]
@@ -118,7 +121,8 @@ type attendGrads struct{ dq, dk, dv, dr []float64 }
 // attendGrad is the oracle's gradient, a loop over all pairs; differences hold it at the small sizes.
 func attendGrad(k *AttentionGrad, q, key, v, rope, o, lse []float64, off int, shared bool) attendGrads {
 	E, do, a := k.P+k.R, wide(k.DO), float64(k.Scale)
-	g := attendGrads{make([]float64, len(q)), make([]float64, len(key)), make([]float64, len(v)), make([]float64, len(rope))}
+	g := attendGrads{make([]float64, len(q)), make([]float64, len(key)), make([]float64, len(v)),
+		make([]float64, len(rope))}
 	if shared {
 		g.dv = g.dk[off:]
 	}
@@ -159,7 +163,8 @@ func part(k *AttentionGrad, key, rope []float64, b, j, at, c int) *float64 {
 func TestCausal(t *testing.T) {
 	const T, D, at = 130, 8, 70
 	s := newSource(1)
-	k := &Attention{B: 1, T: T, H: 1, G: 1, P: D, Dv: D, Scale: 0.5, Q: s.normal(T * D), K: s.normal(T * D), V: s.normal(T * D), KStride: D, VStride: D, O: s.guarded(T * D), LSE: s.guarded(T)}
+	k := &Attention{B: 1, T: T, H: 1, G: 1, P: D, Dv: D, Scale: 0.5, Q: s.normal(T * D), K: s.normal(T * D),
+		V: s.normal(T * D), KStride: D, VStride: D, O: s.guarded(T * D), LSE: s.guarded(T)}
 	k.Run()
 	before := append([]float32(nil), k.O...)
 	for i := at * D; i < T*D; i++ {
@@ -190,7 +195,8 @@ func TestAttentionExtremes(t *testing.T) {
 		}
 		return x
 	}
-	k := &Attention{B: 1, T: T, H: 1, G: 1, P: 1, Dv: 1, Scale: 1, Q: ones(30, T), K: ones(3, T), V: ones(1, T), KStride: 1, VStride: 1, O: make([]float32, T), LSE: make([]float32, T)}
+	k := &Attention{B: 1, T: T, H: 1, G: 1, P: 1, Dv: 1, Scale: 1, Q: ones(30, T), K: ones(3, T), V: ones(1, T),
+		KStride: 1, VStride: 1, O: make([]float32, T), LSE: make([]float32, T)}
 	k.Run()
 	for i, o := range k.O {
 		if math.Abs(float64(o)-float64(i)) > 1e-3*float64(i+1) {

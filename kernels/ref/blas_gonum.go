@@ -10,7 +10,8 @@ import (
 // BLAS names the library behind the products.
 const BLAS = "gonum"
 
-func blasSgemm(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
+func blasSgemm(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, beta float32,
+	c []float32, ldc int) {
 	gonum.Implementation{}.Sgemm(transpose(transA), transpose(transB), m, n, k, 1, a, lda, b, ldb, beta, c, ldc)
 }
 

@@ -21,7 +21,8 @@ var oneThread = sync.OnceFunc(func() {
 	}
 })
 
-func blasSgemm(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
+func blasSgemm(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, beta float32,
+	c []float32, ldc int) {
 	oneThread()
 	netlib.Implementation{}.Sgemm(transpose(transA), transpose(transB), m, n, k, 1, a, lda, b, ldb, beta, c, ldc)
 }

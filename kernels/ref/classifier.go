@@ -47,7 +47,8 @@ func (k *Classifier) Run() {
 	var loss, squares float64
 	for k.zero = 0; k.zero < k.N; k.zero += k.Chunk {
 		n := min(k.Chunk, k.N-k.zero)
-		k.forward = Gemm{TransB: true, M: n, N: k.V, K: k.C, A: k.X[k.zero*k.C:], Lda: k.C, B: k.W, Ldb: k.C, C: k.logits, Ldc: k.V, Batch: 1}
+		k.forward = Gemm{TransB: true, M: n, N: k.V, K: k.C, A: k.X[k.zero*k.C:], Lda: k.C, B: k.W, Ldb: k.C,
+			C: k.logits, Ldc: k.V, Batch: 1}
 		k.forward.Run()
 		parallel(k, n, max(1, 4096/k.V))
 		if k.DX != nil {
@@ -73,7 +74,8 @@ func (k *Classifier) backward(n int) {
 	k.dw.Run()
 }
 
-// span turns rows of logits into losses and, where asked, into their own gradients p·(1 + 2·ZLoss·lse) - onehot, over the count.
+// span turns rows of logits into losses and, where asked, into their own gradients p·(1 + 2·ZLoss·lse) - onehot,
+// over the count.
 func (k *Classifier) span(w *worker, lo, hi int) {
 	for r := lo; r < hi; r++ {
 		z, t := k.logits[r*k.V:(r+1)*k.V], k.Targets[k.zero+r]

@@ -39,7 +39,8 @@ func TestClassifier(t *testing.T) {
 
 func testClassifier(t *testing.T, n, c, v, chunk int, z float32) {
 	s := newSource(uint64(n + v))
-	k := &Classifier{X: s.normal(n * c), W: s.normal(v * c), Targets: make([]int32, n), N: n, C: c, V: v, ZLoss: z, NLL: s.guarded(n), Loss: s.guarded(1), Chunk: chunk}
+	k := &Classifier{X: s.normal(n * c), W: s.normal(v * c), Targets: make([]int32, n), N: n, C: c, V: v, ZLoss: z,
+		NLL: s.guarded(n), Loss: s.guarded(1), Chunk: chunk}
 	for i := range k.Targets {
 		k.Targets[i] = int32(s.IntN(v+1)) - 1
 	}
@@ -65,7 +66,8 @@ func testClassifier(t *testing.T, n, c, v, chunk int, z float32) {
 // All targets ignored: no loss and no gradient, and a NaN in the input is seen in the loss.
 func TestClassifierEdges(t *testing.T) {
 	s := newSource(1)
-	k := &Classifier{X: s.normal(8), W: s.normal(6), Targets: []int32{-1, -100, -1, -1}, N: 4, C: 2, V: 3, NLL: s.normal(4), Loss: []float32{9}, DX: s.normal(8), DW: s.normal(6)}
+	k := &Classifier{X: s.normal(8), W: s.normal(6), Targets: []int32{-1, -100, -1, -1}, N: 4, C: 2, V: 3,
+		NLL: s.normal(4), Loss: []float32{9}, DX: s.normal(8), DW: s.normal(6)}
 	k.Run()
 	for _, x := range [][]float32{k.NLL, k.Loss, k.DX, k.DW} {
 		near(t, "ignored", x, make([]float64, len(x)), 0)

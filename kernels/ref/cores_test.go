@@ -26,8 +26,8 @@ func onCores(t *testing.T, n int, f func()) {
 	f()
 }
 
-// Every kernel gives the same bits with any number of cores, on every kernel set that OpenBLAS chooses by processor. Products
-// of the AVX2 sets (Haswell, Zen) sum the rows at a tile's edge in another order than those inside.
+// Every kernel gives the same bits with any number of cores, on every kernel set that OpenBLAS chooses by processor.
+// Products of the AVX2 sets (Haswell, Zen) sum the rows at a tile's edge in another order than those inside.
 func TestCores(t *testing.T) {
 	stepOnCores(t)
 	gemmOnCores(t)
@@ -37,7 +37,8 @@ func TestCores(t *testing.T) {
 	for _, set := range []struct {
 		name string
 		runs bool
-	}{{"Haswell", cpu.X86.HasAVX2 && cpu.X86.HasFMA}, {"Zen", cpu.X86.HasAVX2 && cpu.X86.HasFMA}, {"SkylakeX", cpu.X86.HasAVX512VL}} {
+	}{{"Haswell", cpu.X86.HasAVX2 && cpu.X86.HasFMA}, {"Zen", cpu.X86.HasAVX2 && cpu.X86.HasFMA},
+		{"SkylakeX", cpu.X86.HasAVX512VL}} {
 		t.Run(set.name, func(t *testing.T) {
 			if !set.runs {
 				t.Skip("this processor cannot run the kernels for " + set.name)
@@ -74,7 +75,8 @@ func stepOnCores(t *testing.T) {
 
 // gemmOnCores adds products whose sizes divide into no tile evenly, wide and tall ones, and such with a long sum.
 func gemmOnCores(t *testing.T) {
-	for i, d := range [][3]int{{1024, 48, 40}, {1000, 33, 70}, {515, 130, 96}, {37, 1201, 64}, {130, 257, 4099}, {64, 96, 9000}, {2050, 17, 33}} {
+	for i, d := range [][3]int{{1024, 48, 40}, {1000, 33, 70}, {515, 130, 96}, {37, 1201, 64}, {130, 257, 4099},
+		{64, 96, 9000}, {2050, 17, 33}} {
 		for mode := range 8 {
 			var first []float32
 			for _, n := range []int{1, 2, 3, 8} {
@@ -82,7 +84,8 @@ func gemmOnCores(t *testing.T) {
 					s := newSource(uint64(i))
 					m, n2, k, batch := d[0], d[1], d[2], 1+mode>>2
 					g := &Gemm{TransA: mode&1 != 0, TransB: mode&2 != 0, M: m, N: n2, K: k, Batch: batch, Lda: k, Ldb: n2, Ldc: n2,
-						StrideA: m * k, StrideB: k * n2, StrideC: m * n2, A: s.normal(batch * m * k), B: s.normal(batch * k * n2), C: s.guarded(batch * m * n2)}
+						StrideA: m * k, StrideB: k * n2, StrideC: m * n2, A: s.normal(batch * m * k), B: s.normal(batch * k * n2),
+						C: s.guarded(batch * m * n2)}
 					if g.TransA {
 						g.Lda = m
 					}

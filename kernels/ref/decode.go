@@ -2,11 +2,11 @@ package ref
 
 import "math"
 
-// A Decode is attention of T new tokens of each request to the tokens that its pages hold, itself among them: row t of a
-// request of length S sees tokens 0 to S-T+t. A token's slot is page · Page + offset; a key is the first P words of K's row
-// and the R words of KRope that all heads share; a value is V's row, or the first Dv words of K's when V is nil.
-// Q [B,T,H,P+R]; K, V [slots,G,Dv]; KRope [slots,R]; Pages [B,MaxPages]; Lengths [B]; O [B,T,H,Dv]; LSE [B,T,H] = log Σ exp.
-// A row that sees nothing gets zeros and -Inf.
+// A Decode is attention of T new tokens of each request to the tokens that its pages hold, itself among them: row t of
+// a request of length S sees tokens 0 to S-T+t. A token's slot is page · Page + offset; a key is the first P words of
+// K's row and the R words of KRope that all heads share; a value is V's row, or the first Dv words of K's when V is
+// nil. Q [B,T,H,P+R]; K, V [slots,G,Dv]; KRope [slots,R]; Pages [B,MaxPages]; Lengths [B]; O [B,T,H,Dv]; LSE [B,T,H] =
+// log Σ exp. A row that sees nothing gets zeros and -Inf.
 type Decode struct {
 	B, T, H, G, P, R, Dv int
 	Page, MaxPages       int
@@ -62,9 +62,10 @@ func (k *Decode) span(w *worker, lo, hi int) {
 	}
 }
 
-// An Append writes the T new tokens of each request into the pages, the last of them at position Lengths-1. K [B,T,G,D] is
-// rotated over all of D when Rotate, else divided by its root mean square and weighted by Norm [G,D] when that is there, else
-// copied; V [B,T,G,D] may be nil; KRope [B,T,R] is rotated. Angles follow Rope. Positions below 0 are left out.
+// An Append writes the T new tokens of each request into the pages, the last of them at position Lengths-1. K [B,T,G,D]
+// is rotated over all of D when Rotate, else divided by its root mean square and weighted by Norm [G,D] when that is
+// there, else copied; V [B,T,G,D] may be nil; KRope [B,T,R] is rotated. Angles follow Rope. Positions below 0 are left
+// out.
 type Append struct {
 	B, T, G, D, R            int
 	Page, MaxPages           int

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// paged draws a cache of requests of these lengths: pages in random order, NaN in all slots past a length, page numbers that
-// cannot be followed in the unused part of the table.
+// paged draws a cache of requests of these lengths: pages in random order, NaN in all slots past a length, page numbers
+// that cannot be followed in the unused part of the table.
 func paged(r *rand.Rand, lengths []int32, page int) (pages []int32, maxPages int, fill func(columns int) []float32) {
 	used := 0
 	for _, n := range lengths {
@@ -68,7 +68,8 @@ func TestDecode(t *testing.T) {
 							lengths = append(lengths, 8192)
 						}
 						pages, maxPages, fill := paged(r, lengths, page)
-						k := &Decode{B: len(lengths), T: T, H: heads[0], G: heads[1], P: kind.P, R: kind.R, Dv: kind.Dv, Page: page, MaxPages: maxPages, Scale: 0.4, Pages: pages, Lengths: lengths}
+						k := &Decode{B: len(lengths), T: T, H: heads[0], G: heads[1], P: kind.P, R: kind.R, Dv: kind.Dv, Page: page,
+							MaxPages: maxPages, Scale: 0.4, Pages: pages, Lengths: lengths}
 						k.Q = normal(r, k.B*T*k.H*(k.P+k.R))
 						k.K = fill(k.G * k.Dv)
 						if kind.apart {
@@ -132,7 +133,8 @@ func TestAppend(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	k, v, kr, norm := normal(r, S*G*D), normal(r, S*G*D), normal(r, S*R), normal(r, G*D)
 	cache := func(step int, rotate bool, norm []float32) (a *Append) {
-		a = &Append{B: 1, G: G, D: D, R: R, Page: page, MaxPages: 3, Rotate: rotate, Theta: 100, Eps: 1e-5, Norm: norm, Pages: []int32{2, 0, 1}, Lengths: []int32{0}}
+		a = &Append{B: 1, G: G, D: D, R: R, Page: page, MaxPages: 3, Rotate: rotate, Theta: 100, Eps: 1e-5, Norm: norm,
+			Pages: []int32{2, 0, 1}, Lengths: []int32{0}}
 		a.KCache, a.VCache, a.RopeKeys = make([]float32, 3*page*G*D), make([]float32, 3*page*G*D), make([]float32, 3*page*R)
 		for at := 0; at < S; at += a.T {
 			a.T = min(step, S-at)
@@ -160,10 +162,12 @@ func TestAppend(t *testing.T) {
 				for _, x := range []struct {
 					name      string
 					got, want []float32
-				}{{"K", a.KCache[at*G*D : (at+1)*G*D], c.want[i*G*D:]}, {"V", a.VCache[at*G*D : (at+1)*G*D], v[i*G*D:]}, {"KRope", a.RopeKeys[at*R : (at+1)*R], ropes[i*R:]}} {
+				}{{"K", a.KCache[at*G*D : (at+1)*G*D], c.want[i*G*D:]}, {"V", a.VCache[at*G*D : (at+1)*G*D], v[i*G*D:]},
+					{"KRope", a.RopeKeys[at*R : (at+1)*R], ropes[i*R:]}} {
 					for j := range x.got {
 						if math.Abs(float64(x.got[j]-x.want[j])) > 1e-5 {
-							t.Fatalf("%s, %d at a time: %s of token %d, column %d: %v, want %v", c.name, step, x.name, i, j, x.got[j], x.want[j])
+							t.Fatalf("%s, %d at a time: %s of token %d, column %d: %v, want %v", c.name, step, x.name, i, j,
+								x.got[j], x.want[j])
 						}
 					}
 				}

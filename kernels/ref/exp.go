@@ -2,8 +2,8 @@ package ref
 
 import "math"
 
-// Exp is e^x of x <= 0 to about one unit in the last place, 0 below e^-87: 2^n · e^r with |r| <= ln2/2. math.Exp took half
-// of a prompt's time.
+// Exp is e^x of x <= 0 to about one unit in the last place, 0 below e^-87: 2^n · e^r with |r| <= ln2/2. math.Exp took
+// half of a prompt's time.
 func Exp(x float32) float32 {
 	if x < -87 {
 		return 0

@@ -1,7 +1,7 @@
 package ref
 
-// A Gemm is Batch independent products C[M,N] = op(A)·op(B) (+ Bias[N]) at the given strides; the bias advances by N per
-// product. Accumulate adds to C instead of overwriting it.
+// A Gemm is Batch independent products C[M,N] = op(A)·op(B) (+ Bias[N]) at the given strides; the bias advances by N
+// per product. Accumulate adds to C instead of overwriting it.
 type Gemm struct {
 	TransA, TransB                   bool
 	M, N, K                          int
@@ -36,11 +36,12 @@ func (k *Gemm) Run() {
 	k.sums = nil
 }
 
-// tile cuts C by its shape alone: BLAS libraries sum the elements at a tile's edge in another order than those inside (the
-// AVX2 kernels of OpenBLAS do), so that tiles cut for the number of cores would give other bits on other machines.
-// Four tiles feed two cores evenly, larger products are cut into more for larger machines, and nothing is cut below 64 rows
-// or columns, where packing does not pay: with K = N = 256 tiles of 128, 256, 512 and 1024 rows ran at 103, 111, 127 and
-// 137 GFLOP/s a core. A small C with a long K, the gradient of a weight, is cut along K instead (127 against 80).
+// tile cuts C by its shape alone: BLAS libraries sum the elements at a tile's edge in another order than those inside
+// (the AVX2 kernels of OpenBLAS do), so that tiles cut for the number of cores would give other bits on other machines.
+// Four tiles feed two cores evenly, larger products are cut into more for larger machines, and nothing is cut below 64
+// rows or columns, where packing does not pay: with K = N = 256 tiles of 128, 256, 512 and 1024 rows ran at 103, 111,
+// 127 and 137 GFLOP/s a core. A small C with a long K, the gradient of a weight, is cut along K instead (127 against
+// 80).
 func (k *Gemm) tile() {
 	k.rows, k.cols, k.deep = max(k.M, 1), max(k.N, 1), max((k.K+k.part-1)/k.part, 1)
 	if products := k.Batch * k.part; k.M >= k.N {

@@ -34,11 +34,13 @@ func product(k *Gemm, a, b, bias []float64) []float64 {
 
 func TestGemm(t *testing.T) {
 	type dims struct{ m, n, k int }
-	shapes := []dims{{1, 1, 1}, {3, 5, 2}, {63, 65, 64}, {64, 127, 3}, {127, 1, 65}, {1, 127, 63}, {1030, 3, 17}, {300, 40, 5}, {40, 300, 5}, {5, 7, 4099}}
+	shapes := []dims{{1, 1, 1}, {3, 5, 2}, {63, 65, 64}, {64, 127, 3}, {127, 1, 65}, {1, 127, 63}, {1030, 3, 17},
+		{300, 40, 5}, {40, 300, 5}, {5, 7, 4099}}
 	for i, d := range shapes {
 		for mode := range 16 {
 			ta, tb, bias, batch := mode&1 != 0, mode&2 != 0, mode&4 != 0, 1+mode>>3
-			t.Run(fmt.Sprintf("%v/%d", d, mode), func(t *testing.T) { testGemm(t, uint64(i*16+mode), d.m, d.n, d.k, batch, ta, tb, bias) })
+			t.Run(fmt.Sprintf("%v/%d", d, mode),
+				func(t *testing.T) { testGemm(t, uint64(i*16+mode), d.m, d.n, d.k, batch, ta, tb, bias) })
 		}
 	}
 }
@@ -54,7 +56,8 @@ func testGemm(t *testing.T, seed uint64, m, n, k, batch int, ta, tb, bias bool) 
 		rowsB, colsB = n, k
 	}
 	g := &Gemm{
-		TransA: ta, TransB: tb, M: m, N: n, K: k, Batch: batch, Lda: colsA * batch, StrideA: colsA, Ldb: colsB, StrideB: rowsB * colsB, Ldc: n * batch, StrideC: n,
+		TransA: ta, TransB: tb, M: m, N: n, K: k, Batch: batch, Lda: colsA * batch, StrideA: colsA, Ldb: colsB,
+		StrideB: rowsB * colsB, Ldc: n * batch, StrideC: n,
 		A: s.normal(rowsA * colsA * batch), B: s.normal(rowsB * colsB * batch), C: s.guarded(m * n * batch),
 	}
 	var b64 []float64

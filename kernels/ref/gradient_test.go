@@ -60,7 +60,8 @@ func accumulates(t *testing.T, what string, k runner, out []float32, want []floa
 func TestNoAllocations(t *testing.T) {
 	s := newStep(shape{L: 1, C: 16, H: 2, D: 8, F: 24, B: 2, T: 70, V: 11})
 	for _, c := range s.calls {
-		if _, ok := c.r.(*Gemm); ok && BLAS != "openblas" || c.name == "classifier" && BLAS != "openblas" || BLAS != "openblas" && (c.name == "attention" || c.name == "attention grad") {
+		if _, ok := c.r.(*Gemm); ok && BLAS != "openblas" || c.name == "classifier" && BLAS != "openblas" ||
+			BLAS != "openblas" && (c.name == "attention" || c.name == "attention grad") {
 			continue // gonum's product starts goroutines
 		}
 		if n := testing.AllocsPerRun(20, c.r.Run); n != 0 {

@@ -109,14 +109,16 @@ func testRMSNorm(t *testing.T, rows, groups, c int) {
 	const eps = 1e-3
 	s := newSource(uint64(c))
 	n := rows * groups * c
-	k := &RMSNorm{X: s.normal(n), W: s.normal(groups * c), Y: s.guarded(n), Rstd: s.guarded(rows * groups), Rows: rows, Groups: groups, C: c, Eps: eps}
+	k := &RMSNorm{X: s.normal(n), W: s.normal(groups * c), Y: s.guarded(n), Rstd: s.guarded(rows * groups), Rows: rows,
+		Groups: groups, C: c, Eps: eps}
 	x, w := wide(k.X), wide(k.W)
 	y, rstd := rms(x, w, groups, c, eps)
 	twice(t, k, k.Y, k.Rstd)
 	near(t, "y", k.Y, y, 1e-6)
 	near(t, "rstd", k.Rstd, rstd, 1e-6)
 
-	g := &RMSNormGrad{X: k.X, W: k.W, Rstd: k.Rstd, DY: s.normal(n), DX: s.guarded(n), DW: s.guarded(groups * c), Rows: rows, Groups: groups, C: c}
+	g := &RMSNormGrad{X: k.X, W: k.W, Rstd: k.Rstd, DY: s.normal(n), DX: s.guarded(n), DW: s.guarded(groups * c),
+		Rows: rows, Groups: groups, C: c}
 	dy := wide(g.DY)
 	loss := func() float64 { y, _ := rms(x, w, groups, c, eps); return dot64(y, dy) }
 	dx, dw := slope(loss, x), slope(loss, w)
@@ -210,7 +212,8 @@ func TestAdamW(t *testing.T) {
 			clear(k.V)
 			w, m, v := wide(k.W), wide(k.M), wide(k.V)
 			for step := 1.0; step <= 3; step++ {
-				k.Hyper = AdamWHyper{LR: 0.01 * step, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Decay: 0.1, Scale: 0.5, Correct1: 1 - math.Pow(0.9, step), Correct2: 1 - math.Pow(0.95, step)}
+				k.Hyper = AdamWHyper{LR: 0.01 * step, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Decay: 0.1, Scale: 0.5,
+					Correct1: 1 - math.Pow(0.9, step), Correct2: 1 - math.Pow(0.95, step)}
 				k.Run()
 				for i := range w {
 					g, decay := 0.5*float64(k.G[i]), 0.0

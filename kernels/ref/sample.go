@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// A StepSampling says how a row's token is drawn. TopK, TopP of 0 or 1, MinP of 0 and Repetition of 0 or 1 change nothing;
-// a Temperature of 0 takes the largest logit, the first of equals.
+// A StepSampling says how a row's token is drawn. TopK, TopP of 0 or 1, MinP of 0 and Repetition of 0 or 1 change
+// nothing; a Temperature of 0 takes the largest logit, the first of equals.
 type StepSampling struct {
 	Temperature, TopP, MinP, Repetition float32
 	TopK                                int32
@@ -15,10 +15,10 @@ type StepSampling struct {
 }
 
 // A StepSample draws a token for each row of Logits [Rows, V]: logits of the tokens whose bit is set in Seen [Rows,
-// ceil(V/32)] (or nil) are divided by the repetition penalty where positive and multiplied by it where not, then divided
-// by the temperature; of the probabilities the TopK largest stay, of these the fewest that make TopP, of these those of
-// at least MinP times the largest; and the token is the first, in their order, at which their sum exceeds the part U of
-// all. Equals stay by their order. Tokens [Rows] gets the tokens, Seen their bits.
+// ceil(V/32)] (or nil) are divided by the repetition penalty where positive and multiplied by it where not, then
+// divided by the temperature; of the probabilities the TopK largest stay, of these the fewest that make TopP, of these
+// those of at least MinP times the largest; and the token is the first, in their order, at which their sum exceeds the
+// part U of all. Equals stay by their order. Tokens [Rows] gets the tokens, Seen their bits.
 type StepSample struct {
 	Rows, V int
 	Logits  []float32

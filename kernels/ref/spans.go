@@ -5,7 +5,8 @@ import (
 	"sync"
 )
 
-// Spans cuts n units into one range a core, and runs all at once. Unlike the kernels' pool, it may be called from anywhere.
+// Spans cuts n units into one range a core, and runs all at once. Unlike the kernels' pool, it may be called from
+// anywhere.
 func Spans(n int, span func(lo, hi int)) {
 	var wait sync.WaitGroup
 	cores := min(n, runtime.GOMAXPROCS(0))

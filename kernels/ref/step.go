@@ -2,10 +2,10 @@ package ref
 
 import "math"
 
-// A StepProduct is Y = norm(X)·Wᵀ + Bias: X [Rows, In] at row stride LdX, Norm [In] or nil, W [Out, In], Bias [Out] or nil,
-// Y [Rows, Out] at row stride LdY; a stride of 0 is the width. Add makes it Y += X·Wᵀ + Bias. With Gate, W is
-// [2·Out, In], the rows of the gate first, and Y is silu(gate)·up. Sums are float64; Round, where given, rounds X·Norm
-// before 1/rms, as a kernel does that multiplies in bf16.
+// A StepProduct is Y = norm(X)·Wᵀ + Bias: X [Rows, In] at row stride LdX, Norm [In] or nil, W [Out, In], Bias [Out]
+// or nil, Y [Rows, Out] at row stride LdY; a stride of 0 is the width. Add makes it Y += X·Wᵀ + Bias. With Gate, W
+// is [2·Out, In], the rows of the gate first, and Y is silu(gate)·up. Sums are float64; Round, where given, rounds
+// X·Norm before 1/rms, as a kernel does that multiplies in bf16.
 type StepProduct struct {
 	Rows, In, Out, LdX, LdY int
 	X, Norm, W, Bias, Y     []float32
@@ -59,9 +59,9 @@ func (k *StepProduct) norm(y []float64, x []float32) {
 	}
 }
 
-// A StepHeads is a product for each of H heads: Y[r, h] = X[r, h]·W[h]ᵀ + Bias[h], with W [H, Out, In], Bias [H, Out] or
-// nil, X and Y at strides LdX and LdY of a row and StepX and StepY of a head. The Copy columns that follow X's In go behind
-// Y's Out unchanged.
+// A StepHeads is a product for each of H heads: Y[r, h] = X[r, h]·W[h]ᵀ + Bias[h], with W [H, Out, In], Bias [H,
+// Out] or nil, X and Y at strides LdX and LdY of a row and StepX and StepY of a head. The Copy columns that follow X's
+// In go behind Y's Out unchanged.
 type StepHeads struct {
 	Rows, H, In, Out, Copy int
 	LdX, StepX, LdY, StepY int

@@ -48,7 +48,8 @@ func (s *step) linear(x, dx []float32, in, out int, more bool) (y, dy []float32)
 	y, dy = s.act(out), s.act(out)
 	s.add("gemm", &Gemm{M: n, N: out, K: in, A: x, Lda: in, B: w, Ldb: out, C: y, Ldc: out, Batch: 1})
 	s.undo("gemm dw", &Gemm{TransA: true, M: in, N: out, K: n, A: x, Lda: in, B: dy, Ldb: out, C: dw, Ldc: out, Batch: 1})
-	s.undo("gemm dx", &Gemm{TransB: true, M: n, N: in, K: out, A: dy, Lda: out, B: w, Ldb: out, C: dx, Ldc: in, Batch: 1, Accumulate: more})
+	s.undo("gemm dx", &Gemm{TransB: true, M: n, N: in, K: out, A: dy, Lda: out, B: w, Ldb: out, C: dx, Ldc: in,
+		Batch: 1, Accumulate: more})
 	return y, dy
 }
 
@@ -56,7 +57,8 @@ func (s *step) norm(x, dx []float32) (y, dy []float32) {
 	y, dy = s.act(s.C), s.act(s.C)
 	k := &RMSNorm{X: x, W: s.src.normal(s.C), Y: y, Rstd: s.act(1), Rows: s.N(), Groups: 1, C: s.C, Eps: 1e-5}
 	s.add("rmsnorm", k)
-	s.undo("rmsnorm grad", &RMSNormGrad{X: x, W: k.W, Rstd: k.Rstd, DY: dy, DX: dx, DW: s.src.normal(s.C), Rows: k.Rows, Groups: 1, C: s.C, AccumulateDX: true})
+	s.undo("rmsnorm grad", &RMSNormGrad{X: x, W: k.W, Rstd: k.Rstd, DY: dy, DX: dx, DW: s.src.normal(s.C), Rows: k.Rows,
+		Groups: 1, C: s.C, AccumulateDX: true})
 	return y, dy
 }
 
@@ -76,7 +78,8 @@ func (s *step) layer(x, dx []float32) (y, dy []float32) {
 	s.rope(q, dq)
 	s.rope(k, dk)
 	o, do := s.act(s.C), s.act(s.C)
-	a := Attention{B: s.B, T: s.T, H: s.H, G: s.H, P: s.D, Dv: s.D, Scale: 0.17, Q: q, K: k, V: v, KStride: s.D, VStride: s.D, O: o, LSE: s.act(s.H)}
+	a := Attention{B: s.B, T: s.T, H: s.H, G: s.H, P: s.D, Dv: s.D, Scale: 0.17, Q: q, K: k, V: v, KStride: s.D,
+		VStride: s.D, O: o, LSE: s.act(s.H)}
 	s.add("attention", &a)
 	s.undo("attention grad", &AttentionGrad{Attention: a, DO: do, DQ: dq, DK: dk, DV: dv})
 	z, _ := s.linear(o, do, s.C, s.C, false)
@@ -106,14 +109,16 @@ func newStep(sh shape) *step {
 		x, dx = s.layer(x, dx)
 	}
 	h, dh := s.norm(x, dx)
-	s.add("classifier", &Classifier{X: h, W: table, Targets: targets, N: s.N(), C: s.C, V: s.V, NLL: s.act(1), Loss: make([]float32, 1), DX: dh, DW: s.src.normal(s.V * s.C)})
+	s.add("classifier", &Classifier{X: h, W: table, Targets: targets, N: s.N(), C: s.C, V: s.V, NLL: s.act(1),
+		Loss: make([]float32, 1), DX: dh, DW: s.src.normal(s.V * s.C)})
 	for i := len(s.back) - 1; i >= 0; i-- {
 		s.calls = append(s.calls, s.back[i])
 	}
 	P := s.V*s.C + s.L*(4*s.C*s.C+3*s.C*s.F)
 	w, g, m, v := s.src.normal(P), s.src.normal(P), s.src.normal(P), make([]float32, P)
 	s.add("norm", &SumSquares{X: g, Out: make([]float64, 1)})
-	s.add("adamw", &AdamW{W: w, G: g, M: m, V: v, Decayed: P, Hyper: AdamWHyper{LR: 1e-3, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Decay: 0.1, Scale: 1, Correct1: 0.1, Correct2: 0.05}})
+	s.add("adamw", &AdamW{W: w, G: g, M: m, V: v, Decayed: P, Hyper: AdamWHyper{LR: 1e-3, Beta1: 0.9, Beta2: 0.95,
+		Eps: 1e-8, Decay: 0.1, Scale: 1, Correct1: 0.1, Correct2: 0.05}})
 	return s
 }
 

@@ -12,7 +12,8 @@ func TestStepProduct(t *testing.T) {
 			t.Run(fmt.Sprint(d, form), func(t *testing.T) {
 				s := newSource(uint64(d.in))
 				ldx, ldy := d.in+8, d.out+1
-				k := &StepProduct{Rows: d.rows, In: d.in, Out: d.out, LdX: ldx, LdY: ldy, X: s.normal(d.rows * ldx), W: s.normal(2 * d.out * d.in), Bias: s.normal(d.out), Eps: 1e-5}
+				k := &StepProduct{Rows: d.rows, In: d.in, Out: d.out, LdX: ldx, LdY: ldy, X: s.normal(d.rows * ldx),
+					W: s.normal(2 * d.out * d.in), Bias: s.normal(d.out), Eps: 1e-5}
 				k.Y = s.normal(d.rows * ldy)
 				before := append([]float32(nil), k.Y...)
 				x := make([]float32, d.rows*d.in)
@@ -25,7 +26,8 @@ func TestStepProduct(t *testing.T) {
 				}
 				product := func(w []float32) []float32 {
 					y := make([]float32, d.rows*d.out)
-					(&Gemm{TransB: true, M: d.rows, N: d.out, K: d.in, A: x, B: w, C: y, Lda: d.in, Ldb: d.in, Ldc: d.out, Batch: 1}).Run()
+					(&Gemm{TransB: true, M: d.rows, N: d.out, K: d.in, A: x, B: w, C: y, Lda: d.in, Ldb: d.in,
+						Ldc: d.out, Batch: 1}).Run()
 					return y
 				}
 				want := product(k.W)
@@ -63,8 +65,10 @@ func TestStepProduct(t *testing.T) {
 func TestStepHeads(t *testing.T) {
 	const rows, H, in, out, extra = 3, 4, 16, 8, 6
 	s := newSource(1)
-	k := &StepHeads{Rows: rows, H: H, In: in, Out: out, Copy: extra, LdX: H * (in + extra), StepX: in + extra, LdY: H * (out + extra), StepY: out + extra,
-		X: s.normal(rows * H * (in + extra)), W: s.normal(H * out * in), Bias: s.normal(H * out), Y: s.guarded(rows * H * (out + extra))}
+	k := &StepHeads{Rows: rows, H: H, In: in, Out: out, Copy: extra, LdX: H * (in + extra), StepX: in + extra,
+		LdY: H * (out + extra), StepY: out + extra,
+		X: s.normal(rows * H * (in + extra)), W: s.normal(H * out * in), Bias: s.normal(H * out),
+		Y: s.guarded(rows * H * (out + extra))}
 	want := make([]float64, len(k.Y))
 	for i := range want {
 		r, h, c := i/k.LdY, i/k.StepY%H, i%k.StepY

@@ -28,8 +28,8 @@ type vector struct {
 // vec is the best implementation that this machine can run.
 var vec = vectors()[len(vectors())-1]
 
-// expLow is where the exponential becomes 0: what lies below is lost in every sum, and the subnormal words that it would
-// leave in the gradients slowed the products of the classifier five times.
+// expLow is where the exponential becomes 0: what lies below is lost in every sum, and the subnormal words that it
+// would leave in the gradients slowed the products of the classifier five times.
 const expLow = -70
 
 // scalar is the plain Go implementation, and the reference of the others.

@@ -9,7 +9,8 @@ import (
 
 // avx512 works on sixteen words at a time and leaves the ends of rows to masks or to plain Go.
 var avx512 = vector{
-	name: "avx512", add: add16, scale: scale16, dot: dot16, squares: squares16, max: max16, exp: exp16, ds: ds16, norm: norm16,
+	name: "avx512", add: add16, scale: scale16, dot: dot16, squares: squares16, max: max16, exp: exp16, ds: ds16,
+	norm: norm16,
 	dot3: dot316, dnorm: dnorm16, rotate: rotate16, gate: gate16, dgate: dgate16, adamw: adamw16,
 }
 
@@ -32,7 +33,8 @@ func max16(x []float32) float32 {
 	return lanes8(m.GetLo().Max(m.GetHi()))
 }
 
-// exp16 splits a·x + b = n·ln 2 + r with |r| <= ln 2/2 and takes a polynomial of r times 2^n; 2 units of the last place off at most.
+// exp16 splits a·x + b = n·ln 2 + r with |r| <= ln 2/2 and takes a polynomial of r times 2^n; 2 units of the last
+// place off at most.
 func exp16(y, x []float32, a, b float32) float32 {
 	x = x[:len(y)]
 	va, vb, lo, hi := all16(a), all16(b), all16(expLow), all16(expHigh)

@@ -4,8 +4,8 @@ package ref
 
 import "simd/archsimd"
 
-// Every pass ends with ClearAVXUpperBits before any scalar arithmetic: Go's scalar code is SSE, and on the machine where this
-// was measured (Xeon, AVX-512) a math.Exp after a pass with dirty upper halves took 1,100 ns instead of 12.
+// Every pass ends with ClearAVXUpperBits before any scalar arithmetic: Go's scalar code is SSE, and on the machine
+// where this was measured (Xeon, AVX-512) a math.Exp after a pass with dirty upper halves took 1,100 ns instead of 12.
 
 // vectors lists the implementations that this machine can run, the best one last.
 func vectors() []vector {
@@ -19,7 +19,8 @@ func vectors() []vector {
 	return all
 }
 
-// The exponential: its upper end, ln 2 in two parts, and a polynomial of degree 6 through the Chebyshev points of ±ln 2/2.
+// The exponential: its upper end, ln 2 in two parts, and a polynomial of degree 6 through the Chebyshev points of ±ln
+// 2/2.
 const (
 	expHigh = 88.7
 	ln2High = 0.693359375

@@ -75,7 +75,8 @@ func near(t *testing.T, what string, got []float32, want []float64, tol float64)
 	}
 }
 
-// Every implementation of the row passes gives what plain Go gives, at every awkward length, and stays inside its output.
+// Every implementation of the row passes gives what plain Go gives, at every awkward length, and stays inside its
+// output.
 func TestVectorTwins(t *testing.T) {
 	for _, v := range vectors()[1:] {
 		for _, n := range sizes {
@@ -90,7 +91,8 @@ func twin(t *testing.T, v vector, n int) {
 	for i := range e {
 		e[i] *= e[i]
 	}
-	step := adamwStep{lr: 0.1, beta1: 0.9, beta1c: 0.1, beta2: 0.95, beta2c: 0.05, eps: 1e-8, scale: 0.7, root: 1.3, keep: 0.99}
+	step := adamwStep{lr: 0.1, beta1: 0.9, beta1c: 0.1, beta2: 0.95, beta2c: 0.05, eps: 1e-8, scale: 0.7,
+		root: 1.3, keep: 0.99}
 	passes := map[string]func(v vector, out, more, third []float32){
 		"add":   func(v vector, out, _, _ []float32) { v.add(out, x, y) },
 		"scale": func(v vector, out, _, _ []float32) { copy(out, x); v.scale(out, 1.7) },
