@@ -14,7 +14,7 @@ type Law struct {
 	Sizes  []string `json:"sizes,omitempty"`  // by rising FLOPs
 	Seeds  []int    `json:"seeds,omitempty"`  // by size
 	C0     float64  `json:"c0_flops,omitempty"`
-	E      float64  `json:"e,omitempty"`
+	E      float64  `json:"e"`
 	Misfit float64  `json:"misfit_p,omitempty"`  // how often chance makes sizes miss a law by as much; 0 is unknown
 	AtEdge bool     `json:"e_at_edge,omitempty"` // it would leave what it may be
 	Arms   []LawArm `json:"arms,omitempty"`      // the baseline first
@@ -26,7 +26,7 @@ type LawArm struct {
 	Name     string      `json:"name"`
 	A        float64     `json:"a_nats"` // what the law has above E at C0
 	Exponent float64     `json:"exponent"`
-	Speedup  *Speedup    `json:"speedup,omitempty"` // the baseline has none, and neither has a law that does not tell it
+	Speedup  *Speedup    `json:"speedup,omitempty"` // nil for the baseline, and where the law does not tell it
 	Held     *Prediction `json:"held,omitempty"`    // of the largest size, by the law of all others
 	Next     *Prediction `json:"next,omitempty"`    // of one step of sizes further
 }
@@ -103,10 +103,12 @@ func (l ladder) law(resamples int, alpha float64) Law {
 		law.Arms = append(law.Arms, LawArm{Name: name, A: f.at(i, f.logx[0][top]) - f.e, Exponent: f.b[i]})
 	}
 	if law.AtEdge {
-		law.Notes = append(law.Notes, "WARNING: E lies at the edge of what it may be, from 0 to the least loss: these sizes do not tell where losses level off, and exponents depend on it")
+		law.Notes = append(law.Notes, "WARNING: E lies at the edge of what it may be, from 0 to the least loss: "+
+			"these sizes do not tell where losses level off, and exponents depend on it")
 	}
 	if !f.known() {
-		law.Notes = append(law.Notes, "too few runs for an interval: more seeds, or more sizes, tell what a law is worth")
+		law.Notes = append(law.Notes,
+			"too few runs for an interval: more seeds, or more sizes, tell what a law is worth")
 	}
 	f.foresee(&law, l, resamples, alpha)
 	l.hold(&law, resamples)
@@ -149,12 +151,14 @@ func (f *fitted) foresee(law *Law, l ladder, resamples int, alpha float64) {
 			a.Next = f.predict(l, t, half)
 		}
 	}
-	if more := len(l.arms)*(len(l.sizes)-2) - 1; more < 1 || missing == 0 || math.IsInf(f.misses, 1) || math.IsNaN(f.misses) {
+	more := len(l.arms)*(len(l.sizes)-2) - 1 // mean losses than the law has parameters
+	if more < 1 || missing == 0 || math.IsInf(f.misses, 1) || math.IsNaN(f.misses) {
 		return
 	}
 	if law.Misfit = missing; missing < significant {
-		law.Notes = append(law.Notes, fmt.Sprintf("WARNING: the sizes miss the law by more than their seeds scatter (p %.2g; chance does so at most "+
-			"one time in twenty): their losses may have another form, and the intervals know nothing of that", missing))
+		law.Notes = append(law.Notes, fmt.Sprintf("WARNING: the sizes miss the law by more than their seeds scatter "+
+			"(p %.2g; chance does so at most one time in twenty): their losses may have another form, and the intervals "+
+			"know nothing of that", missing))
 	}
 }
 
@@ -189,7 +193,8 @@ func (f *fitted) predict(l ladder, t target, half float64) *Prediction {
 func (l ladder) hold(law *Law, resamples int) {
 	top := len(l.sizes) - 1
 	if top < LeastSizes {
-		law.Notes = append(law.Notes, fmt.Sprintf("no size is held against a prediction of the others: that takes %d sizes", LeastSizes+1))
+		law.Notes = append(law.Notes,
+			fmt.Sprintf("no size is held against a prediction of the others: that takes %d sizes", LeastSizes+1))
 		return
 	}
 	below := l.below(top)

@@ -36,7 +36,8 @@ func (c *Comparison) lawRows() [][]string {
 			if a.Name == c.Baseline {
 				speedup, found = "-", "baseline"
 			}
-			rows = append(rows, []string{a.Name, l.Set, fmt.Sprintf("%.4f", l.E), fmt.Sprintf("%.4f", a.A), fmt.Sprintf("%.4f", a.Exponent), speedup, found})
+			rows = append(rows, []string{a.Name, l.Set, fmt.Sprintf("%.4f", l.E), fmt.Sprintf("%.4f", a.A),
+				fmt.Sprintf("%.4f", a.Exponent), speedup, found})
 		}
 	}
 	return rows
@@ -111,10 +112,14 @@ func (c *Comparison) lawKey() (lines []string) {
 		return lines
 	}
 	return append(lines,
-		"E: the loss that no amount of training gets below, by the law; all arms share it. A: what an arm's law has above it at C0, in nats a token. exponent a: how fast that falls as FLOPs grow.",
-		fmt.Sprintf("speed-up: how many times an arm's training FLOPs %s needs for the loss that the arm has at the largest size; above 1 the arm is better. In brackets its interval; those of all arms and sets "+
-			"hold together with a chance of 90%% (bootstrap over the seeds and sizes with normal scatter, Bonferroni). found: not resolved where the interval holds 1, or there is none.", c.Baseline),
-		"predicted: the mean loss of as many seeds as the largest size has, and its 90% interval, each by itself: at the largest size by the law of all others, and as far beyond it as the sizes are apart.",
+		"E: the loss that no amount of training gets below, by the law; all arms share it. A: what an arm's law has above it "+
+			"at C0, in nats a token. exponent a: how fast that falls as FLOPs grow.",
+		fmt.Sprintf("speed-up: how many times an arm's training FLOPs %s needs for the loss that the arm has at the largest "+
+			"size; above 1 the arm is better. In brackets its interval; those of all arms and sets hold together with a "+
+			"chance of 90%% (bootstrap over the seeds and sizes with normal scatter, Bonferroni). found: not resolved where "+
+			"the interval holds 1, or there is none.", c.Baseline),
+		"predicted: the mean loss of as many seeds as the largest size has, and its 90% interval, each by itself: at the "+
+			"largest size by the law of all others, and as far beyond it as the sizes are apart.",
 	)
 }
 
@@ -131,7 +136,8 @@ func (l *Law) words(baseline string) (lines []string) {
 		}
 		sizes = append(sizes, seeds)
 	}
-	lines = []string{fmt.Sprintf("The law on %s is fitted to %s. C0 is %.3g FLOPs, a training of %s at %s.", l.Set, strings.Join(sizes, ", "), l.C0, baseline, l.Sizes[len(l.Sizes)-1])}
+	lines = []string{fmt.Sprintf("The law on %s is fitted to %s. C0 is %.3g FLOPs, a training of %s at %s.",
+		l.Set, strings.Join(sizes, ", "), l.C0, baseline, l.Sizes[len(l.Sizes)-1])}
 	for _, note := range l.Notes {
 		text, warning := strings.CutPrefix(note, "WARNING: ")
 		text = l.Set + ": " + text + "."

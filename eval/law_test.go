@@ -254,6 +254,15 @@ func TestNoLawSaysWhy(t *testing.T) {
 				}
 			})
 		}, "- WARNING: books: the sizes miss the law by more than their seeds scatter (p 0.0005; chance does so at most one time in twenty): their losses may have another form, and the intervals know nothing of that."},
+		{"losses that fall faster and faster", func(c *Comparison) {
+			for size := range 4 {
+				each(c, "", fmt.Sprintf("size-%d", size), func(a *Arm) {
+					for i := range a.Trials {
+						a.Trials[i].Perplexity["books"] = math.Exp(5 - 0.2*float64(size*size) - 0.1*float64(size) + 0.01*float64(i))
+					}
+				})
+			}
+		}, "- WARNING: books: E lies at the edge of what it may be, from 0 to the least loss: these sizes do not tell where losses level off, and exponents depend on it."},
 		{"single seeds", func(c *Comparison) { each(c, "", "", func(a *Arm) { a.Trials = a.Trials[:1] }) },
 			"- books: too few runs for an interval: more seeds, or more sizes, tell what a law is worth."},
 		{"three sizes", func(c *Comparison) { c.Arms = c.Arms[:9] }, "- books: no size is held against a prediction of the others: that takes 4 sizes."},

@@ -116,7 +116,8 @@ func (f *fitted) error(t target) float64 {
 	if t.runs == 0 {
 		return f.deviation(&f.scaling, f.ofSpeedup(t.arm, t.logx), f.covariance)
 	}
-	return math.Hypot(f.deviation(&f.scaling, f.ofLoss(t.arm, t.logx), f.covariance), math.Sqrt(f.covariance[t.arm][t.arm]/t.runs))
+	own := math.Sqrt(f.covariance[t.arm][t.arm] / t.runs)
+	return math.Hypot(f.deviation(&f.scaling, f.ofLoss(t.arm, t.logx), f.covariance), own)
 }
 
 // halves are half the widths of symmetric intervals, by the studentized bootstrap: seeds at all sizes are drawn anew

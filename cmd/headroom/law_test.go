@@ -202,7 +202,8 @@ func lawJSON(t *testing.T, dir string, laws []eval.Law) {
 func TestALargerSizeIsHeldAgainstThePrediction(t *testing.T) {
 	dir := t.TempDir()
 	file, out := filepath.Join(dir, "climb.yaml"), filepath.Join(dir, "climb")
-	sizes := []string{"w16: {}", "w32: {model: {width: 32, mlp: 64}}", "w64: {model: {width: 64, mlp: 128}}", "w128: {model: {width: 128, mlp: 256}}"}
+	sizes := []string{"w16: {}", "w32: {model: {width: 32, mlp: 64}}", "w64: {model: {width: 64, mlp: 128}}",
+		"w128: {model: {width: 128, mlp: 256}}"}
 	loss := func(size string, arm, seed int) float64 {
 		at := map[string]float64{"w16": 0, "w32": 1, "w64": 2, "w128": 3}[size]
 		return 2 + 3*math.Exp(-0.3*at) + 0.02*float64(arm) + 0.01*float64((seed*(arm+2)+int(at))%3-1)
@@ -223,10 +224,12 @@ func TestALargerSizeIsHeldAgainstThePrediction(t *testing.T) {
 	after := compare().Laws[0]
 	for i, a := range after.Arms {
 		h, b := a.Held, before.Arms[i]
-		if want := before.E + b.A*math.Pow(h.FLOPs/before.C0, -b.Exponent); h.Size != "w128" || math.Abs(h.Loss-want) > 1e-9 {
+		want := before.E + b.A*math.Pow(h.FLOPs/before.C0, -b.Exponent)
+		if h.Size != "w128" || math.Abs(h.Loss-want) > 1e-9 {
 			t.Errorf("%s: held against %.6f, not %.6f: %+v", a.Name, h.Loss, want, h)
 		}
-		if mean := (loss("w128", i, 1) + loss("w128", i, 2) + loss("w128", i, 3)) / 3; math.Abs(h.Measured-mean) > 1e-9 || h.Inside == nil {
+		mean := (loss("w128", i, 1) + loss("w128", i, 2) + loss("w128", i, 3)) / 3
+		if math.Abs(h.Measured-mean) > 1e-9 || h.Inside == nil {
 			t.Errorf("%s: measured is not %g: %+v", a.Name, mean, h)
 		}
 		if b.Held != nil || b.Next == nil {
