@@ -145,8 +145,8 @@ func Names() (all []string) {
 	return all
 }
 
-// General is the configuration of the same attention as one of the more general kind, as MHA is GQA of as many groups as
-// heads, with nothing in keys that the kind does not read. Configurations of one attention are equal so.
+// General is the configuration of the same attention as one of the more general kind, as MHA is GQA of as many groups
+// as heads, with nothing in keys that the kind does not read. Configurations of one attention are equal so.
 func (c Config) General() Config {
 	d, err := c.Kind.Describe()
 	if err != nil {

@@ -181,7 +181,9 @@ func TestLayouts(t *testing.T) {
 			number(t, a[4])*16*warps != tokens*k.rows*k.heads {
 			t.Errorf("DECODE(%s): Go has %+v, %d tokens, %v", strings.Join(a, ", "), k, tokens, err)
 		}
-		wants["decode_mma.cu"][fmt.Sprintf("Memory<%d, %s, %d>::bytes(%d, %d, %d, %d, %d, %d)", dv, a[2], step, warps, k.rows, k.heads, tokens, d.R, k.stages)] = k.shared
+		call := fmt.Sprintf("Memory<%d, %s, %d>::bytes(%d, %d, %d, %d, %d, %d)",
+			dv, a[2], step, warps, k.rows, k.heads, tokens, d.R, k.stages)
+		wants["decode_mma.cu"][call] = k.shared
 	}
 	for path, want := range wants {
 		if got := asserted(t, path); !maps.Equal(got, want) {

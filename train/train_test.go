@@ -284,7 +284,8 @@ func TestDivergenceStopsTheRun(t *testing.T) {
 		!strings.HasPrefix(err.Error(), "train: step 2 has loss ") || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("the message is %v", err)
 	}
-	if got := (&Diverged{Step: 3, Loss: math.Inf(1), GradNorm: 2}).Error(); got != "train: step 3 has loss +Inf and gradient norm 2; no checkpoint was saved before" {
+	message := "train: step 3 has loss +Inf and gradient norm 2; no checkpoint was saved before"
+	if got := (&Diverged{Step: 3, Loss: math.Inf(1), GradNorm: 2}).Error(); got != message {
 		t.Error(got)
 	}
 }

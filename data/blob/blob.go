@@ -3,7 +3,7 @@
 //
 //	s3://bucket/folder?region=eu-central-1
 //	s3://bucket/folder?endpoint=https://host:9000&use_path_style=true    any server that speaks S3
-//	s3://bucket/folder?anonymous=true                                    asks for no credentials; profile=NAME takes a file's
+//	s3://bucket/folder?anonymous=true                                    no credentials; profile=NAME takes a file's
 //	gs://bucket/folder                                                   access_id=- asks for no credentials
 //	file:///mnt/shards
 //

@@ -73,7 +73,8 @@ func TestConcerns(t *testing.T) {
 	}
 }
 
-// TestTokensPerParameter: three sizes with as many tokens each are told of before any run begins, two are no law anyway.
+// TestTokensPerParameter: three sizes with as many tokens each are told of before any run begins, two are no law
+// anyway.
 func TestTokensPerParameter(t *testing.T) {
 	dir := shards(t)
 	for sizes, want := range map[string]int{

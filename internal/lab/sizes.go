@@ -2,8 +2,8 @@ package lab
 
 import "headroom/eval"
 
-// unheld are the arms that have other numbers of tokens per parameter at some of their sizes, which a law over the sizes
-// takes to be the same. Where no law can come of the sizes it is empty.
+// unheld are the arms that have other numbers of tokens per parameter at some of their sizes, which a law over the
+// sizes takes to be the same. Where no law can come of the sizes it is empty.
 func (c *Compare) unheld() (lines []string, err error) {
 	sizes := map[string][]*eval.Arm{} // by arm
 	for _, arm := range c.Arms {

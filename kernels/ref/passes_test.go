@@ -25,7 +25,8 @@ func TestPasses(t *testing.T) {
 		}
 	}
 	if got, err := os.ReadFile("passes_avx2.go"); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("passes_avx2.go is not what passes_avx512.go makes of it: GOEXPERIMENT=nosimd go test ./kernels/ref -run TestPasses -update (%v)", err)
+		t.Errorf("passes_avx2.go is not what passes_avx512.go makes of it: GOEXPERIMENT=nosimd go test ./kernels/ref -run "+
+			"TestPasses -update (%v)", err)
 	}
 }
 
@@ -35,7 +36,8 @@ func halved(t *testing.T, source []byte) []byte {
 	var s scanner.Scanner
 	file := token.NewFileSet().AddFile("", -1, len(source))
 	s.Init(file, source, func(at token.Position, message string) { t.Fatalf("%v: %s", at, message) }, 0)
-	out := []byte("//go:build goexperiment.simd && amd64\n\n// Code generated from passes_avx512.go by TestPasses; DO NOT EDIT.\n\npackage ref\n\n")
+	out := []byte("//go:build goexperiment.simd && amd64\n\n// Code generated from passes_avx512.go by TestPasses; DO " +
+		"NOT EDIT.\n\npackage ref\n\n")
 	end := bytes.Index(source, []byte("import "))
 	for {
 		pos, kind, text := s.Scan()

@@ -22,7 +22,8 @@ func TestStepProduct(t *testing.T) {
 				}
 				if form == "norm" || form == "gate" {
 					k.Norm = s.normal(d.in)
-					(&RMSNorm{X: x, W: k.Norm, Y: x, Rstd: make([]float32, d.rows), Rows: d.rows, Groups: 1, C: d.in, Eps: k.Eps}).Run()
+					rstd := make([]float32, d.rows)
+					(&RMSNorm{X: x, W: k.Norm, Y: x, Rstd: rstd, Rows: d.rows, Groups: 1, C: d.in, Eps: k.Eps}).Run()
 				}
 				product := func(w []float32) []float32 {
 					y := make([]float32, d.rows*d.out)
