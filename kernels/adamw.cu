@@ -1,5 +1,5 @@
-// The optimizer on flat buffers: the gradient's norm with the clip factor, then AdamW. What changes from step to step is
-// read from a small device buffer, so that a captured graph serves every step.
+// The optimizer on flat buffers: the gradient's norm with the clip factor, then AdamW. What changes from step to step
+// is read from a small device buffer, so that a captured graph serves every step.
 #include "vector.cuh"
 
 struct Hyper {

@@ -1,6 +1,6 @@
 // Causal attention for training. Every kernel of attention_*.cu takes this one struct by value. The key of head h is P
-// columns of K, of group g = h / (H/G), followed by R columns of KRope, which all heads share; the value is Dv columns of
-// V. K and V may overlap (tied): then dV receives both gradients in its first P columns and dK is not written.
+// columns of K, of group g = h / (H/G), followed by R columns of KRope, which all heads share; the value is Dv columns
+// of V. K and V may overlap (tied): then dV receives both gradients in its first P columns and dK is not written.
 #pragma once
 #include "mma.cuh"
 

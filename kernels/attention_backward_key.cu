@@ -1,13 +1,14 @@
-// The key and value gradients of causal attention on Hopper. A tile is 64 keys per warpgroup of one group against blocks of
-// BQ queries, for every head of the group in turn, so that grouped heads are summed in registers and two runs agree to the
-// bit. Keys stand on the rows: Pᵀ and dSᵀ come out of the first two products as the operands of the last two.
-// dV = Σ Pᵀ·dO, dK = scale · Σ dSᵀ·Q; a tied dK is added to dV, the shared rope columns leave as partial sums per group.
+// The key and value gradients of causal attention on Hopper. A tile is 64 keys per warpgroup of one group against
+// blocks of BQ queries, for every head of the group in turn, so that grouped heads are summed in registers and two runs
+// agree to the bit. Keys stand on the rows: Pᵀ and dSᵀ come out of the first two products as the operands of the last
+// two. dV = Σ Pᵀ·dO, dK = scale · Σ dSᵀ·Q; a tied dK is added to dV, the shared rope columns leave as partial sums per
+// group.
 #include "attention_tile.cuh"
 
 #ifdef HOPPER
 
-// HOLD says which operands stay in registers: 1 keys, 2 values. LEAN trades the overlap of one block's gradients with the
-// next block's scores for registers.
+// HOLD says which operands stay in registers: 1 keys, 2 values. LEAN trades the overlap of one block's gradients with
+// the next block's scores for registers.
 template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct BackwardKey {
 	static constexpr int WGS = 2, BN = 64 * WGS, DIAGONAL = 64 / BQ;
 	static constexpr bool HOLDK = HOLD & 1, HOLDV = HOLD & 2;
@@ -151,7 +152,8 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 		barrierWait(full(ring.stage), ring.parity);
 	}
 
-	// A Keeper leaves dS for attention_query_gradient, block after block of the queries that see a warpgroup's keys, in each head.
+	// A Keeper leaves dS for attention_query_gradient, block after block of the queries that see a warpgroup's keys, in
+	// each head.
 	struct Keeper {
 		uint4 *to;
 		int query, b, h, key;
@@ -335,7 +337,8 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 };
 #endif
 
-// Widths of key and value, queries a block, stages, operands held, lean, bytes of shared memory: as in attention_shape.go.
+// Widths of key and value, queries a block, stages, operands held, lean, bytes of shared memory: as in
+// attention_shape.go.
 #define ATTENTION_BACKWARD_KEY(DK, DV, BQ, STAGES, HOLD, LEAN, BYTES) \
 	extern "C" __global__ void __launch_bounds__(384, 1) attention_backward_key_##DK##_##DV(const __grid_constant__ AttentionArgs<bf16> p) { \
 		ON_HOPPER(static_assert(BackwardKey<DK, DV, BQ, STAGES, HOLD, LEAN>::smem == BYTES); BackwardKey<DK, DV, BQ, STAGES, HOLD, LEAN>().run(p);) \

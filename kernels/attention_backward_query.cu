@@ -1,6 +1,7 @@
-// The query gradient of causal attention on Hopper, and the statistics both backward kernels need. A tile is 64 queries per
-// warpgroup against blocks of 64 keys; scores are recomputed, so that nothing is summed across blocks of the grid and two
-// runs agree to the bit. (attention_query_gradient is faster where there is room for dS.) dQ = scale · Σ_j dS_j · K_j with dS = P ∘ (dO·Vᵀ - Σ dO·O).
+// The query gradient of causal attention on Hopper, and the statistics both backward kernels need. A tile is 64 queries
+// per warpgroup against blocks of 64 keys; scores are recomputed, so that nothing is summed across blocks of the grid
+// and two runs agree to the bit. (attention_query_gradient is faster where there is room for dS.) dQ = scale · Σ_j dS_j
+// · K_j with dS = P ∘ (dO·Vᵀ - Σ dO·O).
 #include "attention_tile.cuh"
 
 #ifdef HOPPER
@@ -191,7 +192,8 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 };
 #endif
 
-// Widths of key and value, warpgroups, stages, whether queries stay in registers, bytes of shared memory: as in attention_shape.go.
+// Widths of key and value, warpgroups, stages, whether queries stay in registers, bytes of shared memory: as in
+// attention_shape.go.
 #define ATTENTION_BACKWARD_QUERY(DK, DV, WGS, STAGES, HOLD, BYTES) \
 	extern "C" __global__ void __launch_bounds__(WGS * 128 + 128, 1) attention_backward_query_##DK##_##DV(const __grid_constant__ AttentionArgs<bf16> p) { \
 		ON_HOPPER(static_assert(BackwardQuery<DK, DV, WGS, STAGES, HOLD>::smem == BYTES); BackwardQuery<DK, DV, WGS, STAGES, HOLD>().run(p);) \

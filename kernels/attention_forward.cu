@@ -1,12 +1,12 @@
 // Causal attention forward on Hopper. A tile is 64 queries per warpgroup against blocks of BN keys, from the diagonal
-// down to key 0; query t stands at key start + t. The products of block j-1 are issued before those of block j are waited for, so that the exponentials
-// run under the tensor cores.
+// down to key 0; query t stands at key start + t. The products of block j-1 are issued before those of block j are
+// waited for, so that the exponentials run under the tensor cores.
 #include "attention_tile.cuh"
 
 #ifdef HOPPER
 
-// softmax turns scores into exp(s - m) with the row maxima m, which may lie behind by slack, and gives the factors for what
-// was summed before.
+// softmax turns scores into exp(s - m) with the row maxima m, which may lie behind by slack, and gives the factors for
+// what was summed before.
 template <int N> __device__ __forceinline__ void softmax(float (&s)[N], float (&m)[2], float (&sum)[2], float (&shrink)[2], float c) {
 #pragma unroll
 	for (int r = 0; r < 2; r++) {

@@ -1,11 +1,11 @@
-// Causal attention in float32, for `precision: fp32`: plain and exact rather than fast. Tiles of 32 queries by 32 keys, 256
-// threads; thread (y, x) holds row y, score columns x+8i and output columns x+8i, for any widths up to 256.
+// Causal attention in float32, for `precision: fp32`: plain and exact rather than fast. Tiles of 32 queries by 32 keys,
+// 256 threads; thread (y, x) holds row y, score columns x+8i and output columns x+8i, for any widths up to 256.
 #include "attention_args.cuh"
 
 constexpr int SIDE = 32, WIDEST = 256;
 
-// Bytes of shared memory for keys of D columns and values of Dv, as in attention_shape.go: of the forward kernel, and of both that
-// give gradients.
+// Bytes of shared memory for keys of D columns and values of Dv, as in attention_shape.go: of the forward kernel, and
+// of both that give gradients.
 constexpr int forwardBytes(int D, int Dv) { return SIDE * 4 * (2 * (D + 1) + Dv + 1 + SIDE + 1); }
 constexpr int gradientBytes(int D, int Dv) { return SIDE * 4 * (2 * (D + 1) + 2 * (Dv + 1) + SIDE + 1); }
 static_assert(forwardBytes(64, 64) == 29184 && forwardBytes(256, 128) == 86528);

@@ -1,6 +1,6 @@
-// Causal attention for any card from sm_80 on and any widths that are multiples of 16 up to 256: mma.sync on tiles of 64
-// queries by 64 keys, four warps of 16 rows. Widths are run-time; blockIdx.z picks the CHUNK output columns that a block
-// sums, so that registers do not grow with them (scores are recomputed for each chunk).
+// Causal attention for any card from sm_80 on and any widths that are multiples of 16 up to 256: mma.sync on tiles of
+// 64 queries by 64 keys, four warps of 16 rows. Widths are run-time; blockIdx.z picks the CHUNK output columns that a
+// block sums, so that registers do not grow with them (scores are recomputed for each chunk).
 #include "attention_args.cuh"
 
 constexpr int TILE = 64, THREADS = 128, CHUNK = 64;
@@ -8,8 +8,8 @@ constexpr int TILE = 64, THREADS = 128, CHUNK = 64;
 // pitch in elements of a shared row: 16 bytes of padding keep ldmatrix free of bank conflicts.
 __host__ __device__ __forceinline__ constexpr int pitch(int cols) { return cols + 8; }
 
-// Bytes of shared memory for keys of D columns and values of Dv, as in attention_shape.go: of the forward kernel, and of both that
-// give gradients, where dK and dV need the statistics of TILE queries besides.
+// Bytes of shared memory for keys of D columns and values of Dv, as in attention_shape.go: of the forward kernel, and
+// of both that give gradients, where dK and dV need the statistics of TILE queries besides.
 constexpr int forwardBytes(int D) { return TILE * 2 * (2 * pitch(D) + pitch(CHUNK)); }
 constexpr int gradientBytes(int D, int Dv) { return TILE * 2 * (2 * pitch(D) + 2 * pitch(Dv)); }
 constexpr int statisticsBytes() { return TILE * sizeof(float2); }
@@ -164,7 +164,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_query_p
 	}
 }
 
-// attention_backward_key_portable: grid [T/64, G·B, max(D, Dv)/CHUNK]; shared memory 64 rows of k, q, v, dO, and 64 statistics.
+// attention_backward_key_portable: grid [T/64, G·B, max(D, Dv)/CHUNK]; shared memory 64 rows of k, q, v, dO, and 64
+// statistics.
 extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_key_portable(const __grid_constant__ AttentionArgs<bf16> p) {
 	extern __shared__ __align__(16) bf16 rows[];
 	int D = p.P + p.R, ld = pitch(D), lv = pitch(p.Dv), col0 = blockIdx.z * CHUNK, share = p.H / p.G;

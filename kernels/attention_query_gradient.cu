@@ -1,11 +1,12 @@
-// The query gradient of causal attention on Hopper from the dS that attention_backward_key left: dQ = scale · Σ_j dS_j · K_j,
-// a third of the products that attention_backward_query needs, for 4 bytes of traffic a score. A tile is 64 queries per
-// warpgroup against blocks of 64 keys, summed in one order, so that two runs agree to the bit.
+// The query gradient of causal attention on Hopper from the dS that attention_backward_key left: dQ = scale · Σ_j dS_j
+// · K_j, a third of the products that attention_backward_query needs, for 4 bytes of traffic a score. A tile is 64
+// queries per warpgroup against blocks of 64 keys, summed in one order, so that two runs agree to the bit.
 #include "attention_tile.cuh"
 
 #ifdef HOPPER
 
-// transpose4 makes of 16 keys by 16 queries, as attention_backward_key holds them, the operand of 16 queries by 16 keys.
+// transpose4 makes of 16 keys by 16 queries, as attention_backward_key holds them, the operand of 16 queries by 16
+// keys.
 __device__ __forceinline__ void transpose4(uint32_t (&a)[4], uint4 x) {
 	auto turn = [](uint32_t &y, uint32_t x) { asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x)); };
 	turn(a[0], x.x), turn(a[1], x.z), turn(a[2], x.y), turn(a[3], x.w);

@@ -1,8 +1,9 @@
-// The two small kernels around the backward pass: the statistics of every query before it, the shared rope gradient after.
+// The two small kernels around the backward pass: the statistics of every query before it, the shared rope gradient
+// after.
 #include "attention_args.cuh"
 
-// statistics: grid [Tp/32, H, B], 256 threads. Eight threads take a row, of bf16 16 bytes each at a time. It also sets the
-// queue to zero for the two kernels that follow.
+// statistics: grid [Tp/32, H, B], 256 threads. Eight threads take a row, of bf16 16 bytes each at a time. It also sets
+// the queue to zero for the two kernels that follow.
 template <typename E> __device__ __forceinline__ void statistics(const AttentionArgs<E> &p) {
 	int t = blockIdx.x * 32 + threadIdx.x / 8, h = blockIdx.y, b = blockIdx.z, lane = threadIdx.x % 8;
 	if (threadIdx.x < 2 && blockIdx.x + blockIdx.y + blockIdx.z == 0) p.queue[threadIdx.x] = 0;

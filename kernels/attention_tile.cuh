@@ -63,8 +63,8 @@ struct Feed {
 	}
 };
 
-// A Queue deals tiles to the persistent blocks: the first by the block's number, then by a counter in device memory. The
-// copying warpgroup takes an index, and hands it to the others through shared memory under the barrier of the tile.
+// A Queue deals tiles to the persistent blocks: the first by the block's number, then by a counter in device memory.
+// The copying warpgroup takes an index, and hands it to the others through shared memory under the barrier of the tile.
 struct Queue {
 	uint32_t slots; // 3 words: the index for the computing warpgroups, and two in turn for the copying one
 	int index, taken;
@@ -96,22 +96,23 @@ struct Queue {
 	}
 };
 
-// scoreGradients is where dS of block (query, key) of a head lies, for a warp of the keys and a warp of the queries: rows of
-// blocks from the first key to the diagonal, 8 KB a block, in it 16 keys by 16 queries a warp of each, 16 bytes a lane.
+// scoreGradients is where dS of block (query, key) of a head lies, for a warp of the keys and a warp of the queries:
+// rows of blocks from the first key to the diagonal, 8 KB a block, in it 16 keys by 16 queries a warp of each, 16 bytes
+// a lane.
 __device__ __forceinline__ uint4 *scoreGradients(const AttentionArgs<bf16> &p, int b, int h, int query, int key) {
 	int blocks = (p.T + 63) / 64;
 	return p.dS + (((size_t)b * p.H + h) * (blocks * (blocks + 1) / 2) + query * (query + 1) / 2 + key) * 512;
 }
 
-// release tells that this warp has read a buffer. What a thread itself has read, and not wgmma on its behalf, it tells of itself
-// with barrierArrive: racecheck takes no account of __syncwarp here.
+// release tells that this warp has read a buffer. What a thread itself has read, and not wgmma on its behalf, it tells
+// of itself with barrierArrive: racecheck takes no account of __syncwarp here.
 __device__ __forceinline__ void release(uint32_t bar) {
 	__syncwarp();
 	if (threadIdx.x % 32 == 0) barrierArrive(bar);
 }
 
-// copyColumns brings ROWS rows of 64 columns into a swizzled tile of 128-byte rows, one warpgroup, zeros past row T. src
-// is this thread's column of row 0: eight threads share a row.
+// copyColumns brings ROWS rows of 64 columns into a swizzled tile of 128-byte rows, one warpgroup, zeros past row T.
+// src is this thread's column of row 0: eight threads share a row.
 template <int ROWS> __device__ __forceinline__ void copyColumns(uint32_t dst, const bf16 *src, int stride, int row0, int T) {
 	int r = threadIdx.x % 128 / 8, c = threadIdx.x % 8, left = T - row0 - r;
 	const bf16 *s = src + (size_t)(row0 + r) * stride;

@@ -60,8 +60,8 @@ extern "C" __global__ void __launch_bounds__(128) decode_append(const __grid_con
 	}
 }
 
-// decode_check looks for page numbers outside the pool among those that a request's length reaches: fault[0] becomes 1 + the
-// request's number.
+// decode_check looks for page numbers outside the pool among those that a request's length reaches: fault[0] becomes 1
+// + the request's number.
 struct CheckArgs {
 	const int *pages, *lengths;
 	int *fault;

@@ -1,7 +1,8 @@
 // What the wgmma kernels of decode_latent share. Two warpgroups compute, a third copies. A block of 64 tokens lies in
-// shared memory as slices of 64 columns, [64 tokens, 64 columns] of 8 KB under the 128-byte swizzle: the latent's slices
-// serve as keys (rows along the columns) and as values (rows along the tokens), the rope's slice as keys only. Copies are
-// cp.async, 16 bytes a thread, so that the page size does not matter: each thread looks up one token's page and hands it round.
+// shared memory as slices of 64 columns, [64 tokens, 64 columns] of 8 KB under the 128-byte swizzle: the latent's
+// slices serve as keys (rows along the columns) and as values (rows along the tokens), the rope's slice as keys only.
+// Copies are cp.async, 16 bytes a thread, so that the page size does not matter: each thread looks up one token's page
+// and hands it round.
 #pragma once
 #include "decode_plan.cuh"
 
@@ -58,7 +59,8 @@ template <int SLICES> struct Copier {
 	// token is the one whose page number the thread looks up.
 	__device__ __forceinline__ int token(int at) const { return at + warp * 16 + (lane & 15); }
 	__device__ __forceinline__ const int *entry(int b, int token) const { return p.pages + (long)b * p.maxPages + (token >> p.pageShift); }
-	// copy brings tokens at..to of a block, on pages that the warp's first 16 threads know, and arrives at full once they are there.
+	// copy brings tokens at..to of a block, on pages that the warp's first 16 threads know, and arrives at full once
+	// they are there.
 	__device__ __forceinline__ void copy(int at, int to, int pages, uint32_t dst, uint32_t full) const {
 #pragma unroll
 		for (int i = 0; i < 4; i++) {
@@ -98,9 +100,9 @@ template <int SLICES> __device__ __forceinline__ void produce(const DecodeArgs &
 	copyWait<0>();
 }
 
-// Where a warp's tokens lie on several pages, the look-ups are too many for L2 to answer between two blocks: page numbers
-// travel through shared memory, kAhead blocks ahead of the copies. kAhead is no less than the number of stages, so that
-// waiting for them never waits for a tile.
+// Where a warp's tokens lie on several pages, the look-ups are too many for L2 to answer between two blocks: page
+// numbers travel through shared memory, kAhead blocks ahead of the copies. kAhead is no less than the number of stages,
+// so that waiting for them never waits for a tile.
 __device__ __forceinline__ bool scattered(const DecodeArgs &p) { return p.pageShift < 4; }
 constexpr int kAhead = 8, kAheadBytes = 4 * (64 + 8); // a block: 16 page numbers for each warp, and for each where it starts and ends
 
@@ -147,8 +149,8 @@ template <int SLICES> __device__ __forceinline__ void produceScattered(const Dec
 	copyWait<0>();
 }
 
-// loadQueries brings rows r0.. of kv head g, in tiles of 64 rows, into slices like the cache's: a row a warp, by the eight
-// computing warps.
+// loadQueries brings rows r0.. of kv head g, in tiles of 64 rows, into slices like the cache's: a row a warp, by the
+// eight computing warps.
 template <int SLICES> __device__ __forceinline__ void loadQueries(const DecodeArgs &p, int b, int g, int r0, int rows, int tiles, uint32_t q) {
 	const int lane = threadIdx.x & 31, vectors = SLICES * 8 + p.R / 8;
 	step_wait();
@@ -164,9 +166,9 @@ template <int SLICES> __device__ __forceinline__ void loadQueries(const DecodeAr
 	blockSync(BAR_CONSUMERS, kConsumers);
 }
 
-// scores starts s [64 rows, 64 tokens] = q · kᵀ, over the whole rope slice: its columns past R are zeros. Of the operands it
-// takes the low words of their descriptors, so that one addition makes each of them: more would stand between two products
-// of 32 cycles.
+// scores starts s [64 rows, 64 tokens] = q · kᵀ, over the whole rope slice: its columns past R are zeros. Of the
+// operands it takes the low words of their descriptors, so that one addition makes each of them: more would stand
+// between two products of 32 cycles.
 template <int SLICES> __device__ __forceinline__ void scores(float (&s)[32], uint32_t q, uint32_t k) {
 	wgmmaFence();
 #pragma unroll
@@ -202,8 +204,8 @@ __device__ __forceinline__ float orderedExp2(float x) {
 	return y;
 }
 
-// Softmax holds two rows a thread (lane/4 of its warp's 16, and 8 below) of the running maximum (of unscaled scores) and
-// this thread's share of the sum; the maximum may lie behind by slack.
+// Softmax holds two rows a thread (lane/4 of its warp's 16, and 8 below) of the running maximum (of unscaled scores)
+// and this thread's share of the sum; the maximum may lie behind by slack.
 struct Softmax {
 	float most[2], sum[2];
 	__device__ __forceinline__ void start() {

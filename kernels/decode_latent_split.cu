@@ -1,7 +1,8 @@
-// decode_latent for latents of up to 256 columns, whose output tile of 64 rows fits the registers of one warpgroup. Up to
-// 64 query rows a latent head (one tile): the two warpgroups take alternate token blocks, each with an output of its own,
-// merged when the request ends; the softmax of one runs under the products of the other. Above (a pair of tiles): both take the same
-// blocks for 64 rows each, and each starts the next block's scores before it multiplies this one's values.
+// decode_latent for latents of up to 256 columns, whose output tile of 64 rows fits the registers of one warpgroup. Up
+// to 64 query rows a latent head (one tile): the two warpgroups take alternate token blocks, each with an output of its
+// own, merged when the request ends; the softmax of one runs under the products of the other. Above (a pair of tiles):
+// both take the same blocks for 64 rows each, and each starts the next block's scores before it multiplies this one's
+// values.
 #include "decode_latent.cuh"
 #include <type_traits>
 
@@ -88,8 +89,9 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 			packWeights(s, w);
 			int used = stage, at = x.from + kBlockTokens; // used: the stage whose values are still to be multiplied
 			advance();
-			// The compiler draws the second wait up to the first branch, hence two loops, a branch where it belongs, and stores that
-			// never happen: they keep the softmax ahead of the branch and its hands off the registers of w.
+			// The compiler draws the second wait up to the first branch, hence two loops, a branch where it belongs,
+			// and stores that never happen: they keep the softmax ahead of the branch and its hands off the registers
+			// of w.
 			auto next = [&](auto masked) {
 				scores<SLICES>(s, myQ, ready());
 				values(o, w, swizzled(stage0 + used * QBYTES, kSlice));

@@ -1,12 +1,13 @@
-// decode_latent for latents of 384 and 512 columns: the output of 64 rows needs two warpgroups, one for each half of its
-// columns. The first computes scores and weights and hands the weights over through shared memory, under two barriers on
-// which every thread arrives: racecheck takes no account of __syncwarp ahead of one thread's arrival.
+// decode_latent for latents of 384 and 512 columns: the output of 64 rows needs two warpgroups, one for each half of
+// its columns. The first computes scores and weights and hands the weights over through shared memory, under two
+// barriers on which every thread arrives: racecheck takes no account of __syncwarp ahead of one thread's arrival.
 #include "decode_latent.cuh"
 
 #ifdef HOPPER
 namespace {
 
-// Bytes of shared memory, as in decode_shape.go: up to 1,023 to begin on a tile's border; weights, barriers, walk, factors and sums.
+// Bytes of shared memory, as in decode_shape.go: up to 1,023 to begin on a tile's border; weights, barriers, walk,
+// factors and sums.
 template <int L> constexpr int wideBytes(int stages) { return 1024 + (1 + stages) * (L / 64 + 1) * kSlice + kSlice + 256 + 64 + 2 * 64 * 4; }
 static_assert(wideBytes<384>(2) == 182080);
 static_assert(wideBytes<512>(2) == 231232);
@@ -86,7 +87,8 @@ template <int L> __device__ __forceinline__ void decodeWide(const DecodeArgs &p)
 			};
 			auto release = [&](int stage) { if (lane == 0) barrierArrive(empty + stage * 8); };
 			int at = x.from;
-			// Issuing the next scores ahead of the wait for the values lost 12%: they delay the other's values and the release.
+			// Issuing the next scores ahead of the wait for the values lost 12%: they delay the other's values and the
+			// release.
 			auto next = [&](auto masked) {
 				start();
 				wgmmaWait<0>();

@@ -1,14 +1,17 @@
-// Decode attention on mma.sync, for every kind and for sm_80 on: the kernel of choice where a kv head has few query rows,
-// because tokens lie on the M side of the products (16 a warp) and query rows on the N side, in steps of 8. A tile of
-// tokens is loaded once for several kv heads (which share the rope columns and lie side by side in the cache), and each
-// warp takes 16 tokens of one head and 8·NT rows. Scores: S [16 tokens, rows] = K · Qᵀ; output: Oᵀ [Dv, rows] += Vᵀ · P.
+// Decode attention on mma.sync, for every kind and for sm_80 on: the kernel of choice where a kv head has few query
+// rows, because tokens lie on the M side of the products (16 a warp) and query rows on the N side, in steps of 8. A
+// tile of tokens is loaded once for several kv heads (which share the rope columns and lie side by side in the cache),
+// and each warp takes 16 tokens of one head and 8·NT rows. Scores: S [16 tokens, rows] = K · Qᵀ; output: Oᵀ [Dv, rows]
+// += Vᵀ · P.
 //
-// What brings the tokens decides the speed; GTA with 8 heads, 128 requests of 8192 tokens on an H200, µs: all warps copying
-// between their products 829; one thread a row by cp.async.bulk 1005 (28 ns a copy, however short); a warpgroup that
-// copies one row a warp instruction, each with an address of its own, 1067; the same with 8 lanes a row, as below, 581.
+// What brings the tokens decides the speed; GTA with 8 heads, 128 requests of 8192 tokens on an H200, µs: all warps
+// copying between their products 829; one thread a row by cp.async.bulk 1005 (28 ns a copy, however short); a warpgroup
+// that copies one row a warp instruction, each with an address of its own, 1067; the same with 8 lanes a row, as below,
+// 581.
 //
-// decode is cut into functions as far as that leaves its machine code as it was. Arrays of registers stay its own, and so do the rope
-// columns of a latent: in functions they came to lie in other registers and to be loaded in another order.
+// decode is cut into functions as far as that leaves its machine code as it was. Arrays of registers stay its own, and
+// so do the rope columns of a latent: in functions they came to lie in other registers and to be loaded in another
+// order.
 #include "decode_mma.cuh"
 
 namespace {
@@ -64,8 +67,8 @@ template <int NT, int U> __device__ __forceinline__ void clear(float (&s)[U][NT]
 			for (int i = 0; i < 8; i++) s[u][n][i >> 2][i & 3] = 0.f;
 }
 
-// keys adds what the key's columns give to the scores s [tokens, rows] = K · Qᵀ, in two chains of products: queries gives the fragments
-// of two steps of columns, keyAddr where those of a key lie.
+// keys adds what the key's columns give to the scores s [tokens, rows] = K · Qᵀ, in two chains of products: queries
+// gives the fragments of two steps of columns, keyAddr where those of a key lie.
 template <int KS, int NT, int U, class Queries, class Keys> __device__ __forceinline__ void keys(float (&s)[U][NT][2][4], Queries &queries, Keys &keyAddr) {
 #pragma unroll
 	for (int k = 0; k < KS; k += 2)
@@ -313,7 +316,8 @@ DECODE(decode_latent, 256, LATENT, 2, 1)
 DECODE(decode_latent, 384, LATENT, 1, 1)
 DECODE(decode_latent, 512, LATENT, 1, 1)
 
-// Bytes of shared memory where a block has 227 KB, as in decode_shape.go: by warps, those over rows, kv heads, tokens, R and stages.
+// Bytes of shared memory where a block has 227 KB, as in decode_shape.go: by warps, those over rows, kv heads, tokens,
+// R and stages.
 static_assert(Memory<64, KV, 1>::bytes(8, 1, 4, 64, 0, 3) == 212352);
 static_assert(Memory<64, KV, 2>::bytes(8, 1, 4, 64, 0, 3) == 221568);
 static_assert(Memory<64, KV, 4>::bytes(8, 1, 4, 32, 0, 5) == 206208);

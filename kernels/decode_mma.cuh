@@ -1,5 +1,5 @@
-// What lies around the products of decode_mma.cu: how a block's shared memory is divided, the walk over its tiles of tokens, the
-// warpgroup that copies them, and the merge of the warps that shared a span.
+// What lies around the products of decode_mma.cu: how a block's shared memory is divided, the walk over its tiles of
+// tokens, the warpgroup that copies them, and the merge of the warps that shared a span.
 #pragma once
 #include "decode_plan.cuh"
 
@@ -39,8 +39,9 @@ __device__ __forceinline__ void waitBarrier(uint32_t bar, uint32_t parity) {
 #endif
 }
 
-// copyRow copies, with 8 lanes, each from its own 16 bytes on, a row of steps · 128 bytes and, where `rest`, 16 bytes a lane
-// more. Its loops stay loops: unrolled for every length and eight rows, the copying warps waited for their own instructions.
+// copyRow copies, with 8 lanes, each from its own 16 bytes on, a row of steps · 128 bytes and, where `rest`, 16 bytes a
+// lane more. Its loops stay loops: unrolled for every length and eight rows, the copying warps waited for their own
+// instructions.
 __device__ __forceinline__ void copyRow(uint32_t dst, const char *from, int steps, bool rest) {
 #pragma unroll 1
 	for (; steps >= 4; steps -= 4, dst += 512, from += 512) {
@@ -54,8 +55,9 @@ __device__ __forceinline__ void copyRow(uint32_t dst, const char *from, int step
 	if (rest) copyAsync16(dst, from, true);
 }
 
-// A Memory is how shared memory is divided: query rows, later the merge | running maxima and sums, and the walk | barriers | stages,
-// of which each has the rows of its tokens, keys and then values where these are apart, and their rope rows. Sizes are in bytes.
+// A Memory is how shared memory is divided: query rows, later the merge | running maxima and sums, and the walk |
+// barriers | stages, of which each has the rows of its tokens, keys and then values where these are apart, and their
+// rope rows. Sizes are in bytes.
 template <int DV, Kind KIND, int NT> struct Memory {
 	static constexpr int KS = DV / 16, ROPE = KIND == LATENT ? kRopeColumns : 0; // steps of 16 along the key, but for a latent's rope columns
 	static constexpr int QSTRIDE = (DV + ROPE + 8) * 2;                        // of a query; an odd number of 16-byte vectors, so that ldmatrix meets no bank twice
@@ -83,9 +85,9 @@ struct Place {
 	int g0, r0, wh, wr, wt;     // the block's first head and row; the warp's head, rows and tokens
 };
 
-// copyTiles runs in the copying warpgroup: 8 lanes a row, 128 bytes at a time, four rows a warp, 16 a step. A chunk of tokens is
-// 8 steps, 32 rows a warp: each lane finds the slot of one of them while the chunk before is copied, and hands it to the lanes
-// that copy the row.
+// copyTiles runs in the copying warpgroup: 8 lanes a row, 128 bytes at a time, four rows a warp, 16 a step. A chunk of
+// tokens is 8 steps, 32 rows a warp: each lane finds the slot of one of them while the chunk before is copied, and
+// hands it to the lanes that copy the row.
 template <int DV, Kind KIND>
 __device__ __forceinline__ void copyTiles(const DecodeArgs &p, Tiles &now, const Place &place, int R, int S, int kStride, int rStride,
 	int ropeAt, int stageBytes, uint32_t full, uint32_t empty, uint32_t stage0) {
@@ -128,8 +130,8 @@ __device__ __forceinline__ void copyTiles(const DecodeArgs &p, Tiles &now, const
 	copyWait<0>();
 }
 
-// weigh brings the warps that share rows to one maximum: the weight of each one's output. Maxima and sums are left in shared
-// memory.
+// weigh brings the warps that share rows to one maximum: the weight of each one's output. Maxima and sums are left in
+// shared memory.
 template <int NT>
 __device__ __forceinline__ void weigh(float (&weight)[NT][2], const float (&most)[NT][2], const float (&sum)[NT][2], const DecodeArgs &p,
 	const Place &place, float *maxima, float *sums) {

@@ -1,5 +1,5 @@
-// Attention to a paged cache for any dims and any number of new tokens, in float32 and bf16: plain and exact rather than
-// fast. And the tokens of a request side by side, for kernels that know no pages.
+// Attention to a paged cache for any dims and any number of new tokens, in float32 and bf16: plain and exact rather
+// than fast. And the tokens of a request side by side, for kernels that know no pages.
 #include "vector.cuh"
 
 struct PlainArgs {

@@ -1,7 +1,7 @@
 // What every decode-attention kernel shares: its arguments, the cut of the batch into equal contiguous ranges, and the
 // merge of requests that were cut. All of it runs inside the one launch: a block finds its own range, and blocks that
-// shared a request wait for each other and then merge a slice each, so there is neither a scheduling nor a combining kernel.
-// The wait is safe because the grid never exceeds the blocks that fit on the device at once.
+// shared a request wait for each other and then merge a slice each, so there is neither a scheduling nor a combining
+// kernel. The wait is safe because the grid never exceeds the blocks that fit on the device at once.
 //
 // A launch starts while the kernel before it still runs: it plans, looks pages up and copies the tokens that were there
 // before, and waits (step_wait) ahead of what that kernel may write: queries and the T new tokens of each request.
@@ -10,8 +10,8 @@
 #include "step.cuh"
 #include <math_constants.h>
 
-// Letters: B requests, T new tokens each, H query heads, G kv or latent heads, R rope columns. A slot is one token's place
-// in the cache: page · pageSize + offset.
+// Letters: B requests, T new tokens each, H query heads, G kv or latent heads, R rope columns. A slot is one token's
+// place in the cache: page · pageSize + offset.
 struct DecodeArgs {
 	const bf16 *q;      // [B, T, H, P+R]: P columns against k, R against kRope
 	const bf16 *k;      // [slots, G, Dv or D]
@@ -153,7 +153,8 @@ __device__ __forceinline__ void findWalk(const DecodeArgs &p, int part, Walk *w)
 	}
 }
 
-// prefetchPages brings the page table's entries of the tokens from `token` on into L2: they are wanted a few tiles later.
+// prefetchPages brings the page table's entries of the tokens from `token` on into L2: they are wanted a few tiles
+// later.
 __device__ __forceinline__ void prefetchPages(const DecodeArgs &p, int b, int token) {
 	asm volatile("prefetch.global.L2 [%0];" ::"l"(p.pages + (long)b * p.maxPages + min(token >> p.pageShift, p.maxPages - 1)));
 }
@@ -168,8 +169,8 @@ __device__ __forceinline__ int rowLimit(const DecodeArgs &p, int length, int r) 
 	return length - p.T + r / (p.H / p.G) + 1;
 }
 
-// The blocks of a request count on its counter twice, each piece once it is written and each block once it has merged its
-// share; the last count makes it zero again. arrive is for a piece whose writers have all passed a barrier.
+// The blocks of a request count on its counter twice, each piece once it is written and each block once it has merged
+// its share; the last count makes it zero again. arrive is for a piece whose writers have all passed a barrier.
 __device__ __forceinline__ void arrive(unsigned *counter, const Span &x) {
 	asm volatile("red.release.gpu.global.inc.u32 [%0], %1;" ::"l"(counter), "r"(x.pieces + x.sharers() - 1) : "memory");
 }
@@ -181,8 +182,9 @@ __device__ __forceinline__ void blockSync(int barrier, int threads) {
 	asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
-// mergeRows finds, for each row of a slice, the largest log-sum-exp of its pieces and one over the sum of their weights, a
-// warp a row, and writes the row's own log-sum-exp. Log-sum-exps of a row lie side by side and are read through L1.
+// mergeRows finds, for each row of a slice, the largest log-sum-exp of its pieces and one over the sum of their
+// weights, a warp a row, and writes the row's own log-sum-exp. Log-sum-exps of a row lie side by side and are read
+// through L1.
 template <int DV> __device__ __forceinline__ void mergeRows(const DecodeArgs &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads, float2 *rowWeights) {
 	constexpr int VECTORS = DV / 4;
 	const int lane = threadIdx.x & 31, all = p.T * (p.H / p.G), first = lo / VECTORS, end = (hi + VECTORS - 1) / VECTORS;
@@ -207,9 +209,10 @@ template <int DV> __device__ __forceinline__ void mergeRows(const DecodeArgs &p,
 	}
 }
 
-// mergeSlice merges the pieces of vectors lo..hi (4 columns of a row of a head) of a request. What it waits for is memory, so
-// all that fits the `bytes` of room is fetched at once, while the weights are found; and it is short, since its
-// instructions come from memory too: with 3,590 of them a request of 1,024 tokens took 23 us, with 1,095 it takes 18.
+// mergeSlice merges the pieces of vectors lo..hi (4 columns of a row of a head) of a request. What it waits for is
+// memory, so all that fits the `bytes` of room is fetched at once, while the weights are found; and it is short, since
+// its instructions come from memory too: with 3,590 of them a request of 1,024 tokens took 23 us, with 1,095 it takes
+// 18.
 template <int DV> __device__ __forceinline__ void mergeSlice(const DecodeArgs &p, const Span &x, int g0, int r0, int rows, int lo, int hi, int threads, int barrier, char *room, int bytes) {
 	constexpr int VECTORS = DV / 4;
 	const int tid = threadIdx.x, all = p.T * (p.H / p.G), first = lo / VECTORS;
@@ -304,9 +307,9 @@ template <int DV> __device__ __forceinline__ void mergeFew(const DecodeArgs &p, 
 	}
 }
 
-// combine merges the cut requests of a part: of each it takes the slice that falls to it, once all pieces are there. The
-// first `threads` threads of a block call it; the tile is heads g0.. and rows r0..r0+rows. The block's shared memory, from
-// room on, is free by then.
+// combine merges the cut requests of a part: of each it takes the slice that falls to it, once all pieces are there.
+// The first `threads` threads of a block call it; the tile is heads g0.. and rows r0..r0+rows. The block's shared
+// memory, from room on, is free by then.
 template <int DV> __device__ __forceinline__ void combine(const DecodeArgs &p, Walk walk, int tile, int g0, int heads, int r0, int rows, int threads, int barrier, char *room) {
 	int bytes;
 	asm("mov.u32 %0, %%dynamic_smem_size;" : "=r"(bytes));

@@ -1,5 +1,5 @@
-// What stands between the products of a decode step, for any dims, in float32 and bf16: looking tokens up, norms and SwiGLU
-// of rows that lie in a wider product, the way of queries, keys and values into their places, the largest logit.
+// What stands between the products of a decode step, for any dims, in float32 and bf16: looking tokens up, norms and
+// SwiGLU of rows that lie in a wider product, the way of queries, keys and values into their places, the largest logit.
 // A warp or a block takes a row; the rows are few. All of them start while the kernel before still runs.
 #include "vector.cuh"
 
@@ -78,8 +78,8 @@ template <typename T> __device__ void decode_gate(const DecodeGateArgs &a) {
 }
 ROWS(decode_gate, DecodeGateArgs, 256)
 
-// A PlacePart goes from rows of a product to where attention reads it: all columns of its heads but the last `rotate` as they are
-// or normed, those rotated by the token's position.
+// A PlacePart goes from rows of a product to where attention reads it: all columns of its heads but the last `rotate`
+// as they are or normed, those rotated by the token's position.
 struct PlacePart {
 	const void *x, *norm; // norm [heads, dim], or nullptr
 	void *y;

@@ -51,12 +51,13 @@ __device__ __forceinline__ void copyAsync16(uint32_t dst, const void *src, bool 
 __device__ __forceinline__ void copyCommit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> __device__ __forceinline__ void copyWait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
 
-// A running maximum of scores moves only once they pass it by a factor of 2^slack, as in FlashAttention-4: most blocks then
-// rescale nothing. Weights stay below 2^slack, their precision being relative.
+// A running maximum of scores moves only once they pass it by a factor of 2^slack, as in FlashAttention-4: most blocks
+// then rescale nothing. Weights stay below 2^slack, their precision being relative.
 constexpr float slack = 8.f;
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-// barrierExpect arrives, and has the barrier wait for bytes of copyBulk, which brings a multiple of 16 that lie side by side.
+// barrierExpect arrives, and has the barrier wait for bytes of copyBulk, which brings a multiple of 16 that lie side by
+// side.
 __device__ __forceinline__ void barrierExpect(uint32_t bar, int bytes) {
 	asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
 }
@@ -67,15 +68,16 @@ __device__ __forceinline__ void copyBulk(uint32_t dst, const void *src, int byte
 
 #ifdef HOPPER
 
-// uniform is x, the same in all threads of a warp. After a shuffle the compiler knows that, and makes the descriptors of
-// products by one addition in uniform registers, where each took two moves that a product waits for.
+// uniform is x, the same in all threads of a warp. After a shuffle the compiler knows that, and makes the descriptors
+// of products by one addition in uniform registers, where each took two moves that a product waits for.
 __device__ __forceinline__ uint32_t uniform(uint32_t x) { return __shfl_sync(~0u, x, 0); }
 
 // warpgroup is the number of a thread's warpgroup.
 __device__ __forceinline__ int warpgroup() { return uniform(threadIdx.x / 128); }
 
-// moreRegisters and fewerRegisters move registers from the threads that copy to those that compute. Too few are dear: what
-// the copying loop spills is read back behind its own copies in the queue to memory, which cost 15% of a page-1 cache.
+// moreRegisters and fewerRegisters move registers from the threads that copy to those that compute. Too few are dear:
+// what the copying loop spills is read back behind its own copies in the queue to memory, which cost 15% of a page-1
+// cache.
 template <int REGS> __device__ __forceinline__ void moreRegisters() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGS)); }
 template <int REGS> __device__ __forceinline__ void fewerRegisters() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGS)); }
 

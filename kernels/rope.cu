@@ -11,7 +11,8 @@ struct RopeArgs {
 };
 static_assert(sizeof(RopeArgs) == 56);
 
-// Each thread rotates N pairs, or copies N of the elements before them when y is not x. In place: 2 passes over the R part.
+// Each thread rotates N pairs, or copies N of the elements before them when y is not x. In place: 2 passes over the R
+// part.
 template <typename T, int N> __device__ void rope(const RopeArgs &a) {
 	const int half = a.R / 2, rotate = half / N, chunks = rotate + (a.x == a.y ? 0 : (a.D - a.R) / N);
 	int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;

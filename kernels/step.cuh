@@ -1,6 +1,6 @@
-// What the fused kernels of a decode step share, which are for up to 16 rows. They are launched so that each may start while the
-// one before it still runs: it asks for weights first, which depend on nothing, then calls step_wait, and only then touches
-// what other kernels wrote, always through L2 (__ldcg): lines in L1 may be older.
+// What the fused kernels of a decode step share, which are for up to 16 rows. They are launched so that each may start
+// while the one before it still runs: it asks for weights first, which depend on nothing, then calls step_wait, and
+// only then touches what other kernels wrote, always through L2 (__ldcg): lines in L1 may be older.
 #pragma once
 #include "vector.cuh"
 

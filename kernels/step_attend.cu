@@ -1,13 +1,14 @@
-// Attention of one new token of each request, from the projections to the output, in one launch: queries and the new key
-// are rotated (and latents normed) on their way, the token goes to its page, and a cluster of blocks shares the tokens of
-// one request and kv head. Made for small batches, where a step waits for latencies and not for bytes: the cache of the
-// tokens before is asked for while the kernel before still runs, since no kernel of this step writes it.
+// Attention of one new token of each request, from the projections to the output, in one launch: queries and the new
+// key are rotated (and latents normed) on their way, the token goes to its page, and a cluster of blocks shares the
+// tokens of one request and kv head. Made for small batches, where a step waits for latencies and not for bytes: the
+// cache of the tokens before is asked for while the kernel before still runs, since no kernel of this step writes it.
 //
-// All loads are of 16 bytes and as many at once as there are: what a step waits for here is latency. And the code is kept
-// short, since a step's kernels come to more instructions than a multiprocessor keeps.
+// All loads are of 16 bytes and as many at once as there are: what a step waits for here is latency. And the code is
+// kept short, since a step's kernels come to more instructions than a multiprocessor keeps.
 //
-// A warp takes units of 16 tokens in turn, each through a pipeline of its own: tokens on N of the scores and K of the sums,
-// 16 query rows on M, which are most often not full. Warps then meet in shared memory, blocks in that of the cluster.
+// A warp takes units of 16 tokens in turn, each through a pipeline of its own: tokens on N of the scores and K of the
+// sums, 16 query rows on M, which are most often not full. Warps then meet in shared memory, blocks in that of the
+// cluster.
 #include "mma.cuh"
 #include "vector.cuh"
 #include "cluster.cuh"
@@ -30,7 +31,8 @@ static_assert(sizeof(StepAttendArgs) == 192);
 
 constexpr int ATTEND_WARPS = 8;
 
-// Bytes of shared memory: queries, then each warp's ring of tokens of so many columns, later what the warps have summed.
+// Bytes of shared memory: queries, then each warp's ring of tokens of so many columns, later what the warps have
+// summed.
 template <int KS, int NV, int STAGES> constexpr int attend_bytes(int width) {
 	const int ring = ATTEND_WARPS * STAGES * 16 * (width * 2 + 16), partial = 4 * (ATTEND_WARPS * 16 * (NV * 16 + 2) + 32);
 	return 16 * (KS * 16 * 2 + 16) + (ring > partial ? ring : partial);
@@ -257,8 +259,8 @@ template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(con
 template <int KS, int NV, int STAGES, bool PAIR> __device__ void step_attend(const StepAttendArgs &) {}
 #endif
 
-// Steps of 16 columns of key and value, units under way, whether key and value are apart, columns of a token in the cache (of a tied
-// key with 32 of rope), bytes of shared memory: as in step_shape.go.
+// Steps of 16 columns of key and value, units under way, whether key and value are apart, columns of a token in the
+// cache (of a tied key with 32 of rope), bytes of shared memory: as in step_shape.go.
 #define ATTEND(name, KS, NV, STAGES, PAIR, WIDTH, BYTES) \
 	static_assert(attend_bytes<KS, NV, STAGES>(WIDTH) == BYTES); \
 	extern "C" __global__ void __launch_bounds__(ATTEND_WARPS * 32, 1) name(const __grid_constant__ StepAttendArgs a) { step_attend<KS, NV, STAGES, PAIR>(a); }

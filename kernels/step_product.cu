@@ -1,10 +1,10 @@
-// Fused products of a decode step: Y = norm(X)·Wᵀ for 1 to 16 rows of X, with what stands before and behind them (norm, bias,
-// residual, SwiGLU, the largest logit), as fast as W can be read. W is the wide operand of
-// mma.sync m16n8k16: a block takes 16 rows of W at a time, its 8 warps share K in units of 64, interleaved, and each
-// warp has a ring of units under way in shared memory that only it uses. X goes from L2 straight into the registers
-// that multiply it, and stays there for all tiles of the block; rows of X are columns of the matrix instruction, so a
-// row's bits do not depend on its neighbours. The norm's 1/rms, one number a row, multiplies the sums at the end: a
-// block needs no second look at X.
+// Fused products of a decode step: Y = norm(X)·Wᵀ for 1 to 16 rows of X, with what stands before and behind them (norm,
+// bias, residual, SwiGLU, the largest logit), as fast as W can be read. W is the wide operand of mma.sync m16n8k16: a
+// block takes 16 rows of W at a time, its 8 warps share K in units of 64, interleaved, and each warp has a ring of
+// units under way in shared memory that only it uses. X goes from L2 straight into the registers that multiply it, and
+// stays there for all tiles of the block; rows of X are columns of the matrix instruction, so a row's bits do not
+// depend on its neighbours. The norm's 1/rms, one number a row, multiplies the sums at the end: a block needs no second
+// look at X.
 #include "mma.cuh"
 #include "step.cuh"
 
@@ -28,8 +28,9 @@ enum StepForm { STEP_PLAIN, STEP_ADD, STEP_GATE, STEP_LOGITS };
 constexpr int step_warps = 8, step_unit = 64;
 template <int NT> constexpr int step_ring = NT == 1 ? 6 : 5; // units under way of a warp: two blocks share a multiprocessor
 
-// A Feed asks for the units of one warp, tile after tile. A unit is 16 rows of W by 64 columns, 128 bytes a row, each lane
-// copying 16 bytes of four rows. The half of a row changes places in every second row, so that reading has no conflicts.
+// A Feed asks for the units of one warp, tile after tile. A unit is 16 rows of W by 64 columns, 128 bytes a row, each
+// lane copying 16 bytes of four rows. The half of a row changes places in every second row, so that reading has no
+// conflicts.
 template <int NT, StepForm FORM> struct Feed {
 	const StepProductArgs &a;
 	uint32_t ring, to;
@@ -84,7 +85,8 @@ __device__ __forceinline__ uint4 shared16(uint32_t addr) {
 	return v;
 }
 
-// multiply adds 16 rows of W by 32 columns, of which this lane has 8 of rows g and g + 8, times 32 columns of 8 rows of X.
+// multiply adds 16 rows of W by 32 columns, of which this lane has 8 of rows g and g + 8, times 32 columns of 8 rows of
+// X.
 __device__ __forceinline__ void multiply(float *d, const uint4 &lo, const uint4 &hi, const uint4 &x) {
 	const uint32_t a[4] = {lo.x, hi.x, lo.y, hi.y}, b[4] = {lo.z, hi.z, lo.w, hi.w};
 	mma16816(d, a, x.x, x.y);

@@ -57,8 +57,8 @@ static_assert(sizeof(StepSampleArgs) == 64);
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #include "cluster.cuh"
 
-// A row's logits lie in the shared memory of a cluster, as distances from the largest: steps of reach · temperature / 2^31,
-// so that the order, weights and ties are those of whole numbers. Weights are whole too, in units of 2^-40 of the
+// A row's logits lie in the shared memory of a cluster, as distances from the largest: steps of reach · temperature /
+// 2^31, so that the order, weights and ties are those of whole numbers. Weights are whole too, in units of 2^-40 of the
 // largest: sums of them are exact, and the result depends on no order of threads. Beyond reach a weight is nothing.
 constexpr int sample_blocks = 8, sample_threads = 512, sample_bins = 2048, sample_each = sample_bins / sample_threads;
 constexpr float sample_reach = 28.f;

@@ -15,8 +15,9 @@ template <typename T> struct alignas(16) Pack {
 
 __device__ inline bool aligned(const void *p) { return (reinterpret_cast<uintptr_t>(p) & 15) == 0; }
 
-// load reads a Pack in one access if WIDE, else the `left` elements that are there; the rest become 0. The kernels come in
-// both forms: a choice at run time is compiled into predicated code, which took 40 instructions an element in the norms.
+// load reads a Pack in one access if WIDE, else the `left` elements that are there; the rest become 0. The kernels come
+// in both forms: a choice at run time is compiled into predicated code, which took 40 instructions an element in the
+// norms.
 template <bool WIDE, typename T> __device__ inline Pack<T> load(const T *p, int64_t left) {
 	Pack<T> x;
 	if constexpr (WIDE) {
