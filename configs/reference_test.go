@@ -6,7 +6,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -156,18 +155,24 @@ func inOrder(fields map[string]fieldComment) (all []fieldComment) {
 }
 
 // fieldComments reads the comments of a struct's fields, above them or behind them, by field.
-func fieldComments(t *testing.T, dir, name string) map[string]fieldComment {
+func fieldComments(t *testing.T, dir, typ string) map[string]fieldComment {
 	t.Helper()
-	notTest := func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") }
-	packages, err := parser.ParseDir(token.NewFileSet(), dir, notTest, parser.ParseComments)
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := map[string]fieldComment{}
-	for _, p := range packages {
-		ast.Inspect(p, func(n ast.Node) bool {
+	all, set := map[string]fieldComment{}, token.NewFileSet()
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(set, name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
 			spec, ok := n.(*ast.TypeSpec)
-			if !ok || spec.Name.Name != name {
+			if !ok || spec.Name.Name != typ {
 				return true
 			}
 			for _, f := range spec.Type.(*ast.StructType).Fields.List {
@@ -187,7 +192,7 @@ func fieldComments(t *testing.T, dir, name string) map[string]fieldComment {
 		})
 	}
 	if len(all) == 0 {
-		t.Fatalf("%s has no struct %s", dir, name)
+		t.Fatalf("%s has no struct %s", dir, typ)
 	}
 	return all
 }
