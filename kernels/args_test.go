@@ -30,7 +30,6 @@ type field struct {
 
 // A layout is such a struct, field by field.
 type layout struct {
-	file   string
 	fields []field
 	size   int
 }
