@@ -237,3 +237,25 @@ func TestALargerSizeIsHeldAgainstThePrediction(t *testing.T) {
 		}
 	}
 }
+
+// TestComparisonsOfTheDocs: the file that compare.md shows is one, and the example of a law holds tokens per parameter.
+func TestComparisonsOfTheDocs(t *testing.T) {
+	_, text, _ := strings.Cut(read(t, "../../docs/compare.md"), "```yaml\n")
+	text, _, found := strings.Cut(text, "```")
+	if !found {
+		t.Fatal("compare.md shows no file")
+	}
+	file := filepath.Join(t.TempDir(), "shown.yaml")
+	put(t, text, file)
+	for _, name := range []string{file, "../../docs/examples/sizes.yaml"} {
+		c, err := lab.Open(t.Context(), lab.Order{Name: name, Dry: true, Out: t.TempDir()})
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		concerns, err := c.Concerns()
+		if err != nil || strings.Contains(strings.Join(concerns, " "), "tokens per parameter") {
+			t.Errorf("%s: %q, %v", name, concerns, err)
+		}
+	}
+}
