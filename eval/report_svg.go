@@ -285,7 +285,11 @@ func ticks(low, high float64, n int) (all []float64) {
 			break
 		}
 	}
-	for i := math.Ceil(low / step); i*step <= high*(1+1e-12); i++ {
+	first := math.Ceil(low / step)
+	if first == 0 {
+		first = 0 // without a sign
+	}
+	for i := first; i*step <= high*(1+1e-12); i++ {
 		all = append(all, i*step)
 	}
 	return all
