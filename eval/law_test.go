@@ -180,6 +180,27 @@ func TestLaterSizeIsHeldAgainstThePrediction(t *testing.T) {
 	}
 }
 
+// TestLawsOfSeveralSets: intervals that hold together are wider than those of one set alone, and predictions are not.
+func TestLawsOfSeveralSets(t *testing.T) {
+	c, _ := climb{arms: 1, seeds: []int{3, 3, 3, 3}, noise: 0.01}.draw(rand.New(rand.NewPCG(7, 8)))
+	alone := scored(t, c).Laws[0].Arms[1]
+	for i := range c.Arms {
+		for _, trial := range c.Arms[i].Trials {
+			trial.Perplexity["more"] = 2 * trial.Perplexity["books"]
+		}
+	}
+	c.Sets = append(c.Sets, "more")
+	both := scored(t, c).Laws
+	one, two := both[0].Arms[1], both[1].Arms[1]
+	if len(both) != 2 || one.Speedup.Interval[0] >= alone.Speedup.Interval[0] || one.Speedup.Interval[1] <= alone.Speedup.Interval[1] {
+		t.Errorf("%v beside %v alone", one.Speedup, alone.Speedup)
+	}
+	near(t, "speed-up", one.Speedup.Times, alone.Speedup.Times, 1e-12)
+	near(t, "prediction", one.Next.Interval[0], alone.Next.Interval[0], 1e-12)
+	near(t, "speed-up on a set that is a constant harder", two.Speedup.Times, one.Speedup.Times, 1e-3)
+	near(t, "E of that set", both[1].E, both[0].E+math.Ln2, 1e-3)
+}
+
 // TestNoLawSaysWhy damages comparisons over sizes: each has one clear line in its table, and its JSON comes back as it
 // was.
 func TestNoLawSaysWhy(t *testing.T) {
