@@ -66,7 +66,7 @@ func (c *Comparison) ladder(set string) (l ladder, why string) {
 		return l, fmt.Sprintf("it takes %d sizes, and the comparison has %d", LeastSizes, len(sizes))
 	}
 	if i := slices.IndexFunc(c.Arms, func(a Arm) bool { return !(a.trainingFLOPs() > 0) }); i >= 0 {
-		return l, fmt.Sprintf("nobody knows the training FLOPs of %s: another version wrote this table, and `headroom "+
+		return l, fmt.Sprintf("the training FLOPs of %s are not known: another version wrote this table, and `headroom "+
 			"compare --collect DIR` writes it anew", c.Arms[i].ID())
 	}
 	if why := c.climbers(&l, sizes); why != "" {

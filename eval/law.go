@@ -6,29 +6,30 @@ import (
 	"slices"
 )
 
-// A Law is loss = E + A·(C/C0)^-a on one set, over the sizes of a comparison: C is the FLOPs of a training, C0 those of
-// the baseline at the largest size. A and a are each arm's own; E, what no compute takes away, is shared.
+// A Law is loss = E + A·(C/C0)^-a on one set, over the sizes of a comparison: C is the FLOPs of a training, C0 those
+// of the baseline at the largest size. A and a are each arm's own; E, what no compute takes away, is shared.
 type Law struct {
-	Set    string   `json:"set"`
-	None   string   `json:"no_law,omitempty"` // why there is no law; nothing of what follows is there then
-	Sizes  []string `json:"sizes,omitempty"`  // by rising FLOPs
-	Seeds  []int    `json:"seeds,omitempty"`  // by size
-	C0     float64  `json:"c0_flops,omitempty"`
-	E      float64  `json:"e"`
-	Misfit float64  `json:"misfit_p,omitempty"`  // how often chance makes sizes miss a law by as much; 0 is unknown
-	AtEdge bool     `json:"e_at_edge,omitempty"` // it would leave what it may be
+	Set   string   `json:"set"`
+	None  string   `json:"no_law,omitempty"` // why there is no law; nothing of what follows is there then
+	Sizes []string `json:"sizes,omitempty"`  // by rising FLOPs
+	Seeds []int    `json:"seeds,omitempty"`  // by size
+	C0    float64  `json:"c0_flops,omitempty"`
+	E     float64  `json:"e"`
+	// the chance that sizes that follow a law miss their fit by as much; 0 is unknown
+	Misfit float64  `json:"misfit_p,omitempty"`
+	AtEdge bool     `json:"e_at_edge,omitempty"` // the best E lies outside its range, which begins at 0
 	Arms   []LawArm `json:"arms,omitempty"`      // the baseline first
-	Notes  []string `json:"notes,omitempty"`     // what is left out, and what speaks against the law
+	Notes  []string `json:"notes,omitempty"`     // data that are left out, and evidence against the law
 }
 
 // A LawArm is the law of one arm.
 type LawArm struct {
 	Name     string      `json:"name"`
-	A        float64     `json:"a_nats"` // what the law has above E at C0
+	A        float64     `json:"a_nats"` // the loss above E at C0
 	Exponent float64     `json:"exponent"`
-	Speedup  *Speedup    `json:"speedup,omitempty"` // nil for the baseline, and where the law does not tell it
+	Speedup  *Speedup    `json:"speedup,omitempty"` // nil for the baseline, and where the fit does not determine it
 	Held     *Prediction `json:"held,omitempty"`    // of the largest size, by the law of all others
-	Next     *Prediction `json:"next,omitempty"`    // of one step of sizes further
+	Next     *Prediction `json:"next,omitempty"`    // of a size as far beyond the largest as that is beyond the one before
 }
 
 // A Speedup is how many times the FLOPs of an arm's largest training the baseline needs for the same loss, by the law.
@@ -43,8 +44,8 @@ func (s *Speedup) Resolved() bool {
 	return s != nil && s.Interval != nil && (s.Interval[0] > 1 || s.Interval[1] < 1)
 }
 
-// A Prediction is the mean loss that so many new runs should have, with its 90% interval. Where they are there, what
-// they have stands beside it.
+// A Prediction is the mean loss that so many new runs should have, with its 90% interval. Where such runs exist, it has
+// their loss too.
 type Prediction struct {
 	Size     string      `json:"size,omitempty"` // empty is none that the comparison has
 	FLOPs    float64     `json:"flops"`
@@ -57,8 +58,8 @@ type Prediction struct {
 
 const (
 	lawResamples = 1_999 // of a bootstrap
-	mostSpeedup  = 1_000 // a fit that says more, or as little, says nothing
-	leastFreedom = 2     // values that are left over after a fit, without which its scatter is not known
+	mostSpeedup  = 1_000 // a fit with a larger speed-up, or one below its inverse, determines none
+	leastFreedom = 2     // the least degrees of freedom of a fit, below which its scatter is not known
 )
 
 // unfitted says of losses that each arm has less of at its largest size than at its smallest why they still have no
@@ -111,11 +112,11 @@ func (l ladder) law(resamples int, alpha float64) Law {
 			"too few runs for an interval: more seeds, or more sizes, tell what a law is worth")
 	}
 	f.foresee(&law, l, resamples, alpha)
-	l.hold(&law, resamples)
+	l.predictLargest(&law, resamples)
 	return law
 }
 
-// known says that the fit tells its own scatter, so that an interval may be asked for.
+// known says that the fit has enough degrees of freedom for its scatter, and so for intervals.
 func (f *fitted) known() bool { return f.freedom() >= leastFreedom }
 
 // intervals are half the widths of those of the targets, not a number where the fit does not tell one.
@@ -146,7 +147,7 @@ func (f *fitted) foresee(law *Law, l ladder, resamples int, alpha float64) {
 	for k, half := range halves {
 		t := targets[k]
 		if a := &law.Arms[t.arm]; t.runs == 0 {
-			a.Speedup = speedup(f.value(t), half)
+			a.Speedup = speedup(f.estimate(t), half)
 		} else {
 			a.Next = f.predict(l, t, half)
 		}
@@ -182,15 +183,15 @@ func (f *fitted) losses(l ladder, arm int, flops float64, runs int) target {
 }
 
 func (f *fitted) predict(l ladder, t target, half float64) *Prediction {
-	p := &Prediction{FLOPs: math.Exp(t.logx + l.middle()), Runs: int(t.runs), Loss: f.value(t)}
+	p := &Prediction{FLOPs: math.Exp(t.logx + l.middle()), Runs: int(t.runs), Loss: f.estimate(t)}
 	if !math.IsNaN(half) && !math.IsInf(half, 0) {
 		p.Interval = &[2]float64{p.Loss - half, p.Loss + half}
 	}
 	return p
 }
 
-// hold predicts the largest size from the others, and sets what was measured beside that.
-func (l ladder) hold(law *Law, resamples int) {
+// predictLargest predicts the largest size from the others, and compares the measurement with that.
+func (l ladder) predictLargest(law *Law, resamples int) {
 	top := len(l.sizes) - 1
 	if top < LeastSizes {
 		law.Notes = append(law.Notes,

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// writeLaws puts down the laws over sizes, what they predict, and why a set has none.
+// writeLaws writes the laws over sizes, their predictions, and why a set has none.
 func (c *Comparison) writeLaws(s *strings.Builder, table func(*strings.Builder, [][]string)) {
 	if c.fits() {
 		fmt.Fprintf(s, "\n%s:\n\n", lawCaption)
@@ -103,7 +103,7 @@ func (p *Prediction) String() string {
 	return fmt.Sprintf("%.4f (%.4f to %.4f)", p.Loss, p.Interval[0], p.Interval[1])
 }
 
-// lawKey says what each law stands on and what the columns are, or why a set has no law.
+// lawKey describes the data of each law and the columns, or says why a set has no law.
 func (c *Comparison) lawKey() (lines []string) {
 	for i := range c.Laws {
 		lines = append(lines, c.Laws[i].words(c.Baseline)...)
@@ -112,7 +112,8 @@ func (c *Comparison) lawKey() (lines []string) {
 		return lines
 	}
 	return append(lines,
-		"E: the loss that no amount of training gets below, by the law; all arms share it. A: what an arm's law has above it "+
+		"E: the loss that no amount of training gets below, by the law; all arms share it. A: what an arm's law has "+
+			"above it "+
 			"at C0, in nats a token. exponent a: how fast that falls as FLOPs grow.",
 		fmt.Sprintf("speed-up: how many times an arm's training FLOPs %s needs for the loss that the arm has at the largest "+
 			"size; above 1 the arm is better. In brackets its interval; those of all arms and sets hold together with a "+
@@ -123,7 +124,7 @@ func (c *Comparison) lawKey() (lines []string) {
 	)
 }
 
-// words say what a law stands on and what speaks against it, or why there is none.
+// words describe the data of a law and the evidence against it, or say why there is none.
 func (l *Law) words(baseline string) (lines []string) {
 	if l.None != "" {
 		return []string{fmt.Sprintf("No law on %s: %s.", l.Set, l.None)}

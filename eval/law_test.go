@@ -26,7 +26,8 @@ type climb struct {
 func (s climb) draw(r *rand.Rand) (*Comparison, scaling) {
 	truth := scaling{e: 1.5 + r.Float64(), a: []float64{r.Float64()}, b: []float64{0.1 + 0.15*r.Float64()}}
 	for range s.arms {
-		truth.a, truth.b = append(truth.a, truth.a[0]+0.1*(r.Float64()-0.5)), append(truth.b, truth.b[0]+0.02*(r.Float64()-0.5))
+		truth.a, truth.b = append(truth.a, truth.a[0]+0.1*(r.Float64()-0.5)),
+			append(truth.b, truth.b[0]+0.02*(r.Float64()-0.5))
 	}
 	return s.around(truth, r), truth
 }
@@ -40,7 +41,8 @@ func (s climb) around(truth scaling, r *rand.Rand) *Comparison {
 			together[i] = study{tails: s.tails}.scatter(r)
 		}
 		for arm := range s.arms + 1 {
-			a := Arm{Name: fmt.Sprintf("arm-%d", arm), Size: fmt.Sprintf("size-%d", size), Parameters: 5e4, Tokens: 1e6, FLOPs: 1e10 * math.Exp(s.logx(arm, size))}
+			a := Arm{Name: fmt.Sprintf("arm-%d", arm), Size: fmt.Sprintf("size-%d", size), Parameters: 5e4, Tokens: 1e6,
+				FLOPs: 1e10 * math.Exp(s.logx(arm, size))}
 			for seed := range seeds {
 				loss := truth.at(arm, s.logx(arm, size)) + noise*(together[seed]+study{tails: s.tails}.scatter(r))
 				a.Trials = append(a.Trials, Trial{Seed: uint64(seed), Perplexity: map[string]float64{"books": math.Exp(loss)}})
@@ -105,7 +107,8 @@ func TestLawsAreWhatTheySay(t *testing.T) {
 		}
 		part := func(n int) float64 { return float64(n) / draws }
 		name := fmt.Sprintf("%d arms, seeds %v, wild %g, tails of %g", s.arms, s.seeds, s.wild, s.tails)
-		t.Logf("%s: all speed-ups hold in %.1f%%, the next losses in %.1f%%; %.2f of %d are resolved, %d wrongly; %.1f%% are warned of", name, 100*part(held), 100*part(losses), part(resolved), s.arms, wrong, 100*part(warned))
+		t.Logf("%s: all speed-ups hold in %.1f%%, the next losses in %.1f%%; %.2f of %d are resolved, %d wrongly; %.1f%% "+
+			"are warned of", name, 100*part(held), 100*part(losses), part(resolved), s.arms, wrong, 100*part(warned))
 		between(t, name+": comparisons all of whose speed-ups hold", part(held), s.held[0], s.held[1])
 		between(t, name+": predictions that hold", part(losses), 0.87, 0.98)
 		between(t, name+": laws whose sizes seem to miss it", part(warned), 0, s.warned)
@@ -144,7 +147,8 @@ func TestLawWithoutScatter(t *testing.T) {
 	}
 	s.seeds = []int{1, 1, 1, 1}
 	l = scored(t, s.around(pair, rand.New(rand.NewPCG(1, 1)))).Laws[0]
-	if got := l.Arms[1].Speedup; math.Abs(got.Times-math.Exp(0.5)) > 1e-4 || got.Interval != nil || got.verdict() != "not resolved" || l.Arms[0].Held.Inside != nil {
+	if got := l.Arms[1].Speedup; math.Abs(got.Times-math.Exp(0.5)) > 1e-4 || got.Interval != nil ||
+		got.verdict() != "not resolved" || l.Arms[0].Held.Inside != nil {
 		t.Errorf("got %+v", l)
 	}
 }
@@ -217,19 +221,31 @@ func TestNoLawSaysWhy(t *testing.T) {
 		damage func(*Comparison)
 		want   string
 	}{
-		{"two sizes", func(c *Comparison) { c.Arms = c.Arms[:6] }, "- No law on books: it takes 3 sizes, and the comparison has 2."},
-		{"one size of a name", func(c *Comparison) { c.Arms = c.Arms[:3] }, "- No law on books: it takes 3 sizes, and the comparison has 1."},
+		{"two sizes", func(c *Comparison) { c.Arms = c.Arms[:6] },
+			"- No law on books: it takes 3 sizes, and the comparison has 2."},
+		{"one size of a name", func(c *Comparison) { c.Arms = c.Arms[:3] },
+			"- No law on books: it takes 3 sizes, and the comparison has 1."},
 		{"FLOPs unknown", func(c *Comparison) { each(c, "arm-1", "size-2", func(a *Arm) { a.FLOPs = 0 }) },
-			"- No law on books: nobody knows the training FLOPs of size-2/arm-1: another version wrote this table, and `headroom compare --collect DIR` writes it anew."},
+			"- No law on books: the training FLOPs of size-2/arm-1 are not known: another version wrote this table, and " +
+				"`headroom compare --collect DIR` writes it anew."},
 		{"tokens unknown", func(c *Comparison) { each(c, "", "", func(a *Arm) { a.Tokens = 0 }) },
-			"- No law on books: nobody knows the training FLOPs of size-0/arm-0: another version wrote this table, and `headroom compare --collect DIR` writes it anew."},
-		{"the baseline lacks sizes", func(c *Comparison) { each(c, "arm-0", "size-1", lost); each(c, "arm-0", "size-3", lost) },
+			"- No law on books: the training FLOPs of size-0/arm-0 are not known: another version wrote this table, and " +
+				"`headroom compare --collect DIR` writes it anew."},
+		{"the baseline lacks sizes", func(c *Comparison) {
+			each(c, "arm-0", "size-1", lost)
+			each(c, "arm-0", "size-3", lost)
+		},
 			"- No law on books: arm-0 has results at 2 of 4 sizes, and a law takes 3."},
 		{"an arm lacks sizes", func(c *Comparison) { each(c, "arm-1", "size-1", lost); each(c, "arm-1", "size-3", lost) },
 			"- books: arm-1 has results at 2 of 4 sizes, and a law takes 3: the arm is left out."},
-		{"an arm lacks a size", func(c *Comparison) { each(c, "arm-1", "size-3", lost) }, "- books: arm-1 has no results at size-3: the size is left out."},
-		{"arms lack different sizes", func(c *Comparison) { each(c, "arm-1", "size-3", lost); each(c, "arm-2", "size-0", lost) },
-			"- No law on books: arm-2 has no results at size-0: the size is left out; arm-1 has no results at size-3: the size is left out; it takes 3 sizes at which these arms have results, and there are 2."},
+		{"an arm lacks a size", func(c *Comparison) { each(c, "arm-1", "size-3", lost) },
+			"- books: arm-1 has no results at size-3: the size is left out."},
+		{"arms lack different sizes", func(c *Comparison) {
+			each(c, "arm-1", "size-3", lost)
+			each(c, "arm-2", "size-0", lost)
+		},
+			"- No law on books: arm-2 has no results at size-0: the size is left out; arm-1 has no results at size-3: the " +
+				"size is left out; it takes 3 sizes at which these arms have results, and there are 2."},
 		{"a run is missing", func(c *Comparison) { each(c, "arm-2", "size-1", func(a *Arm) { a.Trials = a.Trials[1:] }) },
 			"- books: at size-1, 2 of 3 seeds have a result of every arm: the others are left out."},
 		{"no seed in common", func(c *Comparison) {
@@ -265,16 +281,19 @@ func TestNoLawSaysWhy(t *testing.T) {
 			})
 		}, "- No law on books: no curve of this form that falls with FLOPs goes through the losses."},
 		{"one number of FLOPs", func(c *Comparison) { each(c, "", "", func(a *Arm) { a.FLOPs = 1e9 }) },
-			"- No law on books: the trainings of arm-0 at its 4 sizes have but 1 different numbers of FLOPs, and it takes 3 (at least 5% apart)."},
+			"- No law on books: the trainings of arm-0 at its 4 sizes have but 1 different numbers of FLOPs, and it takes 3 " +
+				"(at least 5% apart)."},
 		{"tokens per parameter", func(c *Comparison) { each(c, "", "size-3", func(a *Arm) { a.Parameters *= 2 }) },
-			"- WARNING: books: tokens per parameter are not held: arm-0 has 20 at size-0, 20 at size-1, 20 at size-2, 10 at size-3. The law mixes what parameters and what tokens do, and predicts nothing for another mixture."},
+			"- WARNING: books: tokens per parameter are not held: arm-0 has 20 at size-0, 20 at size-1, 20 at size-2, 10 at " +
+				"size-3. The law mixes what parameters and what tokens do, and predicts nothing for another mixture."},
 		{"another form", func(c *Comparison) {
 			each(c, "", "size-1", func(a *Arm) {
 				for i := range a.Trials {
 					a.Trials[i].Perplexity["books"] *= math.Exp(0.1)
 				}
 			})
-		}, "- WARNING: books: the sizes miss the law by more than their seeds scatter (p 0.0005; chance does so at most one time in twenty): their losses may have another form, and the intervals know nothing of that."},
+		}, "- WARNING: books: the sizes miss the law by more than their seeds scatter (p 0.0005; chance does so at most " +
+			"one time in twenty): their losses may have another form, and the intervals know nothing of that."},
 		{"losses that fall faster and faster", func(c *Comparison) {
 			for size := range 4 {
 				each(c, "", fmt.Sprintf("size-%d", size), func(a *Arm) {
@@ -283,20 +302,24 @@ func TestNoLawSaysWhy(t *testing.T) {
 					}
 				})
 			}
-		}, "- WARNING: books: E lies at the edge of what it may be, from 0 to the least loss: these sizes do not tell where losses level off, and exponents depend on it."},
+		}, "- WARNING: books: E lies at the edge of what it may be, from 0 to the least loss: these sizes do not tell " +
+			"where losses level off, and exponents depend on it."},
 		{"single seeds", func(c *Comparison) { each(c, "", "", func(a *Arm) { a.Trials = a.Trials[:1] }) },
 			"- books: too few runs for an interval: more seeds, or more sizes, tell what a law is worth."},
-		{"three sizes", func(c *Comparison) { c.Arms = c.Arms[:9] }, "- books: no size is held against a prediction of the others: that takes 4 sizes."},
+		{"three sizes", func(c *Comparison) { c.Arms = c.Arms[:9] },
+			"- books: no size is held against a prediction of the others: that takes 4 sizes."},
 	} {
 		table, _ := climb{arms: 2, seeds: []int{3, 3, 3, 3}, noise: 0.01}.draw(rand.New(rand.NewPCG(5, 6)))
 		c.damage(table)
 		scored(t, table)
-		if text := table.Text(); strings.Count(text, c.want) != 1 || strings.Contains(text, "NaN") || strings.Contains(text, "Inf") {
+		if text := table.Text(); strings.Count(text, c.want) != 1 || strings.Contains(text, "NaN") ||
+			strings.Contains(text, "Inf") {
 			t.Errorf("%s: no line %q in\n%s", c.name, c.want, text)
 		}
 		comesBack(t, c.name, table)
 	}
-	// A comparison without sizes says nothing of laws. Losses that are no numbers are none, and cannot be written as JSON anyway.
+	// A comparison without sizes says nothing of laws. Losses that are no numbers are none, and cannot be written as JSON
+	// anyway.
 	if text := scored(t, example([]Trial{trial(1, 2)}, []Trial{trial(1, 2.05)})).Text(); strings.Contains(text, "aw") {
 		t.Errorf("got\n%s", text)
 	}
@@ -304,7 +327,8 @@ func TestNoLawSaysWhy(t *testing.T) {
 	for i, p := range []float64{math.NaN(), math.Inf(1), -1} {
 		table.Arms[2*i+1].Trials[0].Perplexity["books"] = p
 	}
-	if got := scored(t, table).Laws[0].Seeds; !reflect.DeepEqual(got, []int{1, 1, 1, 2}) || strings.Count(table.Text(), "1 of 2 seeds have a result of every arm") != 3 {
+	if got := scored(t, table).Laws[0].Seeds; !reflect.DeepEqual(got, []int{1, 1, 1, 2}) ||
+		strings.Count(table.Text(), "1 of 2 seeds have a result of every arm") != 3 {
 		t.Errorf("got %v in\n%s", got, table.Text())
 	}
 }

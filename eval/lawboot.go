@@ -28,12 +28,12 @@ func (c cells) means() (all [][]float64) {
 type fitted struct {
 	sweep
 	scaling
-	rest       [][]float64 // by seed at a size, then arm, as wide as true ones would be
+	rest       [][]float64 // by seed at a size, then arm, scaled to the deviation of true ones
 	covariance [][]float64 // by arm
 	misses     float64     // see missed
 }
 
-// freedom is how many values of each arm are left over after the fit.
+// freedom is the degrees of freedom of each arm's residuals.
 func (s *sweep) freedom() float64 {
 	n := 0.0
 	for _, k := range s.runs {
@@ -42,7 +42,7 @@ func (s *sweep) freedom() float64 {
 	return n - 2 - 1/float64(len(s.logx))
 }
 
-// fitLaw fits the losses, and keeps their rest.
+// fitLaw fits the losses, and keeps their residuals.
 func fitLaw(s sweep, c cells) (f fitted, ok bool) {
 	f.sweep = s
 	if f.scaling, ok = s.fit(c.means()); !ok {
@@ -52,7 +52,7 @@ func fitLaw(s sweep, c cells) (f fitted, ok bool) {
 	return f, true
 }
 
-// residuals are what the law leaves of losses.
+// residuals are the differences of losses from the law.
 func (f *fitted) residuals(c cells) {
 	f.rest, f.covariance = nil, make([][]float64, len(c))
 	for i := range f.covariance {
@@ -105,7 +105,7 @@ type target struct {
 	alpha float64 // the chance that its interval may leave it out
 }
 
-func (f *fitted) value(t target) float64 {
+func (f *fitted) estimate(t target) float64 {
 	if t.runs == 0 {
 		return f.speedup(t.arm, t.logx)
 	}
@@ -144,7 +144,7 @@ func (f *fitted) halves(targets []target, resamples int) (halves []float64, miss
 			for range int(t.runs) {
 				fresh += f.scatter(r)[t.arm] / t.runs
 			}
-			d := math.Abs(again.value(t)-f.value(t)-fresh) / again.error(t)
+			d := math.Abs(again.estimate(t)-f.estimate(t)-fresh) / again.error(t)
 			if math.IsNaN(d) || !again.falls() {
 				d = math.Inf(1)
 			}

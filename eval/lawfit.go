@@ -7,7 +7,7 @@ import "math"
 type scaling struct {
 	e    float64
 	a, b []float64 // by arm
-	held bool      // e lies at the edge of what it may be, and does not move with the losses
+	held bool      // e lies at the edge of its range, and does not move with the losses
 }
 
 func (l *scaling) at(arm int, logx float64) float64 { return l.e + math.Exp(l.a[arm]-l.b[arm]*logx) }

@@ -192,13 +192,13 @@ func lawJSON(t *testing.T, dir string, laws []eval.Law) {
 		t.Errorf("code %d: %s", code, logs)
 	}
 	if page := read(t, filepath.Join(old, "report.html")); !strings.Contains(page,
-		"No law on fox: nobody knows the training FLOPs of w16/gqa-2") || strings.Contains(page, "<title>law on fox") {
+		"No law on fox: the training FLOPs of w16/gqa-2 are not known") || strings.Contains(page, "<title>law on fox") {
 		t.Errorf("got\n%s", page)
 	}
 }
 
-// TestALargerSizeIsHeldAgainstThePrediction adds a size to a comparison that is finished, with the same command: what was
-// there is not trained again, and the size is held against the law that the others had before.
+// TestALargerSizeIsHeldAgainstThePrediction adds a size to a comparison that is finished, with the same command: what
+// was there is not trained again, and the size is held against the law that the others had before.
 func TestALargerSizeIsHeldAgainstThePrediction(t *testing.T) {
 	dir := t.TempDir()
 	file, out := filepath.Join(dir, "climb.yaml"), filepath.Join(dir, "climb")
