@@ -87,15 +87,18 @@ func TestThereAndBack(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", c.kind, err)
 			}
-			if r.Class != c.class || (r.Reason == "") != (c.class != Own) || !slices.Contains(r.Files, indexFile) || !slices.Contains(r.Files, "tokenizer.json") {
+			if r.Class != c.class || (r.Reason == "") != (c.class != Own) || !slices.Contains(r.Files, indexFile) ||
+				!slices.Contains(r.Files, "tokenizer.json") {
 				t.Errorf("%s: %+v", c.kind, r)
 			}
 			text, err := os.ReadFile(filepath.Join(out, "config.json"))
-			if theta := fmt.Sprintf(`"rope_theta": %.1f`, m.Attention.RopeTheta); err != nil || strings.Count(string(text), theta) != strings.Count(string(text), "rope_theta") {
+			if theta := fmt.Sprintf(`"rope_theta": %.1f`, m.Attention.RopeTheta); err != nil ||
+				strings.Count(string(text), theta) != strings.Count(string(text), "rope_theta") {
 				t.Errorf("%s: the rotary base is not %s throughout (%v):\n%s", c.kind, theta, err, text)
 			}
 			v, err := Verify(context.Background(), out, m, "there-is-no-such-python", false)
-			if err != nil || len(v.Failed) > 0 || v.Logits != 0 || v.Greedy != v.GreedyOf || v.GreedyOf != 64 || (v.Rounding > 0) != (dtype == "bf16") {
+			if err != nil || len(v.Failed) > 0 || v.Logits != 0 || v.Greedy != v.GreedyOf || v.GreedyOf != 64 ||
+				(v.Rounding > 0) != (dtype == "bf16") {
 				t.Errorf("%s in %s: %+v, %v", c.kind, dtype, v, err)
 			}
 			back := filepath.Join(t.TempDir(), "back")
@@ -126,7 +129,8 @@ func sameWeights(t *testing.T, kind string, m *decode.Model, dir string) {
 	}
 }
 
-// TestForeignTokenizer imports a directory whose tokenizer.json is all that is known of its tokenizer, and one that cannot be read.
+// TestForeignTokenizer imports a directory whose tokenizer.json is all that is known of its tokenizer, and one that
+// cannot be read.
 func TestForeignTokenizer(t *testing.T) {
 	checkpoint, _ := tiny(t, "gqa-2")
 	hf, back := filepath.Join(t.TempDir(), "hf"), filepath.Join(t.TempDir(), "back")
@@ -149,17 +153,20 @@ func TestForeignTokenizer(t *testing.T) {
 		t.Fatal(err)
 	}
 	ours, _ := data.NewTokenizer("bytes")
-	if text := []byte("déjà vu, 12\n"); !slices.Equal(tok.Append(nil, text), ours.Append(nil, text)) || tok.EndOfText != ours.EndOfText {
+	if text := []byte("déjà vu, 12\n"); !slices.Equal(tok.Append(nil, text), ours.Append(nil, text)) ||
+		tok.EndOfText != ours.EndOfText {
 		t.Error("the file is another tokenizer")
 	}
 	again := filepath.Join(t.TempDir(), "again")
 	if _, err := HF(back, Options{Dir: again, DType: "fp32", ShardBytes: 1 << 30, Tokenizer: m.Tokenizer}); err != nil {
 		t.Error(err)
 	}
-	if v, err := Verify(context.Background(), again, m, "there-is-no-such-python", false); err != nil || len(v.Failed) > 0 || v.Rows != 4 {
+	if v, err := Verify(context.Background(), again, m, "there-is-no-such-python", false); err != nil ||
+		len(v.Failed) > 0 || v.Rows != 4 {
 		t.Errorf("%+v, %v", v, err)
 	}
-	if err := os.WriteFile(filepath.Join(hf, "tokenizer.json"), []byte(`{"model": {"type": "Unigram"}}`), 0o666); err != nil {
+	if err := os.WriteFile(filepath.Join(hf, "tokenizer.json"),
+		[]byte(`{"model": {"type": "Unigram"}}`), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	if r, err := Read(hf, filepath.Join(t.TempDir(), "x"), 0); err != nil || r.Tokenizer != "" {
@@ -189,11 +196,13 @@ func TestVerifyFinds(t *testing.T) {
 		}
 	}
 	edit(`"num_key_value_heads": 2`, `"num_key_value_heads": 4`)
-	if _, err := Verify(context.Background(), out, m, "", false); err == nil || !strings.Contains(err.Error(), "k_proj.weight is [16 32]") {
+	if _, err := Verify(context.Background(), out, m, "", false); err == nil ||
+		!strings.Contains(err.Error(), "k_proj.weight is [16 32]") {
 		t.Errorf("other heads: %v", err)
 	}
 	edit(`"rope_theta": 10000.0`, `"rope_theta": 5000.0`)
-	if _, err := Verify(context.Background(), out, m, "", false); err == nil || !strings.Contains(err.Error(), "another model") {
+	if _, err := Verify(context.Background(), out, m, "", false); err == nil ||
+		!strings.Contains(err.Error(), "another model") {
 		t.Errorf("another rotation: %v", err)
 	}
 	os.WriteFile(config, good, 0o666)
@@ -222,14 +231,16 @@ func TestRefuses(t *testing.T) {
 		{Options{Dir: full + "/y", DType: "fp32", ShardBytes: 1, Tokenizer: "gpt2"}, "token 50256, the model has 260"},
 		{Options{Dir: full + "/y", DType: "fp32", ShardBytes: 1, Tokenizer: "nobody"}, "nobody"},
 	} {
-		if _, err := HF(checkpoint, c.o); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+		if _, err := HF(checkpoint, c.o); err == nil || !strings.Contains(err.Error(), c.want) ||
+			strings.Contains(err.Error(), "\n") {
 			t.Errorf("%+v: %v", c.o, err)
 		}
 		if left, _ := filepath.Glob(full + "/.*"); len(left) > 0 {
 			t.Errorf("left behind: %v", left)
 		}
 	}
-	if _, err := GGUF(checkpoint, Options{Dir: full + "/z", DType: "fp32"}); err == nil || !strings.Contains(err.Error(), "GGUF is for MHA, MQA and GQA") {
+	if _, err := GGUF(checkpoint, Options{Dir: full + "/z", DType: "fp32"}); err == nil ||
+		!strings.Contains(err.Error(), "GGUF is for MHA, MQA and GQA") {
 		t.Error(err)
 	}
 	out := filepath.Join(t.TempDir(), "hf")
@@ -255,7 +266,8 @@ func TestRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.change, err, c.want)
 		}
 	}
-	if _, err := Read(out, filepath.Join(t.TempDir(), "x"), 81); err == nil || !strings.Contains(err.Error(), "context must be at most the 80") {
+	if _, err := Read(out, filepath.Join(t.TempDir(), "x"), 81); err == nil ||
+		!strings.Contains(err.Error(), "context must be at most the 80") {
 		t.Error(err)
 	}
 }
@@ -313,7 +325,8 @@ func TestNothingOutside(t *testing.T) {
 	}
 	os.Remove(weights)
 	for _, name := range []string{"../model.safetensors", outside, "sub/model.safetensors", "model.bin", ""} {
-		if err := writeJSON(filepath.Join(out, indexFile), index{Where: map[string]string{"model.norm.weight": name}}); err != nil {
+		if err := writeJSON(filepath.Join(out, indexFile),
+			index{Where: map[string]string{"model.norm.weight": name}}); err != nil {
 			t.Fatal(err)
 		}
 		if err := read(); err == nil || !strings.Contains(err.Error(), "no .safetensors file of the directory") {
@@ -373,7 +386,8 @@ func TestTokenizerFile(t *testing.T) {
 		for i, m := range file.Model.Merges {
 			rank[m] = i
 		}
-		for _, word := range []string{"the", " attention", " déjà", "\n\n", " 1234", "🙂", " internationalization", "\x00ÿ"} {
+		for _, word := range []string{"the", " attention", " déjà", "\n\n", " 1234", "🙂",
+			" internationalization", "\x00ÿ"} {
 			var parts []string
 			for _, b := range []byte(word) {
 				parts = append(parts, printable(string([]byte{b})))
@@ -408,7 +422,8 @@ func TestGGUF(t *testing.T) {
 	if _, err := GGUF(checkpoint, Options{Dir: path, DType: "bf16", Tokenizer: "bytes"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := GGUF(checkpoint, Options{Dir: path, DType: "bf16"}); err == nil || !strings.Contains(err.Error(), "there already") {
+	if _, err := GGUF(checkpoint, Options{Dir: path, DType: "bf16"}); err == nil ||
+		!strings.Contains(err.Error(), "there already") {
 		t.Error(err)
 	}
 	text, err := os.ReadFile(path)
@@ -425,7 +440,8 @@ func TestGGUF(t *testing.T) {
 		name := g.text()
 		values[name] = g.value(g.u32())
 	}
-	if values["llama.attention.head_count_kv"] != uint32(2) || values["tokenizer.ggml.bos_token_id"] != uint32(256) || len(values["tokenizer.ggml.tokens"].([]any)) != 260 {
+	if values["llama.attention.head_count_kv"] != uint32(2) || values["tokenizer.ggml.bos_token_id"] != uint32(256) ||
+		len(values["tokenizer.ggml.tokens"].([]any)) != 260 {
 		t.Errorf("%v", values)
 	}
 	type place struct {

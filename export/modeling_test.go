@@ -20,7 +20,7 @@ import (
 	"headroom/model"
 )
 
-// modelingCases are tiny models of every kind. They go out in the class that HF chooses, and MHA, MQA and GQA, which the
+// KEEP22
 // library has, in ours as well.
 var modelingCases = []struct {
 	name, kind string
@@ -130,7 +130,8 @@ func writeVerifying(t *testing.T, checkpoint, tokenizer, dir string) {
 	m, err := decode.Load(checkpoint)
 	if err == nil {
 		m.Tokenizer = tokenizer
-		_, err = HF(checkpoint, Options{Dir: filepath.Join(dir, "export"), DType: "fp32", ShardBytes: 1 << 30, Tokenizer: tokenizer})
+		_, err = HF(checkpoint, Options{Dir: filepath.Join(dir, "export"), DType: "fp32", ShardBytes: 1 << 30,
+			Tokenizer: tokenizer})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -149,8 +150,8 @@ func writeVerifying(t *testing.T, checkpoint, tokenizer, dir string) {
 	}
 }
 
-// TestModelingRecorded holds our computation against what torch computed with modeling_headroom.py and the library's own
-// classes, of the very same weights and code.
+// TestModelingRecorded holds our computation against what torch computed with modeling_headroom.py and the library's
+// own classes, of the very same weights and code.
 func TestModelingRecorded(t *testing.T) {
 	for i, c := range modelingCases {
 		t.Run(c.name, func(t *testing.T) {
@@ -190,7 +191,8 @@ func (r modelingRecord) against(t *testing.T, m *decode.Model, class Class, dir 
 	fail(!slices.Equal(r.Greedy, want.Greedy), "greedy tokens %v, here %v", r.Greedy, want.Greedy)
 	fail(!slices.Equal(r.Padded, want.Greedy), "greedy tokens beside a longer row %v, here %v", r.Padded, want.Greedy)
 	for name, got := range map[string][]float64{"in one pass": r.Logits, "through the cache": r.Steps} {
-		if fail(len(got) != len(want.Logits), "%d logits %s, not %d", len(got), name, len(want.Logits)); len(got) != len(want.Logits) {
+		if fail(len(got) != len(want.Logits), "%d logits %s, not %d", len(got), name, len(want.Logits)); len(got) != len(
+			want.Logits) {
 			continue
 		}
 		for i := range got {
