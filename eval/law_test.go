@@ -196,7 +196,8 @@ func TestLawsOfSeveralSets(t *testing.T) {
 	c.Sets = append(c.Sets, "more")
 	both := scored(t, c).Laws
 	one, two := both[0].Arms[1], both[1].Arms[1]
-	if len(both) != 2 || one.Speedup.Interval[0] >= alone.Speedup.Interval[0] || one.Speedup.Interval[1] <= alone.Speedup.Interval[1] {
+	if len(both) != 2 || one.Speedup.Interval[0] >= alone.Speedup.Interval[0] ||
+		one.Speedup.Interval[1] <= alone.Speedup.Interval[1] {
 		t.Errorf("%v beside %v alone", one.Speedup, alone.Speedup)
 	}
 	near(t, "speed-up", one.Speedup.Times, alone.Speedup.Times, 1e-12)
