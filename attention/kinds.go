@@ -69,7 +69,7 @@ var Descriptions = []Description{
 	},
 	{
 		Kind: MFA, Title: "one key/value head, which may be wide, and queries of low rank",
-		Cache: KeyValue, Keys: []string{"query_latent_dim"}, Family: NoLayer,
+		Cache: KeyValue, Keys: []string{"query_latent_dim"}, Family: "mfa",
 		defaults: mfaDefaults, check: mfaCheck, shape: gqaShape, layer: newMFA,
 	},
 	{

@@ -1,7 +1,7 @@
 """The configuration of a headroom model: a Llama-style decoder whose attention is one of several kinds.
 
 GTA is grouped-TIED attention and GLA grouped LATENT attention, both of "Hardware-Efficient Attention for Fast Decoding"
-(arXiv 2505.21487); neither is gated linear attention.
+(arXiv 2505.21487); neither is gated linear attention. MFA is multi-matrix factorization attention (arXiv 2412.19255).
 """
 
 from transformers import PretrainedConfig
@@ -12,7 +12,7 @@ class HeadroomConfig(PretrainedConfig):
 
     def __init__(
         self,
-        kind="gqa",  # gqa, gta, or latent: MLA, GLA and GLA_q
+        kind="gqa",  # gqa, mfa, gta, or latent: MLA, GLA and GLA_q
         vocab_size=257,
         hidden_size=128,  # C
         intermediate_size=384,  # F
@@ -22,7 +22,7 @@ class HeadroomConfig(PretrainedConfig):
         head_dim=32,  # D
         rope_dim=32,  # R
         latent_dim=0,  # L, of latent kinds
-        query_latent_dim=0,  # Q, of latent kinds
+        query_latent_dim=0,  # Q, of latent kinds and of MFA
         split_query=False,  # GLA_q: the query latent has a part for each latent head
         query_norm="whole",  # of GLA_q's query latent: whole, or its parts each apart
         low_rank_bias=True,  # on the projections of latent kinds, and on GTA's rope key

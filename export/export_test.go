@@ -70,6 +70,7 @@ var cases = []struct {
 	{"mha", nil, Llama}, {"gqa-2", nil, Llama}, {"mqa", []func(*model.Config, *attention.Config){tied}, Llama},
 	{"mla", []func(*model.Config, *attention.Config){plainMLA}, DeepSeek}, {"mla", nil, Own}, {"gta-2", nil, Own}, {"gla-2", nil, Own},
 	{"gla-2", []func(*model.Config, *attention.Config){plainMLA, tied}, Own}, {"gla_q-2", nil, Own},
+	{"mfa", nil, Own}, {"mfa", []func(*model.Config, *attention.Config){spun, tied}, Own},
 	{"gqa-2", []func(*model.Config, *attention.Config){unread}, Llama}, {"gla_q-2", []func(*model.Config, *attention.Config){wholeNorm}, Own},
 	{"gla-1", nil, Own}, {"gla_q-1", nil, Own}, // come back as what they are: MLA, and one part
 	{"gqa-2", []func(*model.Config, *attention.Config){spun}, Llama}, {"mla", []func(*model.Config, *attention.Config){plainMLA, spun}, DeepSeek},
@@ -257,7 +258,7 @@ func TestRefuses(t *testing.T) {
 		{`{"num_hidden_layers":1000000}`, "too few for 1000000 layers"},
 		{`{"num_hidden_layers":-1}`, "num_hidden_layers must be positive"},
 		{`{"hidden_size":9000000000}`, "not possible"},
-		{`{"kind":"other"}`, "kind is one of gqa, gta, latent, not"},
+		{`{"kind":"other"}`, "kind is one of gqa, mfa, gta, latent, not"},
 		{`{"attention_bias":true}`, "biases"},
 		{`{"vocab_size":"many"}`, "config.json"},
 	} {

@@ -1,4 +1,5 @@
-"""Headroom models in PyTorch: a Llama-style decoder with grouped-query, grouped-tied or grouped latent attention.
+"""Headroom models in PyTorch: a Llama-style decoder with grouped-query, grouped-tied, grouped latent or multi-matrix
+factorization attention.
 
 The letters: B batch, T new tokens, S tokens attended to, C width, F MLP width, H query heads, G key/value heads, n latent
 heads, D head dim, R its rotary part, L dim of a latent, Q dim of the query latent. Linear layers act as x·W.
@@ -6,6 +7,7 @@ heads, D head dim, R its rotary part, L dim of a latent, Q dim of the query late
 A cache holds what one token really leaves behind, in the two tensors of a DynamicCache layer:
 
     gqa      keys [B, G, S, D] rotated              values [B, G, S, D]
+    mfa      keys [B, 1, S, D] rotated              values [B, 1, S, D]
     gta      keys [B, G, S, D] the tied state       values [B, 1, S, R] the rotated rope key, one for all heads
     latent   keys [B, n, S, L] normalised latents   values [B, 1, S, R] the rotated rope key, one for all heads
 """
@@ -79,6 +81,34 @@ class GroupedQuery(nn.Module):
             k, v = cache.update(k, v, self.layer)  # [B, G, S, D]
         p = softmax(q @ repeat(k, H).mT * c.head_dim**-0.5, mask).to(v.dtype)  # [B, H, T, S]
         o = p @ repeat(v, H)  # [B, H, T, D]
+        return self.Wo(o.transpose(1, 2).flatten(2))  # [B, T, C]
+
+
+class MultiMatrix(nn.Module):
+    """One key and one value head, and queries from a latent of Q that all heads share: q = rope(rmsnorm(x·Wdq)·Wuq),
+    k = rope(x·Wk), v = x·Wv; y = softmax(q·kᵀ/√D)·v · Wo. A cached token is 2·D elements.
+    """
+
+    def __init__(self, c, layer):
+        super().__init__()
+        C, H, D, Q = c.hidden_size, c.num_attention_heads, c.head_dim, c.query_latent_dim
+        self.config, self.layer = c, layer
+        self.Wdq = nn.Linear(C, Q, bias=False)
+        self.normq = RMSNorm(Q, eps=c.rms_norm_eps)
+        self.Wuq = nn.Linear(Q, H * D, bias=False)
+        self.Wk = nn.Linear(C, D, bias=False)
+        self.Wv = nn.Linear(C, D, bias=False)
+        self.Wo = nn.Linear(H * D, C, bias=False)
+
+    def forward(self, x, positions, mask, cache):
+        c, H = self.config, self.config.num_attention_heads
+        q = rope(heads(self.Wuq(self.normq(self.Wdq(x))), H), positions, c.rope_dim, c.rope_theta)  # [B, H, T, D]
+        k = rope(heads(self.Wk(x), 1), positions, c.rope_dim, c.rope_theta)  # [B, 1, T, D]
+        v = heads(self.Wv(x), 1)  # [B, 1, T, D]
+        if cache is not None:
+            k, v = cache.update(k, v, self.layer)  # [B, 1, S, D]
+        p = softmax(q @ k.mT * c.head_dim**-0.5, mask).to(v.dtype)  # [B, H, T, S]
+        o = p @ v  # [B, H, T, D]
         return self.Wo(o.transpose(1, 2).flatten(2))  # [B, T, C]
 
 
@@ -161,7 +191,7 @@ class Latent(nn.Module):
         return self.Wo(o.flatten(2))  # [B, T, C]
 
 
-KINDS = {"gqa": GroupedQuery, "gta": GroupedTied, "latent": Latent}
+KINDS = {"gqa": GroupedQuery, "mfa": MultiMatrix, "gta": GroupedTied, "latent": Latent}
 
 
 class MLP(nn.Module):

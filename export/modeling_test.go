@@ -31,6 +31,7 @@ var modelingCases = []struct {
 	{"deepseek-mla", "mla", "", []func(*model.Config, *attention.Config){plainMLA}}, {"mla", "mla", "", nil}, {"gta", "gta-2", "", nil},
 	{"gla", "gla-2", "", nil}, {"gla-plain-tied", "gla-2", "", []func(*model.Config, *attention.Config){plainMLA, tied}}, {"gla_q", "gla_q-2", "", nil},
 	{"gla_q-whole", "gla_q-2", "", []func(*model.Config, *attention.Config){wholeNorm}},
+	{"mfa", "mfa", "", nil}, {"mfa-theta", "mfa", "", []func(*model.Config, *attention.Config){spun}},
 	{"gqa-theta", "gqa-2", Own, []func(*model.Config, *attention.Config){spun}}, {"mla-theta", "mla", "", []func(*model.Config, *attention.Config){spun}},
 	{"gta-theta", "gta-2", "", []func(*model.Config, *attention.Config){spun}}, {"gla-theta", "gla-2", "", []func(*model.Config, *attention.Config){spun}},
 }
