@@ -26,7 +26,7 @@ build: setup ## bin/headroom with OpenBLAS and SIMD
 quickstart: build ## train and compare four attention kinds on real text, about eight minutes on two cores
 	bin/headroom quickstart
 
-quickstart-short: build ## the same path in half a minute, for CI
+quickstart-short: build ## the same path with one seed and few steps, for CI
 	bin/headroom quickstart --short
 
 test: setup ## build, vet and every test
