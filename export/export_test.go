@@ -68,14 +68,19 @@ var cases = []struct {
 	class  Class
 }{
 	{"mha", nil, Llama}, {"gqa-2", nil, Llama}, {"mqa", []func(*model.Config, *attention.Config){tied}, Llama},
-	{"mla", []func(*model.Config, *attention.Config){plainMLA}, DeepSeek}, {"mla", nil, Own}, {"gta-2", nil, Own}, {"gla-2", nil, Own},
+	{"mla", []func(*model.Config, *attention.Config){plainMLA}, DeepSeek}, {"mla", nil, Own}, {"gta-2", nil, Own},
+	{"gla-2", nil, Own},
 	{"gla-2", []func(*model.Config, *attention.Config){plainMLA, tied}, Own}, {"gla_q-2", nil, Own},
 	{"mfa", nil, Own}, {"mfa", []func(*model.Config, *attention.Config){spun, tied}, Own},
-	{"gqa-2", []func(*model.Config, *attention.Config){unread}, Llama}, {"gla_q-2", []func(*model.Config, *attention.Config){wholeNorm}, Own},
+	{"gqa-2", []func(*model.Config, *attention.Config){unread}, Llama},
+	{"gla_q-2", []func(*model.Config, *attention.Config){wholeNorm}, Own},
 	{"gla-1", nil, Own}, {"gla_q-1", nil, Own}, // come back as what they are: MLA, and one part
-	{"gqa-2", []func(*model.Config, *attention.Config){spun}, Llama}, {"mla", []func(*model.Config, *attention.Config){plainMLA, spun}, DeepSeek},
-	{"mla", []func(*model.Config, *attention.Config){spun}, Own}, {"gta-2", []func(*model.Config, *attention.Config){spun}, Own},
-	{"gla-2", []func(*model.Config, *attention.Config){spun}, Own}, {"gla_q-2", []func(*model.Config, *attention.Config){spun}, Own},
+	{"gqa-2", []func(*model.Config, *attention.Config){spun}, Llama},
+	{"mla", []func(*model.Config, *attention.Config){plainMLA, spun}, DeepSeek},
+	{"mla", []func(*model.Config, *attention.Config){spun}, Own},
+	{"gta-2", []func(*model.Config, *attention.Config){spun}, Own},
+	{"gla-2", []func(*model.Config, *attention.Config){spun}, Own},
+	{"gla_q-2", []func(*model.Config, *attention.Config){spun}, Own},
 }
 
 // TestThereAndBack exports each kind, verifies it, imports it, and finds the very same weights.

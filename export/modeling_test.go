@@ -27,13 +27,18 @@ var modelingCases = []struct {
 	class      Class // that is forced; empty: HF's choice
 	change     []func(*model.Config, *attention.Config)
 }{
-	{"llama-gqa", "gqa-2", "", nil}, {"mha", "mha", Own, nil}, {"gqa", "gqa-2", Own, nil}, {"mqa-tied", "mqa", Own, []func(*model.Config, *attention.Config){tied}},
-	{"deepseek-mla", "mla", "", []func(*model.Config, *attention.Config){plainMLA}}, {"mla", "mla", "", nil}, {"gta", "gta-2", "", nil},
-	{"gla", "gla-2", "", nil}, {"gla-plain-tied", "gla-2", "", []func(*model.Config, *attention.Config){plainMLA, tied}}, {"gla_q", "gla_q-2", "", nil},
+	{"llama-gqa", "gqa-2", "", nil}, {"mha", "mha", Own, nil}, {"gqa", "gqa-2", Own, nil},
+	{"mqa-tied", "mqa", Own, []func(*model.Config, *attention.Config){tied}},
+	{"deepseek-mla", "mla", "", []func(*model.Config, *attention.Config){plainMLA}}, {"mla", "mla", "", nil},
+	{"gta", "gta-2", "", nil},
+	{"gla", "gla-2", "", nil}, {"gla-plain-tied", "gla-2", "", []func(*model.Config, *attention.Config){plainMLA, tied}},
+	{"gla_q", "gla_q-2", "", nil},
 	{"gla_q-whole", "gla_q-2", "", []func(*model.Config, *attention.Config){wholeNorm}},
 	{"mfa", "mfa", "", nil}, {"mfa-theta", "mfa", "", []func(*model.Config, *attention.Config){spun}},
-	{"gqa-theta", "gqa-2", Own, []func(*model.Config, *attention.Config){spun}}, {"mla-theta", "mla", "", []func(*model.Config, *attention.Config){spun}},
-	{"gta-theta", "gta-2", "", []func(*model.Config, *attention.Config){spun}}, {"gla-theta", "gla-2", "", []func(*model.Config, *attention.Config){spun}},
+	{"gqa-theta", "gqa-2", Own, []func(*model.Config, *attention.Config){spun}},
+	{"mla-theta", "mla", "", []func(*model.Config, *attention.Config){spun}},
+	{"gta-theta", "gta-2", "", []func(*model.Config, *attention.Config){spun}},
+	{"gla-theta", "gla-2", "", []func(*model.Config, *attention.Config){spun}},
 }
 
 // modelingRequest is what record.py is asked to run.
