@@ -87,6 +87,7 @@ func printed(t *testing.T, cell string) (numbers []float64) {
 // tables print none. What a test resolves is a ratio of two such scatters, and keeps its 80%.
 func TestTablesAreWhatTheySay(t *testing.T) {
 	exact, bound := [2]float64{0.04, 0.06}, [2]float64{0.025, 0.055}
+	var kinds, allFound, allHeld, allResolved float64
 	for i, s := range []study{
 		{arms: 1, sets: 1, seeds: 2, found: exact},
 		{arms: 1, sets: 1, seeds: 3, found: exact},
@@ -129,7 +130,13 @@ func TestTablesAreWhatTheySay(t *testing.T) {
 		between(t, name+": comparisons all of whose intervals hold", part(held), 1-s.found[1]-0.005, 1-s.found[0]+0.005)
 		between(t, name+": intervals of a loss that hold", part(alone), 0.935, 0.975)
 		between(t, name+": differences found that are as large as what is resolved", part(resolved), 0.75, 0.85)
+		kinds, allFound, allHeld, allResolved = kinds+1, allFound+part(found), allHeld+part(held), allResolved+part(resolved)
 	}
+	t.Logf("all kinds: %.1f%% find a difference where there is none, all intervals hold in %.1f%%, %.1f%% find what "+
+		"is resolved", 100*allFound/kinds, 100*allHeld/kinds, 100*allResolved/kinds)
+	between(t, "of all kinds: comparisons that find a difference where there is none", allFound/kinds, 0.04, 0.06)
+	between(t, "of all kinds: comparisons all of whose intervals hold", allHeld/kinds, 0.935, 0.965)
+	between(t, "of all kinds: differences found that are as large as what is resolved", allResolved/kinds, 0.75, 0.85)
 }
 
 // A tabulated comparison is what a reader sees, and how much of it is so.
