@@ -70,3 +70,12 @@ func TestStartThatFailed(t *testing.T) {
 		t.Errorf("another run in its place: %v", err)
 	}
 }
+
+// TestNoSuchCheckpoint: a mistyped name gets a line that says what was wanted.
+func TestNoSuchCheckpoint(t *testing.T) {
+	_, _, err := Checkpoint("nosuch")
+	const want = "lab: nothing is called nosuch: it should be a run directory or one of its checkpoints"
+	if err == nil || err.Error() != want {
+		t.Errorf("a name that nothing has: %v", err)
+	}
+}

@@ -27,7 +27,12 @@ func Checkpoint(path string) (checkpoint string, c configs.Run, err error) {
 			return "", c, fmt.Errorf("lab: %s has no checkpoint", path)
 		}
 	} else {
-		if checkpoint, err = filepath.EvalSymlinks(path); err != nil { // latest and best are links
+		checkpoint, err = filepath.EvalSymlinks(path) // latest and best are links
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", c, fmt.Errorf("lab: nothing is called %s: it should be a run directory or one of its checkpoints",
+				path)
+		}
+		if err != nil {
 			return "", c, fmt.Errorf("lab: %w", err)
 		}
 		run = filepath.Dir(filepath.Dir(checkpoint))
