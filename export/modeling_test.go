@@ -20,8 +20,8 @@ import (
 	"headroom/model"
 )
 
-// KEEP22
-// library has, in ours as well.
+// modelingCases are tiny models of every kind. They go out in the class that HF chooses, and MHA, MQA and GQA, which
+// the library has, in ours as well.
 var modelingCases = []struct {
 	name, kind string
 	class      Class // that is forced; empty: HF's choice
