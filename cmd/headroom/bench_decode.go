@@ -90,6 +90,7 @@ func (d *decodeBench) do(cmd *cobra.Command, args []string) error {
 		if err != nil {
 			return err
 		}
+		lab.WarnUnproven(m.Transformer, d.device)
 		rs, err := d.measure(cmd, m, on)
 		if err != nil {
 			return err

@@ -114,6 +114,7 @@ func (g *generation) do(ctx context.Context, path string, out io.Writer) (*gener
 	if err != nil {
 		return nil, err
 	}
+	lab.WarnUnproven(m.Transformer, g.device)
 	on, err := lab.Decoder(g.device, g.precision, g.parts.devices)
 	if err != nil {
 		return nil, err

@@ -100,6 +100,7 @@ func (s *serving) do(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	lab.WarnUnproven(m.Transformer, s.run.device)
 	on, err := lab.Decoder(s.run.device, s.precision, s.parts.devices)
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func (c *Compare) Concerns() (all []string, err error) {
 }
 
 // concerns are the missing texts of a run, a vocabulary with many ids that its texts do not have, and sets that it is
-// measured on although it is trained on them.
+// measured on although it is trained on them, and what no GPU has computed yet.
 func concerns(c configs.Run) (all []string, err error) {
 	look := func(key, path string) []string {
 		sums, meta, bad := shardSums(path)
@@ -52,6 +52,7 @@ func concerns(c configs.Run) (all []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	all = append(all, Unproven(c)...)
 	var trained []string
 	for _, p := range parts {
 		trained = append(trained, look("data.train", p.Path)...)

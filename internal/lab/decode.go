@@ -64,6 +64,7 @@ func DecodeSpeeds(ctx context.Context, r configs.Run, cases []DecodeCase) (resul
 		return nil, err
 	}
 	defer on.Close()
+	WarnUnproven(t, r.Train.Device)
 	m := decode.Random(t, 1)
 	for _, c := range cases {
 		d := eval.Decode{Batch: c.Batch, Context: c.Context, Device: on.Name()}
