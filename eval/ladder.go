@@ -250,10 +250,11 @@ func (l ladder) middle() (log float64) {
 
 // sweep is the ladder as fits take it.
 func (l ladder) sweep() (s sweep) {
+	middle := l.middle()
 	for _, row := range l.flops {
 		var logs []float64
 		for _, f := range row {
-			logs = append(logs, math.Log(f)-l.middle())
+			logs = append(logs, math.Log(f)-middle)
 		}
 		s.logx = append(s.logx, logs)
 	}

@@ -174,19 +174,10 @@ func (s *Share) bound() {
 }
 
 // Text is what the comparison shows, for a terminal.
-func (n *Null) Text() string {
-	var s strings.Builder
-	n.write(&s, plain)
-	return s.String()
-}
+func (n *Null) Text() string { return terminal(n) }
 
 // Markdown is what it shows as a page.
-func (n *Null) Markdown() string {
-	var s strings.Builder
-	fmt.Fprintf(&s, "# %s\n\n", n.Name)
-	n.write(&s, markdown)
-	return s.String()
-}
+func (n *Null) Markdown() string { return document(n.Name, n) }
 
 func (n *Null) write(s *strings.Builder, table func(*strings.Builder, [][]string)) {
 	rate := ""

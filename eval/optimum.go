@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -28,8 +29,7 @@ func optimum(rates []Rate, seeds int) (o *Optimum, why string) {
 		seeds = max(seeds, len(r.NLL))
 	}
 	whole := slices.DeleteFunc(slices.Clone(rates), func(r Rate) bool {
-		return len(r.Failures) > 0 ||
-			len(r.NLL) < max(1, seeds)
+		return len(r.Failures) > 0 || len(r.NLL) < max(1, seeds)
 	})
 	slices.SortFunc(whole, byRate)
 	switch {
@@ -156,12 +156,4 @@ func failed(rates []Rate, lr float64) bool {
 	return slices.ContainsFunc(rates, func(r Rate) bool { return r.LR == lr && len(r.Failures) > 0 })
 }
 
-func byRate(a, b Rate) int {
-	switch {
-	case a.LR < b.LR:
-		return -1
-	case a.LR > b.LR:
-		return 1
-	}
-	return 0
-}
+func byRate(a, b Rate) int { return cmp.Compare(a.LR, b.LR) }

@@ -9,17 +9,26 @@ import (
 )
 
 // Text is the comparison for a terminal: aligned columns.
-func (c *Comparison) Text() string {
+func (c *Comparison) Text() string { return terminal(c) }
+
+// Markdown is the comparison with Markdown tables.
+func (c *Comparison) Markdown() string { return document(c.Name, c) }
+
+// A writer puts itself down, with tables of one form.
+type writer interface {
+	write(s *strings.Builder, table func(*strings.Builder, [][]string))
+}
+
+func terminal(w writer) string {
 	var s strings.Builder
-	c.write(&s, plain)
+	w.write(&s, plain)
 	return s.String()
 }
 
-// Markdown is the comparison with Markdown tables.
-func (c *Comparison) Markdown() string {
+func document(title string, w writer) string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "# %s\n\n", c.Name)
-	c.write(&s, markdown)
+	fmt.Fprintf(&s, "# %s\n\n", title)
+	w.write(&s, markdown)
 	return s.String()
 }
 
@@ -32,22 +41,19 @@ func (c *Comparison) write(s *strings.Builder, table func(*strings.Builder, [][]
 		}
 		s.WriteString(line + "\n")
 	}
-	if rows := c.rates(); len(rows) > 1 {
-		fmt.Fprintf(s, "\nLearning rates by %s:\n\n", c.by())
+	section := func(caption string, rows [][]string, key func() []string) {
+		if len(rows) < 2 {
+			return
+		}
+		fmt.Fprintf(s, "\n%s:\n\n", caption)
 		table(s, rows)
 		s.WriteString("\n")
-		for _, line := range c.rateKey() {
+		for _, line := range key() {
 			s.WriteString("- " + line + "\n")
 		}
 	}
-	if rows := c.differences(); len(rows) > 1 {
-		fmt.Fprintf(s, "\n%s:\n\n", c.caption())
-		table(s, rows)
-		s.WriteString("\n")
-		for _, line := range c.key() {
-			s.WriteString("- " + line + "\n")
-		}
-	}
+	section("Learning rates by "+c.by(), c.rates(), c.rateKey)
+	section(c.caption(), c.differences(), c.key)
 	c.writeLaws(s, table)
 	for _, line := range c.failed() {
 		s.WriteString("\n" + line + "\n")

@@ -9,13 +9,6 @@ type AddRMSNorm struct{ RMSNorm }
 // Kind names the fused pair.
 func (AddRMSNorm) Kind() string { return "add.rmsnorm" }
 
-// fusible says that a step and the next may become one.
-func fusible(a, b Attr) bool {
-	_, add := a.(Add)
-	_, norm := b.(RMSNorm)
-	return add && norm
-}
-
 // A fuser is a backend that has kernels for fused pairs.
 type fuser interface{ fuses() }
 
@@ -38,6 +31,8 @@ func (p *planner) fuse() {
 }
 
 // joins says that a step is a sum, and the next the norm of it.
-func joins(add, norm *step) bool {
-	return fusible(add.attr, norm.attr) && norm.attr.(RMSNorm).Groups == 1 && norm.in[0].root() == add.out[0].root()
+func joins(a, b *step) bool {
+	_, add := a.attr.(Add)
+	norm, ok := b.attr.(RMSNorm)
+	return add && ok && norm.Groups == 1 && b.in[0].root() == a.out[0].root()
 }

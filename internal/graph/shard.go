@@ -62,7 +62,7 @@ func (p *planner) gather(weights map[*value]span) {
 				c.v.written(g, 0)
 				steps = slices.Insert(steps, ahead, g)
 				at := len(steps)
-				if at > 0 && fusible(steps[at-1].attr, s.attr) {
+				if at > 0 && joins(steps[at-1], s) {
 					at--
 				}
 				steps = slices.Insert(steps, at, &step{id: s.id, attr: Arrived{pending: end}, in: []*value{c.v}})
