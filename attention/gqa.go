@@ -68,9 +68,9 @@ func (a *groupedQuery) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	v = b.Reshape(v, b.B, b.T, a.G, a.D) // [B, T, G, D]
 	q = b.Rope(q, a.R, a.theta)
 	k = b.Rope(k, a.R, a.theta)
-	o := b.Attend(q, k, v, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
-	o = b.Reshape(o, b.B, b.T, a.H*a.D)               // [B, T, H·D]
-	return b.Linear(o, b.Param(a.Wo), nil)            // [B, T, C]
+	o := b.Attend(q, k, v, graph.Mask{}, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
+	o = b.Reshape(o, b.B, b.T, a.H*a.D)                             // [B, T, H·D]
+	return b.Linear(o, b.Param(a.Wo), nil)                          // [B, T, C]
 }
 
 func (a *groupedQuery) CacheLayout() Layout {

@@ -63,9 +63,9 @@ func (a *groupedTied) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	kr = b.Reshape(kr, b.B, b.T, 1, a.R)                  // [B, T, 1, R]
 	q = b.Rope(q, a.R, a.theta)
 	kr = b.Rope(kr, a.R, a.theta)
-	o := b.AttendShared(q, kv, kr, a.D-a.R, 0, a.D, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
-	o = b.Reshape(o, b.B, b.T, a.H*a.D)                                        // [B, T, H·D]
-	return b.Linear(o, b.Param(a.Wo), nil)                                     // [B, T, C]
+	o := b.AttendShared(q, kv, kr, a.D-a.R, 0, a.D, graph.Mask{}, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
+	o = b.Reshape(o, b.B, b.T, a.H*a.D)                                                      // [B, T, H·D]
+	return b.Linear(o, b.Param(a.Wo), nil)                                                   // [B, T, C]
 }
 
 func (a *groupedTied) CacheLayout() Layout {

@@ -148,9 +148,9 @@ func (a *latent) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	kr = b.Reshape(kr, b.B, b.T, 1, a.R)                  // [B, T, 1, R]
 	kr = b.Rope(kr, a.R, a.theta)
 
-	o := b.AttendShared(q, kv, kr, a.D, a.D, a.D, 1/math.Sqrt(float64(a.D+a.R))) // [B, T, H, D]
-	o = b.Reshape(o, b.B, b.T, a.H*a.D)                                          // [B, T, H·D]
-	return b.Linear(o, b.Param(a.Wo), nil)                                       // [B, T, C]
+	o := b.AttendShared(q, kv, kr, a.D, a.D, a.D, graph.Mask{}, 1/math.Sqrt(float64(a.D+a.R))) // [B, T, H, D]
+	o = b.Reshape(o, b.B, b.T, a.H*a.D)                                                        // [B, T, H·D]
+	return b.Linear(o, b.Param(a.Wo), nil)                                                     // [B, T, C]
 }
 
 func (a *latent) CacheLayout() Layout {

@@ -71,9 +71,9 @@ func (a *multiMatrix) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	v = b.Reshape(v, b.B, b.T, 1, a.D)     // [B, T, 1, D]
 	q = b.Rope(q, a.R, a.theta)
 	k = b.Rope(k, a.R, a.theta)
-	o := b.Attend(q, k, v, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
-	o = b.Reshape(o, b.B, b.T, a.H*a.D)               // [B, T, H·D]
-	return b.Linear(o, b.Param(a.Wo), nil)            // [B, T, C]
+	o := b.Attend(q, k, v, graph.Mask{}, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
+	o = b.Reshape(o, b.B, b.T, a.H*a.D)                             // [B, T, H·D]
+	return b.Linear(o, b.Param(a.Wo), nil)                          // [B, T, C]
 }
 
 func (a *multiMatrix) CacheLayout() Layout {

@@ -5,6 +5,12 @@ import (
 	"gorgonia.org/tensor"
 )
 
+// A Mask says which keys a query reads beside the causal rule: the one at position t reads those from the first that
+// the mask leaves it to t.
+type Mask struct {
+	Window int // so many keys at most, its own with them: from t-Window+1; 0 is all
+}
+
 // Attend is causal attention of H query heads over G key and value heads; head h reads group h/(H/G). A key is P
 // columns of its head in the K operand, then R columns of a rope key that all heads share; a value is Dv columns of its
 // head in the V operand. It keeps the log-sum-exp [B, H, T].
@@ -17,6 +23,7 @@ type Attend struct {
 	Shared               bool
 	W, VOff              int // Shared: width of a head of kv, first column of its value
 	Scale                float64
+	Window               int // of the Mask
 }
 
 // AttendGrad gives the gradients of Attend's three operands, from them, the output and its gradient.
@@ -25,8 +32,8 @@ type AttendGrad struct {
 	Attend Attend
 }
 
-// Attend is softmax(q·kᵀ·scale)·v, causal: q [B,T,H,D], k [B,T,G,D], v [B,T,G,Dv] -> [B,T,H,Dv].
-func (b *Builder) Attend(q, k, v *Node, scale float64) *Node {
+// Attend is softmax(q·kᵀ·scale)·v, causal and under a mask: q [B,T,H,D], k [B,T,G,D], v [B,T,G,Dv] -> [B,T,H,Dv].
+func (b *Builder) Attend(q, k, v *Node, m Mask, scale float64) *Node {
 	if b.failed() {
 		return nil
 	}
@@ -34,12 +41,12 @@ func (b *Builder) Attend(q, k, v *Node, scale float64) *Node {
 	want(len(qs) == 4 && len(ks) == 4 && len(vs) == 4 && qs[3] == ks[3] && ks[2] == vs[2] && qs[2]%ks[2] == 0 &&
 		qs[0] == ks[0] && qs[1] == ks[1],
 		"attend: q %v, k %v, v %v", qs, ks, vs)
-	return b.apply(Attend{B: qs[0], T: qs[1], H: qs[2], G: ks[2], P: ks[3], Dv: vs[3], Scale: scale}, q, k, v)
+	return b.apply(m.on(Attend{B: qs[0], T: qs[1], H: qs[2], G: ks[2], P: ks[3], Dv: vs[3], Scale: scale}), q, k, v)
 }
 
 // AttendShared is Attend where keys and values are columns of one tensor kv [B,T,G,W] and a rope key kr [B,T,1,R] is
 // shared by all heads: key = [kv[..., :key] | kr], value = kv[..., valueOff:valueOff+value].
-func (b *Builder) AttendShared(q, kv, kr *Node, key, valueOff, value int, scale float64) *Node {
+func (b *Builder) AttendShared(q, kv, kr *Node, key, valueOff, value int, m Mask, scale float64) *Node {
 	if b.failed() {
 		return nil
 	}
@@ -49,7 +56,16 @@ func (b *Builder) AttendShared(q, kv, kr *Node, key, valueOff, value int, scale 
 		"attend: q %v, kv %v, kr %v with key %d, value %d at %d", qs, ks, rs, key, value, valueOff)
 	a := Attend{B: qs[0], T: qs[1], H: qs[2], G: ks[2], P: key, R: rs[3], Dv: value, Shared: true, W: ks[3],
 		VOff: valueOff, Scale: scale}
-	return b.apply(a, q, kv, kr)
+	return b.apply(m.on(a), q, kv, kr)
+}
+
+// on puts the mask on an operation. A window that every query lies in whole is none.
+func (m Mask) on(a Attend) Attend {
+	want(m.Window >= 0, "attend: a window of %d", m.Window)
+	if m.Window < a.T {
+		a.Window = m.Window
+	}
+	return a
 }
 
 // Tied says that keys and values share columns.

@@ -83,8 +83,8 @@ func bias(in *Instr, has bool) []float32 {
 
 // cpuAttention binds the operands: q, k, v apart, or q, kv and the shared rope key.
 func cpuAttention(a Attend, in []Buf) *ref.Attention {
-	k := &ref.Attention{B: a.B, T: a.T, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: float32(a.Scale),
-		Q: floats(in[0]), K: floats(in[1])}
+	k := &ref.Attention{B: a.B, T: a.T, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Window: a.Window,
+		Scale: float32(a.Scale), Q: floats(in[0]), K: floats(in[1])}
 	if a.Shared {
 		k.KStride, k.VStride = a.W, a.W
 		k.V, k.KRope = floats(in[1])[a.VOff:], floats(in[2])

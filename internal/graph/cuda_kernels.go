@@ -79,6 +79,10 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 	case SwiGLUGrad:
 		return &kernels.SwiGLUGrad{Gate: x(0), Up: x(1), DY: x(2), DGate: y(0), DUp: y(1)}, nil
 	case Attend:
+		if a.Window > 0 {
+			return nil, fmt.Errorf("cuda: there is no kernel of attention in a window, which is %d here: use the CPU",
+				a.Window)
+		}
 		k := cudaAttention(a, in.In)
 		k.O, k.LSE = y(0), on(in.Aux[0].Buf)
 		return k, nil

@@ -12,13 +12,27 @@ const (
 // An Attention is causal attention o = softmax(Scale·q·kᵀ)·v with online softmax over tiles of keys. Q
 // [B,T,H,P+R]; a key is P words at K[((b·T+t)·G+g)·KStride] and the R words KRope[b,t] that all heads share; a value
 // is Dv words at V[((b·T+t)·G+g)·VStride]; head h reads group h/(H/G). O [B,T,H,Dv]; LSE [B,H,T] = log Σ exp.
+//
+// A query at position t reads the keys first(t)..t. Tiles of keys that no query of a tile reads are skipped.
 type Attention struct {
 	B, T, H, G, P, R, Dv int
+	Window               int // a query reads at most so many keys, its own with them; 0 is all
 	Scale                float32
 	Q, K, V, KRope       []float32
 	KStride, VStride     int
 	O, LSE               []float32
 }
+
+// FirstKey is the first key that a query at position t reads with a window, where 0 is none. It never falls as t grows.
+func FirstKey(t, window int) int {
+	if window == 0 {
+		return 0
+	}
+	return max(0, t-window+1)
+}
+
+// first is the first key of the query at position t.
+func (k *Attention) first(t int) int { return FirstKey(t, k.Window) }
 
 // Run executes the kernel on all cores.
 func (k *Attention) Run() { parallel(k, k.B*k.H, 1) }
@@ -48,21 +62,23 @@ func (k *Attention) packKeys(keys []float32, b, g int) {
 	}
 }
 
-// queries runs nq queries of one head from row i over all their keys; m and l are the running maximum and sum.
+// queries runs nq queries of one head from row i over the keys that they read; m and l are the running maximum and sum.
 func (k *Attention) queries(keys, s, m, l []float32, b, h, i, nq int) {
 	E, g := k.P+k.R, h/(k.H/k.G)
 	q, o := k.Q[((b*k.T+i)*k.H+h)*E:], k.O[((b*k.T+i)*k.H+h)*k.Dv:]
 	for r := range nq {
 		m[r], l[r] = float32(math.Inf(-1)), 0
 	}
-	for j := 0; j < i+nq; j += tileK {
+	start := k.first(i)
+	for j := start; j < i+nq; j += tileK {
 		nk := min(tileK, i+nq-j)
 		v := k.V[((b*k.T+j)*k.G+g)*k.VStride:]
 		sgemm(false, true, nq, nk, E, q, k.H*E, keys[j*E:], E, 0, s, tileK) // [nq, nk]
 		for r := range nq {
-			k.softmax(s[r*tileK:][:nk], min(nk, i+r-j+1), o[r*k.H*k.Dv:][:k.Dv], &m[r], &l[r], j > 0)
+			lo, hi := max(0, k.first(i+r)-j), min(nk, i+r-j+1)
+			k.softmax(s[r*tileK:][:nk], lo, hi, o[r*k.H*k.Dv:][:k.Dv], &m[r], &l[r], j > start)
 		}
-		sgemm(false, false, nq, k.Dv, nk, s, tileK, v, k.G*k.VStride, min(float32(j), 1), o, k.H*k.Dv) // [nq, Dv]
+		sgemm(false, false, nq, k.Dv, nk, s, tileK, v, k.G*k.VStride, min(float32(j-start), 1), o, k.H*k.Dv) // [nq, Dv]
 	}
 	for r := range nq {
 		vec.scale(o[r*k.H*k.Dv:][:k.Dv], 1/l[r])
@@ -70,19 +86,21 @@ func (k *Attention) queries(keys, s, m, l []float32, b, h, i, nq int) {
 	}
 }
 
-// softmax turns a row of scores into exp(score - m), of which the first n count, and rescales what was summed before.
-func (k *Attention) softmax(s []float32, n int, o []float32, m, l *float32, rescale bool) {
-	if n <= 0 {
+// softmax turns a row of scores into exp(score - m), of which those from lo to before hi count, and rescales what was
+// summed before.
+func (k *Attention) softmax(s []float32, lo, hi int, o []float32, m, l *float32, rescale bool) {
+	if lo >= hi {
 		clear(s)
 		return
 	}
-	top := max(*m, k.Scale*vec.max(s[:n]))
+	top := max(*m, k.Scale*vec.max(s[lo:hi]))
 	if rescale && top > *m {
 		a := float32(math.Exp(float64(*m - top)))
 		*l *= a
 		vec.scale(o, a)
 	}
 	*m = top
-	*l += vec.exp(s[:n], s[:n], k.Scale, -top)
-	clear(s[n:])
+	*l += vec.exp(s[lo:hi], s[lo:hi], k.Scale, -top)
+	clear(s[:lo])
+	clear(s[hi:])
 }

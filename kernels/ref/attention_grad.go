@@ -36,8 +36,8 @@ func (k *AttentionGrad) span(w *worker, lo, hi int) {
 		}
 		for h := g * (k.H / k.G); h < (g+1)*(k.H/k.G); h++ {
 			k.deltas(delta, b, h)
-			for j := 0; j < k.T; j += tileK {
-				for i := j / tileQ * tileQ; i < k.T; i += tileQ {
+			for i := 0; i < k.T; i += tileQ {
+				for j := k.first(i); j < min(i+tileQ, k.T); j += tileK {
 					k.tile(keys, dk, p, dp, delta, b, h, i, j)
 				}
 			}
@@ -68,16 +68,19 @@ func (k *AttentionGrad) tile(keys, dk, p, dp, delta []float32, b, h, i, j int) {
 	sgemm(false, true, nq, nk, E, q, k.H*E, key, E, 0, p, tileK)                   // [nq, nk]
 	sgemm(false, true, nq, nk, k.Dv, do, k.H*k.Dv, v, k.G*k.VStride, 0, dp, tileK) // [nq, nk]
 	for r := range nq {
-		n := max(0, min(nk, i+r-j+1))
 		row, drow := p[r*tileK:][:nk], dp[r*tileK:][:nk]
-		vec.exp(row[:n], row[:n], k.Scale, -lse[r])
-		vec.ds(drow[:n], row[:n], delta[i+r], k.Scale)
-		clear(row[n:])
-		clear(drow[n:])
+		hi := max(0, min(nk, i+r-j+1))
+		lo := min(hi, max(0, k.first(i+r)-j))
+		vec.exp(row[lo:hi], row[lo:hi], k.Scale, -lse[r])
+		vec.ds(drow[lo:hi], row[lo:hi], delta[i+r], k.Scale)
+		for _, x := range [][]float32{row, drow} {
+			clear(x[:lo])
+			clear(x[hi:])
+		}
 	}
-	sgemm(true, false, nk, k.Dv, nq, p, tileK, do, k.H*k.Dv, 1, dv, k.G*k.VStride)   // [nk, Dv]
-	sgemm(true, false, nk, E, nq, dp, tileK, q, k.H*E, 1, dkey, E)                   // [nk, P+R]
-	sgemm(false, false, nq, E, nk, dp, tileK, key, E, min(float32(j), 1), dq, k.H*E) // [nq, P+R]
+	sgemm(true, false, nk, k.Dv, nq, p, tileK, do, k.H*k.Dv, 1, dv, k.G*k.VStride)              // [nk, Dv]
+	sgemm(true, false, nk, E, nq, dp, tileK, q, k.H*E, 1, dkey, E)                              // [nk, P+R]
+	sgemm(false, false, nq, E, nk, dp, tileK, key, E, min(float32(j-k.first(i)), 1), dq, k.H*E) // [nq, P+R]
 }
 
 // unpackKeys hands out the gradients dk [T, P+R] of a group's keys to DK and the group's part of DKRope.

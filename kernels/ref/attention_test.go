@@ -14,6 +14,9 @@ func attend(k *Attention, q, key, v, rope []float64) (o, lse []float64) {
 		b, t, h := i/(k.T*k.H), i/k.H%k.T, i%k.H
 		p, sum := make([]float64, t+1), 0.0
 		for j := range p {
+			if !reads(k, t, j) {
+				continue
+			}
 			at := ((b*k.T+j)*k.G + h/(k.H/k.G)) * k.KStride
 			s := dot64(q[i*E:i*E+k.P], key[at:at+k.P])
 			if k.R > 0 {
@@ -33,6 +36,11 @@ func attend(k *Attention, q, key, v, rope []float64) (o, lse []float64) {
 	return o, lse
 }
 
+// reads says by the definition whether a query reads a key.
+func reads(k *Attention, query, key int) bool {
+	return key <= query && (k.Window == 0 || query-key < k.Window)
+}
+
 // layouts are what the kinds of attention bind: apart, tied, and the latent kinds' key and value side by side.
 var layouts = []struct {
 	name              string
@@ -46,18 +54,23 @@ var layouts = []struct {
 
 func TestAttention(t *testing.T) {
 	for _, l := range layouts {
-		for _, T := range []int{1, 3, 63, 64, 65, 127, 130} {
+		for _, T := range []int{1, 3, 63, 64, 65, 127, 130, 300} {
 			for _, heads := range [][2]int{{1, 1}, {4, 2}, {2, 1}} {
 				if T > 65 && heads[0] != 4 {
 					continue
 				}
-				k := &Attention{B: 2, T: T, H: heads[0], G: heads[1], P: l.P, R: l.R, Dv: l.Dv, Scale: 0.6,
-					KStride: l.P, VStride: l.Dv}
-				if l.shared {
-					k.KStride, k.VStride = l.W, l.W
+				for _, window := range []int{0, 2, 63, 65, 200} {
+					if window > 0 && heads[0] != 4 {
+						continue
+					}
+					k := &Attention{B: 2, T: T, H: heads[0], G: heads[1], P: l.P, R: l.R, Dv: l.Dv, Window: window,
+						Scale: 0.6, KStride: l.P, VStride: l.Dv}
+					if l.shared {
+						k.KStride, k.VStride = l.W, l.W
+					}
+					t.Run(fmt.Sprintf("%s/T%d/H%dG%d/W%d", l.name, T, k.H, k.G, window),
+						func(t *testing.T) { testAttention(t, k, l.VOff, l.shared, l.tied) })
 				}
-				t.Run(fmt.Sprintf("%s/T%d/H%dG%d", l.name, T, k.H, k.G),
-					func(t *testing.T) { testAttention(t, k, l.VOff, l.shared, l.tied) })
 			}
 		}
 	}
@@ -130,6 +143,9 @@ func attendGrad(k *AttentionGrad, q, key, v, rope, o, lse []float64, off int, sh
 		b, t, h := i/(k.T*k.H), i/k.H%k.T, i%k.H
 		delta := dot64(do[i*k.Dv:(i+1)*k.Dv], o[i*k.Dv:(i+1)*k.Dv])
 		for j := range t + 1 {
+			if !reads(&k.Attention, t, j) {
+				continue
+			}
 			at := (b*k.T+j)*k.G + h/(k.H/k.G)
 			s := 0.0
 			for c := range E {
@@ -182,6 +198,64 @@ func TestCausal(t *testing.T) {
 	}
 	if !changed {
 		t.Error("nothing changed")
+	}
+}
+
+// TestWindow: what lies before the window of every query is not even looked at, forward or backward, and what lies in
+// it is. A fifth of the keys are NaN, which one product with a weight of zero would let through.
+func TestWindow(t *testing.T) {
+	const T, D, window, from = 512, 8, 100, 256
+	s := newSource(1)
+	g := &AttentionGrad{Attention: Attention{B: 1, T: T, H: 2, G: 1, P: D, Dv: D, Window: window, Scale: 0.5,
+		Q: s.normal(T * 2 * D), K: s.normal(T * D), V: s.normal(T * D), KStride: D, VStride: D,
+		O: s.guarded(T * 2 * D), LSE: s.guarded(T * 2)}, DO: s.normal(T * 2 * D), DQ: s.guarded(T * 2 * D),
+		DK: s.guarded(T * D), DV: s.guarded(T * D)}
+	for i := range (from - window - tileQ) * D {
+		g.K[i], g.V[i] = float32(math.NaN()), float32(math.NaN())
+	}
+	g.Attention.Run()
+	g.Run()
+	finite := func(what string, x []float32) {
+		t.Helper()
+		for i, v := range x {
+			if v != v {
+				t.Fatalf("%s[%d] has seen what lies before the window", what, i)
+			}
+		}
+	}
+	finite("o", g.O[from*2*D:])
+	finite("dq", g.DQ[from*2*D:])
+	finite("dk", g.DK[from*D:])
+	finite("dv", g.DV[from*D:])
+	if o := g.O[0]; o == o {
+		t.Error("the first query has not seen its own key")
+	}
+	g.Window = 1
+	g.Attention.Run()
+	for i, o := range g.O[from*2*D:] {
+		if want := g.V[(from+i/(2*D))*D+i%D]; o != want {
+			t.Fatalf("o[%d] is %g, and the one value in its window %g", i, o, want)
+		}
+	}
+	s.check(t)
+}
+
+// BenchmarkWindow is forward and gradient of attention at T 2,048, causal and in a window of 256.
+func BenchmarkWindow(b *testing.B) {
+	for _, window := range []int{0, 256} {
+		const T, H, D = 2048, 4, 64
+		s := newSource(1)
+		g := &AttentionGrad{Attention: Attention{B: 1, T: T, H: H, G: H, P: D, Dv: D, Window: window, Scale: 0.125,
+			Q: s.normal(T * H * D), K: s.normal(T * H * D), V: s.normal(T * H * D), KStride: D, VStride: D,
+			O: s.normal(T * H * D), LSE: s.normal(T * H)}, DO: s.normal(T * H * D), DQ: s.normal(T * H * D),
+			DK: s.normal(T * H * D), DV: s.normal(T * H * D)}
+		for name, k := range map[string]runner{"forward": &g.Attention, "gradient": g} {
+			b.Run(fmt.Sprintf("%s/W%d", name, window), func(b *testing.B) {
+				for b.Loop() {
+					k.Run()
+				}
+			})
+		}
 	}
 }
 
