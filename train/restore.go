@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -111,12 +112,7 @@ func (s *session) restore(from *found) error {
 		s.Config.Warmup, now["train.warmup"] = n, was.Settings["train.warmup"]
 	}
 	before := maps.Clone(was.Settings)
-	if before["model.init"] == "" { // an older version had only one way to initialise
-		before["model.init"] = model.Scaled
-	}
-	if before["attention.kind"] == string(attention.GLAQ) && before["attention.query_norm"] == "" {
-		before["attention.query_norm"] = attention.WholeNorm
-	}
+	unsaid(before, now)
 	if data.SamePath(before["data.tokenizer"], now["data.tokenizer"]) {
 		before["data.tokenizer"] = now["data.tokenizer"]
 	}
@@ -160,4 +156,24 @@ func (s *session) pointBest() error {
 		}
 	}
 	return os.RemoveAll(filepath.Join(s.Dir, checkpoints, best))
+}
+
+// unsaid adds the keys that a state of an older version does not say, with what it did: what there was but one way of
+// was done that way, and a switch that was not there yet was off.
+func unsaid(before, now map[string]string) {
+	was := map[string]string{"model.init": model.Scaled}
+	if d, err := attention.Kind(before["attention.kind"]).Describe(); err == nil && d.Split {
+		was["attention.query_norm"] = attention.WholeNorm
+	}
+	off := []string{"", "none", "false", "0", "[]"}
+	for key, value := range now {
+		if _, said := before[key]; said {
+			continue
+		}
+		if way, known := was[key]; known {
+			before[key] = way
+		} else if slices.Contains(off, value) {
+			before[key] = value
+		}
+	}
 }
