@@ -50,6 +50,8 @@ type Config struct {
 	Bias string `mapstructure:"bias" yaml:"bias"`
 	// base of the rotary embedding's wavelengths
 	RopeTheta float64 `mapstructure:"rope_theta" yaml:"rope_theta"`
+	// the rotary embedding for contexts longer than those that the model was first trained on
+	RopeScaling RopeScaling `mapstructure:"rope_scaling" yaml:"rope_scaling"`
 }
 
 // How GLA_q norms its query latent. Checkpoints that do not say are of the time when it was always normed whole.
@@ -137,6 +139,9 @@ func (c Config) Validate() error {
 		return fail("bias is paper or none, not %q", c.Bias)
 	case !(c.RopeTheta > 1):
 		return fail("rope_theta must be above 1, it is %v", c.RopeTheta)
+	}
+	if err := c.RopeScaling.validate(); err != nil {
+		return fail("%w", err)
 	}
 	if err := d.check(r); err != nil {
 		return fail("%w", err)

@@ -20,7 +20,7 @@ type groupedQuery struct {
 	Wo graph.Param // [H·D, C]
 
 	H, G, D, R int
-	theta      float64
+	rotary     graph.Rotary
 }
 
 func mhaDefaults(c settings) {
@@ -53,7 +53,7 @@ func newGQA(c Config, p Place, w weights, out graph.Param) Layer {
 		Wk: w.matrix("Wk", C, c.Groups*c.HeadDim),
 		Wv: w.matrix("Wv", C, c.Groups*c.HeadDim),
 		Wo: out,
-		H:  c.Heads, G: c.Groups, D: c.HeadDim, R: c.RopeDim, theta: c.RopeTheta,
+		H:  c.Heads, G: c.Groups, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(),
 	}
 }
 
@@ -66,8 +66,8 @@ func (a *groupedQuery) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	q = b.Reshape(q, b.B, b.T, a.H, a.D) // [B, T, H, D]
 	k = b.Reshape(k, b.B, b.T, a.G, a.D) // [B, T, G, D]
 	v = b.Reshape(v, b.B, b.T, a.G, a.D) // [B, T, G, D]
-	q = b.Rope(q, a.R, a.theta)
-	k = b.Rope(k, a.R, a.theta)
+	q = b.Rope(q, a.R, a.rotary)
+	k = b.Rope(k, a.R, a.rotary)
 	o := b.Attend(q, k, v, graph.Mask{}, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
 	o = b.Reshape(o, b.B, b.T, a.H*a.D)                             // [B, T, H·D]
 	return b.Linear(o, b.Param(a.Wo), nil)                          // [B, T, C]
@@ -81,8 +81,8 @@ func (a *groupedQuery) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	q := s.Linear(x, a.Wq, nil) // [N, H·D]
 	k := s.Linear(x, a.Wk, nil) // [N, G·D]
 	v := s.Linear(x, a.Wv, nil) // [N, G·D]
-	q = s.Rope(q, a.H, a.R, a.theta)
-	k = s.Rope(k, a.G, a.R, a.theta)
+	q = s.Rope(q, a.H, a.R, a.rotary)
+	k = s.Rope(k, a.G, a.R, a.rotary)
 	s.Append(layer, 0, k)
 	s.Append(layer, 1, v)
 	// [N, H·D]

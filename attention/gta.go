@@ -24,7 +24,7 @@ type groupedTied struct {
 	Wo  graph.Param  // [H·D, C]
 
 	H, G, D, R int
-	theta      float64
+	rotary     graph.Rotary
 }
 
 func gtaDefaults(c settings) { c.open("rope_dim", &c.RopeDim, c.HeadDim/2, "head_dim / 2") }
@@ -48,7 +48,7 @@ func newGTA(c Config, p Place, w weights, out graph.Param) Layer {
 		Wkr: w.matrix("Wkr", C, c.RopeDim),
 		bkr: w.bias(c, "bkr", c.RopeDim),
 		Wo:  out,
-		H:   c.Heads, G: c.Groups, D: c.HeadDim, R: c.RopeDim, theta: c.RopeTheta,
+		H:   c.Heads, G: c.Groups, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(),
 	}
 }
 
@@ -61,8 +61,8 @@ func (a *groupedTied) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	q = b.Reshape(q, b.B, b.T, a.H, a.D)                  // [B, T, H, D]
 	kv = b.Reshape(kv, b.B, b.T, a.G, a.D)                // [B, T, G, D]
 	kr = b.Reshape(kr, b.B, b.T, 1, a.R)                  // [B, T, 1, R]
-	q = b.Rope(q, a.R, a.theta)
-	kr = b.Rope(kr, a.R, a.theta)
+	q = b.Rope(q, a.R, a.rotary)
+	kr = b.Rope(kr, a.R, a.rotary)
 	o := b.AttendShared(q, kv, kr, a.D-a.R, 0, a.D, graph.Mask{}, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
 	o = b.Reshape(o, b.B, b.T, a.H*a.D)                                                      // [B, T, H·D]
 	return b.Linear(o, b.Param(a.Wo), nil)                                                   // [B, T, C]
@@ -76,8 +76,8 @@ func (a *groupedTied) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	q := s.Linear(x, a.Wq, nil)     // [N, H·D]
 	kv := s.Linear(x, a.Wkv, nil)   // [N, G·D]
 	kr := s.Linear(x, a.Wkr, a.bkr) // [N, R]
-	q = s.Rope(q, a.H, a.R, a.theta)
-	kr = s.Rope(kr, 1, a.R, a.theta)
+	q = s.Rope(q, a.H, a.R, a.rotary)
+	kr = s.Rope(kr, 1, a.R, a.rotary)
 	s.Append(layer, 0, kv)
 	s.Append(layer, 1, kr)
 	read := CacheRead{H: a.H, P: a.D - a.R, R: a.R, Dv: a.D, K: 0, V: 0, KRope: 1, Scale: 1 / math.Sqrt(float64(a.D))}

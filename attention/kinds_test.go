@@ -55,7 +55,7 @@ func (r *recorder) Linear(_ graph.Buf, w graph.Param, _ *graph.Param) graph.Buf 
 }
 
 func (r *recorder) RMSNorm(x graph.Buf, _ graph.Param, _ float64) graph.Buf { return x }
-func (r *recorder) Rope(x graph.Buf, _, _ int, _ float64) graph.Buf         { return x }
+func (r *recorder) Rope(x graph.Buf, _, _ int, _ graph.Rotary) graph.Buf    { return x }
 func (r *recorder) Append(_, slot int, x graph.Buf)                         { r.wrote[slot] = x.Len }
 func (r *recorder) AttendLatent(_ int, _ graph.Buf, a LatentRead) graph.Buf {
 	return r.read(a.Absorbed(), a.H*a.D)

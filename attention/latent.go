@@ -36,7 +36,8 @@ type latent struct {
 
 	H, n, D, R, L, Q int
 	splitQuery       bool
-	theta, eps       float64
+	rotary           graph.Rotary
+	eps              float64
 }
 
 var (
@@ -107,7 +108,7 @@ func newLatent(c Config, p Place, w weights, out graph.Param) Layer {
 		Wukv:   w.matrix("Wukv", n, L, H/n*2*D),
 		bukv:   w.bias(c, "bukv", n, H/n*2*D),
 		Wo:     out,
-		H:      H, n: n, D: D, R: R, L: L, Q: Q, splitQuery: c.Kind == GLAQ, theta: c.RopeTheta, eps: p.NormEps,
+		H:      H, n: n, D: D, R: R, L: L, Q: Q, splitQuery: c.Kind == GLAQ, rotary: c.Rotary(), eps: p.NormEps,
 	}
 	if a.splitQuery {
 		a.Wuq = w.matrix("Wuq", n, Q/n, H/n*(D+R))
@@ -136,7 +137,7 @@ func (a *latent) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	}
 	q := b.Linear(cq, b.Param(a.Wuq), optional(b, a.buq)) // [B, T, H·(D+R)]
 	q = b.Reshape(q, b.B, b.T, a.H, a.D+a.R)              // [B, T, H, D+R]
-	q = b.Rope(q, a.R, a.theta)
+	q = b.Rope(q, a.R, a.rotary)
 
 	c := b.Linear(x, b.Param(a.Wdkv), optional(b, a.bdkv)) // [B, T, n·L]
 	c = b.Reshape(c, b.B, b.T, a.n, a.L)                   // [B, T, n, L]
@@ -146,7 +147,7 @@ func (a *latent) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 
 	kr := b.Linear(x, b.Param(a.Wkr), optional(b, a.bkr)) // [B, T, R]
 	kr = b.Reshape(kr, b.B, b.T, 1, a.R)                  // [B, T, 1, R]
-	kr = b.Rope(kr, a.R, a.theta)
+	kr = b.Rope(kr, a.R, a.rotary)
 
 	o := b.AttendShared(q, kv, kr, a.D, a.D, a.D, graph.Mask{}, 1/math.Sqrt(float64(a.D+a.R))) // [B, T, H, D]
 	o = b.Reshape(o, b.B, b.T, a.H*a.D)                                                        // [B, T, H·D]
@@ -161,12 +162,12 @@ func (a *latent) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	cq := s.Linear(x, a.Wdq, a.bdq) // [N, Q]
 	cq = s.RMSNorm(cq, a.normq, a.eps)
 	q := s.Linear(cq, a.Wuq, a.buq) // [N, H·(D+R)]
-	q = s.Rope(q, a.H, a.R, a.theta)
+	q = s.Rope(q, a.H, a.R, a.rotary)
 
 	c := s.Linear(x, a.Wdkv, a.bdkv) // [N, n·L]
 	c = s.RMSNorm(c, a.normkv, a.eps)
 	kr := s.Linear(x, a.Wkr, a.bkr) // [N, R]
-	kr = s.Rope(kr, 1, a.R, a.theta)
+	kr = s.Rope(kr, 1, a.R, a.rotary)
 	s.Append(layer, 0, c)
 	s.Append(layer, 1, kr)
 

@@ -26,8 +26,9 @@ type multiMatrix struct {
 	Wv    graph.Param // [C, D]
 	Wo    graph.Param // [H·D, C]
 
-	H, D, R    int
-	theta, eps float64
+	H, D, R int
+	rotary  graph.Rotary
+	eps     float64
 }
 
 func mfaDefaults(c settings) {
@@ -52,7 +53,7 @@ func newMFA(c Config, p Place, w weights, out graph.Param) Layer {
 		Wk:    w.matrix("Wk", C, c.HeadDim),
 		Wv:    w.matrix("Wv", C, c.HeadDim),
 		Wo:    out,
-		H:     c.Heads, D: c.HeadDim, R: c.RopeDim, theta: c.RopeTheta, eps: p.NormEps,
+		H:     c.Heads, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(), eps: p.NormEps,
 	}
 }
 
@@ -69,8 +70,8 @@ func (a *multiMatrix) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	q = b.Reshape(q, b.B, b.T, a.H, a.D)   // [B, T, H, D]
 	k = b.Reshape(k, b.B, b.T, 1, a.D)     // [B, T, 1, D]
 	v = b.Reshape(v, b.B, b.T, 1, a.D)     // [B, T, 1, D]
-	q = b.Rope(q, a.R, a.theta)
-	k = b.Rope(k, a.R, a.theta)
+	q = b.Rope(q, a.R, a.rotary)
+	k = b.Rope(k, a.R, a.rotary)
 	o := b.Attend(q, k, v, graph.Mask{}, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
 	o = b.Reshape(o, b.B, b.T, a.H*a.D)                             // [B, T, H·D]
 	return b.Linear(o, b.Param(a.Wo), nil)                          // [B, T, C]
@@ -86,8 +87,8 @@ func (a *multiMatrix) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	q := s.Linear(cq, a.Wuq, nil) // [N, H·D]
 	k := s.Linear(x, a.Wk, nil)   // [N, D]
 	v := s.Linear(x, a.Wv, nil)   // [N, D]
-	q = s.Rope(q, a.H, a.R, a.theta)
-	k = s.Rope(k, 1, a.R, a.theta)
+	q = s.Rope(q, a.H, a.R, a.rotary)
+	k = s.Rope(k, 1, a.R, a.rotary)
 	s.Append(layer, 0, k)
 	s.Append(layer, 1, v)
 	// [N, H·D]

@@ -11,7 +11,7 @@ type Step interface {
 
 	// Rope rotates the last r columns of each head, at its token's position. What is rotated can only be attended by,
 	// or appended: a device may do it on the way there. x is no longer what it was.
-	Rope(x graph.Buf, heads, r int, theta float64) graph.Buf
+	Rope(x graph.Buf, heads, r int, rotary graph.Rotary) graph.Buf
 
 	// Append writes x into its tokens' places in a slot of a layer's cache. It comes before any attention that reads
 	// them.

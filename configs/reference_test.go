@@ -75,16 +75,17 @@ func referencePage(t *testing.T) string {
 	run, section := reflect.ValueOf(Default()), ""
 	for _, f := range schema {
 		part, _, _ := strings.Cut(f.key, ".")
-		at := run.Type().Field(f.index[0]).Type
+		last := len(f.index) - 1
+		at := run.Type().FieldByIndex(f.index[:last]).Type
 		fields := fieldComments(t, filepath.Join("..", filepath.FromSlash(strings.TrimPrefix(at.PkgPath(), "headroom/"))),
 			at.Name())
 		if part != section {
 			section = part
 			fmt.Fprintf(&b, "\n## %s\n\n| key | takes | default | what it is |\n| --- | --- | --- | --- |\n", part)
 		}
-		comment := fields[at.Field(f.index[1]).Name].comment
+		comment := fields[at.Field(f.index[last]).Name].comment
 		if comment == "" {
-			t.Errorf("%s has no comment at %s.%s", f.key, at, at.Field(f.index[1]).Name)
+			t.Errorf("%s has no comment at %s.%s", f.key, at, at.Field(f.index[last]).Name)
 		}
 		value, err := inline(run.FieldByIndex(f.index))
 		if err != nil {

@@ -50,12 +50,15 @@ func HF(checkpoint string, o Options) (r Report, err error) {
 	if err != nil {
 		return r, err
 	}
+	class, reason := ClassOf(t)
+	if err := class.refuse(t); err != nil {
+		return r, err
+	}
 	weights, err := t.OpenWeights(checkpoint)
 	if err != nil {
 		return r, err
 	}
 	defer weights.Close()
-	class, reason := ClassOf(t)
 	tensors := class.tensors(t)
 	r = Report{Dir: o.Dir, Format: "hf", Class: class, Reason: reason, DType: o.DType, Tensors: len(tensors),
 		Tokenizer: o.Tokenizer}

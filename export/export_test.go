@@ -59,7 +59,11 @@ func tied(c *model.Config, _ *attention.Config)     { c.Tie = true }
 func unread(_ *model.Config, a *attention.Config) {
 	a.LatentDim, a.QueryLatentDim, a.QueryNorm = 5, 7, "whole"
 }
-func spun(_ *model.Config, a *attention.Config)      { a.RopeTheta = 500 }
+func spun(_ *model.Config, a *attention.Config) { a.RopeTheta = 500 }
+func scaled(_ *model.Config, a *attention.Config) {
+	a.RopeTheta = 500
+	a.RopeScaling = attention.RopeScaling{Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalContext: 40}
+}
 func wholeNorm(_ *model.Config, a *attention.Config) { a.QueryNorm = attention.WholeNorm }
 
 var cases = []struct {
@@ -76,6 +80,7 @@ var cases = []struct {
 	{"gla_q-2", []func(*model.Config, *attention.Config){wholeNorm}, Own},
 	{"gla-1", nil, Own}, {"gla_q-1", nil, Own}, // come back as what they are: MLA, and one part
 	{"gqa-2", []func(*model.Config, *attention.Config){spun}, Llama},
+	{"gqa-2", []func(*model.Config, *attention.Config){scaled}, Llama},
 	{"mla", []func(*model.Config, *attention.Config){plainMLA, spun}, DeepSeek},
 	{"mla", []func(*model.Config, *attention.Config){spun}, Own},
 	{"gta-2", []func(*model.Config, *attention.Config){spun}, Own},
@@ -255,7 +260,12 @@ func TestRefuses(t *testing.T) {
 	}
 	for _, c := range []struct{ change, want string }{
 		{`{"architectures":["GPT2LMHeadModel"]}`, "architectures GPT2LMHeadModel cannot be read"},
-		{`{"rope_parameters":{"rope_type":"yarn","factor":4}}`, "rope scaling (yarn)"},
+		{`{"rope_parameters":{"rope_type":"yarn","factor":4}}`, "rope scaling of type yarn (rope_scaling) is not known"},
+		{`{"rope_scaling":{"type":"linear","factor":4}}`, "rope scaling of type linear (rope_scaling) is not known"},
+		{`{"rope_scaling":{"rope_type":"dynamic","factor":4}}`, "rope scaling of type dynamic (rope_scaling) is not known"},
+		{`{"rope_scaling":{"type":"longrope"}}`, "rope scaling of type longrope (rope_scaling) is not known"},
+		{`{"rope_scaling":{"rope_type":"llama3"}}`, "rope scaling of type llama3 (rope_scaling) is not known here: only llama3"},
+		{`{"rope_scaling":{"factor":4}}`, "rope scaling of type factor"},
 		{`{"sliding_window":128}`, "a sliding window (of 128)"},
 		{`{"quantization_config":{}}`, "quantised"},
 		{`{"hidden_act":"gelu"}`, "hidden_act is gelu"},
@@ -436,36 +446,11 @@ func TestGGUF(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &ggufReader{b: text}
-	if magic := string(g.take(4)); magic != "GGUF" || g.u32() != 3 {
-		t.Fatal(magic)
-	}
-	tensors, keys := int(g.u64()), int(g.u64())
-	values := map[string]any{}
-	for range keys {
-		name := g.text()
-		values[name] = g.value(g.u32())
-	}
+	values, places, start := readGGUF(t, text)
 	if values["llama.attention.head_count_kv"] != uint32(2) || values["tokenizer.ggml.bos_token_id"] != uint32(256) ||
 		len(values["tokenizer.ggml.tokens"].([]any)) != 260 {
 		t.Errorf("%v", values)
 	}
-	type place struct {
-		dims []uint64
-		typ  uint32
-		at   uint64
-	}
-	places := map[string]place{}
-	for range tensors {
-		name := g.text()
-		p := place{dims: make([]uint64, g.u32())}
-		for i := range p.dims {
-			p.dims[i] = g.u64()
-		}
-		p.typ, p.at = g.u32(), g.u64()
-		places[name] = p
-	}
-	start := uint64(padded(g.at))
 	q := places["blk.1.attn_q.weight"]
 	if !slices.Equal(q.dims, []uint64{32, 32}) || q.typ != ggmlBF16 || q.at%alignment != 0 {
 		t.Fatalf("%+v", q)
@@ -491,6 +476,38 @@ func TestGGUF(t *testing.T) {
 	if want := int(start+last.at) + padded(2*32*260); len(text) != want {
 		t.Errorf("the file has %d bytes, not %d", len(text), want)
 	}
+}
+
+// A place is where a GGUF file has a tensor.
+type place struct {
+	dims []uint64
+	typ  uint32
+	at   uint64 // from start
+}
+
+// readGGUF reads what stands before the tensors.
+func readGGUF(t *testing.T, text []byte) (values map[string]any, places map[string]place, start uint64) {
+	t.Helper()
+	g := &ggufReader{b: text}
+	if magic := string(g.take(4)); magic != "GGUF" || g.u32() != 3 {
+		t.Fatal(magic)
+	}
+	tensors, keys := int(g.u64()), int(g.u64())
+	values, places = map[string]any{}, map[string]place{}
+	for range keys {
+		name := g.text()
+		values[name] = g.value(g.u32())
+	}
+	for range tensors {
+		name := g.text()
+		p := place{dims: make([]uint64, g.u32())}
+		for i := range p.dims {
+			p.dims[i] = g.u64()
+		}
+		p.typ, p.at = g.u32(), g.u64()
+		places[name] = p
+	}
+	return values, places, uint64(padded(g.at))
 }
 
 // A ggufReader reads the format's values.
@@ -551,11 +568,11 @@ func FuzzConfig(f *testing.F) {
 // TestEveryKindHasAName: a kind that modeling_headroom.py does not know is not written as another.
 func TestEveryKindHasAName(t *testing.T) {
 	for _, d := range attention.Descriptions {
-		if err := Own.own(map[string]any{}, attention.Config{Kind: d.Kind}); (err == nil) != d.Exported() {
+		if err := refuseOwn(attention.Config{Kind: d.Kind}); (err == nil) != d.Exported() {
 			t.Errorf("%s: %v", d.Kind, err)
 		}
 	}
-	err := Own.own(map[string]any{}, attention.Config{Kind: "nsa"})
+	err := refuseOwn(attention.Config{Kind: "nsa"})
 	if err == nil || !strings.Contains(err.Error(), `kind "nsa" is none of mha, gqa`) {
 		t.Errorf("an unknown kind: %v", err)
 	}

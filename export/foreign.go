@@ -82,7 +82,7 @@ func (f foreign) model() (c Class, m model.Config, a attention.Config, err error
 		m.InitStd = model.Default().InitStd
 	}
 	a = attention.Config{Kind: attention.GQA, Heads: f.Heads, Groups: f.Groups, HeadDim: f.HeadDim, Bias: "none",
-		RopeTheta: f.theta()}
+		RopeTheta: f.theta(), RopeScaling: f.scaling()}
 	switch c {
 	case DeepSeek:
 		a.Kind, a.Groups, a.HeadDim = attention.MLA, 1, f.Plain
@@ -138,6 +138,54 @@ func (f foreign) theta() float64 {
 	return 10000
 }
 
+// llama3 is the type of rope scaling that can be read: of LlamaForCausalLM, in the library's words.
+const llama3 = "llama3"
+
+// scaled is where a rope scaling stands: rope_parameters since version 5 of the library, rope_scaling before.
+func (f foreign) scaled() map[string]any {
+	if t, _ := first(f.Rope); t == llama3 {
+		return f.Rope
+	}
+	return f.Scaling
+}
+
+// scaling is Llama 3.1's, where the rotary embedding is scaled so.
+func (f foreign) scaling() (s attention.RopeScaling) {
+	if t, _ := first(f.Rope, f.Scaling); t != llama3 {
+		return s
+	}
+	m := f.scaled()
+	s.Factor, _ = m["factor"].(float64)
+	s.LowFreqFactor, _ = m["low_freq_factor"].(float64)
+	s.HighFreqFactor, _ = m["high_freq_factor"].(float64)
+	context, _ := m["original_max_position_embeddings"].(float64)
+	s.OriginalContext = int(context)
+	return s
+}
+
+// refuseRope names the first thing about rotary embeddings that cannot be read.
+func (f foreign) refuseRope(c Class) error {
+	kind, is := first(f.Rope, f.Scaling)
+	older, both := first(f.Scaling)
+	partial, isPartial := f.Rope["partial_rotary_factor"].(float64)
+	switch {
+	case f.Partial != 0 && f.Partial != 1, isPartial && partial != 1:
+		return fmt.Errorf("a partial rotation of heads (partial_rotary_factor) is not known here")
+	case !is || kind == "default" && (!both || older == kind):
+		return nil
+	case both && older != kind:
+		return fmt.Errorf("rope_parameters is of type %s and rope_scaling of type %s: they must be of one", kind, older)
+	case kind != llama3 || c != Llama:
+		return fmt.Errorf("rope scaling of type %s (rope_scaling) is not known here: only %s of %s is", kind, llama3, Llama)
+	}
+	for _, key := range []string{"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"} {
+		if v, ok := f.scaled()[key].(float64); !ok || !(v > 0 && v <= 1<<30) {
+			return fmt.Errorf("rope_scaling of type %s must have a positive %s, it is %v", llama3, key, f.scaled()[key])
+		}
+	}
+	return nil
+}
+
 // refuse names the first thing that the models here cannot express.
 func (f foreign) refuse(c Class) error {
 	for name, n := range map[string]int{"hidden_size": f.Width, "intermediate_size": f.MLP, "num_hidden_layers": f.Layers,
@@ -153,17 +201,14 @@ func (f foreign) refuse(c Class) error {
 			return fmt.Errorf("a dimension of %d is not possible", n)
 		}
 	}
-	ropeType, _ := first(f.Rope, f.Scaling)
-	partial, isPartial := f.Rope["partial_rotary_factor"].(float64)
+	if err := f.refuseRope(c); err != nil {
+		return err
+	}
 	switch {
 	case f.Act != "silu" && f.Act != "" && f.Act != "swish":
 		return fmt.Errorf("hidden_act is %s, the models here have silu", f.Act)
 	case f.Quantised != nil:
 		return fmt.Errorf("the weights are quantised (quantization_config)")
-	case ropeType != "" && ropeType != "default":
-		return fmt.Errorf("rope scaling (%s) is not known here", ropeType)
-	case f.Partial != 0 && f.Partial != 1, isPartial && partial != 1:
-		return fmt.Errorf("a partial rotation of heads (partial_rotary_factor) is not known here")
 	case f.Window != nil:
 		return fmt.Errorf("a sliding window (of %d) is not known here", *f.Window)
 	case f.AttentionBias || f.MLPBias:

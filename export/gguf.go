@@ -55,6 +55,13 @@ func GGUF(checkpoint string, o Options) (r Report, err error) {
 func ggufTensors(t *model.Transformer) []tensor {
 	n, a := namesOf(t), t.Attention.Resolve()
 	n.same("token_embd.weight", "embed")
+	if a.RopeScaling.Factor != 0 { // by which llama.cpp divides each pair's frequency
+		slowed := make([]float32, a.HeadDim/2)
+		for i := range slowed {
+			slowed[i] = float32(a.Rotary().Slowed(i, a.HeadDim))
+		}
+		n.list = append(n.list, tensor{name: "rope_freqs.weight", shape: []int{len(slowed)}, values: slowed})
+	}
 	for i := range t.Config.Layers {
 		at, ours := fmt.Sprintf("blk.%d.", i), fmt.Sprintf("blocks.%d.", i)
 		n.same(at+"attn_norm.weight", ours+"norm1")

@@ -60,10 +60,35 @@ func ClassOf(t *model.Transformer) (c Class, reason string) {
 		case t.Config.NormEps != deepseekEps:
 			return Own, fmt.Sprintf("%s norms latents with an epsilon of %v, this model with %v (model.norm_eps)", DeepSeek,
 				deepseekEps, t.Config.NormEps)
+		case a.RopeScaling != attention.RopeScaling{}:
+			return Own, fmt.Sprintf("only %s is written with a scaled rotary embedding (attention.rope_scaling)", Llama)
 		}
 		return DeepSeek, ""
 	}
 	return Own, fmt.Sprintf("this program does not write %s, which has %s attention", d.Library, a.Kind)
+}
+
+// refuse says what a class cannot compute of a model whose class it is. Of all but Own, ClassOf has seen to that.
+func (c Class) refuse(t *model.Transformer) error {
+	if c != Own {
+		return nil
+	}
+	return refuseOwn(t.Attention)
+}
+
+// refuseOwn says what modeling_headroom.py has no layer for.
+func refuseOwn(a attention.Config) error {
+	d, err := a.Kind.Describe()
+	switch {
+	case err != nil:
+		return err
+	case !d.Exported():
+		return fmt.Errorf("export: %s attention has no layer in modeling_headroom.py, so it cannot be exported yet", a.Kind)
+	case a.RopeScaling != attention.RopeScaling{}:
+		return fmt.Errorf("export: %s attention with a scaled rotary embedding (attention.rope_scaling) has no layer in "+
+			"modeling_headroom.py, so it cannot be exported yet", a.Kind)
+	}
+	return nil
 }
 
 // tensors names the model's tensors as a class has them.
@@ -98,24 +123,40 @@ func (c Class) config(t *model.Transformer, dtype string, ids object) (map[strin
 	switch c {
 	case Llama:
 		j["model_type"], j["num_key_value_heads"], j["mlp_bias"] = "llama", a.Groups, false
-		j["rope_parameters"] = map[string]any{"rope_type": "default", "rope_theta": decimal(a.RopeTheta)}
+		rope(j, a)
 	case DeepSeek:
 		j["model_type"], j["num_key_value_heads"] = "deepseek_v3", a.Heads
 		j["q_lora_rank"], j["kv_lora_rank"] = a.QueryLatentDim, a.LatentDim
 		j["qk_nope_head_dim"], j["qk_rope_head_dim"], j["v_head_dim"] = a.HeadDim, a.RopeDim, a.HeadDim
 		j["rope_interleave"], j["first_k_dense_replace"] = true, m.Layers
-		j["rope_parameters"] = map[string]any{"rope_type": "default", "rope_theta": decimal(a.RopeTheta)}
+		rope(j, a)
 		delete(j, "head_dim") // the library's is that of the rotary part
 	case Own:
-		return j, c.own(j, a)
+		return j, ownConfig(j, a)
 	default:
 		return nil, fmt.Errorf("export: class %q has no configuration here", c)
 	}
 	return j, nil
 }
 
-// own adds what configuration_headroom.py reads.
-func (Class) own(j map[string]any, a attention.Config) error {
+// rope adds how queries and keys rotate, under the names of the library's versions 5 and 4.
+func rope(j map[string]any, a attention.Config) {
+	theta, s := decimal(a.RopeTheta), a.RopeScaling
+	if s == (attention.RopeScaling{}) {
+		j["rope_parameters"] = map[string]any{"rope_type": "default", "rope_theta": theta}
+		return
+	}
+	scaling := map[string]any{"rope_type": "llama3", "factor": decimal(s.Factor),
+		"low_freq_factor": decimal(s.LowFreqFactor), "high_freq_factor": decimal(s.HighFreqFactor),
+		"original_max_position_embeddings": s.OriginalContext}
+	j["rope_scaling"] = scaling
+	parameters := maps.Clone(scaling)
+	parameters["rope_theta"] = theta
+	j["rope_parameters"] = parameters
+}
+
+// ownConfig adds what configuration_headroom.py reads.
+func ownConfig(j map[string]any, a attention.Config) error {
 	j["model_type"], j["num_key_value_heads"], j["rope_dim"] = "headroom", a.Groups, a.RopeDim
 	j["auto_map"] = map[string]string{
 		"AutoConfig":           "configuration_headroom.HeadroomConfig",
@@ -125,11 +166,8 @@ func (Class) own(j map[string]any, a attention.Config) error {
 	delete(j, "attention_bias")
 	delete(j, "hidden_act")
 	d, err := a.Kind.Describe()
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case !d.Exported():
-		return fmt.Errorf("export: %s attention has no layer in modeling_headroom.py, so it cannot be exported yet", a.Kind)
 	}
 	j["kind"] = d.Family
 	if d.Cache == attention.Latent {

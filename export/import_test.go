@@ -2,6 +2,8 @@ package export
 
 import (
 	"encoding/binary"
+	"fmt"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -11,11 +13,12 @@ import (
 	"headroom/internal/safetensors"
 )
 
-// TestTransformersModels imports models that the transformers library wrote, by testdata/transformers/gen.py, and
-// computes the library's logits and its greedy tokens. They have sharded files, tied embeddings, heads wider than the
-// state's share, and DeepSeek-V3's interleaved rotation.
+// TestTransformersModels imports models that the transformers library wrote, by testdata/transformers/gen.py, or that
+// plain.py wrote beside it, and computes the library's or plain Python's logits and greedy tokens. They have sharded
+// files, tied embeddings, heads wider than the state's share, DeepSeek-V3's interleaved rotation and Llama 3's scaled
+// one. Exported again, they are the same files.
 func TestTransformersModels(t *testing.T) {
-	for _, name := range []string{"llama", "llama-tied", "deepseek"} {
+	for _, name := range []string{"llama", "llama-tied", "deepseek", "llama3"} {
 		dir, back := filepath.Join("testdata", "transformers", name), filepath.Join(t.TempDir(), name)
 		if _, err := Read(dir, back, 0); err != nil {
 			t.Fatal(err)
@@ -55,5 +58,38 @@ func TestTransformersModels(t *testing.T) {
 		if err != nil || !slices.Equal(tokens, text[8:]) {
 			t.Errorf("%s: greedy tokens %v, want %v (%v)", name, tokens, text[8:], err)
 		}
+		out := filepath.Join(t.TempDir(), name)
+		if _, err := HF(back, Options{Dir: out, DType: "fp32", ShardBytes: 1 << 30}); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := bits(t, out), bits(t, dir); !maps.Equal(got, want) {
+			t.Errorf("%s: goes out again with other tensors: %v, were %v", name, slices.Sorted(maps.Keys(got)),
+				slices.Sorted(maps.Keys(want)))
+		}
 	}
+}
+
+// bits are the tensors of a directory's weights, bit for bit.
+func bits(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "model*.safetensors"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("%s has no weights (%v)", dir, err)
+	}
+	all := map[string]string{}
+	for _, path := range paths {
+		f, err := safetensors.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for _, name := range f.Names() {
+			raw, info, err := f.Bytes(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[name] = fmt.Sprint(info.DType, info.Shape) + string(raw)
+		}
+	}
+	return all
 }

@@ -14,6 +14,8 @@ type tensor struct {
 	name  string
 	shape []int
 	parts []part
+
+	values []float32 // what it holds, where that follows from the configuration and it has no parts
 }
 
 // A part is a parameter inside a foreign tensor: as it is, or transposed from our [in, out] to their [out, in].
@@ -24,7 +26,8 @@ type part struct {
 }
 
 // size is how many values a tensor has.
-func (t tensor) size() (n int) {
+func (t tensor) size() int {
+	n := len(t.values)
 	for _, p := range t.parts {
 		n += p.param.Size()
 	}
@@ -92,7 +95,7 @@ func namesOf(t *model.Transformer) *names {
 // same keeps a parameter as it is, under another name. A parameter that the model does not have is left out.
 func (n *names) same(name, ours string) {
 	if p, ok := n.params[ours]; ok {
-		n.list = append(n.list, tensor{name, p.Shape, []part{{param: p}}})
+		n.list = append(n.list, tensor{name: name, shape: p.Shape, parts: []part{{param: p}}})
 	}
 }
 
@@ -111,7 +114,7 @@ func (n *names) join(name string, parts ...part) {
 		i, out := p.columns()
 		rows, in = rows+out, i
 	}
-	n.list = append(n.list, tensor{name, []int{rows, in}, parts})
+	n.list = append(n.list, tensor{name: name, shape: []int{rows, in}, parts: parts})
 }
 
 // backbone names what all classes of the Llama family share.
@@ -151,8 +154,8 @@ func deepseek(t *model.Transformer) []tensor {
 		n.join(at+"q_b_proj.weight", part{n.params[ours+"Wuq"], true, paired(a.Heads, a.HeadDim, a.RopeDim)})
 		n.join(at+"kv_a_proj_with_mqa.weight", part{param: n.params[ours+"Wdkv"], turn: true},
 			part{n.params[ours+"Wkr"], true, paired(1, 0, a.RopeDim)})
-		n.list = append(n.list, tensor{at + "kv_a_layernorm.weight", []int{a.LatentDim},
-			[]part{{param: n.params[ours+"normkv"]}}})
+		n.list = append(n.list, tensor{name: at + "kv_a_layernorm.weight", shape: []int{a.LatentDim},
+			parts: []part{{param: n.params[ours+"normkv"]}}})
 		n.transposed(at+"kv_b_proj.weight", ours+"Wukv")
 		n.transposed(at+"o_proj.weight", ours+"Wo")
 	})
@@ -196,9 +199,9 @@ func own(t *model.Transformer) []tensor {
 			if len(shape) == 2 {
 				shape = append([]int{1}, shape...)
 			}
-			n.list = append(n.list, tensor{name, shape, []part{{param: p}}})
+			n.list = append(n.list, tensor{name: name, shape: shape, parts: []part{{param: p}}})
 		case role == attention.PartedBias: // one row
-			n.list = append(n.list, tensor{name, []int{p.Size()}, []part{{param: p}}})
+			n.list = append(n.list, tensor{name: name, shape: []int{p.Size()}, parts: []part{{param: p}}})
 		default:
 			panic(fmt.Sprintf("export: nobody has said what %s does", p.Name))
 		}

@@ -25,7 +25,7 @@ type source struct{ *model.WeightsReader }
 // tensor makes a foreign tensor of our parameters.
 func (s source) tensor(t tensor) ([]float32, error) {
 	x := make([]float32, t.size())
-	at := 0
+	at := copy(x, t.values)
 	for _, p := range t.parts {
 		ours, err := s.Value(p.param.Name)
 		if err != nil {

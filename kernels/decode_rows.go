@@ -84,7 +84,7 @@ func (k *DecodeGate) Launch(s *device.Stream) {
 
 // A DecodePart is one of the things that DecodePlace puts where attention reads it: Heads of Dim columns of each token,
 // in X with XRow elements from token to token and XHead from head to head; Y likewise. Columns before First stay; the
-// last Rotate are rotated by Table, which is RopeTable(positions, Rotate, theta); the others are normed where Norm
+// last Rotate are rotated by Table, which is RopeTable(positions, Rotate, rotary); the others are normed where Norm
 // [Heads, Dim] is there.
 type DecodePart struct {
 	X, Y, Norm, Table         device.Buffer

@@ -1,4 +1,4 @@
-// Rotary embedding of the last R of each head's D, half-split: (x[i], x[i + R/2]) rotates by t · theta^(-2i/R).
+// Rotary embedding of the last R of each head's D, half-split: (x[i], x[i + R/2]) rotates by t · frequency(i).
 #include "vector.cuh"
 
 struct RopeArgs {

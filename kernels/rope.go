@@ -7,11 +7,12 @@ import (
 	"math"
 
 	"headroom/internal/device"
+	"headroom/kernels/ref"
 )
 
 // A Rope rotates the last R of each head's D by the position t and copies the rest, or leaves it where Y is X:
-// with the halves x1, x2 and θ_i = t·Theta^(-2i/R), y1 = x1·cos θ - x2·sin θ and y2 = x2·cos θ + x1·sin θ.
-// Inverse rotates back. X, Y [B, T, Heads, D]; Table holds RopeTable(T, R, Theta).
+// with the halves x1, x2 and θ_i = t·Frequency(i, R), y1 = x1·cos θ - x2·sin θ and y2 = x2·cos θ + x1·sin θ.
+// Inverse rotates back. X, Y [B, T, Heads, D]; Table holds RopeTable(T, R, rotary).
 type Rope struct {
 	X, Y, Table       device.Buffer
 	B, T, Heads, D, R int
@@ -19,10 +20,10 @@ type Rope struct {
 }
 
 // RopeTable is the cosine and sine of each position and pair: [T, R/2, 2].
-func RopeTable(T, R int, theta float64) []float32 {
+func RopeTable(T, R int, rotary ref.Rotary) []float32 {
 	table := make([]float32, T*R)
 	for i := range T * R / 2 {
-		sin, cos := math.Sincos(float64(i/(R/2)) * math.Pow(theta, -2*float64(i%(R/2))/float64(R)))
+		sin, cos := math.Sincos(float64(i/(R/2)) * rotary.Frequency(i%(R/2), R))
 		table[2*i], table[2*i+1] = float32(cos), float32(sin)
 	}
 	return table

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"headroom/internal/device"
+	"headroom/kernels/ref"
 )
 
 // The benchmarks time kernels on the shapes of training (32768 tokens; width 768, MLP 2048, vocabulary 128,256; 174 M
@@ -120,7 +121,8 @@ func BenchmarkElementwise(b *testing.B) {
 		}},
 		{"rope", 2 * 24 * 64.0 / mlp, func(r *rig) func(*device.Stream) { // 24 heads of 64 in place
 			x := r.random(device.BF16, tokens*24*64, 1)
-			return (&Rope{X: x, Y: x, Table: r.in(device.F32, RopeTable(2048, 64, 1e4)), B: tokens / 2048, T: 2048,
+			table := r.in(device.F32, RopeTable(2048, 64, ref.Rotary{Theta: 1e4}))
+			return (&Rope{X: x, Y: x, Table: table, B: tokens / 2048, T: 2048,
 				Heads: 24, D: 64, R: 64}).Launch
 		}},
 		{"col_sum", 1, func(r *rig) func(*device.Stream) {

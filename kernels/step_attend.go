@@ -15,7 +15,7 @@ import (
 // Shape is that of Decode with T = 1. A query of E = P+R columns has its last Rotate to be rotated: QRotate points at
 // them, at QRotateRow elements from request to request and QRotateHead from head to head, and Q at those before. K [B,
 // G, W], V and KRope [B, R] are the new token's, RowStride elements from request to request; Norm [G, W] is the
-// latents', or absent. Table is RopeTable(positions, Rotate, theta). Rotate is a multiple of 16, strides and addresses
+// latents', or absent. Table is RopeTable(positions, Rotate, rotary). Rotate is a multiple of 16, strides and addresses
 // are multiples of 8 elements. A row of length 0 has no request, and its output is left as it is.
 type StepAttend struct {
 	DecodeShape

@@ -39,7 +39,7 @@ func checkStepAttend(t *testing.T, d DecodeShape, lengths []int32) {
 		rotate = d.Dv
 	}
 	h := ref.Append{B: d.B, T: 1, G: d.G, D: d.Dv, R: d.R, Page: d.Page, MaxPages: d.MaxPages, Rotate: d.R == 0,
-		Theta: 10000, Eps: 1e-5,
+		Rotary: ref.Rotary{Theta: 10000}, Eps: 1e-5,
 		KCache: c.K, VCache: c.V, RopeKeys: c.KRope, Pages: c.Pages, Lengths: lengths}
 	k := StepAttend{DecodeShape: d, Rotate: rotate, Scale: c.Scale, Eps: 1e-5, Q: c.gpu.Q,
 		QRotate: c.gpu.Q.Slice(E-rotate, c.gpu.Q.N), QRow: d.H * E, QHead: E, QRotateRow: d.H * E, QRotateHead: E,
@@ -59,7 +59,7 @@ func checkStepAttend(t *testing.T, d DecodeShape, lengths []int32) {
 	if d.Cache == Latent {
 		h.Norm, k.Norm = in(d.G * d.Dv)
 	}
-	table := RopeTable(d.Page*d.MaxPages, rotate, 10000)
+	table := RopeTable(d.Page*d.MaxPages, rotate, ref.Rotary{Theta: 10000})
 	k.Table = r.in(device.F32, table)
 	h.Run()
 	for _, x := range [][]float32{c.K, c.V, c.KRope} {

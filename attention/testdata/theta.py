@@ -1,6 +1,7 @@
-"""Writes the golden files theta-*.safetensors of this directory: GTA, MLA, GLA and MFA whose rotary base is not 10,000, and
-GLA_q whose parts of the query latent are normed apart. They have the form of those of gen.py, and are computed without any
-library: in double precision, with derivatives by the chain rule over every scalar. Run in this directory: python3 theta.py [OUT]
+"""Writes the golden files theta-*.safetensors of this directory: GTA, MLA, GLA and MFA whose rotary base is not 10,000,
+GLA_q whose parts of the query latent are normed apart, and GQA whose rotary embedding is scaled as Llama 3.1's. They
+have the form of those of gen.py, and are computed without any library: in double precision, with derivatives by the
+chain rule over every scalar. Run in this directory: python3 theta.py [OUT]
 """
 
 import json
@@ -12,6 +13,7 @@ import sys
 
 B, T, V, C, MLP, LAYERS, H, D = 2, 7, 19, 20, 16, 2, 4, 8
 EPS, THETA = 1e-5, 500.0
+SCALING = None  # attention.rope_scaling of the case
 
 
 class Scalar:
@@ -74,10 +76,24 @@ def rmsnorm(x, w):
     return [a * inverse * b for a, b in zip(x, w)]
 
 
+def slowed(frequency):
+    """Llama 3.1's rope scaling, by the length of a wave: short ones stay, long ones are as many times longer as FACTOR says."""
+    if SCALING is None:
+        return frequency
+    factor, low, high, context = (SCALING[k] for k in ("factor", "low_freq_factor", "high_freq_factor", "original_context"))
+    wave = 2 * math.pi / frequency
+    if wave < context / high:
+        return frequency
+    if wave > context / low:
+        return frequency / factor
+    smooth = (context / wave - low) / (high - low)
+    return (1 - smooth) * frequency / factor + smooth * frequency
+
+
 def rope(x, place, r):
     """Rotates the last r numbers of a head at a place: number i pairs with i + r/2."""
     plain, u, v = x[: len(x) - r], x[len(x) - r : len(x) - r // 2], x[len(x) - r // 2 :]
-    angles = [place * THETA ** (-2 * i / r) for i in range(r // 2)]
+    angles = [place * slowed(THETA ** (-2 * i / r)) for i in range(r // 2)]
     first = [a * math.cos(t) + b * -math.sin(t) for a, b, t in zip(u, v, angles)]
     second = [b * math.cos(t) + a * math.sin(t) for a, b, t in zip(u, v, angles)]
     return plain + first + second
@@ -105,6 +121,17 @@ def attend(queries, keys, values):
 
 def parts(x, n):
     return [x[i * len(x) // n : (i + 1) * len(x) // n] for i in range(n)]
+
+
+def grouped(a, w, xs):
+    G = a["groups"]
+    queries, keys, values = [], [], []
+    for t, x in enumerate(xs):
+        queries.append([rope(q, t, D) for q in parts(product(x, w["Wq"]), H)])
+        k, v = [rope(one, t, D) for one in parts(product(x, w["Wk"]), G)], parts(product(x, w["Wv"]), G)
+        keys.append([k[h // (H // G)] for h in range(H)])
+        values.append([v[h // (H // G)] for h in range(H)])
+    return attend(queries, keys, values)
 
 
 def tied(a, w, xs):
@@ -166,7 +193,7 @@ def logits_of(a, w, tokens):
     for i in range(LAYERS):
         mine = {name.removeprefix(f"blocks.{i}."): x for name, x in w.items() if name.startswith(f"blocks.{i}.")}
         layer = {name.removeprefix("attn."): x for name, x in mine.items() if name.startswith("attn.")}
-        mixed = {"gta": tied, "mfa": factored}.get(a["kind"], latent)(a, layer, [rmsnorm(x, mine["norm1"].flat) for x in xs])
+        mixed = {"gqa": grouped, "gta": tied, "mfa": factored}.get(a["kind"], latent)(a, layer, [rmsnorm(x, mine["norm1"].flat) for x in xs])
         xs = [[p + q for p, q in zip(x, product(o, layer["Wo"]))] for x, o in zip(xs, mixed)]
         for t, x in enumerate(xs):
             h = rmsnorm(x, mine["norm2"].flat)
@@ -185,7 +212,9 @@ def loss_of(logits, targets):
 
 def shapes(a):
     G, R, L, Q = a["groups"], a["rope_dim"], a["latent_dim"], a["query_latent_dim"]
-    if a["kind"] == "gta":
+    if a["kind"] == "gqa":
+        s = {"Wq": (C, H * D), "Wk": (C, G * D), "Wv": (C, G * D)}
+    elif a["kind"] == "gta":
         s = {"Wq": (C, H * D), "Wkv": (C, G * D), "Wkr": (C, D // 2), "bkr": (D // 2,)}
     elif a["kind"] == "mfa":
         s = {"Wdq": (C, Q), "normq": (Q,), "Wuq": (Q, H * D), "Wk": (C, D), "Wv": (C, D)}
@@ -225,6 +254,8 @@ def save(path, tensors, metadata):
 
 
 def case(name, a, seed, out):
+    global SCALING
+    SCALING = a.get("rope_scaling")
     draw = random.Random(seed)
     tokens, targets = ([[draw.randrange(V) for _ in range(T)] for _ in range(B)] for _ in range(2))
     w = weights(a, draw)
@@ -254,3 +285,5 @@ if __name__ == "__main__":
     case("gla_q-2", config("gla_q", 2, 4, 12, 24) | {"query_norm": "parts"}, 4, to)
     case("gla-2", config("gla", 2, 4, 12, 24), 3, to)
     case("mfa", config("mfa", 1, query=12), 5, to)
+    scaling = dict(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=40)  # of 4 pairs 1 stays and 1 is between
+    case("gqa-2-scaled", config("gqa", 2) | {"rope_scaling": scaling}, 6, to)

@@ -99,8 +99,8 @@ func segments(rows []decode.Row, by takes) (all []segment) {
 func (d *Device) partsOf(layer int) []segment { return d.parts[d.takes[layer]] }
 
 // Rope marks a tensor to be rotated where it goes.
-func (d *Device) Rope(x graph.Buf, heads, r int, theta float64) graph.Buf {
-	operand(x).rotation = &rotation{heads, r, theta}
+func (d *Device) Rope(x graph.Buf, heads, r int, rotary graph.Rotary) graph.Buf {
+	operand(x).rotation = &rotation{heads, r, rotary}
 	return x
 }
 
@@ -144,7 +144,7 @@ func (d *Device) queryPart(q *tensor, heads, first int, to device.Buffer, head, 
 
 func (d *Device) rotate(p *kernels.DecodePart, t *rotation) {
 	if t != nil {
-		p.Rotate, p.Table = t.r, d.tables[tableKey{t.r, t.theta}]
+		p.Rotate, p.Table = t.r, d.tables[tableKey{t.r, t.rotary}]
 	}
 }
 
@@ -194,7 +194,7 @@ func (d *Device) stepEntries(layer int, a attention.CacheRead, q *tensor) bool {
 		if e.layer != layer || e.slot != a.K && e.slot != other || (r != nil) != (e.slot == rotated) {
 			return false
 		}
-		if r != nil && (r.r != q.rotation.r || r.theta != q.rotation.theta) {
+		if r != nil && (r.r != q.rotation.r || r.rotary != q.rotation.rotary) {
 			return false
 		}
 		if v.norm != nil && !v.there() {
@@ -223,7 +223,7 @@ func (d *Device) stepAttend(layer int, a attention.CacheRead, q *tensor, heads i
 	E := q.width / heads
 	k := &kernels.StepAttend{
 		DecodeShape: d.shape(layer, a, d.partsOf(layer)[0]), Rotate: q.rotation.r, Scale: float32(a.Scale),
-		Table:   d.tables[tableKey{q.rotation.r, q.rotation.theta}],
+		Table:   d.tables[tableKey{q.rotation.r, q.rotation.rotary}],
 		QRotate: q.buf.Slice(E-q.rotation.r, q.buf.N), QRotateRow: q.stride, QRotateHead: E, Pages: d.pages,
 		Lengths: d.meta.lengths, O: o.buf,
 	}

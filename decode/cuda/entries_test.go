@@ -40,7 +40,7 @@ func TestCUDAEntries(t *testing.T) {
 		k, _ := row()
 		v, x := row()
 		values[layer] = x
-		d.Rope(give(k), heads, dim, 500)
+		d.Rope(give(k), heads, dim, graph.Rotary{Theta: 500})
 		d.Append(layer, 0, give(k))
 		d.Append(layer, 1, give(v))
 		if layer == 0 { // which does not attend itself
@@ -50,7 +50,7 @@ func TestCUDAEntries(t *testing.T) {
 	read := attention.CacheRead{H: heads, P: dim, Dv: dim, K: 0, V: 1, Scale: 0.1}
 	for layer := range values { // the entries of layer 1 wait while layer 0 is read
 		q, _ := row()
-		o := of(d.Attend(layer, d.Rope(give(q), heads, dim, 500), read))
+		o := of(d.Attend(layer, d.Rope(give(q), heads, dim, graph.Rotary{Theta: 500}), read))
 		got := make([]float32, heads*dim)
 		d.queue.downloadFloats(got, o.buf)
 		if err := d.queue.sync(); err != nil {
@@ -69,7 +69,7 @@ func TestCUDARotatedValuesGoToAttention(t *testing.T) {
 		"a norm":     func(d *Device, x graph.Buf) { d.RMSNorm(x, w, 1e-5) },
 		"a sum":      func(d *Device, x graph.Buf) { d.Add(give(&tensor{}), x) },
 		"a gate":     func(d *Device, x graph.Buf) { d.SwiGLU(x, give(&tensor{})) },
-		"a rotation": func(d *Device, x graph.Buf) { d.Rope(x, 1, 4, 500) },
+		"a rotation": func(d *Device, x graph.Buf) { d.Rope(x, 1, 4, graph.Rotary{Theta: 500}) },
 		"absorption": func(d *Device, x graph.Buf) {
 			of(x).buf = device.Buffer{Ptr: 1 << 20, N: 8}
 			d.AttendLatent(0, x, attention.LatentRead{H: 1, D: 6, R: 2, Wukv: graph.Param{Shape: []int{1, 8, 12}}})
@@ -82,7 +82,7 @@ func TestCUDARotatedValuesGoToAttention(t *testing.T) {
 				}
 			}()
 			d := &Device{weights: &weights{group: map[product]*packed{{w: "w"}: p}}}
-			use(d, d.Rope(give(&tensor{width: 8}), 1, 4, 500))
+			use(d, d.Rope(give(&tensor{width: 8}), 1, 4, graph.Rotary{Theta: 500}))
 		}()
 	}
 }

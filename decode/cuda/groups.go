@@ -78,8 +78,8 @@ func (g *groups) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf
 	return g.fresh()
 }
 
-func (g *groups) Rope(x graph.Buf, _, r int, theta float64) graph.Buf {
-	g.rotations[tableKey{r, theta}] = true
+func (g *groups) Rope(x graph.Buf, _, r int, rotary graph.Rotary) graph.Buf {
+	g.rotations[tableKey{r, rotary}] = true
 	return x
 }
 

@@ -179,7 +179,7 @@ func (d *Device) allocate(open func() (queue, error)) (err error) {
 		}
 	}
 	for k := range d.tables {
-		host := kernels.RopeTable(d.limits.Context, k.r, k.theta)
+		host := kernels.RopeTable(d.limits.Context, k.r, k.rotary)
 		var table device.Buffer
 		alloc(&table, device.F32, len(host))
 		d.tables[k] = table

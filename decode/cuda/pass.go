@@ -9,6 +9,7 @@ import (
 
 	"headroom/decode"
 	"headroom/internal/device"
+	"headroom/internal/graph"
 )
 
 // A Device runs the passes of one model on a GPU. A batch in which every request has as many new tokens is a step: its
@@ -59,8 +60,8 @@ type slot struct {
 }
 
 type tableKey struct {
-	r     int
-	theta float64
+	r      int
+	rotary graph.Rotary
 }
 
 // recorded is a step, and where it leaves its logits.

@@ -30,7 +30,7 @@ type pendingNorm struct {
 
 type rotation struct {
 	heads, r int
-	theta    float64
+	rotary   graph.Rotary
 }
 
 // Bytes makes a tensor a graph.Memory.

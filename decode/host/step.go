@@ -155,26 +155,26 @@ func (c *Device) expand(o graph.Buf, a attention.LatentRead) graph.Buf {
 	return y
 }
 
-// A rotation is of the last r columns of each head, by the base theta.
+// A rotation is of the last r columns of each head.
 type rotation struct {
-	r     int
-	theta float64
+	r      int
+	rotary graph.Rotary
 }
 
 // A rotary has the cosines and sines of positions [positions, r/2], as far as a pass came.
 type rotary struct {
-	inverse  []float64 // theta^(-2i/R)
+	inverse  []float64 // the angle of each pair from one position to the next
 	cos, sin []float32
 }
 
 // Rope rotates in place.
-func (c *Device) Rope(x graph.Buf, heads, r int, theta float64) graph.Buf {
-	key := rotation{r, theta}
+func (c *Device) Rope(x graph.Buf, heads, r int, by graph.Rotary) graph.Buf {
+	key := rotation{r, by}
 	t := c.rotaries[key]
 	if t == nil {
 		t = &rotary{}
 		for i := range r / 2 {
-			t.inverse = append(t.inverse, math.Pow(theta, -2*float64(i)/float64(r)))
+			t.inverse = append(t.inverse, by.Frequency(i, r))
 		}
 		c.rotaries[key] = t
 	}

@@ -54,7 +54,7 @@ func cpuKernel(in *Instr) func() {
 		}).Run
 	case Rope:
 		return (&ref.Rope{X: x(0), Y: y(0), B: a.B, T: a.T, Heads: a.Heads, D: a.D, R: a.R,
-			Theta: a.Theta, Inverse: a.Inverse}).Run
+			Rotary: a.Rotary, Inverse: a.Inverse}).Run
 	case SwiGLU:
 		return (&ref.SwiGLU{Gate: x(0), Up: x(1), Y: y(0)}).Run
 	case SwiGLUGrad:

@@ -95,17 +95,17 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 }
 
 type ropeKey struct {
-	T, R  int
-	theta float64
+	T, R   int
+	rotary Rotary
 }
 
-// ropeTable is the device's copy of the angles, made once for a length, width and base.
+// ropeTable is the device's copy of the angles, made once for a length, width and rotary embedding.
 func (c *CUDA) ropeTable(a Rope) (device.Buffer, error) {
-	key := ropeKey{a.T, a.R, a.Theta}
+	key := ropeKey{a.T, a.R, a.Rotary}
 	if table, ok := c.tables[key]; ok {
 		return table, nil
 	}
-	host := kernels.RopeTable(a.T, a.R, a.Theta)
+	host := kernels.RopeTable(a.T, a.R, a.Rotary)
 	table, err := c.dev.Alloc(device.F32, len(host))
 	if err != nil {
 		return table, err

@@ -3,24 +3,29 @@ package graph
 import (
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
+
+	"headroom/kernels/ref"
 )
 
+// A Rotary says how fast the pairs of a rotary embedding turn.
+type Rotary = ref.Rotary
+
 // Rope rotates the last R dims of each head of x [B, T, Heads, D] by its position, half-split: dim i pairs with
-// i + R/2 at frequency Theta^(-2i/R). The first D-R dims pass. Inverse turns the other way, which is its gradient.
+// i + R/2 at the Rotary's frequency. The first D-R dims pass. Inverse turns the other way, which is its gradient.
 type Rope struct {
 	B, T, Heads, D, R int
-	Theta             float64
+	Rotary            Rotary
 	Inverse           bool
 }
 
 // Rope rotates the last r dims of each head of x [B, T, heads, D].
-func (b *Builder) Rope(x *Node, r int, theta float64) *Node {
+func (b *Builder) Rope(x *Node, r int, rotary Rotary) *Node {
 	if b.failed() {
 		return nil
 	}
 	s := x.Shape()
 	want(len(s) == 4 && r%2 == 0 && r <= s[3], "rope: x %v, rotary dim %d", s, r)
-	return b.apply(Rope{B: s[0], T: s[1], Heads: s[2], D: s[3], R: r, Theta: theta}, x)
+	return b.apply(Rope{B: s[0], T: s[1], Heads: s[2], D: s[3], R: r, Rotary: rotary}, x)
 }
 
 func (Rope) Kind() string              { return "rope" }

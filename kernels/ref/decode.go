@@ -70,7 +70,7 @@ type Append struct {
 	B, T, G, D, R            int
 	Page, MaxPages           int
 	Rotate                   bool
-	Theta                    float64
+	Rotary                   Rotary
 	Eps                      float32
 	K, V, KRope, Norm        []float32
 	KCache, VCache, RopeKeys []float32 // [slots,G,D] twice, [slots,R]
@@ -92,7 +92,7 @@ func (k *Append) span(_ *worker, lo, hi int) {
 			src, dst := k.K[from:from+k.D], k.KCache[to:to+k.D]
 			switch {
 			case k.Rotate:
-				rotateRow(dst, src, position, k.Theta)
+				rotateRow(dst, src, position, k.Rotary)
 			case k.Norm != nil:
 				r := 1 / math.Sqrt(vec.squares(src)/float64(k.D)+float64(k.Eps))
 				vec.norm(dst, src, k.Norm[g*k.D:(g+1)*k.D], float32(r))
@@ -104,16 +104,16 @@ func (k *Append) span(_ *worker, lo, hi int) {
 			}
 		}
 		if k.R > 0 {
-			rotateRow(k.RopeKeys[at*k.R:(at+1)*k.R], k.KRope[u*k.R:(u+1)*k.R], position, k.Theta)
+			rotateRow(k.RopeKeys[at*k.R:(at+1)*k.R], k.KRope[u*k.R:(u+1)*k.R], position, k.Rotary)
 		}
 	}
 }
 
 // rotateRow rotates a row by a position, half-split.
-func rotateRow(dst, src []float32, position int, theta float64) {
+func rotateRow(dst, src []float32, position int, rotary Rotary) {
 	h := len(src) / 2
 	for i := range h {
-		sin, cos := math.Sincos(float64(position) * math.Pow(theta, -2*float64(i)/float64(len(src))))
+		sin, cos := math.Sincos(float64(position) * rotary.Frequency(i, len(src)))
 		x, y, c, s := src[i], src[h+i], float32(cos), float32(sin)
 		dst[i], dst[h+i] = x*c-y*s, y*c+x*s
 	}

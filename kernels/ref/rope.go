@@ -6,12 +6,12 @@ import (
 )
 
 // A Rope rotates the last R words of each head's D by the position t and copies the rest: with the halves x1, x2 and
-// θ_i = t·Theta^(-2i/R), y1 = x1·cos θ - x2·sin θ and y2 = x2·cos θ + x1·sin θ. Inverse rotates back.
+// θ_i = t·Frequency(i, R), y1 = x1·cos θ - x2·sin θ and y2 = x2·cos θ + x1·sin θ. Inverse rotates back.
 // X, Y [B, T, Heads, D]; Y may alias X.
 type Rope struct {
 	X, Y              []float32
 	B, T, Heads, D, R int
-	Theta             float64
+	Rotary            Rotary
 	Inverse           bool
 
 	table *rotations
@@ -21,22 +21,22 @@ type Rope struct {
 type rotations struct{ cos, sin []float32 }
 
 type rotationsKey struct {
-	T, R  int
-	Theta float64
+	T, R   int
+	Rotary Rotary
 }
 
 // tables holds the rotations by shape, since the layers of a model share them.
 var tables sync.Map
 
-func rotationsOf(T, R int, theta float64) *rotations {
-	key := rotationsKey{T, R, theta}
+func rotationsOf(T, R int, rotary Rotary) *rotations {
+	key := rotationsKey{T, R, rotary}
 	if t, ok := tables.Load(key); ok {
 		return t.(*rotations)
 	}
 	h := R / 2
 	t := &rotations{aligned(T * h), aligned(T * h)}
 	for i := range T * h {
-		sin, cos := math.Sincos(float64(i/h) * math.Pow(theta, -2*float64(i%h)/float64(R)))
+		sin, cos := math.Sincos(float64(i/h) * rotary.Frequency(i%h, R))
 		t.sin[i], t.cos[i] = float32(sin), float32(cos)
 	}
 	tables.Store(key, t)
@@ -46,7 +46,7 @@ func rotationsOf(T, R int, theta float64) *rotations {
 // Run executes the kernel on all cores.
 func (k *Rope) Run() {
 	if k.table == nil {
-		k.table = rotationsOf(k.T, k.R, k.Theta)
+		k.table = rotationsOf(k.T, k.R, k.Rotary)
 	}
 	parallel(k, k.B*k.T, 64)
 }

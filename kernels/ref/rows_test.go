@@ -174,7 +174,7 @@ func rotate(k *Rope, x []float64) []float64 {
 	for row := range k.B * k.T * k.Heads {
 		t, at := row/k.Heads%k.T, row*k.D+k.D-k.R
 		for i := range h {
-			a := float64(t) * math.Pow(k.Theta, -2*float64(i)/float64(k.R))
+			a := float64(t) * math.Pow(k.Rotary.Theta, -2*float64(i)/float64(k.R))
 			if k.Inverse {
 				a = -a
 			}
@@ -189,7 +189,7 @@ func TestRope(t *testing.T) {
 	for _, d := range [][2]int{{2, 2}, {6, 4}, {32, 32}, {64, 32}, {96, 64}, {20, 18}} {
 		for _, T := range []int{1, 3, 65} {
 			s := newSource(uint64(T))
-			k := &Rope{B: 2, T: T, Heads: 3, D: d[0], R: d[1], Theta: 10000}
+			k := &Rope{B: 2, T: T, Heads: 3, D: d[0], R: d[1], Rotary: Rotary{Theta: 10000}}
 			n := 2 * T * 3 * d[0]
 			k.X, k.Y = s.normal(n), s.guarded(n)
 			twice(t, k, k.Y)

@@ -63,7 +63,7 @@ func (s *step) norm(x, dx []float32) (y, dy []float32) {
 }
 
 func (s *step) rope(x, dx []float32) {
-	k := Rope{X: x, Y: x, B: s.B, T: s.T, Heads: s.H, D: s.D, R: s.D, Theta: 10000}
+	k := Rope{X: x, Y: x, B: s.B, T: s.T, Heads: s.H, D: s.D, R: s.D, Rotary: Rotary{Theta: 10000}}
 	g := k
 	g.X, g.Y, g.Inverse = dx, dx, true
 	s.add("rope", &k)
