@@ -48,5 +48,10 @@ func (l Layout) ElementsPerDevice(t int) int {
 	return n
 }
 
-// Bytes is the cache of one token and layer on one of t devices, at size bytes an element.
-func (l Layout) Bytes(t, size int) int { return l.ElementsPerDevice(t) * size }
+// Bytes is the cache of one token and layer on one of t devices, kept as a type says.
+func (l Layout) Bytes(t int, c CacheType) (n int) {
+	for _, s := range l {
+		n += (s.Heads + t - 1) / t * s.vectorBytes(c)
+	}
+	return n
+}

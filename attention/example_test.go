@@ -23,8 +23,8 @@ func Example() {
 			return
 		}
 		cache := layer.CacheLayout()
-		fmt.Printf("%-5s  %4d bytes, %4d of four, %2.0f operations a byte\n", name, cache.Bytes(1, 2),
-			cache.Bytes(4, 2), c.Intensity(1))
+		fmt.Printf("%-5s  %4d bytes, %4d of four, %2.0f operations a byte\n", name, cache.Bytes(1, attention.BF16),
+			cache.Bytes(4, attention.BF16), c.Intensity(1))
 	}
 	// Output:
 	// mha    4096 bytes, 1024 of four,  1 operations a byte

@@ -69,7 +69,7 @@ func (a *groupedTied) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 }
 
 func (a *groupedTied) CacheLayout() Layout {
-	return Layout{{"kv", a.G, a.D}, {"kRope", 1, a.R}}
+	return Layout{{"kv", a.G, a.D}, {RopeKey, 1, a.R}}
 }
 
 func (a *groupedTied) Decode(s Step, layer int, x graph.Buf) graph.Buf {

@@ -113,7 +113,7 @@ func TestElements(t *testing.T) {
 			if got := layout.ElementsPerDevice(devices); got != want[i] {
 				t.Errorf("%s on %d devices: %d elements, want %d", name, devices, got, want[i])
 			}
-			if got := layout.Bytes(devices, 2); got != 2*want[i] {
+			if got := layout.Bytes(devices, attention.BF16); got != 2*want[i] {
 				t.Errorf("%s on %d devices: %d bytes, want %d", name, devices, got, 2*want[i])
 			}
 		}

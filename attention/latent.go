@@ -155,7 +155,7 @@ func (a *latent) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 }
 
 func (a *latent) CacheLayout() Layout {
-	return Layout{{"c", a.n, a.L}, {"kRope", 1, a.R}}
+	return Layout{{"c", a.n, a.L}, {RopeKey, 1, a.R}}
 }
 
 func (a *latent) Decode(s Step, layer int, x graph.Buf) graph.Buf {

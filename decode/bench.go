@@ -6,28 +6,31 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"headroom/attention"
 )
 
 // A BenchResult is the decode speed of a model at one batch and context: greedy steps through the engine, end to end.
 type BenchResult struct {
-	Attention       string  `json:"attention"`
-	Layers          int     `json:"layers"`
-	Width           int     `json:"width"`
-	Parameters      int64   `json:"parameters"`
-	Device          string  `json:"device"`
-	ElementBytes    int     `json:"element_bytes"` // of a weight and of an element of the cache
-	Batch           int     `json:"batch"`
-	Context         int     `json:"context"`
-	FirstMillis     float64 `json:"first_token_ms"` // of one request: its whole prompt, and a token
-	TokenMillis     float64 `json:"token_ms"`       // a step: a token for every request, median
-	TokensPerSecond float64 `json:"tokens_per_second"`
-	WeightBytes     int64   `json:"weight_bytes"`
-	CacheBytes      int64   `json:"cache_bytes"` // of the batch, as the layout says
-	StepBytes       int64   `json:"step_bytes"`  // weights and cache, each read once
-	CeilingBytes    float64 `json:"ceiling_bytes_per_second"`
-	CeilingShare    float64 `json:"ceiling_share"`   // of the bandwidth of a large copy in the same run
-	AvailableBytes  int64   `json:"available_bytes"` // beside the weights
-	LargestBatch    int     `json:"largest_batch"`   // at this context, in what is available
+	Attention       string              `json:"attention"`
+	Layers          int                 `json:"layers"`
+	Width           int                 `json:"width"`
+	Parameters      int64               `json:"parameters"`
+	Device          string              `json:"device"`
+	ElementBytes    int                 `json:"element_bytes"` // of a weight
+	Cache           attention.CacheType `json:"cache_type"`
+	Batch           int                 `json:"batch"`
+	Context         int                 `json:"context"`
+	FirstMillis     float64             `json:"first_token_ms"` // of one request: its whole prompt, and a token
+	TokenMillis     float64             `json:"token_ms"`       // a step: a token for every request, median
+	TokensPerSecond float64             `json:"tokens_per_second"`
+	WeightBytes     int64               `json:"weight_bytes"`
+	CacheBytes      int64               `json:"cache_bytes"` // of the batch, as the layout says
+	StepBytes       int64               `json:"step_bytes"`  // weights and cache, each read once
+	CeilingBytes    float64             `json:"ceiling_bytes_per_second"`
+	CeilingShare    float64             `json:"ceiling_share"`   // of the bandwidth of a large copy in the same run
+	AvailableBytes  int64               `json:"available_bytes"` // beside the weights
+	LargestBatch    int                 `json:"largest_batch"`   // at this context, in what is available
 }
 
 func (r BenchResult) String() string {
@@ -45,8 +48,8 @@ func Bench(ctx context.Context, m *Model, on Backend, batch, S, steps int, ceili
 	r = BenchResult{
 		Attention: m.Attention.Name(), Layers: m.Config.Layers, Width: m.Config.Width, Parameters: m.Count().Parameters,
 		Device:       on.Name(),
-		ElementBytes: size, Batch: batch, Context: S, WeightBytes: m.WeightBytes(size), CeilingBytes: ceiling,
-		CacheBytes: int64(batch) * int64(S) * int64(m.CacheBytes(1, size)),
+		ElementBytes: size, Cache: on.Cache(), Batch: batch, Context: S, WeightBytes: m.WeightBytes(size), CeilingBytes: ceiling,
+		CacheBytes: int64(batch) * int64(S) * int64(m.CacheBytes(1, on.Cache())),
 	}
 	most := S + warm + steps + 2
 	longer := m.withContext(most)
@@ -61,7 +64,7 @@ func Bench(ctx context.Context, m *Model, on Backend, batch, S, steps int, ceili
 	if r.LargestBatch, err = Largest(longer, on, o, S); err != nil {
 		return r, err
 	}
-	if o.Pages > Fit(m.Transformer, r.AvailableBytes, size).Pages && r.AvailableBytes > 0 {
+	if o.Pages > Fit(m.Transformer, r.AvailableBytes, on.Cache()).Pages && r.AvailableBytes > 0 {
 		return r,
 			fmt.Errorf("decode: %d requests of %d tokens need %d MiB of cache, %d MiB are available: the largest batch is %d",
 				batch, S, r.CacheBytes>>20, r.AvailableBytes>>20, r.LargestBatch)

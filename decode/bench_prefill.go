@@ -6,23 +6,26 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"headroom/attention"
 )
 
 // A PrefillResult is how fast a batch of prompts gets its first tokens, through the engine.
 type PrefillResult struct {
-	Attention       string  `json:"attention"`
-	Layers          int     `json:"layers"`
-	Width           int     `json:"width"`
-	Parameters      int64   `json:"parameters"`
-	Device          string  `json:"device"`
-	ElementBytes    int     `json:"element_bytes"`
-	Batch           int     `json:"batch"`
-	Context         int     `json:"context"`    // tokens of each prompt
-	Millis          float64 `json:"prefill_ms"` // until the last prompt has its token, median
-	TokensPerSecond float64 `json:"tokens_per_second"`
-	TFLOPs          float64 `json:"tflop_per_second"`         // of what prompts need, with one row of logits each
-	CeilingTFLOPs   float64 `json:"product_tflop_per_second"` // of one large product, in the same run
-	CeilingShare    float64 `json:"share_of_product_ceiling"`
+	Attention       string              `json:"attention"`
+	Layers          int                 `json:"layers"`
+	Width           int                 `json:"width"`
+	Parameters      int64               `json:"parameters"`
+	Device          string              `json:"device"`
+	ElementBytes    int                 `json:"element_bytes"`
+	Cache           attention.CacheType `json:"cache_type"`
+	Batch           int                 `json:"batch"`
+	Context         int                 `json:"context"`    // tokens of each prompt
+	Millis          float64             `json:"prefill_ms"` // until the last prompt has its token, median
+	TokensPerSecond float64             `json:"tokens_per_second"`
+	TFLOPs          float64             `json:"tflop_per_second"`         // of what prompts need, with one row of logits each
+	CeilingTFLOPs   float64             `json:"product_tflop_per_second"` // of one large product, in the same run
+	CeilingShare    float64             `json:"share_of_product_ceiling"`
 }
 
 func (r PrefillResult) String() string {
@@ -40,7 +43,7 @@ func BenchPrefill(ctx context.Context, m *Model, on Backend, batch, S int, ceili
 	r = PrefillResult{
 		Attention: m.Attention.Name(), Layers: m.Config.Layers, Width: m.Config.Width, Parameters: m.Count().Parameters,
 		Device:       on.Name(),
-		ElementBytes: on.ElementBytes(), Batch: batch, Context: S, CeilingTFLOPs: ceiling / 1e12,
+		ElementBytes: on.ElementBytes(), Cache: on.Cache(), Batch: batch, Context: S, CeilingTFLOPs: ceiling / 1e12,
 	}
 	longer := m.withContext(S + 1)
 	e, err := Open(longer, on, Options{Pages: batch * PagesFor(S+1), Rows: batch, Chunk: min(batch*S, on.Chunk())})

@@ -1,9 +1,12 @@
 package decode
 
+import "headroom/attention"
+
 // A Backend is where models run: this machine's processor, or a GPU.
 type Backend interface {
 	Name() string
-	ElementBytes() int // of a weight and of an element of the cache
+	ElementBytes() int // of a weight
+	Cache() attention.CacheType
 
 	Chunk() int // prompt tokens that are worth a pass of their own
 

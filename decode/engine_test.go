@@ -122,7 +122,7 @@ func TestPagesComeBack(t *testing.T) {
 // TestFitIsTrue fills a pool with as many requests of a context as it is said to hold, and finds no room for one more.
 func TestFitIsTrue(t *testing.T) {
 	m := decodetest.Tiny(t, "mla")
-	fit := decode.Fit(m.Transformer, 300000, 4)
+	fit := decode.Fit(m.Transformer, 300000, attention.FP32)
 	for _, context := range []int{1, 64, 65, 200} {
 		e := newEngine(t, m, decode.Options{Pages: fit.Pages, Rows: 1000})
 		n := fit.Batch(context)
@@ -149,7 +149,7 @@ func (r rationed) Available(_ *decode.Model, l decode.Limits) (int64, error) {
 // TestLargestIsTrue holds the largest batch against trying all.
 func TestLargestIsTrue(t *testing.T) {
 	m := decodetest.Tiny(t, "gqa-2")
-	page := decode.BytesFor(m.Transformer, 1, 4)
+	page := decode.BytesFor(m.Transformer, 1, attention.FP32)
 	for _, r := range []rationed{{bytes: 0}, {bytes: page - 1}, {bytes: page}, {bytes: 40*page + 7},
 		{bytes: 41 * page, row: 3 * page}, {bytes: 1 << 30, row: 12345}} {
 		r.Backend = host.New()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sort"
 
+	"headroom/attention"
 	"headroom/model"
 )
 
@@ -15,9 +16,9 @@ type Memory struct {
 	Pages      int   `json:"pages"`
 }
 
-// Fit is the pool of whole pages that fits into some bytes, at size bytes an element.
-func Fit(t *model.Transformer, bytes int64, size int) Memory {
-	token := t.CacheBytes(1, size)
+// Fit is the pool of whole pages of a type that fits into some bytes.
+func Fit(t *model.Transformer, bytes int64, c attention.CacheType) Memory {
+	token := t.CacheBytes(1, c)
 	pages := max(0, int(bytes/int64(token*PageTokens)))
 	return Memory{token, int64(pages) * int64(token*PageTokens), pages}
 }
@@ -33,7 +34,7 @@ func Largest(m *Model, on Backend, o Options, S int) (int, error) {
 			return false, err
 		}
 		bytes, err := on.Available(m, l)
-		return o.Pages <= Fit(m.Transformer, bytes, on.ElementBytes()).Pages, err
+		return o.Pages <= Fit(m.Transformer, bytes, on.Cache()).Pages, err
 	}
 	most := 1
 	for ok := true; ok; most *= 2 {
@@ -51,9 +52,9 @@ func Largest(m *Model, on Backend, o Options, S int) (int, error) {
 	return n, failed
 }
 
-// BytesFor is the cache of one request of n tokens, in whole pages.
-func BytesFor(t *model.Transformer, n, size int) int64 {
-	return int64(PagesFor(n)) * PageTokens * int64(t.CacheBytes(1, size))
+// BytesFor is the cache of one request of n tokens, in whole pages of a type.
+func BytesFor(t *model.Transformer, n int, c attention.CacheType) int64 {
+	return int64(PagesFor(n)) * PageTokens * int64(t.CacheBytes(1, c))
 }
 
 // Batch is how many requests of a context fit at once: each fills its own pages.

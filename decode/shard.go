@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"headroom/attention"
 	"headroom/model"
 )
 
@@ -79,6 +80,8 @@ func (b *shards) Name() string      { return fmt.Sprintf("%d x %s", len(b.parts)
 func (b *shards) ElementBytes() int { return b.parts[0].ElementBytes() }
 func (b *shards) Chunk() int        { return b.parts[0].Chunk() }
 
+func (b *shards) Cache() attention.CacheType { return b.parts[0].Cache() }
+
 // Bandwidth is of all parts together.
 func (b *shards) Bandwidth() (float64, error) {
 	one, err := b.parts[0].Bandwidth()
@@ -115,7 +118,7 @@ func (b *shards) Available(m *Model, l Limits) (least int64, err error) {
 		if err != nil || n == 0 {
 			return 0, err
 		}
-		if whole := n / int64(models[i].CacheBytes(1, 1)) * int64(m.CacheBytes(1, 1)); i == 0 || whole < least {
+		if whole := n / int64(models[i].CacheBytes(1, b.Cache())) * int64(m.CacheBytes(1, b.Cache())); i == 0 || whole < least {
 			least = whole
 		}
 	}

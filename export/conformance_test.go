@@ -316,16 +316,21 @@ func (s *specimen) isCounted(t *testing.T) {
 		t.Errorf("%v operations a token are counted forward, the graph has %v", got, flops/T)
 	}
 	const pages = 3
-	d, err := host.New().Open(s.Model, decode.Limits{Pages: pages})
-	if err != nil {
-		t.Fatal(err)
+	tokens := int64(pages * decode.PageTokens)
+	for _, c := range attention.CacheTypes {
+		d, err := host.Sharded(1, c).Open(s.Model, decode.Limits{Pages: pages})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := d.CacheBytes(), tokens*int64(s.Transformer.CacheBytes(1, c)); got != want {
+			t.Errorf("the cache in %s takes %d bytes, its layout says %d", c, got, want)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	defer d.Close()
-	tokens := int64(pages * decode.PageTokens * s.Config.Layers)
-	if got := d.CacheBytes(); got != 4*tokens*int64(count.CacheElements) ||
-		s.Transformer.CacheBytes(1, 4) != 4*s.Config.Layers*count.CacheElements {
-		t.Errorf("the cache takes %d bytes for %d tokens in a layer, %d elements are counted for each", got, tokens,
-			count.CacheElements)
+	if got := s.Transformer.CacheBytes(1, attention.FP32); got != 4*s.Config.Layers*count.CacheElements {
+		t.Errorf("a token takes %d bytes of cache, %d elements are counted in each layer", got, count.CacheElements)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"headroom/attention"
 	"headroom/internal/roofline"
 )
 
@@ -62,7 +63,7 @@ func (t *Transformer) Analyze(name string, gpu roofline.GPU, S int) (Analysis, e
 		r.LongContext = append(r.LongContext, a.Intensity(q))
 	}
 	for _, n := range Devices {
-		part := ShardedPart{Devices: n, CacheBytes: layout.Bytes(n, 2), Duplication: a.Duplication(n)}
+		part := ShardedPart{Devices: n, CacheBytes: layout.Bytes(n, attention.BF16), Duplication: a.Duplication(n)}
 		for _, s := range layout {
 			part.Slots = append(part.Slots, ShardedSlot{s.Name, (s.Heads + n - 1) / n, s.Dim, s.Replicated(n)})
 		}

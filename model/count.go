@@ -12,7 +12,11 @@ type Counts struct {
 
 // Count sizes the model.
 func (t *Transformer) Count() Counts {
-	c := Counts{CacheElements: (t.CacheBytes(1, 1) + t.Config.Layers - 1) / t.Config.Layers}
+	elements := 0
+	for i := range t.Config.Layers {
+		elements += t.CacheLayout(i).Elements()
+	}
+	c := Counts{CacheElements: (elements + t.Config.Layers - 1) / t.Config.Layers}
 	for _, p := range t.Params() {
 		c.Parameters += int64(p.Size())
 	}
@@ -50,11 +54,10 @@ func (t *Transformer) CacheLayout(layer int) attention.Layout {
 	return t.blocks[layer].attn.CacheLayout()
 }
 
-// CacheBytes is the cache of one token in all layers, on one of devices tensor-parallel devices, at size bytes an
-// element.
-func (t *Transformer) CacheBytes(devices, size int) (n int) {
+// CacheBytes is the cache of one token in all layers, on one of devices tensor-parallel devices, kept as a type says.
+func (t *Transformer) CacheBytes(devices int, c attention.CacheType) (n int) {
 	for i := range t.Config.Layers {
-		n += t.CacheLayout(i).Bytes(devices, size)
+		n += t.CacheLayout(i).Bytes(devices, c)
 	}
 	return n
 }

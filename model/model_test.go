@@ -3,6 +3,8 @@ package model
 import (
 	"strings"
 	"testing"
+
+	"headroom/attention"
 )
 
 // TestPaperTotals holds the parameters of all models of the paper's Tables 7 to 10 to the last digit.
@@ -54,7 +56,7 @@ func TestPaperCache(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, devices := range []int{1, 2, 4, 8} {
-			if got := m.CacheBytes(devices, 2) / c.Layers; got != want[i] {
+			if got := m.CacheBytes(devices, attention.BF16) / c.Layers; got != want[i] {
 				t.Errorf("%s on %d devices: %d bytes, the paper has %d", kind, devices, got, want[i])
 			}
 		}

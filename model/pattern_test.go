@@ -41,8 +41,8 @@ func TestPatternCounts(t *testing.T) {
 		t.Errorf("%v operations a token, the layers have %v", got, want)
 	}
 	for _, devices := range []int{1, 2, 4} {
-		if got, want := both.CacheBytes(devices, 2), 3*first.CacheBytes(devices, 2)+
-			2*second.CacheBytes(devices, 2); got != want {
+		if got, want := both.CacheBytes(devices, attention.BF16), 3*first.CacheBytes(devices, attention.BF16)+
+			2*second.CacheBytes(devices, attention.BF16); got != want {
 			t.Errorf("%d bytes a token on %d devices, the layers have %d", got, devices, want)
 		}
 	}
@@ -64,7 +64,7 @@ func TestPatternCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := part.LayerAttention(3); got.Kind != attention.MLA || got.Heads != 2 ||
-		part.CacheBytes(1, 1) != both.CacheBytes(2, 1) {
+		part.CacheBytes(1, attention.FP8) != both.CacheBytes(2, attention.FP8) {
 		t.Errorf("a shard's layer 3 attends by %+v", got)
 	}
 }

@@ -123,9 +123,9 @@ func (g *generation) do(ctx context.Context, path string, out io.Writer) (*gener
 	r := decode.Request{Prompt: prompt, MaxTokens: g.maxTokens, Stop: g.stop, Sampling: g.sampling}
 	bytes := int64(g.cacheMiB) << 20
 	if bytes == 0 {
-		bytes = decode.BytesFor(m.Transformer, min(m.Config.Context, len(prompt)+max(0, g.maxTokens)), on.ElementBytes())
+		bytes = decode.BytesFor(m.Transformer, min(m.Config.Context, len(prompt)+max(0, g.maxTokens)), on.Cache())
 	}
-	memory := decode.Fit(m.Transformer, bytes, on.ElementBytes())
+	memory := decode.Fit(m.Transformer, bytes, on.Cache())
 	o := decode.Options{Pages: memory.Pages, Rows: 1, Chunk: on.Chunk(), Ends: t.Ends, Vocabulary: t}
 	if o.Drafter, err = g.drafter(m, on, o); err != nil {
 		return nil, err
@@ -136,7 +136,7 @@ func (g *generation) do(ctx context.Context, path string, out io.Writer) (*gener
 	}
 	slog.Info(memory.String(), "largest_batch_in_memory", largest, "context", m.Config.Context)
 	if g.parts.devices > 1 {
-		slog.Info("cache of each device", "bytes_per_token", m.CacheBytes(g.parts.devices, on.ElementBytes()),
+		slog.Info("cache of each device", "bytes_per_token", m.CacheBytes(g.parts.devices, on.Cache()),
 			"devices", g.parts.devices)
 	}
 	report, err := generateOnce(ctx, m, on, o, r, out, memory)
@@ -225,7 +225,7 @@ func (g *generation) drafter(m *decode.Model, on decode.Backend, o decode.Option
 		return nil, err
 	}
 	slog.Info("draft "+decode.Fit(draft.Transformer,
-		decode.BytesFor(draft.Transformer, o.Pages*decode.PageTokens, on.ElementBytes()), on.ElementBytes()).String(),
+		decode.BytesFor(draft.Transformer, o.Pages*decode.PageTokens, on.Cache()), on.Cache()).String(),
 		"model", g.draft)
 	return d, nil
 }

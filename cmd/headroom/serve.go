@@ -138,7 +138,7 @@ func (s *serving) do(cmd *cobra.Command, args []string) error {
 	slog.Info(memory.String(), "attention", m.Attention.Name(), "rows", o.Rows, "chunk", o.Chunk, "context",
 		m.Config.Context, "device", on.Name())
 	if s.parts.devices > 1 {
-		slog.Info("cache of each device", "bytes_per_token", m.CacheBytes(s.parts.devices, on.ElementBytes()),
+		slog.Info("cache of each device", "bytes_per_token", m.CacheBytes(s.parts.devices, on.Cache()),
 			"devices", s.parts.devices)
 	}
 	scheme := map[bool]string{false: "http", true: "https"}[s.certificate != ""]
@@ -221,7 +221,6 @@ func (s *serving) make(args []string) (*decode.Model, error) {
 
 // memory is the number of bytes of the cache: as many as all rows may need, if that fits.
 func (s *serving) memory(m *decode.Model, on decode.Backend, o decode.Options) (decode.Memory, error) {
-	size := on.ElementBytes()
 	bytes := int64(s.cacheMiB) << 20
 	if bytes == 0 {
 		limits, err := o.Limits(m)
@@ -232,15 +231,15 @@ func (s *serving) memory(m *decode.Model, on decode.Backend, o decode.Options) (
 		if err != nil {
 			return decode.Memory{}, &lab.Failed{Err: err}
 		}
-		bytes = int64(o.Rows) * decode.BytesFor(m.Transformer, m.Config.Context, size)
+		bytes = int64(o.Rows) * decode.BytesFor(m.Transformer, m.Config.Context, on.Cache())
 		if available > 0 {
 			bytes = min(bytes, available/5*4)
 		}
 	}
-	memory := decode.Fit(m.Transformer, bytes, size)
+	memory := decode.Fit(m.Transformer, bytes, on.Cache())
 	if memory.Batch(m.Config.Context) < 1 {
 		return memory, fmt.Errorf("serve: %d MiB of cache hold no request of the model's context of %d: it takes %d MiB",
-			bytes>>20, m.Config.Context, decode.BytesFor(m.Transformer, m.Config.Context, size)>>20+1)
+			bytes>>20, m.Config.Context, decode.BytesFor(m.Transformer, m.Config.Context, on.Cache())>>20+1)
 	}
 	return memory, nil
 }

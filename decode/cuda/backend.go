@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"headroom/attention"
 	"headroom/decode"
 	"headroom/internal/device"
 	"headroom/internal/graph"
@@ -40,6 +41,10 @@ type backend struct {
 func (b *backend) Name() string      { return b.dev.Name }
 func (b *backend) ElementBytes() int { return b.t.Size() }
 func (b *backend) Chunk() int        { return 16384 }
+
+func (b *backend) Cache() attention.CacheType {
+	return map[device.Type]attention.CacheType{device.F32: attention.FP32, device.BF16: attention.BF16}[b.t]
+}
 
 // Bandwidth is of a copy of 2 GiB.
 func (b *backend) Bandwidth() (float64, error) {

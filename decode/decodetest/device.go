@@ -65,6 +65,13 @@ func Pass(t testing.TB, d decode.Device, b decode.Batch) (y []float32) {
 // and returns the logits of each: [T, V]. A device with 20 pages takes those of Texts.
 func Split(t testing.TB, d decode.Device, m *decode.Model, seed uint64, texts [][]int32) [][]float32 {
 	t.Helper()
+	got, _ := SplitPages(t, d, m, seed, texts)
+	return got
+}
+
+// SplitPages is Split that also says in which pages each sequence lies.
+func SplitPages(t testing.TB, d decode.Device, m *decode.Model, seed uint64, texts [][]int32) ([][]float32, [][]int32) {
+	t.Helper()
 	r, p, V := rand.New(rand.NewPCG(3, seed)), Scattered(rand.New(rand.NewPCG(1, seed)), 20), m.Config.Vocab
 	pages, done, got := make([][]int32, len(texts)), make([]int, len(texts)), make([][]float32, len(texts))
 	for i := range texts {
@@ -96,7 +103,7 @@ func Split(t testing.TB, d decode.Device, m *decode.Model, seed uint64, texts []
 			left += len(texts[i]) - done[i]
 		}
 		if left == 0 {
-			return got
+			return got, pages
 		}
 	}
 }

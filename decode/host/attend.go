@@ -99,7 +99,7 @@ func gather(to *[]float32, s slot, pages []int32, from, n int) []float32 {
 	ref.Spans(count, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			at := i * decode.PageTokens
-			copy(tile[at*width:min(at+decode.PageTokens, n)*width], s.data[place(pages, from+at)*width:])
+			s.get(tile[at*width:min(at+decode.PageTokens, n)*width], place(pages, from+at))
 		}
 	})
 	return tile

@@ -41,19 +41,24 @@ func TestAttendIsTheReference(t *testing.T) {
 				}
 				total := decode.PagesFor(S) + 3
 				pages := decodetest.Scattered(r, total).Take(t, S)
-				slots := []slot{{c.G, a.Dv, normal(total * decode.PageTokens * c.G * a.Dv)}}
+				fresh := func(heads, dim int) (slot, []float32) {
+					s, x := newSlot(attention.Slot{Heads: heads, Dim: dim}, total, attention.FP32), normal(total*decode.PageTokens*heads*dim)
+					s.put(0, x)
+					return s, x
+				}
+				first, keys := fresh(c.G, a.Dv)
+				slots := []slot{first}
 				k := ref.Decode{
 					B: 1, T: T, H: a.H, G: c.G, P: a.P, R: a.R, Dv: a.Dv, Page: decode.PageTokens, MaxPages: len(pages), Scale: 0.3,
-					Q: normal(T * a.H * (a.P + a.R)), K: slots[0].data, Pages: pages, Lengths: []int32{int32(S)},
+					Q: normal(T * a.H * (a.P + a.R)), K: keys, Pages: pages, Lengths: []int32{int32(S)},
 					O: make([]float32, T*a.H*a.Dv), LSE: make([]float32, T*a.H),
 				}
 				if a.R > 0 {
-					slots = append(slots, slot{1, a.R, normal(total * decode.PageTokens * a.R)})
-					k.KRope = slots[1].data
+					first, k.KRope = fresh(1, a.R)
 				} else {
-					slots = append(slots, slot{c.G, a.Dv, normal(total * decode.PageTokens * c.G * a.Dv)})
-					k.V = slots[1].data
+					first, k.V = fresh(c.G, a.Dv)
 				}
+				slots = append(slots, first)
 				k.Run()
 				var x scratch
 				got := make([]float32, len(k.O))

@@ -6,33 +6,36 @@ import (
 	"math"
 	"time"
 
+	"headroom/attention"
 	"headroom/decode"
 	"headroom/internal/graph"
 	"headroom/kernels/ref"
 )
 
-// New is the backend of this machine's processor.
-func New() decode.Backend { return backend{} }
+// New is the backend of this machine's processor, with caches in float32.
+func New() decode.Backend { return backend{attention.FP32} }
 
-type backend struct{}
+type backend struct{ cache attention.CacheType }
 
 func (backend) Name() string      { return "cpu" }
 func (backend) ElementBytes() int { return 4 }
 func (backend) Chunk() int        { return 256 }
 func (backend) Close() error      { return nil }
 
-func (backend) Open(m *decode.Model, l decode.Limits) (decode.Device, error) {
+func (b backend) Cache() attention.CacheType { return b.cache }
+
+func (b backend) Open(m *decode.Model, l decode.Limits) (decode.Device, error) {
 	if l.Pages < 1 {
 		return nil, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d",
 			decode.PageTokens, l.Pages)
 	}
-	need, free := decode.BytesFor(m.Transformer, l.Pages*decode.PageTokens, 4), graph.HostFree(0)
+	need, free := decode.BytesFor(m.Transformer, l.Pages*decode.PageTokens, b.cache), graph.HostFree(0)
 	if need > int64(free) {
 		return nil,
 			fmt.Errorf("decode: the cache of %d tokens takes %.2f GiB (%d bytes), and this machine has %.2f GiB of memory free",
 				l.Pages*decode.PageTokens, float64(need)/(1<<30), need, float64(free)/(1<<30))
 	}
-	return NewDevice(m, l.Pages), nil
+	return newDevice(m, l.Pages, b.cache), nil
 }
 
 // Bandwidth is of a copy by all cores.

@@ -1,10 +1,10 @@
 package host
 
 import (
-	"math"
 	"math/rand/v2"
 	"slices"
 
+	"headroom/attention"
 	"headroom/decode"
 )
 
@@ -25,23 +25,15 @@ type Device struct {
 	sum      func(x []float32) // over the shards of a model, or nil
 }
 
-// A slot is one tensor of a layer's cache: [pages, PageTokens, heads, dim].
-type slot struct {
-	heads, dim int
-	data       []float32
-}
+// NewDevice is a device with a cache of pages in float32.
+func NewDevice(m *decode.Model, pages int) *Device { return newDevice(m, pages, attention.FP32) }
 
-// NewDevice is a device with a cache of pages, which starts as NaN, so that a read of what was never written is seen.
-func NewDevice(m *decode.Model, pages int) *Device {
+func newDevice(m *decode.Model, pages int, t attention.CacheType) *Device {
 	c := &Device{model: m, rotaries: map[rotation]*rotary{}}
 	for layer := range m.Config.Layers {
 		var slots []slot
 		for _, s := range m.CacheLayout(layer) {
-			data := make([]float32, pages*decode.PageTokens*s.Heads*s.Dim)
-			for i := range data {
-				data[i] = float32(math.NaN())
-			}
-			slots = append(slots, slot{s.Heads, s.Dim, data})
+			slots = append(slots, newSlot(s, pages, t))
 		}
 		c.cache = append(c.cache, slots)
 	}
@@ -55,7 +47,7 @@ func (c *Device) Close() error { return nil }
 func (c *Device) CacheBytes() (n int64) {
 	for _, slots := range c.cache {
 		for _, s := range slots {
-			n += 4 * int64(len(s.data))
+			n += s.bytes()
 		}
 	}
 	return n
@@ -108,9 +100,7 @@ func (c *Device) Noise(seed uint64) error {
 	}
 	for _, slots := range c.cache {
 		for _, s := range slots {
-			for at := 0; at < len(s.data); at += len(block) {
-				copy(s.data[at:], block[:])
-			}
+			s.fill(block[:])
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"headroom/attention"
 	"headroom/decode"
 	"headroom/decode/decodetest"
 	"headroom/decode/host"
@@ -27,8 +28,8 @@ func TestLayersMayDiffer(t *testing.T) {
 			elements += m.CacheLayout(i).Elements()
 		}
 		if got, want := d.CacheBytes(), int64(4*20*decode.PageTokens*elements); got != want ||
-			m.CacheBytes(1, 4) != 4*elements {
-			t.Errorf("a pool of %d bytes, the layouts say %d; %d bytes a token", got, want, m.CacheBytes(1, 4))
+			m.CacheBytes(1, attention.FP32) != 4*elements {
+			t.Errorf("a pool of %d bytes, the layouts say %d; %d bytes a token", got, want, m.CacheBytes(1, attention.FP32))
 		}
 	}
 }
@@ -38,7 +39,7 @@ func TestLayersMayDifferInShards(t *testing.T) {
 	m := decodetest.Mixed(t, decodetest.Small...)
 	var want [][]int32
 	for _, parts := range []int{1, 2} {
-		e, err := decode.Open(m, host.Sharded(parts), decode.Options{Pages: 20, Rows: 5, Chunk: 30})
+		e, err := decode.Open(m, host.Sharded(parts, attention.FP32), decode.Options{Pages: 20, Rows: 5, Chunk: 30})
 		if err != nil {
 			t.Fatal(err)
 		}

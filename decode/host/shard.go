@@ -3,18 +3,20 @@ package host
 import (
 	"sync"
 
+	"headroom/attention"
 	"headroom/decode"
 )
 
-// Sharded is this machine's processor in several parts that hold shards of a model, as so many GPUs would.
-func Sharded(parts int) decode.Backend {
+// Sharded is this machine's processor in several parts that hold shards of a model, as so many GPUs would, with caches
+// of a type. One part holds the whole.
+func Sharded(parts int, cache attention.CacheType) decode.Backend {
 	if parts == 1 {
-		return New()
+		return backend{cache}
 	}
 	var all []decode.Backend
 	sum := NewSum(parts)
 	for rank := range parts {
-		all = append(all, part{backend{}, rank, sum})
+		all = append(all, part{backend{cache}, rank, sum})
 	}
 	return decode.Sharded(all...)
 }

@@ -22,7 +22,7 @@ func TestShardsSayTheSame(t *testing.T) {
 		})
 		var want []*decode.Sequence
 		for _, parts := range []int{1, 2, 4} {
-			e, err := decode.Open(m, host.Sharded(parts), decode.Options{Pages: 20, Rows: 5, Chunk: 30, Scored: 20})
+			e, err := decode.Open(m, host.Sharded(parts, attention.FP32), decode.Options{Pages: 20, Rows: 5, Chunk: 30, Scored: 20})
 			if err != nil {
 				t.Fatalf("%s in %d parts: %v", kind, parts, err)
 			}
@@ -69,14 +69,14 @@ func TestShardsCache(t *testing.T) {
 		{"mla", 1, 32 + 4}, {"mla", 2, 32 + 4}, {"gla-2", 1, 2*16 + 4}, {"gla-2", 2, 16 + 4}, {"gla-2", 4, 16 + 4},
 	} {
 		m := decodetest.Tiny(t, c.kind, func(_ *model.Config, a *attention.Config) { a.Heads = 8 })
-		d, err := host.Sharded(c.parts).Open(m, decode.Limits{Pages: pages})
+		d, err := host.Sharded(c.parts, attention.FP32).Open(m, decode.Limits{Pages: pages})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got, want := d.CacheBytes(), int64(4*c.parts*c.want*m.Config.Layers*pages*decode.PageTokens); got != want {
 			t.Errorf("%s on %d: %d bytes, not %d", c.kind, c.parts, got, want)
 		}
-		if got := m.CacheBytes(c.parts, 4); got != 4*c.want*m.Config.Layers {
+		if got := m.CacheBytes(c.parts, attention.FP32); got != 4*c.want*m.Config.Layers {
 			t.Errorf("%s on %d: the layout says %d bytes a token and device, not %d", c.kind, c.parts, got,
 				4*c.want*m.Config.Layers)
 		}

@@ -205,7 +205,7 @@ func (c *Device) Append(layer, at int, x graph.Buf) {
 	width := s.heads * s.dim
 	for _, row := range c.batch.Rows {
 		for t := range row.T {
-			copy(s.data[place(row.Pages, row.Start+t)*width:][:width], floats(x)[(row.From+t)*width:])
+			s.put(place(row.Pages, row.Start+t), floats(x)[(row.From+t)*width:][:width])
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"headroom/attention"
 	"headroom/decode"
 	"headroom/decode/cuda"
 	"headroom/decode/host"
@@ -52,7 +53,7 @@ func Decoder(device, precision string, parts int) (decode.Backend, error) {
 	case parts < 1:
 		return nil, fmt.Errorf("lab: tensor-parallel must be at least 1, not %d", parts)
 	case device == "cpu":
-		return host.Sharded(parts), nil
+		return host.Sharded(parts, attention.FP32), nil
 	case device == "cuda" && parts > 1:
 		return cuda.Sharded(parts, t)
 	case device == "cuda":
