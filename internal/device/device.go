@@ -1,5 +1,5 @@
 // Package device drives one NVIDIA GPU: memory, streams, events, kernels from embedded images, matrix products by
-// cuBLASLt, graphs and tensor maps. Contexts, memory, streams and events are gorgonia.org/cu's; what it lacks is the
+// cuBLASLt, and graphs. Contexts, memory, streams and events are gorgonia.org/cu's; what it lacks is the
 // small cgo file shim.c. Nothing of CUDA is loaded before Open, so a binary with CUDA starts on any machine.
 //
 // Every method makes its context current on the thread that it runs on, so any goroutine may call any of them; one

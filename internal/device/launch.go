@@ -144,7 +144,7 @@ func (d *Device) share(f *function) error {
 }
 
 // Launch runs a kernel whose one parameter is a struct of *args's layout (`const __grid_constant__ Args a`): Ptr for
-// each pointer, TensorMaps first. It copies *args, and allocates nothing.
+// each pointer. It copies *args, and allocates nothing.
 func Launch[T any](s *Stream, kernel string, g Grid, args *T) {
 	if s.err != nil || s.dry {
 		return

@@ -102,13 +102,3 @@ CUresult graph_free(CUcontext context, CUgraphExec exec) {
 	CUresult r = cuCtxSetCurrent(context);
 	return r != CUDA_SUCCESS ? r : cuGraphExecDestroy(exec);
 }
-
-CUresult encode_tiled(CUtensorMap *map, int type, int rank, CUdeviceptr base, const cuuint64_t *dims, const cuuint64_t *strides,
-	const cuuint32_t *box, int swizzle) {
-	_Alignas(64) CUtensorMap aligned; // the caller's copy may lie anywhere
-	const cuuint32_t ones[5] = {1, 1, 1, 1, 1};
-	CUresult r = cuTensorMapEncodeTiled(&aligned, type, rank, (void *)base, dims, strides, box, ones, CU_TENSOR_MAP_INTERLEAVE_NONE,
-		swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-	*map = aligned;
-	return r;
-}

@@ -25,5 +25,3 @@ CUresult capture_begin(CUcontext, CUstream);
 CUresult capture_end(CUcontext, CUstream, CUgraphExec *);
 CUresult graph_launch(CUcontext, CUstream, CUgraphExec);
 CUresult graph_free(CUcontext, CUgraphExec);
-CUresult encode_tiled(CUtensorMap *, int type, int rank, CUdeviceptr base, const cuuint64_t *dims, const cuuint64_t *strides,
-	const cuuint32_t *box, int swizzle);
