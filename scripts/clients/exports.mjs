@@ -1,5 +1,5 @@
 // llama.cpp reads GGUF files that headroom writes: for each tokenizer it must make the same tokens of a text, end it at the
-// same tokens, and go on greedily by the same tokens as `headroom generate`. The tokenizers library of transformers.js reads
+// same tokens, and go on greedily by the same tokens as `headroom generate`, with the same probabilities. The tokenizers library of transformers.js reads
 // the exported directory of the same model, and must make the same tokens too. Usage: node exports.mjs HEADROOM
 import assert from "node:assert";
 import {execFileSync, spawn} from "node:child_process";
@@ -21,12 +21,12 @@ const texts = [
 const words = " the quick brown fox jumps over 12 lazy dogs; it's Été in Zürich and the 日本 ½ is here\n".split(" ");
 
 // A model is trained until it knows its few documents, so that its greedy tokens differ from each other, and end.
-function make(name, tokenizer, vocab, attention, steps) {
+function make(name, tokenizer, vocab, attention, steps, more) {
   run("prepare", "--tokenizer", tokenizer, "--out", `${name}-shards`, "text.jsonl");
   const sets = {
     "data.train": `${name}-shards`, "data.tokenizer": tokenizer, "model.vocab": vocab, "model.width": 64, "model.layers": 2, "model.mlp": 96,
     "model.context": 256, "attention.heads": 4, "attention.head_dim": 16, "attention.rope_theta": 500, "train.steps": steps, "train.warmup": 2, "train.lr": 0.01,
-    "train.batch": 4,
+    "train.batch": 4, ...more,
   };
   const flags = Object.entries(sets).flatMap(([key, value]) => ["--set", `${key}=${value}`]);
   run("train", "--attention", attention, ...flags, "--out", name);
@@ -49,7 +49,14 @@ async function read(llama, name) {
     }
     return out;
   };
-  return {tokenize, greedy, model, done: () => model.dispose()};
+  // The logarithms of the probabilities that tokens have, each after those before it.
+  const logProbabilities = async tokens => {
+    await sequence.clearHistory();
+    const next = tokens.slice(0, -1).map(token => [token, {generateNext: {probabilities: true, options: {temperature: 1, topK: 0, topP: 1, minP: 0}}}]);
+    const out = await sequence.controlledEvaluate(next);
+    return out.map((at, i) => Math.log(at.next.probabilities.get(tokens[i + 1])));
+  };
+  return {tokenize, greedy, logProbabilities, model, done: () => model.dispose()};
 }
 
 // What `headroom serve` makes of a text: special tokens written in it are tokens, as in llama.cpp where it is asked to.
@@ -58,9 +65,13 @@ async function served(name, ask) {
   const gone = once(server, "exit");
   try {
     const [url] = await Promise.race([once(server.stdout, "data"), gone.then(() => { throw new Error(`${name}: serve ended`); })]);
-    return await ask(async text => {
-      const answer = await fetch(String(url).trim() + "/tokenize", {method: "POST", body: JSON.stringify({prompt: text})});
-      return (await answer.json()).tokens;
+    const post = async (path, body) => (await fetch(String(url).trim() + path, {method: "POST", body: JSON.stringify(body)})).json();
+    return await ask({
+      tokenize: async text => (await post("/tokenize", {prompt: text})).tokens,
+      logProbabilities: async tokens => {
+        const answer = await post("/v1/completions", {prompt: tokens, max_tokens: 0, echo: true, logprobs: 0, add_special_tokens: false});
+        return answer.choices[0].logprobs.token_logprobs.slice(1);
+      },
     });
   } finally {
     server.kill();
@@ -68,17 +79,25 @@ async function served(name, ask) {
   }
 }
 
-async function check(llama, name, tokenizer, vocab, attention, steps = 60) {
-  make(name, tokenizer, vocab, attention, steps);
+async function check(llama, name, tokenizer, vocab, attention, steps = 60, more = {}) {
+  make(name, tokenizer, vocab, attention, steps, more);
   const theirs = await read(llama, name);
   const [file, config] = ["tokenizer.json", "tokenizer_config.json"].map(f => JSON.parse(readFileSync(join(dir, `${name}-hf`, f))));
   const library = new Tokenizer(file, config);
-  await served(name, async tokens => {
+  let worst = 0;
+  await served(name, async server => {
     for (const text of texts) {
-      const ours = await tokens(text);
+      const ours = await server.tokenize(text);
       assert.deepStrictEqual(theirs.tokenize(text), ours, `${name}: ${JSON.stringify(text)} has other tokens`);
       assert.deepStrictEqual(library.encode(text).ids, ours, `${name}: ${JSON.stringify(text)} has other tokens in the library`);
     }
+    const long = theirs.tokenize(texts.join(" ") + words.join(" ")).slice(0, 250);
+    const [got, want] = [await theirs.logProbabilities(long), await server.logProbabilities(long)];
+    assert.strictEqual(got.length, want.length, `${name}: other numbers of probabilities`);
+    got.forEach((p, i) => {
+      assert(Math.abs(p - want[i]) < 0.02, `${name}: token ${i + 1} of ${long.length} has a log probability of ${p} in llama.cpp, here ${want[i]}`);
+      worst = Math.max(worst, Math.abs(p - want[i]));
+    });
   });
   let tokens = 0;
   let ended = 0;
@@ -96,7 +115,7 @@ async function check(llama, name, tokenizer, vocab, attention, steps = 60) {
   assert(steps < 60 || seen.size > 10, `${name}: ${seen.size} tokens that differ are too few to tell models apart`);
   assert(steps < 60 || vocab < 300 || ended > 0, `${name}: no text ended`);
   await theirs.done();
-  console.log(`clients: llama.cpp and the tokenizers library read ${name} (${attention}, ${tokenizer}): ${texts.length} texts, ${tokens} greedy tokens equal, ${seen.size} of them different, ${ended} ends`);
+  console.log(`clients: llama.cpp and the tokenizers library read ${name} (${attention}, ${tokenizer}): ${texts.length} texts, ${tokens} greedy tokens equal, ${seen.size} of them different, ${ended} ends, log probabilities within ${worst.toExponential(1)}`);
 }
 
 // A tokenizer whose texts begin and end with tokens of their own, and end with others too.
@@ -124,6 +143,10 @@ try {
   await check(llama, "trained", "trained.json", 400, "gqa-2");
   await check(llama, "plain", "plain.json", 400, "mqa");
   await check(llama, "gpt2", "gpt2", 50257, "gqa-2", 4);
+  await check(llama, "scaled", "trained.json", 400, "gqa-2", 60, {
+    "attention.rope_scaling.factor": 8, "attention.rope_scaling.low_freq_factor": 1, "attention.rope_scaling.high_freq_factor": 4,
+    "attention.rope_scaling.original_context": 64,
+  });
   chat();
   await check(llama, "chat", "chat/tokenizer.json", 404, "gqa-2");
 } catch (wrong) {
