@@ -10,6 +10,7 @@
 package attention
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -46,6 +47,9 @@ type Config struct {
 	// gla_q norms each part of its query latent apart (parts, the default), so that devices can divide it, or all as one
 	// (whole)
 	QueryNorm string `mapstructure:"query_norm" yaml:"query_norm"`
+	// RMSNorm of queries and keys before they rotate, in mha, gqa, mqa and mfa: none, of each head apart with one weight
+	// for all heads (head), or of all heads as one vector (all)
+	QKNorm string `mapstructure:"qk_norm" yaml:"qk_norm"`
 	// paper puts biases on low-rank projections and on GTA's rope key, none puts them nowhere
 	Bias string `mapstructure:"bias" yaml:"bias"`
 	// base of the rotary embedding's wavelengths
@@ -62,7 +66,7 @@ const (
 
 // Default is GQA with four key/value heads.
 func Default() Config {
-	return Config{Kind: GQA, Groups: 4, Heads: 4, HeadDim: 32, Bias: "paper", RopeTheta: 10000}
+	return Config{Kind: GQA, Groups: 4, Heads: 4, HeadDim: 32, Bias: "paper", QKNorm: NoNorm, RopeTheta: 10000}
 }
 
 // Parse reads a name such as gta-4, gla_q-2 or mla.
@@ -103,6 +107,7 @@ func (c Config) Laws() map[string]string { return c.resolve() }
 
 func (c *Config) resolve() map[string]string {
 	laws := map[string]string{}
+	c.QKNorm = cmp.Or(c.QKNorm, NoNorm)
 	if d, err := c.Kind.Describe(); err == nil {
 		d.defaults(settings{c, laws})
 	}
@@ -143,6 +148,9 @@ func (c Config) Validate() error {
 	if err := c.RopeScaling.validate(); err != nil {
 		return fail("%w", err)
 	}
+	if err := c.checkQKNorm(d); err != nil {
+		return fail("%w", err)
+	}
 	if err := d.check(r); err != nil {
 		return fail("%w", err)
 	}
@@ -153,7 +161,7 @@ func (c Config) Validate() error {
 type Place struct {
 	Name    string  // its parameters are Name.Wq and so on
 	Width   int     // C
-	NormEps float64 // of the norms of latents
+	NormEps float64 // of the norms of latents, queries and keys
 	Std     float64 // weights start normal with this standard deviation,
 	OutStd  float64 // and the output projection with this one
 }

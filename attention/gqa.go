@@ -12,16 +12,21 @@ import (
 //	q = rope(x·Wq)   k = rope(x·Wk)   v = x·Wv
 //	y = softmax(q·kᵀ/√D)·v · Wo
 //
-// MHA is G = H and MQA is G = 1. A token leaves its rotated keys and its values in the cache: 2·G·D elements.
+// With qk_norm, q and k are normed before they rotate (qknorm.go). MHA is G = H and MQA is G = 1. A token leaves its
+// rotated keys and its values in the cache: 2·G·D elements.
 type groupedQuery struct {
 	Wq graph.Param // [C, H·D]
 	Wk graph.Param // [C, G·D]
 	Wv graph.Param // [C, G·D]
 	Wo graph.Param // [H·D, C]
 
+	norm queryKeyNorm
+
 	H, G, D, R int
 	rotary     graph.Rotary
 }
+
+var groupedKeys = []string{"qk_norm"}
 
 func mhaDefaults(c settings) {
 	c.is("groups", &c.Groups, c.Heads, "heads")
@@ -52,12 +57,14 @@ func newGQA(c Config, p Place, w weights, out graph.Param) Layer {
 		Wq: w.matrix("Wq", C, c.Heads*c.HeadDim),
 		Wk: w.matrix("Wk", C, c.Groups*c.HeadDim),
 		Wv: w.matrix("Wv", C, c.Groups*c.HeadDim),
-		Wo: out,
-		H:  c.Heads, G: c.Groups, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(),
+		Wo: out, norm: newQueryKeyNorm(c, p, w),
+		H: c.Heads, G: c.Groups, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(),
 	}
 }
 
-func (a *groupedQuery) Params() []graph.Param { return list(&a.Wq, &a.Wk, &a.Wv, &a.Wo) }
+func (a *groupedQuery) Params() []graph.Param {
+	return list(&a.Wq, &a.Wk, &a.Wv, a.norm.queries, a.norm.keys, &a.Wo)
+}
 
 func (a *groupedQuery) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	q := b.Linear(x, b.Param(a.Wq), nil) // [B, T, H·D]
@@ -66,6 +73,7 @@ func (a *groupedQuery) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	q = b.Reshape(q, b.B, b.T, a.H, a.D) // [B, T, H, D]
 	k = b.Reshape(k, b.B, b.T, a.G, a.D) // [B, T, G, D]
 	v = b.Reshape(v, b.B, b.T, a.G, a.D) // [B, T, G, D]
+	q, k = a.norm.forward(b, q, k)
 	q = b.Rope(q, a.R, a.rotary)
 	k = b.Rope(k, a.R, a.rotary)
 	o := b.Attend(q, k, v, graph.Mask{}, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
@@ -81,6 +89,7 @@ func (a *groupedQuery) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	q := s.Linear(x, a.Wq, nil) // [N, H·D]
 	k := s.Linear(x, a.Wk, nil) // [N, G·D]
 	v := s.Linear(x, a.Wv, nil) // [N, G·D]
+	q, k = a.norm.decode(s, q, k)
 	q = s.Rope(q, a.H, a.R, a.rotary)
 	k = s.Rope(k, a.G, a.R, a.rotary)
 	s.Append(layer, 0, k)

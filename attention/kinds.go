@@ -32,7 +32,7 @@ type Description struct {
 	Cache CacheForm // how keys and values are kept
 	Split bool      // its query latent has a part for each latent head
 
-	Keys    []string // what it reads of bias, latent_dim, query_latent_dim and query_norm
+	Keys    []string // what it reads of bias, latent_dim, query_latent_dim, query_norm and qk_norm
 	Parts   []string // weights [n, in, out] by which n parts of an input are multiplied apart; [in, out] is n = 1
 	Library string   // the class of the transformers library that can compute it, if there is one
 	Family  string   // its layer in modeling_headroom.py, by the name in config.json, or NoLayer
@@ -54,22 +54,22 @@ func (d Description) Exported() bool { return d.Family != "" && d.Family != NoLa
 var Descriptions = []Description{
 	{
 		Kind: MHA, Title: "a key and value head for each query head",
-		Of: GQA, Cache: KeyValue, Library: "LlamaForCausalLM", Family: "gqa",
+		Of: GQA, Cache: KeyValue, Keys: groupedKeys, Library: "LlamaForCausalLM", Family: "gqa",
 		defaults: mhaDefaults, check: gqaCheck, shape: gqaShape, layer: newGQA,
 	},
 	{
 		Kind: GQA, Title: "key/value heads that groups of query heads share",
-		Usual: 4, Cache: KeyValue, Library: "LlamaForCausalLM", Family: "gqa",
+		Usual: 4, Cache: KeyValue, Keys: groupedKeys, Library: "LlamaForCausalLM", Family: "gqa",
 		defaults: gqaDefaults, check: gqaCheck, shape: gqaShape, layer: newGQA,
 	},
 	{
 		Kind: MQA, Title: "one key/value head for all query heads",
-		Of: GQA, Cache: KeyValue, Library: "LlamaForCausalLM", Family: "gqa",
+		Of: GQA, Cache: KeyValue, Keys: groupedKeys, Library: "LlamaForCausalLM", Family: "gqa",
 		defaults: mqaDefaults, check: gqaCheck, shape: gqaShape, layer: newGQA,
 	},
 	{
 		Kind: MFA, Title: "one key/value head, which may be wide, and queries of low rank",
-		Cache: KeyValue, Keys: []string{"query_latent_dim"}, Family: "mfa",
+		Cache: KeyValue, Keys: []string{"query_latent_dim", "qk_norm"}, Family: "mfa",
 		defaults: mfaDefaults, check: mfaCheck, shape: gqaShape, layer: newMFA,
 	},
 	{
@@ -164,6 +164,9 @@ func (c Config) General() Config {
 	}
 	if !slices.Contains(d.Keys, "query_latent_dim") {
 		c.QueryLatentDim = 0
+	}
+	if !slices.Contains(d.Keys, "qk_norm") {
+		c.QKNorm = ""
 	}
 	if !d.Split {
 		c.QueryNorm = ""

@@ -26,6 +26,8 @@ type multiMatrix struct {
 	Wv    graph.Param // [C, D]
 	Wo    graph.Param // [H·D, C]
 
+	norm queryKeyNorm
+
 	H, D, R int
 	rotary  graph.Rotary
 	eps     float64
@@ -52,13 +54,13 @@ func newMFA(c Config, p Place, w weights, out graph.Param) Layer {
 		Wuq:   w.matrix("Wuq", Q, c.Heads*c.HeadDim),
 		Wk:    w.matrix("Wk", C, c.HeadDim),
 		Wv:    w.matrix("Wv", C, c.HeadDim),
-		Wo:    out,
-		H:     c.Heads, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(), eps: p.NormEps,
+		Wo:    out, norm: newQueryKeyNorm(c, p, w),
+		H: c.Heads, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(), eps: p.NormEps,
 	}
 }
 
 func (a *multiMatrix) Params() []graph.Param {
-	return list(&a.Wdq, &a.normq, &a.Wuq, &a.Wk, &a.Wv, &a.Wo)
+	return list(&a.Wdq, &a.normq, &a.Wuq, &a.Wk, &a.Wv, a.norm.queries, a.norm.keys, &a.Wo)
 }
 
 func (a *multiMatrix) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
@@ -70,6 +72,7 @@ func (a *multiMatrix) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	q = b.Reshape(q, b.B, b.T, a.H, a.D)   // [B, T, H, D]
 	k = b.Reshape(k, b.B, b.T, 1, a.D)     // [B, T, 1, D]
 	v = b.Reshape(v, b.B, b.T, 1, a.D)     // [B, T, 1, D]
+	q, k = a.norm.forward(b, q, k)
 	q = b.Rope(q, a.R, a.rotary)
 	k = b.Rope(k, a.R, a.rotary)
 	o := b.Attend(q, k, v, graph.Mask{}, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
@@ -87,6 +90,7 @@ func (a *multiMatrix) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	q := s.Linear(cq, a.Wuq, nil) // [N, H·D]
 	k := s.Linear(x, a.Wk, nil)   // [N, D]
 	v := s.Linear(x, a.Wv, nil)   // [N, D]
+	q, k = a.norm.decode(s, q, k)
 	q = s.Rope(q, a.H, a.R, a.rotary)
 	k = s.Rope(k, 1, a.R, a.rotary)
 	s.Append(layer, 0, k)

@@ -19,6 +19,9 @@ func (c Config) Shard(size int) (Config, error) {
 	case d.Split && c.QueryNorm == WholeNorm && size > 1:
 		return c, fmt.Errorf("attention: %s cannot be divided: its parts of the query latent are normed as one "+
 			"(attention.query_norm: parts norms them apart)", c.Kind)
+	case c.QKNorm == AllNorm && size > 1:
+		return c, fmt.Errorf("attention: %s with qk_norm all cannot be divided: the norm needs the sum of the squares of "+
+			"all devices' heads (attention.qk_norm: head norms each head apart)", c.Kind)
 	}
 	if d.Split {
 		c.QueryLatentDim = c.QueryLatentDim / c.Groups * max(1, c.Groups/size)

@@ -88,6 +88,25 @@ var cases = []struct {
 	{"gla_q-2", []func(*model.Config, *attention.Config){spun}, Own},
 }
 
+// TestQKNormIsNotLost: no export leaves a norm of queries and keys out, and what cannot be exported leaves nothing.
+func TestQKNormIsNotLost(t *testing.T) {
+	for _, kind := range []string{"mha", "gqa-2", "mqa", "mfa"} {
+		for _, norm := range []string{attention.HeadNorm, attention.AllNorm} {
+			checkpoint, _ := tiny(t, kind, func(_ *model.Config, a *attention.Config) { a.QKNorm = norm })
+			for what, write := range map[string]func(string, Options) (Report, error){"hf": HF, "gguf": GGUF} {
+				out := filepath.Join(t.TempDir(), what)
+				_, err := write(checkpoint, Options{Dir: out, DType: "fp32", ShardBytes: 1 << 30})
+				if err == nil || !strings.Contains(err.Error(), "attention.qk_norm: "+norm) && kind != "mfa" {
+					t.Errorf("%s with qk_norm %s as %s: %v", kind, norm, what, err)
+				}
+				if _, err := os.Stat(out); !os.IsNotExist(err) {
+					t.Errorf("a refused export left %s: %v", out, err)
+				}
+			}
+		}
+	}
+}
+
 // TestThereAndBack exports each kind, verifies it, imports it, and finds the very same weights.
 func TestThereAndBack(t *testing.T) {
 	for _, c := range cases {

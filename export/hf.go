@@ -49,6 +49,9 @@ func ClassOf(t *model.Transformer) (c Class, reason string) {
 	case "":
 		return Own, fmt.Sprintf("no class of the library has %s attention", a.Kind)
 	case Llama:
+		if a.NormsQK() {
+			return Own, fmt.Sprintf("%s has no norm of queries and keys (attention.qk_norm: %s)", Llama, a.QKNorm)
+		}
 		if a.RopeDim != a.HeadDim {
 			return Own, fmt.Sprintf("%s rotates whole heads of %d, this model %d columns of them", Llama, a.HeadDim, a.RopeDim)
 		}
@@ -183,6 +186,11 @@ func ownConfig(j map[string]any, a attention.Config) error {
 			j[key] = a.QueryLatentDim
 		case "query_norm":
 			j[key] = a.QueryNorm
+		case "qk_norm":
+			if a.NormsQK() {
+				return fmt.Errorf("export: modeling_headroom.py has no norm of queries and keys (attention.qk_norm: %s), so this "+
+					"%s cannot be exported", a.QKNorm, a.Kind)
+			}
 		default:
 			return fmt.Errorf("export: configuration_headroom.py has no key for %s of %s attention", key, a.Kind)
 		}

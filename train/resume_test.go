@@ -292,6 +292,7 @@ func TestOlderSettings(t *testing.T) {
 	s, err := readState(checkpoint)
 	must(t, err)
 	delete(s.Settings, "model.init")
+	delete(s.Settings, "attention.qk_norm")
 	must(t, s.write(filepath.Join(checkpoint, stateFile)))
 	r := tiny(t, dir, tokens, c)
 	r.Resume = true

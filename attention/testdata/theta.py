@@ -1,7 +1,7 @@
 """Writes the golden files theta-*.safetensors of this directory: GTA, MLA, GLA and MFA whose rotary base is not 10,000,
-GLA_q whose parts of the query latent are normed apart, and GQA whose rotary embedding is scaled as Llama 3.1's. They
-have the form of those of gen.py, and are computed without any library: in double precision, with derivatives by the
-chain rule over every scalar. Run in this directory: python3 theta.py [OUT]
+GLA_q whose parts of the query latent are normed apart, and GQA whose rotary embedding is scaled as Llama 3.1's or whose
+queries and keys are normed. They have the form of those of gen.py, and are computed without any library: in double
+precision, with derivatives by the chain rule over every scalar. Run in this directory: python3 theta.py [OUT]
 """
 
 import json
@@ -123,12 +123,22 @@ def parts(x, n):
     return [x[i * len(x) // n : (i + 1) * len(x) // n] for i in range(n)]
 
 
+def qknorm(a, x, w, name, heads):
+    """The heads of a vector, normed before they rotate: each by the one weight (head), all as one vector, or not."""
+    if a.get("qk_norm") == "all":
+        return parts(rmsnorm(x, w[name].flat), heads)
+    if a.get("qk_norm") == "head":
+        return [rmsnorm(one, w[name].flat) for one in parts(x, heads)]
+    return parts(x, heads)
+
+
 def grouped(a, w, xs):
     G = a["groups"]
     queries, keys, values = [], [], []
     for t, x in enumerate(xs):
-        queries.append([rope(q, t, D) for q in parts(product(x, w["Wq"]), H)])
-        k, v = [rope(one, t, D) for one in parts(product(x, w["Wk"]), G)], parts(product(x, w["Wv"]), G)
+        queries.append([rope(q, t, D) for q in qknorm(a, product(x, w["Wq"]), w, "normQueries", H)])
+        k = [rope(one, t, D) for one in qknorm(a, product(x, w["Wk"]), w, "normKeys", G)]
+        v = parts(product(x, w["Wv"]), G)
         keys.append([k[h // (H // G)] for h in range(H)])
         values.append([v[h // (H // G)] for h in range(H)])
     return attend(queries, keys, values)
@@ -214,6 +224,9 @@ def shapes(a):
     G, R, L, Q = a["groups"], a["rope_dim"], a["latent_dim"], a["query_latent_dim"]
     if a["kind"] == "gqa":
         s = {"Wq": (C, H * D), "Wk": (C, G * D), "Wv": (C, G * D)}
+        if "qk_norm" in a:
+            heads, groups = (H, G) if a["qk_norm"] == "all" else (1, 1)
+            s |= {"normQueries": (heads * D,), "normKeys": (groups * D,)}
     elif a["kind"] == "gta":
         s = {"Wq": (C, H * D), "Wkv": (C, G * D), "Wkr": (C, D // 2), "bkr": (D // 2,)}
     elif a["kind"] == "mfa":
@@ -287,3 +300,5 @@ if __name__ == "__main__":
     case("mfa", config("mfa", 1, query=12), 5, to)
     scaling = dict(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=40)  # of 4 pairs 1 stays and 1 is between
     case("gqa-2-scaled", config("gqa", 2) | {"rope_scaling": scaling}, 6, to)
+    case("gqa-2-head", config("gqa", 2) | {"qk_norm": "head"}, 8, to)
+    case("gqa-2-all", config("gqa", 2) | {"qk_norm": "all"}, 9, to)

@@ -157,7 +157,8 @@ func (d *Device) place(queries ...kernels.DecodePart) {
 	for _, e := range d.entries {
 		s, v := d.cache[e.layer][e.slot], e.v
 		p := kernels.DecodePart{Y: s.buf, YRow: s.heads * s.dim, YHead: s.dim, Heads: s.heads, Dim: s.dim, Cache: true}
-		if n := v.norm; n != nil && !v.there() && v.rotation == nil && (k.Eps == 0 || k.Eps == float32(n.eps)) {
+		if n := v.norm; n != nil && !v.there() && v.rotation == nil && n.groups == s.heads &&
+			(k.Eps == 0 || k.Eps == float32(n.eps)) {
 			p.Norm, k.Eps = d.weights.single[n.w.Name], float32(n.eps)
 			v = n.x
 		}
@@ -179,8 +180,9 @@ func (d *Device) steps(layer int, a attention.CacheRead, q *tensor) bool {
 		q.rotation != nil && q.rotation.r%16 == 0 && q.width/a.H%8 == 0 && q.aligned() && d.stepEntries(layer, a, q)
 }
 
-// stepEntries says that the entries that wait are a key and a value of this layer, or a key and a rope key, that the
-// same columns are rotated as of queries, and that only latents are to be normed.
+// stepEntries says that the entries that wait are a key and a value of this layer, or a key and a rope key, and that
+// the same columns are rotated as of queries. The kernel norms latents; other entries have been normed before it, which
+// costs a launch each.
 func (d *Device) stepEntries(layer int, a attention.CacheRead, q *tensor) bool {
 	rotated, other := a.K, a.V
 	if a.R > 0 {
@@ -197,10 +199,7 @@ func (d *Device) stepEntries(layer int, a attention.CacheRead, q *tensor) bool {
 		if r != nil && (r.r != q.rotation.r || r.rotary != q.rotation.rotary) {
 			return false
 		}
-		if v.norm != nil && !v.there() {
-			if e.slot != a.K || a.Form() != attention.Latent {
-				return false
-			}
+		if v.normsInStep(e.slot == a.K, a, d.cache[layer][a.K].heads) {
 			v = v.norm.x
 		}
 		if !d.need(v).aligned() {
@@ -208,6 +207,11 @@ func (d *Device) stepEntries(layer int, a attention.CacheRead, q *tensor) bool {
 		}
 	}
 	return true
+}
+
+// normsInStep says that the kernel of steps does the norm of an entry: of latents, each apart.
+func (v *tensor) normsInStep(key bool, a attention.CacheRead, heads int) bool {
+	return v.norm != nil && !v.there() && key && a.Form() == attention.Latent && v.norm.groups == heads
 }
 
 // mostStepRows is how many requests attend faster by the kernel of small batches than by that of large ones.
@@ -229,7 +233,7 @@ func (d *Device) stepAttend(layer int, a attention.CacheRead, q *tensor, heads i
 	}
 	for _, e := range d.entries {
 		v, cache := e.v, d.cache[layer][e.slot].buf
-		if v.norm != nil && !v.there() {
+		if v.normsInStep(e.slot == a.K, a, d.cache[layer][a.K].heads) {
 			k.Norm, k.Eps = d.weights.single[v.norm.w.Name], float32(v.norm.eps)
 			v = v.norm.x
 		}

@@ -14,6 +14,7 @@ type groups struct {
 	values    int
 	reads     []read
 	rotations map[tableKey]bool // rotations
+	norms     map[string]int    // how many parts of a value a norm's one weight [C] is for, where they are several
 	at        map[int]int       // value -> place in all
 	all       [][]weight        // of products that may become one
 }
@@ -53,15 +54,15 @@ func (w weight) product() product {
 }
 
 func groupsOf(m *model.Transformer) *groups {
-	g := &groups{at: map[int]int{}, rotations: map[tableKey]bool{}}
+	g := &groups{at: map[int]int{}, rotations: map[tableKey]bool{}, norms: map[string]int{}}
 	m.Decode(g)
 	return g
 }
 
-// fresh makes a value that differs from all others by its number, Off.
-func (g *groups) fresh() graph.Buf {
+// fresh makes a value of so many columns that differs from all others by its number, Off.
+func (g *groups) fresh(width int) graph.Buf {
 	g.values++
-	return graph.Buf{Off: g.values}
+	return graph.Buf{Off: g.values, Len: width}
 }
 
 // Linear puts a product into the group of its value. A weight in parts has a group of its own.
@@ -75,7 +76,18 @@ func (g *groups) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf
 		g.at[x.Off] = at
 	}
 	g.all[at] = append(g.all[at], weight{w, bias})
-	return g.fresh()
+	width := w.Shape[len(w.Shape)-1]
+	if len(w.Shape) == 3 {
+		width *= w.Shape[0]
+	}
+	return g.fresh(width)
+}
+
+func (g *groups) RMSNorm(x graph.Buf, w graph.Param, _ float64) graph.Buf {
+	if parts := x.Len / w.Size(); parts > 1 {
+		g.norms[w.Name] = max(parts, g.norms[w.Name])
+	}
+	return g.fresh(x.Len)
 }
 
 func (g *groups) Rope(x graph.Buf, _, r int, rotary graph.Rotary) graph.Buf {
@@ -85,19 +97,18 @@ func (g *groups) Rope(x graph.Buf, _, r int, rotary graph.Rotary) graph.Buf {
 
 func (g *groups) Attend(layer int, _ graph.Buf, a attention.CacheRead) graph.Buf {
 	g.reads = append(g.reads, read{layer, a, nil})
-	return g.fresh()
+	return g.fresh(a.H * a.Dv)
 }
 
 func (g *groups) AttendLatent(layer int, _ graph.Buf, a attention.LatentRead) graph.Buf {
 	g.reads = append(g.reads, read{layer, a.Absorbed(), &a})
-	return g.fresh()
+	return g.fresh(a.H * a.D)
 }
 
-func (g *groups) Embed(graph.Param) graph.Buf                       { return g.fresh() }
-func (g *groups) RMSNorm(graph.Buf, graph.Param, float64) graph.Buf { return g.fresh() }
-func (g *groups) SwiGLU(graph.Buf, graph.Buf) graph.Buf             { return g.fresh() }
-func (g *groups) Select(graph.Buf) graph.Buf                        { return g.fresh() }
-func (g *groups) Logits(graph.Buf, graph.Param) graph.Buf           { return g.fresh() }
-func (g *groups) Append(int, int, graph.Buf)                        {}
-func (g *groups) Add(graph.Buf, graph.Buf)                          {}
-func (g *groups) Release()                                          {}
+func (g *groups) Embed(table graph.Param) graph.Buf           { return g.fresh(table.Shape[1]) }
+func (g *groups) SwiGLU(gate, _ graph.Buf) graph.Buf          { return g.fresh(gate.Len) }
+func (g *groups) Select(x graph.Buf) graph.Buf                { return g.fresh(x.Len) }
+func (g *groups) Logits(_ graph.Buf, w graph.Param) graph.Buf { return g.fresh(w.Shape[0]) }
+func (g *groups) Append(int, int, graph.Buf)                  {}
+func (g *groups) Add(graph.Buf, graph.Buf)                    {}
+func (g *groups) Release()                                    {}

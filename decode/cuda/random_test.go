@@ -42,13 +42,9 @@ func anyModel(t *testing.T, r *rand.Rand, of func(*model.Config)) (*decode.Model
 		c.Context, c.Tie = 20+r.IntN(200), r.IntN(2) == 0
 		a.HeadDim = []int{8, 16, 64, 64, 64, 96, 128}[r.IntN(7)]
 		a.RopeDim, a.Heads = 0, 2*(1+r.IntN(4))
-		a.Bias = []string{"paper", "none"}[r.IntN(2)]
-		if r.IntN(3) == 0 {
-			a.RopeScaling = attention.RopeScaling{Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalContext: 40}
-		}
+		decodetest.Switched(r)(c, a)
 		of(c)
-		what += fmt.Sprintf(" L%d C%d F%d V%d S%d tie %v, H%d D%d bias %s scaling %v", c.Layers, c.Width, c.MLP, c.Vocab,
-			c.Context, c.Tie, a.Heads, a.HeadDim, a.Bias, a.RopeScaling)
+		what += fmt.Sprintf(" L%d C%d F%d V%d S%d tie %v, %+v", c.Layers, c.Width, c.MLP, c.Vocab, c.Context, c.Tie, *a)
 	})
 	return m, what
 }

@@ -98,13 +98,10 @@ func (d *Device) Release() {
 	d.arena.release()
 }
 
-// RMSNorm waits for its reader.
+// RMSNorm waits for its reader. It norms each group of columns apart, by weights of its own or the one of all.
 func (d *Device) RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf {
-	groups := 1
-	if len(w.Shape) == 2 {
-		groups = w.Shape[0]
-	}
-	return give(&tensor{width: of(x).width, norm: &pendingNorm{operand(x), w, groups, eps}})
+	v := operand(x)
+	return give(&tensor{width: v.width, norm: &pendingNorm{v, w, v.width / w.Shape[len(w.Shape)-1], eps}})
 }
 
 // need computes a tensor that is not in memory yet.

@@ -5,6 +5,7 @@ package cuda
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"headroom/attention"
 	"headroom/decode"
@@ -94,7 +95,9 @@ func (w *weights) load(params []graph.Param, groups *groups) error {
 			continue
 		}
 		var err error
-		if w.single[p.Name], err = w.put(w.of[p.Name]); err != nil {
+		// kernels want a weight for each part of a norm
+		values := slices.Repeat(w.of[p.Name], max(1, groups.norms[p.Name]))
+		if w.single[p.Name], err = w.put(values); err != nil {
 			return err
 		}
 	}

@@ -14,7 +14,9 @@ import (
 var unproven = []struct {
 	key  string
 	asks func(configs.Run) bool
-}{}
+}{
+	{"attention.qk_norm", func(c configs.Run) bool { return c.Attention.NormsQK() }},
+}
 
 // Unproven warns of each part of a run that no card has computed yet, if the run is for CUDA.
 func Unproven(c configs.Run) (warnings []string) {

@@ -1,0 +1,34 @@
+package decodetest
+
+import (
+	"math/rand/v2"
+
+	"headroom/attention"
+	"headroom/model"
+)
+
+// switches draw the keys of attention.Config that change what a kind computes.
+var switches = []func(r *rand.Rand, a *attention.Config){
+	func(r *rand.Rand, a *attention.Config) {
+		a.QKNorm = []string{attention.NoNorm, attention.HeadNorm, attention.AllNorm}[r.IntN(3)]
+	},
+	func(r *rand.Rand, a *attention.Config) {
+		if r.IntN(3) == 0 {
+			a.RopeScaling = attention.RopeScaling{Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalContext: 40}
+		}
+	},
+	func(r *rand.Rand, a *attention.Config) { a.Bias = []string{"paper", "none"}[r.IntN(2)] },
+	func(r *rand.Rand, a *attention.Config) { a.RopeDim = []int{0, 2, 4}[r.IntN(3)] },
+}
+
+// Switched draws a configuration's switches at random, without those that its kind refuses.
+func Switched(r *rand.Rand) func(*model.Config, *attention.Config) {
+	return func(_ *model.Config, a *attention.Config) {
+		for _, draw := range switches {
+			was := *a
+			if draw(r, a); a.Validate() != nil {
+				*a = was
+			}
+		}
+	}
+}
