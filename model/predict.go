@@ -137,7 +137,8 @@ func (t *Transformer) Predict(cost StepCost, gpu roofline.GPU, latency float64, 
 	}
 	own, whole := float64(attend.parameters(true)+rest.parameters(false)), float64(t.Count().Parameters)
 	share := own / whole
-	r = Prediction{Plan: p, Devices: p.TP * p.DP, WeightBytes: 2 * own, CacheBytes: float64(t.CacheBytes(group, attention.BF16))}
+	r = Prediction{Plan: p, Devices: p.TP * p.DP, WeightBytes: 2 * own,
+		CacheBytes: float64(t.CacheBytes(group, attention.BF16))}
 	row := r.CacheBytes * float64(context) / float64(p.AttentionDP) // of a replica's row, on a device
 	r.Largest = int(max(0, (gpu.Memory-r.WeightBytes)/row))
 	if r.Rows = min((batch+p.DP-1)/p.DP, r.Largest); r.Rows == 0 {
