@@ -48,8 +48,9 @@ func Bench(ctx context.Context, m *Model, on Backend, batch, S, steps int, ceili
 	r = BenchResult{
 		Attention: m.Attention.Name(), Layers: m.Config.Layers, Width: m.Config.Width, Parameters: m.Count().Parameters,
 		Device:       on.Name(),
-		ElementBytes: size, Cache: on.Cache(), Batch: batch, Context: S, WeightBytes: m.WeightBytes(size), CeilingBytes: ceiling,
-		CacheBytes: int64(batch) * int64(S) * int64(m.CacheBytes(1, on.Cache())),
+		ElementBytes: size, Cache: on.Cache(), Batch: batch, Context: S, WeightBytes: m.WeightBytes(size),
+		CeilingBytes: ceiling,
+		CacheBytes:   int64(batch) * int64(S) * int64(m.CacheBytes(1, on.Cache())),
 	}
 	most := S + warm + steps + 2
 	longer := m.withContext(most)

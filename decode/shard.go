@@ -118,7 +118,8 @@ func (b *shards) Available(m *Model, l Limits) (least int64, err error) {
 		if err != nil || n == 0 {
 			return 0, err
 		}
-		if whole := n / int64(models[i].CacheBytes(1, b.Cache())) * int64(m.CacheBytes(1, b.Cache())); i == 0 || whole < least {
+		whole := n / int64(models[i].CacheBytes(1, b.Cache())) * int64(m.CacheBytes(1, b.Cache()))
+		if i == 0 || whole < least {
 			least = whole
 		}
 	}

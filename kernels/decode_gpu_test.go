@@ -342,8 +342,9 @@ func TestAppendTokens(t *testing.T) {
 			t.Run(fmt.Sprint(c.name, T), func(t *testing.T) {
 				r, rng := newRig(t), rand.New(rand.NewPCG(1, 6))
 				const B, page, maxPages, pool = 3, 16, 4, 14
-				h := ref.Append{B: B, T: T, G: c.G, D: c.D, R: c.R, Page: page, MaxPages: maxPages, Rotate: c.rotate, Rotary: ref.Rotary{Theta: 10000},
-					Eps: 1e-5, Lengths: []int32{int32(T), 17, 50}}
+				h := ref.Append{B: B, T: T, G: c.G, D: c.D, R: c.R, Page: page, MaxPages: maxPages, Rotate: c.rotate,
+					Rotary: ref.Rotary{Theta: 10000},
+					Eps:    1e-5, Lengths: []int32{int32(T), 17, 50}}
 				for _, p := range rng.Perm(pool)[:B*maxPages] {
 					h.Pages = append(h.Pages, int32(p))
 				}

@@ -42,7 +42,8 @@ func TestAttendIsTheReference(t *testing.T) {
 				total := decode.PagesFor(S) + 3
 				pages := decodetest.Scattered(r, total).Take(t, S)
 				fresh := func(heads, dim int) (slot, []float32) {
-					s, x := newSlot(attention.Slot{Heads: heads, Dim: dim}, total, attention.FP32), normal(total*decode.PageTokens*heads*dim)
+					s, x := newSlot(attention.Slot{Heads: heads, Dim: dim}, total, attention.FP32),
+						normal(total*decode.PageTokens*heads*dim)
 					s.put(0, x)
 					return s, x
 				}

@@ -92,8 +92,8 @@ func (r *rounded) Append(layer, at int, x graph.Buf) {
 
 func (r *rounded) slot(layer, at int) attention.Slot { return r.model.CacheLayout(layer)[at] }
 
-// TestFP8IsTheRoundedPass cuts sequences at random into chunks and steps over an fp8 cache, and holds the logits against
-// one pass over each sequence in which every state that a token leaves in the cache is rounded by the rule.
+// TestFP8IsTheRoundedPass cuts sequences at random into chunks and steps over an fp8 cache, and holds the logits
+// against one pass over each sequence in which every state that a token leaves in the cache is rounded by the rule.
 func TestFP8IsTheRoundedPass(t *testing.T) {
 	for _, kind := range decodetest.Kinds {
 		m := decodetest.Tiny(t, kind)
@@ -123,7 +123,8 @@ func roundedPass(t *testing.T, name string, m *decode.Model) {
 	}
 }
 
-// TestAttendReadsFP8 holds attention to fp8 caches of every form against sums in float64 over the values of their bytes.
+// TestAttendReadsFP8 holds attention to fp8 caches of every form against sums in float64 over the values of their
+// bytes.
 func TestAttendReadsFP8(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 8))
 	for _, c := range []struct {
@@ -221,7 +222,8 @@ func attendExactly(slots []slot, pages []int32, a attention.CacheRead, q []float
 // against counts by hand: 8 heads of 8, a rope key of 4, latents of 32 in all.
 func TestCacheTypesTakeWhatTheLayoutSays(t *testing.T) {
 	for kind, want := range map[string][3]int{
-		"mha": {64, 0, 8}, "gqa-2": {32, 0, 4}, "mqa": {16, 0, 2}, "gta-2": {16, 4, 2}, "mla": {32, 4, 1}, "gla-2": {32, 4, 2},
+		"mha": {64, 0, 8}, "gqa-2": {32, 0, 4}, "mqa": {16, 0, 2}, "gta-2": {16, 4, 2}, "mla": {32, 4, 1},
+		"gla-2": {32, 4, 2},
 	} {
 		m := decodetest.Tiny(t, kind)
 		elements, rope, vectors := want[0], want[1], want[2]

@@ -22,7 +22,8 @@ func TestShardsSayTheSame(t *testing.T) {
 		})
 		var want []*decode.Sequence
 		for _, parts := range []int{1, 2, 4} {
-			e, err := decode.Open(m, host.Sharded(parts, attention.FP32), decode.Options{Pages: 20, Rows: 5, Chunk: 30, Scored: 20})
+			e, err := decode.Open(m, host.Sharded(parts, attention.FP32), decode.Options{Pages: 20, Rows: 5, Chunk: 30,
+				Scored: 20})
 			if err != nil {
 				t.Fatalf("%s in %d parts: %v", kind, parts, err)
 			}

@@ -34,7 +34,8 @@ func Card(path, checkpoint string, c configs.Run) (string, error) {
 		c.Attention.Kind, c.Attention.Name())
 	fmt.Fprintf(&s, "%d parameters, %d layers of width %d, context %d. A cached token takes %d elements in each layer, "+
 		"%d bytes in all layers in bf16.\n",
-		count.Parameters, c.Model.Layers, c.Model.Width, c.Model.Context, count.CacheElements, t.CacheBytes(1, attention.BF16))
+		count.Parameters, c.Model.Layers, c.Model.Width, c.Model.Context, count.CacheElements,
+		t.CacheBytes(1, attention.BF16))
 	s.WriteString("\nIt was trained and exported with headroom, and is a result of an experiment: it was not made to be " +
 		"relied upon.\n")
 	if r := stored[Result](run, resultName); r != nil && r.Tokens > 0 && len(r.Sets) > 0 {
