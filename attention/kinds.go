@@ -152,7 +152,7 @@ func (c Config) General() Config {
 	if err != nil {
 		return c
 	}
-	c = c.Resolve()
+	c = c.Resolve().windows()
 	if d.Of != "" {
 		c.Kind = d.Of
 	}

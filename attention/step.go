@@ -23,11 +23,13 @@ type Step interface {
 
 // A CacheRead says how H heads of queries of P+R columns read the slots of a cache. A key is the first P columns of
 // slot K and the R of slot KRope that all heads share; a value is the first Dv columns of slot V. Query head h reads
-// head h/(H/G) of the G of slot K. Each token sees what its request has in the cache up to itself.
+// head h/(H/G) of the G of slot K. Each token sees what its request has in the cache up to itself, or the last Window
+// tokens of that.
 type CacheRead struct {
 	H, P, R, Dv int
 	K, V, KRope int // slots; KRope counts where R > 0
 	Scale       float64
+	Window      int // 0 is all
 }
 
 // Form is how keys and values are kept that are read so: in slots of their own, or in one whose columns are all a
@@ -56,6 +58,7 @@ type LatentRead struct {
 	Wukv     graph.Param
 	Bukv     *graph.Param
 	Scale    float64
+	Window   int // as in CacheRead
 }
 
 // Latents are the n latents of L columns that a token has.
@@ -64,5 +67,6 @@ func (a LatentRead) Latents() (n, L int) { return a.Wukv.Shape[0], a.Wukv.Shape[
 // Absorbed is how absorbed queries of L+R columns read the same cache, to sums of L columns.
 func (a LatentRead) Absorbed() CacheRead {
 	_, L := a.Latents()
-	return CacheRead{H: a.H, P: L, R: a.R, Dv: L, K: a.C, V: a.C, KRope: a.KRope, Scale: a.Scale}
+	return CacheRead{H: a.H, P: L, R: a.R, Dv: L, K: a.C, V: a.C, KRope: a.KRope, Scale: a.Scale,
+		Window: a.Window}
 }

@@ -80,7 +80,7 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 		return &kernels.SwiGLUGrad{Gate: x(0), Up: x(1), DY: x(2), DGate: y(0), DUp: y(1)}, nil
 	case Attend:
 		if a.Window > 0 {
-			return nil, fmt.Errorf("cuda: there is no kernel of attention in a window, which is %d here: use the CPU",
+			return nil, fmt.Errorf("cuda: attention.window is %d here, and no kernel of a GPU has windows yet: use the CPU",
 				a.Window)
 		}
 		k := cudaAttention(a, in.In)
