@@ -30,7 +30,7 @@ type Layer interface {
 // Config describes the attention of every layer. A zero dimension is the kind's default in the paper; Resolve fills it
 // in.
 type Config struct {
-	// mha, mqa, gqa, mfa, gta, mla, gla or gla_q
+	// mha, mqa, gqa, mfa, mfa_kr, gta, mla, gla or gla_q
 	Kind Kind `mapstructure:"kind" yaml:"kind"`
 	// key/value heads (gqa, gta) or latent heads (gla, gla_q)
 	Groups int `mapstructure:"groups" yaml:"groups"`
@@ -42,7 +42,7 @@ type Config struct {
 	RopeDim int `mapstructure:"rope_dim" yaml:"rope_dim"`
 	// columns of each latent of mla, gla and gla_q, L; 0 is the kind's own
 	LatentDim int `mapstructure:"latent_dim" yaml:"latent_dim"`
-	// columns of the latent that queries come from (mla, gla, gla_q and mfa); 0 is the kind's own
+	// columns of the latent that queries come from (mla, gla, gla_q, mfa and mfa_kr); 0 is the kind's own
 	QueryLatentDim int `mapstructure:"query_latent_dim" yaml:"query_latent_dim"`
 	// gla_q norms each part of its query latent apart (parts, the default), so that devices can divide it, or all as one
 	// (whole)
@@ -56,14 +56,6 @@ type Config struct {
 	RopeTheta float64 `mapstructure:"rope_theta" yaml:"rope_theta"`
 	// the rotary embedding for contexts longer than those that the model was first trained on
 	RopeScaling RopeScaling `mapstructure:"rope_scaling" yaml:"rope_scaling"`
-	// keys that a query reads at most in window layers, its own with them; 0: all keys, in every layer
-	Window int `mapstructure:"window" yaml:"window"`
-	// what layers are in turn, over and over again: [window, window, full]; empty: all are window layers, where window is
-	// set
-	Pattern Pattern `mapstructure:"pattern" yaml:"pattern"`
-	// base of the rotary embedding's wavelengths in window layers among full ones, which has no scaling then; 0: they
-	// rotate as full layers do
-	WindowRopeTheta float64 `mapstructure:"window_rope_theta" yaml:"window_rope_theta"`
 }
 
 // How GLA_q norms its query latent. Checkpoints that do not say are of the time when it was always normed whole.
@@ -153,10 +145,14 @@ func (c Config) Validate() error {
 	case !(c.RopeTheta > 1):
 		return fail("rope_theta must be above 1, it is %v", c.RopeTheta)
 	}
-	for _, err := range []error{c.RopeScaling.validate(), c.checkWindow(), c.checkQKNorm(d), d.check(r)} {
-		if err != nil {
-			return fail("%w", err)
-		}
+	if err := c.RopeScaling.validate(); err != nil {
+		return fail("%w", err)
+	}
+	if err := c.checkQKNorm(d); err != nil {
+		return fail("%w", err)
+	}
+	if err := d.check(r); err != nil {
+		return fail("%w", err)
 	}
 	return nil
 }
@@ -206,16 +202,21 @@ func list(ps ...*graph.Param) (all []graph.Param) {
 	return all
 }
 
+// gain multiplies columns of what is added: it begins at 0.
+func (w weights) gain(name string, shape ...int) graph.Param {
+	return graph.Param{Name: w.name + "." + name, Shape: shape}
+}
+
 func (w weights) norm(name string, shape ...int) graph.Param {
 	return graph.Param{Name: w.name + "." + name, Shape: shape, Init: graph.Init{Mean: 1}}
 }
 
-// New makes a layer for its place; of a pattern, the first.
+// New makes a layer for its place.
 func New(c Config, p Place) (Layer, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	c = c.Layer(0).Resolve()
+	c = c.Resolve()
 	w := weights{p.Name, p.Std}
 	out := weights{p.Name, p.OutStd}.matrix("Wo", c.Heads*c.HeadDim, p.Width)
 	return c.Kind.known().layer(c, p, w, out), nil

@@ -8,6 +8,8 @@ const (
 	KeyValue CacheForm = "kv"     // keys and values apart
 	Tied     CacheForm = "tied"   // one state whose first columns are the key's, and all the value's, and one rope key
 	Latent   CacheForm = "latent" // latents that are key and value to absorbed queries, and one rope key
+	// one state, the value's columns and the key's, whose key is rotated when it is read
+	Unrotated CacheForm = "unrotated"
 )
 
 // heads is the word for what a configuration's groups count.

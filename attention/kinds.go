@@ -13,10 +13,13 @@ type Kind string
 
 // The kinds. MHA and MQA are GQA with as many key/value heads as query heads, and with one; MLA is GLA with one latent.
 const (
-	MHA  Kind = "mha"
-	MQA  Kind = "mqa"
-	GQA  Kind = "gqa"
-	MFA  Kind = "mfa"
+	MHA Kind = "mha"
+	MQA Kind = "mqa"
+	GQA Kind = "gqa"
+	MFA Kind = "mfa"
+
+	MFAKR Kind = "mfa_kr" // MFA whose values are made of its keys
+
 	GTA  Kind = "gta"
 	MLA  Kind = "mla"
 	GLA  Kind = "gla"
@@ -71,6 +74,11 @@ var Descriptions = []Description{
 		Kind: MFA, Title: "one key/value head, which may be wide, and queries of low rank",
 		Cache: KeyValue, Keys: []string{"query_latent_dim", "qk_norm"}, Family: "mfa",
 		defaults: mfaDefaults, check: mfaCheck, shape: gqaShape, layer: newMFA,
+	},
+	{
+		Kind: MFAKR, Title: "MFA with key reuse: values are made of the keys, which alone are cached",
+		Cache: Unrotated, Keys: []string{"query_latent_dim"}, Family: NoLayer,
+		defaults: mfaDefaults, check: mfaCheck, shape: gqaShape, layer: newMFAKR,
 	},
 	{
 		Kind: GTA, Title: "grouped-TIED attention: one state is key and value",
@@ -152,7 +160,7 @@ func (c Config) General() Config {
 	if err != nil {
 		return c
 	}
-	c = c.Resolve().windows()
+	c = c.Resolve()
 	if d.Of != "" {
 		c.Kind = d.Of
 	}

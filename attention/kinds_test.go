@@ -46,13 +46,12 @@ type recorder struct {
 	reads []CacheRead
 }
 
-func (r *recorder) Linear(_ graph.Buf, w graph.Param, _ *graph.Param) graph.Buf {
-	width := w.Shape[len(w.Shape)-1]
-	if len(w.Shape) == 3 {
-		width *= w.Shape[0]
-	}
-	return graph.Buf{Len: width}
+func (r *recorder) Linear(x graph.Buf, w graph.Param, _ *graph.Param) graph.Buf {
+	in, out := w.Shape[len(w.Shape)-2], w.Shape[len(w.Shape)-1]
+	return graph.Buf{Len: x.Len / in * out}
 }
+
+func (r *recorder) AddScaled(x, _ graph.Buf, _ graph.Param) graph.Buf { return x }
 
 func (r *recorder) RMSNorm(x graph.Buf, _ graph.Param, _ float64) graph.Buf { return x }
 func (r *recorder) Rope(x graph.Buf, _, _ int, _ graph.Rotary) graph.Buf    { return x }
@@ -95,7 +94,8 @@ func TestDecodeIsAsDescribed(t *testing.T) {
 		}
 		shape := kernels.DecodeShape{Cache: string(d.Cache), B: 1, T: 1, H: a.H, G: l.CacheLayout()[a.K].Heads, P: a.P,
 			R: a.R, Dv: a.Dv, Page: 64, MaxPages: 4}
-		if err := shape.Check(); err != nil {
+		// the plain kernel alone reads keys that are not rotated yet
+		if err := shape.Check(); (err == nil) != (d.Cache != Unrotated) {
 			t.Errorf("%s: %v", d.Kind, err)
 		}
 	}

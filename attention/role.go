@@ -16,10 +16,11 @@ const (
 	Bias            // of a matrix
 	Parted          // W [n, in, out] by which each of n parts of x is multiplied apart; [in, out] where x is one part
 	PartedBias      // of such a W
+	Gain            // of a vector's columns; it begins at 0
 )
 
 // Role says what the parameter of this name, such as Wdq, does in layers of the kind, and of a bias also whose it is.
-// Names tell: matrices begin with W, norms are called norm, and bdq is the bias of Wdq.
+// Names tell: matrices begin with W, norms are called norm, gains gain, and bdq is the bias of Wdq.
 func (k Kind) Role(name string) (r Role, of string) {
 	d, err := k.Describe()
 	if err != nil {
@@ -32,6 +33,8 @@ func (k Kind) Role(name string) (r Role, of string) {
 		return Parted, ""
 	case strings.HasPrefix(name, "W"):
 		return Matrix, ""
+	case strings.HasPrefix(name, "gain"):
+		return Gain, ""
 	case !strings.HasPrefix(name, "b"):
 		return NoRole, ""
 	}

@@ -6,12 +6,17 @@ import "headroom/internal/graph"
 // each, or a piece of a prompt. It is to Decode what graph.Builder is to Forward. A value is [N, width]; only the
 // device looks inside.
 type Step interface {
-	Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf // w [I, O], or [n, I, O] over n parts of x
-	RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf      // w [C], or [n, L]: each L on its own
+	// Linear is x·w + bias for w [I, O], of each part of I of x; or [n, I, O] over n parts of x, each by its own.
+	Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf
+	RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf // w [C], or [n, L]: each L on its own
 
 	// Rope rotates the last r columns of each head, at its token's position. What is rotated can only be attended by,
 	// or appended: a device may do it on the way there. x is no longer what it was.
 	Rope(x graph.Buf, heads, r int, rotary graph.Rotary) graph.Buf
+
+	// AddScaled is x + w·z for w [C], which multiplies the columns of each part of C of z's: by it a value is made of what
+	// was read. x is no longer what it was.
+	AddScaled(x, z graph.Buf, w graph.Param) graph.Buf
 
 	// Append writes x into its tokens' places in a slot of a layer's cache. It comes before any attention that reads
 	// them.
@@ -23,21 +28,25 @@ type Step interface {
 
 // A CacheRead says how H heads of queries of P+R columns read the slots of a cache. A key is the first P columns of
 // slot K and the R of slot KRope that all heads share; a value is the first Dv columns of slot V. Query head h reads
-// head h/(H/G) of the G of slot K. Each token sees what its request has in the cache up to itself, or the last Window
-// tokens of that.
+// head h/(H/G) of the G of slot K. With Turn, slot K holds keys that were not rotated, which are the values as they
+// lie; reading rotates the last Turn columns of each by its token's position for the scores. Each token sees what its
+// request has in the cache up to itself.
 type CacheRead struct {
 	H, P, R, Dv int
 	K, V, KRope int // slots; KRope counts where R > 0
+	Turn        int
+	Rotary      graph.Rotary // of Turn
 	Scale       float64
-	Window      int // 0 is all
 }
 
 // Form is how keys and values are kept that are read so: in slots of their own, or in one whose columns are all a
-// key's, or the first of them.
+// key's, rotated or not yet, or the first of them.
 func (a CacheRead) Form() CacheForm {
 	switch {
 	case a.K != a.V:
 		return KeyValue
+	case a.Turn > 0:
+		return Unrotated
 	case a.P == a.Dv:
 		return Latent
 	}
@@ -58,7 +67,6 @@ type LatentRead struct {
 	Wukv     graph.Param
 	Bukv     *graph.Param
 	Scale    float64
-	Window   int // as in CacheRead
 }
 
 // Latents are the n latents of L columns that a token has.
@@ -67,6 +75,5 @@ func (a LatentRead) Latents() (n, L int) { return a.Wukv.Shape[0], a.Wukv.Shape[
 // Absorbed is how absorbed queries of L+R columns read the same cache, to sums of L columns.
 func (a LatentRead) Absorbed() CacheRead {
 	_, L := a.Latents()
-	return CacheRead{H: a.H, P: L, R: a.R, Dv: L, K: a.C, V: a.C, KRope: a.KRope, Scale: a.Scale,
-		Window: a.Window}
+	return CacheRead{H: a.H, P: L, R: a.R, Dv: L, K: a.C, V: a.C, KRope: a.KRope, Scale: a.Scale}
 }

@@ -47,9 +47,6 @@ func HF(checkpoint string, o Options) (r Report, err error) {
 		return r, fmt.Errorf("export: a file of weights must have at least one byte, not %d", o.ShardBytes)
 	}
 	t, _, err := model.Load(checkpoint)
-	if err == nil {
-		err = unsaid(t.Attention)
-	}
 	if err != nil {
 		return r, err
 	}

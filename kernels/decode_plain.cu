@@ -15,8 +15,24 @@ static_assert(sizeof(PlainArgs) == 104);
 
 constexpr int WARPS = 4, KEY = 18, VALUE = 16; // KEY · 32 columns of a key at most, VALUE · 32 of a value
 
+// Keys that lie unrotated: the last turn of their P columns are rotated as they are read.
+struct TurnedArgs {
+	PlainArgs plain;
+	const float2 *table; // [positions, turn/2]: cos, sin
+	int turn;
+};
+static_assert(sizeof(TurnedArgs) == 120);
+
+// turned is column c of a key at a position.
+template <typename T> __device__ float turned(const T *k, int c, int P, const float2 *table, int turn, int position) {
+	const int half = turn / 2, j = c - (P - turn);
+	if (j < 0) return float(k[c]);
+	const float2 angle = table[(long)position * half + (j < half ? j : j - half)];
+	return j < half ? float(k[c]) * angle.x - float(k[c + half]) * angle.y : float(k[c]) * angle.x + float(k[c - half]) * angle.y;
+}
+
 // One block a token and head: its warps take cached tokens in turn, a lane every 32nd column.
-template <typename T> __device__ void plain(const PlainArgs &a) {
+template <typename T, bool TURN> __device__ void plain(const PlainArgs &a, const float2 *table, int turn) {
 	__shared__ float most[WARPS], sums[WARPS], outs[WARPS][VALUE * 32];
 	const int token = blockIdx.x, h = blockIdx.y, g = h / (a.H / a.G), E = a.P + a.R;
 	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = a.rows[token];
@@ -35,7 +51,10 @@ template <typename T> __device__ void plain(const PlainArgs &a) {
 #pragma unroll
 		for (int i = 0; i < KEY; i++) {
 			const int c = i * 32 + lane;
-			if (c < a.P) dot += q[i] * float(k[c]);
+			if (c < a.P) {
+				if constexpr (TURN) dot += q[i] * turned(k, c, a.P, table, turn, s);
+				else dot += q[i] * float(k[c]);
+			}
 			else if (c < E) dot += q[i] * float(kr[c]);
 		}
 		dot = warp_sum(dot) * a.scale;
@@ -66,8 +85,10 @@ template <typename T> __device__ void plain(const PlainArgs &a) {
 		((T *)a.o)[((long)token * a.H + h) * a.Dv + c] = T(all > 0 ? x / all : 0.f);
 	}
 }
-extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_plain_f32(const __grid_constant__ PlainArgs a) { plain<float>(a); }
-extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_plain_bf16(const __grid_constant__ PlainArgs a) { plain<bf16>(a); }
+extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_plain_f32(const __grid_constant__ PlainArgs a) { plain<float, false>(a, nullptr, 0); }
+extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_plain_bf16(const __grid_constant__ PlainArgs a) { plain<bf16, false>(a, nullptr, 0); }
+extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_turned_f32(const __grid_constant__ TurnedArgs a) { plain<float, true>(a.plain, a.table, a.turn); }
+extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_turned_bf16(const __grid_constant__ TurnedArgs a) { plain<bf16, true>(a.plain, a.table, a.turn); }
 
 struct GatherArgs {
 	const void *x; // [slots, width]

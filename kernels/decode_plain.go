@@ -12,9 +12,13 @@ import (
 // A DecodePlain is attention of N new tokens to a paged cache, for any dims and in float32 too: what Decode does not
 // take. Q [N,H,P+R]; K [slots,G,KDim] and V [slots,G,VDim], whose first P and Dv columns count; KRope [slots,R]; O
 // [N,H,Dv]. Token i sees positions 0 to Positions[i] of row Rows[i] of Pages [_, MaxPages]; one with row -1 gets zeros.
+// With Turn the last Turn of the P columns of a key are rotated by its position as they are read; Table holds
+// RopeTable(positions, Turn, rotary).
 type DecodePlain struct {
 	N, H, G, P, R, Dv, KDim, VDim, Page, MaxPages int
+	Turn                                          int
 	Scale                                         float32
+	Table                                         device.Buffer
 	Q, K, V, KRope, O                             device.Buffer
 	Positions, Rows, Pages                        device.Buffer
 }
@@ -25,7 +29,13 @@ type plainArgs struct {
 	scale                                           float32
 }
 
-var plainNames = both("decode_plain")
+type turnedArgs struct {
+	plain plainArgs
+	table device.Ptr
+	turn  int32
+}
+
+var plainNames, turnedNames = both("decode_plain"), both("decode_turned")
 
 // Launch puts the kernel on the stream.
 func (k *DecodePlain) Launch(s *device.Stream) {
@@ -37,6 +47,9 @@ func (k *DecodePlain) Launch(s *device.Stream) {
 		return
 	case k.G < 1 || k.H%k.G != 0:
 		s.Fail(fmt.Errorf("kernels: decode plain: %d kv heads do not divide %d query heads", k.G, k.H))
+		return
+	case k.Turn < 0 || k.Turn > k.P || k.Turn%2 != 0:
+		s.Fail(fmt.Errorf("kernels: decode plain: columns to rotate must be even and at most %d: %d", k.P, k.Turn))
 		return
 	case !powerOfTwo(k.Page):
 		s.Fail(fmt.Errorf("kernels: decode plain: page size: a power of two: %d", k.Page))
@@ -50,12 +63,20 @@ func (k *DecodePlain) Launch(s *device.Stream) {
 	if k.R > 0 {
 		wants = append(wants, want{"KRope", k.KRope, k.Page * k.R, t})
 	}
+	if k.Turn > 0 {
+		wants = append(wants, want{"Table", k.Table, k.Turn, device.F32})
+	}
 	if k.N > 0 && fits(s, "decode plain", wants...) {
-		device.Launch(s, plainNames[t], device.Grid{X: k.N, Y: k.H, Block: 128}, &plainArgs{
+		args, grid := plainArgs{
 			k.Q.Ptr, k.K.Ptr, k.V.Ptr, k.KRope.Ptr, k.O.Ptr, k.Positions.Ptr, k.Rows.Ptr, k.Pages.Ptr,
 			int32(k.H), int32(k.G), int32(k.P), int32(k.R), int32(k.Dv), int32(k.KDim), int32(k.VDim), int32(k.MaxPages),
 			int32(bits.TrailingZeros(uint(k.Page))), k.Scale,
-		})
+		}, device.Grid{X: k.N, Y: k.H, Block: 128}
+		if k.Turn > 0 {
+			device.Launch(s, turnedNames[t], grid, &turnedArgs{args, k.Table.Ptr, int32(k.Turn)})
+			return
+		}
+		device.Launch(s, plainNames[t], grid, &args)
 	}
 }
 

@@ -271,7 +271,7 @@ func (d *Device) attendFew(layer int, s segment, a attention.CacheRead, q, o dev
 	}
 	d.run(&kernels.DecodePlain{
 		N: s.n, H: a.H, G: k.heads, P: a.P, R: a.R, Dv: a.Dv, KDim: k.dim, VDim: v.dim, Page: decode.PageTokens,
-		MaxPages: d.maxPages, Scale: float32(a.Scale),
+		MaxPages: d.maxPages, Scale: float32(a.Scale), Turn: a.Turn, Table: d.tables[tableKey{a.Turn, a.Rotary}],
 		Q: q, K: k.buf, V: v.buf, KRope: kRope, O: o,
 		Positions: d.meta.positions.Slice(s.token, d.meta.positions.N), Rows: d.meta.rows.Slice(s.token, d.meta.rows.N),
 		Pages: d.pages,

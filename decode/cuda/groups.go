@@ -76,11 +76,8 @@ func (g *groups) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf
 		g.at[x.Off] = at
 	}
 	g.all[at] = append(g.all[at], weight{w, bias})
-	width := w.Shape[len(w.Shape)-1]
-	if len(w.Shape) == 3 {
-		width *= w.Shape[0]
-	}
-	return g.fresh(width)
+	in, out := w.Shape[len(w.Shape)-2], w.Shape[len(w.Shape)-1]
+	return g.fresh(x.Len / in * out)
 }
 
 func (g *groups) RMSNorm(x graph.Buf, w graph.Param, _ float64) graph.Buf {
@@ -105,10 +102,11 @@ func (g *groups) AttendLatent(layer int, _ graph.Buf, a attention.LatentRead) gr
 	return g.fresh(a.H * a.D)
 }
 
-func (g *groups) Embed(table graph.Param) graph.Buf           { return g.fresh(table.Shape[1]) }
-func (g *groups) SwiGLU(gate, _ graph.Buf) graph.Buf          { return g.fresh(gate.Len) }
-func (g *groups) Select(x graph.Buf) graph.Buf                { return g.fresh(x.Len) }
-func (g *groups) Logits(_ graph.Buf, w graph.Param) graph.Buf { return g.fresh(w.Shape[0]) }
-func (g *groups) Append(int, int, graph.Buf)                  {}
-func (g *groups) Add(graph.Buf, graph.Buf)                    {}
-func (g *groups) Release()                                    {}
+func (g *groups) Embed(table graph.Param) graph.Buf                 { return g.fresh(table.Shape[1]) }
+func (g *groups) AddScaled(x, _ graph.Buf, _ graph.Param) graph.Buf { return g.fresh(x.Len) }
+func (g *groups) SwiGLU(gate, _ graph.Buf) graph.Buf                { return g.fresh(gate.Len) }
+func (g *groups) Select(x graph.Buf) graph.Buf                      { return g.fresh(x.Len) }
+func (g *groups) Logits(_ graph.Buf, w graph.Param) graph.Buf       { return g.fresh(w.Shape[0]) }
+func (g *groups) Append(int, int, graph.Buf)                        {}
+func (g *groups) Add(graph.Buf, graph.Buf)                          {}
+func (g *groups) Release()                                          {}

@@ -77,8 +77,11 @@ func (d *Device) dims(g *groups) (work int) {
 	return max(work, 16)
 }
 
-// trains says that the kernel of training takes a read. It attends to expanded latents.
+// trains says that the kernel of training takes a read. It attends to expanded latents, and to keys that are rotated.
 func (d *Device) trains(r read) bool {
+	if r.Turn > 0 {
+		return false
+	}
 	P, R, Dv := r.P, r.R, r.Dv
 	if l := r.latent; l != nil {
 		P, R, Dv = l.D, l.R, l.D

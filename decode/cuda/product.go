@@ -26,9 +26,27 @@ func (d *Device) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf
 			key.w, key.bias))
 	}
 	out := w.Shape[len(w.Shape)-1]
+	if v := operand(x); p.n == 1 && v.width > p.in {
+		return give(d.each(v, p, p.column[key], out))
+	}
 	v := &tensor{width: p.n * out, product: &pendingProduct{operand(x), p, p.column[key], out}}
 	of(x).uses = append(of(x).uses, v)
 	return give(v)
+}
+
+// each multiplies every part of x with the same weight.
+func (d *Device) each(x *tensor, p *packed, from, out int) *tensor {
+	parts := x.width / p.in
+	y := d.take(d.t, d.n, parts*out)
+	g := &kernels.Gemm{
+		TransB: true, M: d.n * parts, N: out, K: p.in, A: d.need(x).dense(d.n), B: p.w.Slice(from*p.in, (from+out)*p.in),
+		C: y.buf, Lda: p.in, Ldb: p.in, Ldc: out, Batch: 1,
+	}
+	if !p.bias.Nil() {
+		g.Bias = p.bias.Slice(from, from+out)
+	}
+	d.run(g)
+	return y
 }
 
 // multiply runs the first product of x that waits, and as one with it those after it that lie beside it.

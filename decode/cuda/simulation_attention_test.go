@@ -59,13 +59,19 @@ type paged struct {
 	P, R, Dv, G, kDim, vDim, page int
 	k, v, kRope, pages            device.Buffer
 	line                          int // of the page table
+	turn                          int // columns of a key that are rotated when it is read, by
+	table                         device.Buffer
 }
 
 // read is S keys [S, P+R] and values [S, Dv] of kv head g.
 func (p *simulation) read(c paged, g, S int) (keys, values []float32) {
 	for s := range S {
 		at := p.slot(c.pages, c.line, c.page, s)
-		keys = append(keys, p.view(c.k).row((at*c.G+g)*c.kDim, c.P)...)
+		key := p.view(c.k).row((at*c.G+g)*c.kDim, c.P)
+		if c.turn > 0 {
+			copy(key[c.P-c.turn:], rotated(key[c.P-c.turn:], p.view(c.table), s))
+		}
+		keys = append(keys, key...)
 		if c.R > 0 {
 			keys = append(keys, p.view(c.kRope).row(at*c.R, c.R)...)
 		}
@@ -125,7 +131,7 @@ func (p *simulation) decode(k *kernels.Decode) {
 
 func (p *simulation) plain(k *kernels.DecodePlain) {
 	c := paged{P: k.P, R: k.R, Dv: k.Dv, G: k.G, kDim: k.KDim, vDim: k.VDim, page: k.Page, k: k.K, v: k.V,
-		kRope: k.KRope, pages: k.Pages}
+		kRope: k.KRope, pages: k.Pages, turn: k.Turn, table: k.Table}
 	E, share := k.P+k.R, k.H/k.G
 	for i := range k.N {
 		row, S := int(p.view(k.Rows).int(i)), 0

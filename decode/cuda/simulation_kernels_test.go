@@ -48,6 +48,12 @@ func (p *simulation) compute(k launcher) {
 			x[i] += y[i]
 		}
 		p.view(k.Out).setAll(x)
+	case *kernels.AddScaled:
+		x, z, a := p.all(k.X), p.all(k.Z), p.all(k.A)
+		for i := range x {
+			x[i] += a[i%k.C] * z[i]
+		}
+		p.view(k.Y).setAll(x)
 	case *kernels.DecodePlace:
 		p.place(k)
 	case *kernels.DecodeGather:

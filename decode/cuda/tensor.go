@@ -3,6 +3,8 @@
 package cuda
 
 import (
+	"fmt"
+
 	"headroom/internal/device"
 	"headroom/internal/graph"
 	"headroom/kernels"
@@ -63,6 +65,14 @@ func (v *tensor) rows(lo, hi int) device.Buffer {
 	return v.buf.Slice(lo*v.stride, (hi-1)*v.stride+v.width)
 }
 
+// dense are n rows that lie side by side.
+func (v *tensor) dense(n int) device.Buffer {
+	if v.stride != v.width {
+		panic(fmt.Sprintf("decode: rows of %d, %d apart, are wanted side by side", v.width, v.stride))
+	}
+	return v.rows(0, n)
+}
+
 // columns are width columns from the one at on, of n rows.
 func (v *tensor) columns(n, at, width int) *tensor {
 	return &tensor{buf: v.buf.Slice(at, (n-1)*v.stride+at+width), width: width, stride: v.stride}
@@ -102,6 +112,15 @@ func (d *Device) Release() {
 func (d *Device) RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf {
 	v := operand(x)
 	return give(&tensor{width: v.width, norm: &pendingNorm{v, w, v.width / w.Shape[len(w.Shape)-1], eps}})
+}
+
+// AddScaled is x + w·z.
+func (d *Device) AddScaled(x, z graph.Buf, w graph.Param) graph.Buf {
+	to, v, C := d.need(operand(x)), d.need(operand(z)), w.Shape[0]
+	y := d.take(d.t, d.n, to.width)
+	d.run(&kernels.AddScaled{X: to.dense(d.n), Z: v.dense(d.n), A: d.weights.single[w.Name], Y: y.buf,
+		Rows: d.n * to.width / C, C: C})
+	return give(y)
 }
 
 // need computes a tensor that is not in memory yet.

@@ -7,6 +7,7 @@ import (
 	"headroom/attention"
 	"headroom/decode"
 	"headroom/decode/decodetest"
+	"headroom/internal/graph"
 	"headroom/kernels/ref"
 )
 
@@ -28,6 +29,8 @@ func TestAttendIsTheReference(t *testing.T) {
 	}{
 		{"gqa", 2, attention.CacheRead{H: 6, P: 16, Dv: 16, V: 1}},
 		{"mqa", 1, attention.CacheRead{H: 3, P: 8, Dv: 8, V: 1}},
+		{"unrotated", 2, attention.CacheRead{H: 6, P: 16, Dv: 16, Turn: 16, Rotary: graph.Rotary{Theta: 500}}},
+		{"half unrotated", 1, attention.CacheRead{H: 3, P: 16, Dv: 16, Turn: 8, Rotary: graph.Rotary{Theta: 500}}},
 		{"gta", 2, attention.CacheRead{H: 4, P: 8, R: 8, Dv: 16, KRope: 1}},
 		{"gla", 2, attention.CacheRead{H: 4, P: 32, R: 6, Dv: 32, KRope: 1}},
 		{"mla", 1, attention.CacheRead{H: 5, P: 64, R: 16, Dv: 64, KRope: 1}},
@@ -54,14 +57,19 @@ func TestAttendIsTheReference(t *testing.T) {
 					Q: normal(T * a.H * (a.P + a.R)), K: keys, Pages: pages, Lengths: []int32{int32(S)},
 					O: make([]float32, T*a.H*a.Dv), LSE: make([]float32, T*a.H),
 				}
-				if a.R > 0 {
+				var x scratch
+				switch {
+				case a.Turn > 0:
+					k.Turn, k.Rotary = a.Turn, a.Rotary
+					d := Device{rotaries: map[rotation]*rotary{}}
+					x.turn = d.upTo(S, rotation{a.Turn, a.Rotary})
+				case a.R > 0:
 					first, k.KRope = fresh(1, a.R)
-				} else {
+				default:
 					first, k.V = fresh(c.G, a.Dv)
 				}
 				slots = append(slots, first)
 				k.Run()
-				var x scratch
 				got := make([]float32, len(k.O))
 				x.attend(slots, decode.Row{Pages: pages, Start: S - T, T: T}, a, k.Q, got)
 				decodetest.Near(t, c.name, got, k.O)

@@ -96,6 +96,13 @@ func (c *Device) SwiGLU(gate, up graph.Buf) graph.Buf {
 	return gate
 }
 
+// AddScaled is x + w·z, over x.
+func (c *Device) AddScaled(x, z graph.Buf, w graph.Param) graph.Buf {
+	n := w.Shape[0]
+	(&ref.AddScaled{X: floats(x), Z: floats(z), A: c.model.Weights[w.Name], Y: floats(x), Rows: x.Len / n, C: n}).Run()
+	return x
+}
+
 // Select gathers the rows that the batch scores.
 func (c *Device) Select(x graph.Buf) graph.Buf {
 	C := x.Len / c.tokens()
@@ -167,34 +174,43 @@ type rotary struct {
 	cos, sin []float32
 }
 
-// Rope rotates in place.
-func (c *Device) Rope(x graph.Buf, heads, r int, by graph.Rotary) graph.Buf {
-	key := rotation{r, by}
+// upTo is the rotary of a rotation with the positions below n.
+func (c *Device) upTo(n int, key rotation) *rotary {
 	t := c.rotaries[key]
 	if t == nil {
 		t = &rotary{}
-		for i := range r / 2 {
-			t.inverse = append(t.inverse, by.Frequency(i, r))
+		for i := range key.r / 2 {
+			t.inverse = append(t.inverse, key.rotary.Frequency(i, key.r))
 		}
 		c.rotaries[key] = t
 	}
-	h, data, N := r/2, floats(x), c.tokens()
-	width := len(data) / N
+	for have := len(t.cos) / len(t.inverse); have < n; have++ {
+		for _, f := range t.inverse {
+			sin, cos := math.Sincos(float64(have) * f)
+			t.cos, t.sin = append(t.cos, float32(cos)), append(t.sin, float32(sin))
+		}
+	}
+	return t
+}
+
+// turn rotates the last columns of each head of a token at a position.
+func (t *rotary) turn(token []float32, heads, position int) {
+	h, width := len(t.inverse), len(token)/heads
+	cos, sin := t.cos[position*h:][:h], t.sin[position*h:][:h]
+	for end := width; end <= len(token); end += width {
+		a, b := token[end-2*h:end-h], token[end-h:end]
+		for j := range h {
+			a[j], b[j] = a[j]*cos[j]-b[j]*sin[j], b[j]*cos[j]+a[j]*sin[j]
+		}
+	}
+}
+
+// Rope rotates in place.
+func (c *Device) Rope(x graph.Buf, heads, r int, by graph.Rotary) graph.Buf {
+	data := floats(x)
+	width := len(data) / c.tokens()
 	for i, p := range c.batch.Positions {
-		for have := len(t.cos) / h; have <= int(p); have++ {
-			for _, f := range t.inverse {
-				sin, cos := math.Sincos(float64(have) * f)
-				t.cos, t.sin = append(t.cos, float32(cos)), append(t.sin, float32(sin))
-			}
-		}
-		cos, sin := t.cos[int(p)*h:][:h], t.sin[int(p)*h:][:h]
-		for head := range heads {
-			end := i*width + (head+1)*(width/heads)
-			a, b := data[end-r:end-h], data[end-h:end]
-			for j := range h {
-				a[j], b[j] = a[j]*cos[j]-b[j]*sin[j], b[j]*cos[j]+a[j]*sin[j]
-			}
-		}
+		c.upTo(int(p)+1, rotation{r, by}).turn(data[i*width:][:width], heads, int(p))
 	}
 	return x
 }
@@ -219,6 +235,10 @@ func place(pages []int32, position int) int {
 func (c *Device) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf {
 	y := c.take(c.tokens() * a.H * a.Dv)
 	for _, row := range c.batch.Rows {
+		c.scratch.turn = nil
+		if a.Turn > 0 {
+			c.scratch.turn = c.upTo(row.Start+row.T, rotation{a.Turn, a.Rotary})
+		}
 		c.scratch.attend(c.cache[layer], row, a, floats(q), floats(y))
 	}
 	return y

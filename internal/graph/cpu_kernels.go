@@ -59,6 +59,10 @@ func cpuKernel(in *Instr) func() {
 		return (&ref.SwiGLU{Gate: x(0), Up: x(1), Y: y(0)}).Run
 	case SwiGLUGrad:
 		return (&ref.SwiGLUGrad{Gate: x(0), Up: x(1), DY: x(2), DGate: y(0), DUp: y(1)}).Run
+	case AddScaled:
+		return (&ref.AddScaled{X: x(0), Z: x(1), A: x(2), Y: y(0), Rows: a.Rows, C: a.C}).Run
+	case AddScaledGrad:
+		return (&ref.AddScaledGrad{Z: x(0), A: x(1), DY: x(2), DZ: y(0), DA: y(1), Rows: a.Rows, C: a.C}).Run
 	case Attend:
 		k := cpuAttention(a, in.In)
 		k.O, k.LSE = y(0), floats(in.Aux[0].Buf)

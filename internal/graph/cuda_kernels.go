@@ -78,9 +78,13 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 		return &kernels.SwiGLU{Gate: x(0), Up: x(1), Y: y(0)}, nil
 	case SwiGLUGrad:
 		return &kernels.SwiGLUGrad{Gate: x(0), Up: x(1), DY: x(2), DGate: y(0), DUp: y(1)}, nil
+	case AddScaled:
+		return &kernels.AddScaled{X: x(0), Z: x(1), A: x(2), Y: y(0), Rows: a.Rows, C: a.C}, nil
+	case AddScaledGrad:
+		return &kernels.AddScaledGrad{Z: x(0), A: x(1), DY: x(2), DZ: y(0), DA: y(1), Rows: a.Rows, C: a.C}, nil
 	case Attend:
 		if a.Window > 0 {
-			return nil, fmt.Errorf("cuda: attention.window is %d here, and no kernel of a GPU has windows yet: use the CPU",
+			return nil, fmt.Errorf("cuda: there is no kernel of attention in a window, which is %d here: use the CPU",
 				a.Window)
 		}
 		k := cudaAttention(a, in.In)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"headroom/attention"
 	"headroom/configs"
 	"headroom/model"
 )
@@ -15,6 +16,7 @@ var unproven = []struct {
 	key  string
 	asks func(configs.Run) bool
 }{
+	{"attention.kind=mfa_kr", func(c configs.Run) bool { return c.Attention.Kind == attention.MFAKR }},
 	{"attention.qk_norm", func(c configs.Run) bool { return c.Attention.NormsQK() }},
 }
 
