@@ -25,7 +25,7 @@ func (c CacheType) Validate() error {
 	case FP32, BF16, FP8:
 		return nil
 	}
-	return fmt.Errorf("attention: a cache's type is fp32, bf16 or fp8, not %q", c)
+	return fmt.Errorf("attention: cache-type must be fp32, bf16 or fp8, not %q", c)
 }
 
 // Of is how a cache of the type keeps a slot.

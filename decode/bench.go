@@ -35,9 +35,9 @@ type BenchResult struct {
 
 func (r BenchResult) String() string {
 	return fmt.Sprintf("%-7s B %3d S %6d: first token %9.1f ms, step %8.2f ms, %8.1f tokens/s, weights %.1f MiB, cache "+
-		"%.1f MiB, %.0f%% of a copy's %.1f GB/s, largest batch %d",
+		"%.1f MiB in %s, %.0f%% of a copy's %.1f GB/s, largest batch %d",
 		r.Attention, r.Batch, r.Context, r.FirstMillis, r.TokenMillis, r.TokensPerSecond, float64(r.WeightBytes)/(1<<20),
-		float64(r.CacheBytes)/(1<<20),
+		float64(r.CacheBytes)/(1<<20), r.Cache,
 		100*r.CeilingShare, r.CeilingBytes/1e9, r.LargestBatch)
 }
 

@@ -11,16 +11,17 @@ import (
 
 // Memory is what the cache of a model takes, from its layout.
 type Memory struct {
-	TokenBytes int   `json:"cache_bytes_per_token"` // in all layers
-	Bytes      int64 `json:"cache_bytes"`           // of the pool
-	Pages      int   `json:"pages"`
+	Type       attention.CacheType `json:"cache_type"`
+	TokenBytes int                 `json:"cache_bytes_per_token"` // in all layers
+	Bytes      int64               `json:"cache_bytes"`           // of the pool
+	Pages      int                 `json:"pages"`
 }
 
 // Fit is the pool of whole pages of a type that fits into some bytes.
 func Fit(t *model.Transformer, bytes int64, c attention.CacheType) Memory {
 	token := t.CacheBytes(1, c)
 	pages := max(0, int(bytes/int64(token*PageTokens)))
-	return Memory{token, int64(pages) * int64(token*PageTokens), pages}
+	return Memory{c, token, int64(pages) * int64(token*PageTokens), pages}
 }
 
 // Largest is how many requests of S tokens each fit on a backend at once, by the layout of the cache, beside the
@@ -61,6 +62,6 @@ func BytesFor(t *model.Transformer, n int, c attention.CacheType) int64 {
 func (m Memory) Batch(context int) int { return m.Pages / max(1, PagesFor(context)) }
 
 func (m Memory) String() string {
-	return fmt.Sprintf("cache: %d bytes a token, pool of %d x %d tokens, %.2f MiB", m.TokenBytes, m.Pages, PageTokens,
-		float64(m.Bytes)/(1<<20))
+	return fmt.Sprintf("cache: %s, %d bytes a token, pool of %d x %d tokens, %.2f MiB", m.Type, m.TokenBytes, m.Pages,
+		PageTokens, float64(m.Bytes)/(1<<20))
 }

@@ -1,16 +1,21 @@
 package eval
 
-import "fmt"
+import (
+	"fmt"
+
+	"headroom/attention"
+)
 
 // A Decode is the speed of an arm's decoding at one batch and context: greedy steps of the decode engine, end to end,
 // over full caches.
 type Decode struct {
-	Batch           int      `json:"batch"`
-	Context         int      `json:"context"` // tokens in the cache of each request
-	Device          string   `json:"device"`
-	CacheBytes      int64    `json:"cache_bytes"` // of the whole batch, as the device keeps it
-	TokensPerSecond Estimate `json:"tokens_per_second"`
-	Failure         string   `json:"failure,omitempty"` // why there is no speed
+	Batch           int                 `json:"batch"`
+	Context         int                 `json:"context"` // tokens in the cache of each request
+	Device          string              `json:"device"`
+	Cache           attention.CacheType `json:"cache_type,omitempty"` // none in older results: that of the precision
+	CacheBytes      int64               `json:"cache_bytes"`          // of the whole batch, as the device keeps it
+	TokensPerSecond Estimate            `json:"tokens_per_second"`
+	Failure         string              `json:"failure,omitempty"` // why there is no speed
 }
 
 // of names the case.

@@ -36,23 +36,56 @@ type Perplexity struct {
 	Progress io.Writer // where the progress of a long measurement goes; nil for nowhere
 
 	config Config
-	prog   *graph.Program
+	pass   pass
 	batch  *data.Batch
 	nll    []float32 // [B, T]
 }
 
-// NewPerplexity compiles the forward pass of a model whose parameters are in store.
-func NewPerplexity(store *graph.Store, m *model.Transformer, c Config) (*Perplexity, error) {
+// A pass is what the likelihood of a batch's targets comes from. It may reuse nll, [B, T]; only what belongs to a
+// target counts.
+type pass interface {
+	nll(b *data.Batch, nll []float32) ([]float32, error)
+	Close() error
+}
+
+// A forward pass is the training pass of a model.
+type forward struct{ *graph.Program }
+
+func (f forward) nll(b *data.Batch, nll []float32) ([]float32, error) {
+	if err := f.SetTokens("tokens", b.Inputs); err != nil {
+		return nil, err
+	}
+	if err := f.SetTokens("targets", b.Targets); err != nil {
+		return nil, err
+	}
+	if err := f.RunAll(); err != nil {
+		return nil, err
+	}
+	return f.Output(0, nll)
+}
+
+// resolve fills in what the model decides, and checks the rest.
+func (c Config) resolve(m *model.Transformer) (Config, error) {
 	if c.Context == 0 {
 		c.Context = m.Config.Context
 	}
 	if c.Context > m.Config.Context {
-		return nil, fmt.Errorf("eval: context must be at most the model's %d, not %d", m.Config.Context, c.Context)
+		return c, fmt.Errorf("eval: context must be at most the model's %d, not %d", m.Config.Context, c.Context)
 	}
 	if c.Stride == 0 {
 		c.Stride = c.Context
 	}
-	if err := c.Validate(); err != nil {
+	return c, c.Validate()
+}
+
+func newPerplexity(c Config, p pass) *Perplexity {
+	return &Perplexity{config: c, pass: p, batch: data.NewBatch(c.Batch, c.Context)}
+}
+
+// NewPerplexity compiles the forward pass of a model whose parameters are in store.
+func NewPerplexity(store *graph.Store, m *model.Transformer, c Config) (*Perplexity, error) {
+	c, err := c.resolve(m)
+	if err != nil {
 		return nil, err
 	}
 	prog, err := graph.Compile(store, c.Batch, c.Context, func(b *graph.Builder) []*graph.Node {
@@ -64,11 +97,11 @@ func NewPerplexity(store *graph.Store, m *model.Transformer, c Config) (*Perplex
 	if err != nil {
 		return nil, err
 	}
-	return &Perplexity{config: c, prog: prog, batch: data.NewBatch(c.Batch, c.Context)}, nil
+	return newPerplexity(c, forward{prog}), nil
 }
 
-// Close frees the compiled pass.
-func (p *Perplexity) Close() error { return p.prog.Close() }
+// Close frees the pass.
+func (p *Perplexity) Close() error { return p.pass.Close() }
 
 // Measure walks a set from its start.
 func (p *Perplexity) Measure(ctx context.Context, name string, set *data.Tokens) (r Result, err error) {
@@ -134,16 +167,7 @@ func (p *Perplexity) run(most int64, documents *blocks) (sum float64, n int64, e
 		}
 		n++
 	}
-	if err := p.prog.SetTokens("tokens", p.batch.Inputs); err != nil {
-		return 0, 0, err
-	}
-	if err := p.prog.SetTokens("targets", p.batch.Targets); err != nil {
-		return 0, 0, err
-	}
-	if err := p.prog.RunAll(); err != nil {
-		return 0, 0, err
-	}
-	if p.nll, err = p.prog.Output(0, p.nll); err != nil {
+	if p.nll, err = p.pass.nll(p.batch, p.nll); err != nil {
 		return 0, 0, err
 	}
 	for i, target := range p.batch.Targets {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"headroom/attention"
 	"headroom/decode"
 )
 
@@ -199,10 +200,11 @@ func (s *Server) tokenizerInfo(w http.ResponseWriter, _ *http.Request) {
 // status answers with the number of sequences in the engine and the pages of its cache.
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	s.writeJSON(w, http.StatusOK, struct {
-		Model   string `json:"model"`
-		Context int    `json:"context"`
-		Page    int    `json:"page_tokens"`
-		Bytes   int    `json:"cache_bytes_per_token"`
+		Model   string              `json:"model"`
+		Context int                 `json:"context"`
+		Page    int                 `json:"page_tokens"`
+		Cache   attention.CacheType `json:"cache_type"`
+		Bytes   int                 `json:"cache_bytes_per_token"`
 		*state
-	}{s.config.Name, s.context, decode.PageTokens, s.memory.TokenBytes, s.scheduler.state.Load()})
+	}{s.config.Name, s.context, decode.PageTokens, s.memory.Type, s.memory.TokenBytes, s.scheduler.state.Load()})
 }

@@ -9,20 +9,21 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"headroom/attention"
 	"headroom/decode"
 	"headroom/internal/lab"
 )
 
 // decodeBench has the flags of bench decode.
 type decodeBench struct {
-	checkpoint, preset string
-	device, precision  string
-	kinds, sets        []string
-	batches, contexts  []int
-	steps              int
-	asJSON, prefill    bool
-	bandwidth          float64 // of a copy
-	operations         float64 // a second, of a product: where prompts are timed
+	checkpoint, preset  string
+	device, precision   string
+	kinds, sets, caches []string
+	batches, contexts   []int
+	steps               int
+	asJSON, prefill     bool
+	bandwidth           float64 // of a copy
+	operations          float64 // a second, of a product: where prompts are timed
 }
 
 func benchDecodeCommand() *cobra.Command {
@@ -34,10 +35,12 @@ func benchDecodeCommand() *cobra.Command {
 The model is that of a configuration, with random weights, or a checkpoint. The time to the first token is that
 of one request with its whole prompt; the steps run over caches of random content. The ceiling is a large copy
 in the same run. The largest batch is counted from the cache's layout and the memory that is free. With
---prefill it times whole batches of prompts instead, beside a large matrix product.`,
+--prefill it times whole batches of prompts instead, beside a large matrix product. With --cache-type every case
+is timed with each such cache.`,
 		Example: `  headroom bench decode --json
   headroom bench decode --preset 183m-gqa-4 --attention "" --batch 1,8 --context 1024 --device cuda
   headroom bench decode --checkpoint runs/first --context 128
+  headroom bench decode --attention gta-4 --batch 8 --context 8192 --cache-type bf16,fp8
   headroom bench decode docs/examples/decode-876m.yaml --device cuda --batch 8 --context 2048 --prefill`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return d.do(cmd, args) },
@@ -54,6 +57,8 @@ in the same run. The largest batch is counted from the cache's layout and the me
 	f.IntSliceVar(&d.contexts, "context", []int{1024}, "tokens in each cache")
 	f.BoolVar(&d.prefill, "prefill", false, "time prompts instead of steps")
 	f.IntVar(&d.steps, "steps", 10, "timed steps of each case, after two to warm up")
+	f.StringSliceVar(&d.caches, "cache-type", nil,
+		"fp32, bf16 or fp8: how the cache is kept; may name many; empty is as the precision")
 	f.BoolVar(&d.asJSON, "json", false, `print {"results": [...]}`)
 	return cmd
 }
@@ -67,16 +72,20 @@ func (d *decodeBench) do(cmd *cobra.Command, args []string) error {
 			return fmt.Errorf("bench: batch and context must be positive, not %d", n)
 		}
 	}
-	on, err := lab.Decoder(d.device, d.precision, 1)
+	backends, err := d.backends()
+	defer func() {
+		for _, on := range backends {
+			on.Close()
+		}
+	}()
 	if err != nil {
 		return err
 	}
-	defer on.Close()
 	results := []any{}
 	if d.prefill {
 		d.operations, err = lab.ProductCeiling(d.device, d.precision)
 	} else {
-		d.bandwidth, err = on.Bandwidth()
+		d.bandwidth, err = backends[0].Bandwidth()
 	}
 	if err != nil {
 		return &lab.Failed{Err: err}
@@ -91,11 +100,13 @@ func (d *decodeBench) do(cmd *cobra.Command, args []string) error {
 			return err
 		}
 		lab.WarnUnproven(m.Transformer, d.device)
-		rs, err := d.measure(cmd, m, on)
-		if err != nil {
-			return err
+		for _, on := range backends {
+			rs, err := d.measure(cmd, m, on)
+			if err != nil {
+				return err
+			}
+			results = append(results, rs...)
 		}
-		results = append(results, rs...)
 	}
 	if d.asJSON {
 		err = writeJSON(cmd.OutOrStdout(), map[string]any{"results": results})
@@ -104,6 +115,25 @@ func (d *decodeBench) do(cmd *cobra.Command, args []string) error {
 		err = &lab.Failed{Err: errors.New("bench: no case could be timed")}
 	}
 	return err
+}
+
+// backends are one for each type of cache.
+func (d *decodeBench) backends() (all []decode.Backend, err error) {
+	types, err := lab.CacheTypes(d.caches)
+	if err != nil {
+		return nil, err
+	}
+	if len(types) == 0 {
+		types = []attention.CacheType{""} // of the precision
+	}
+	for _, t := range types {
+		on, err := lab.Decoder(d.device, d.precision, 1, t)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, on)
+	}
+	return all, nil
 }
 
 // model is the checkpoint's, or a configuration's with a kind in it.

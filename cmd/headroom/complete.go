@@ -22,7 +22,7 @@ type completer = func(cmd *cobra.Command, args []string, typed string) ([]string
 func flagValues() map[string]completer {
 	return map[string]completer{
 		"attention": oneOf(attention.Names()...), "device": oneOf("cpu", "cuda"), "precision": oneOf("fp32", "bf16"),
-		"dtype":  oneOf("bf16", "fp32"),
+		"dtype": oneOf("bf16", "fp32"), "cache-type": oneOf("fp32", "bf16", "fp8"),
 		"format": oneOf("hf", "gguf"), "launch": oneOf("slurm", "kubernetes"), "gpu": oneOf(gpuNames()...),
 		"preset": oneOf(configs.Presets()...), "presets": oneOf(configs.Presets()...),
 		"pattern":   oneOf(slices.Sorted(maps.Keys(data.Patterns))...),

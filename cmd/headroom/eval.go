@@ -15,13 +15,14 @@ type evaluation struct {
 	Checkpoint string        `json:"checkpoint"`
 	Sets       []eval.Result `json:"sets"`
 	Tasks      []eval.Figure `json:"tasks,omitempty"`
+	Cached     []eval.Cached `json:"cached,omitempty"`
 	Decode     []eval.Decode `json:"decode,omitempty"`
 }
 
 func evalCommand() *cobra.Command {
 	var over eval.Config
 	var device string
-	var decode []string
+	var decode, caches []string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "eval CHECKPOINT",
@@ -37,11 +38,14 @@ the fields of the data sets: arc_easy, hellaswag, openbookqa, piqa, sciq and win
 likeliest, and by its perplexity. Every figure has its standard error and the result of guessing.
 
 With --decode it times the decode engine too: greedy steps of so many requests, each with so many tokens in its
-cache.`,
+cache. With --cache-type it also measures the sets through the decode engine's cache, which is kept so: every
+token is predicted from what those before it left there, and the text goes on as it stands. Decoding is timed
+with each such cache.`,
 		Example: `  headroom eval runs/first
   headroom eval runs/first/checkpoints/best --data wiki=shards/wiki --data books=shards/books --stride 128 --json
   headroom eval runs/first --tasks hellaswag=hellaswag_val.jsonl,piqa=valid.jsonl --task-items 500
-  headroom eval runs/first --decode 1x1024,8x1024`,
+  headroom eval runs/first --decode 1x1024,8x1024
+  headroom eval runs/first --cache-type fp32,bf16,fp8`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			checkpoint, c, err := lab.Checkpoint(args[0])
@@ -73,6 +77,14 @@ cache.`,
 			if err != nil {
 				return err
 			}
+			types, err := lab.CacheTypes(caches)
+			if err != nil {
+				return err
+			}
+			if len(types) > 0 && len(lab.Sets(c)) == 0 && len(cases) == 0 {
+				return errors.New("eval: --cache-type measures sets and times decoding: name a set with --data NAME=PATH, or " +
+					"--decode BATCHxCONTEXT")
+			}
 			if len(lab.Sets(c)) == 0 && len(c.Eval.Tasks) == 0 && len(cases) == 0 {
 				return errors.New(
 					"eval: nothing to measure: name a set with --data NAME=PATH, --tasks NAME=PATH, or --decode BATCHxCONTEXT")
@@ -83,8 +95,13 @@ cache.`,
 					return err
 				}
 			}
+			if len(types) > 0 && len(lab.Sets(c)) > 0 {
+				if report.Cached, err = lab.MeasureCached(cmd.Context(), checkpoint, c, types); err != nil {
+					return err
+				}
+			}
 			if len(cases) > 0 {
-				if report.Decode, err = lab.DecodeSpeeds(cmd.Context(), c, cases); err != nil {
+				if report.Decode, err = lab.DecodeSpeeds(cmd.Context(), c, cases, types); err != nil {
 					return err
 				}
 			}
@@ -92,8 +109,8 @@ cache.`,
 				report.Sets = append([]eval.Result{}, report.Sets...) // a list, even of none
 				return writeJSON(cmd.OutOrStdout(), report)
 			}
-			_, err = fmt.Fprint(cmd.OutOrStdout(), lab.Measurements(report.Sets), lab.Figures(report.Tasks),
-				lab.Speeds(report.Decode))
+			_, err = fmt.Fprint(cmd.OutOrStdout(), lab.Measurements(report.Sets),
+				lab.CachedMeasurements(report.Cached), lab.Figures(report.Tasks), lab.Speeds(report.Decode))
 			return err
 		},
 	}
@@ -108,6 +125,8 @@ cache.`,
 	f.Int("stride", 0, "tokens from window to window; 0 is the context: no overlap")
 	f.Int("tokens", 0, "targets to measure of each set; 0 is all")
 	f.StringSliceVar(&decode, "decode", nil, "BATCHxCONTEXT: time decoding too; may name many")
+	f.StringSliceVar(&caches, "cache-type", nil,
+		"fp32, bf16 or fp8: measure the sets through a cache of the type too; may name many")
 	f.StringVar(&device, "device", "", "cpu or cuda")
 	f.BoolVar(&asJSON, "json", false, "print the results as JSON")
 	return cmd

@@ -63,6 +63,9 @@ func (f *runFlags) untrained(args []string) (*configs.Resolved, *decode.Model, e
 	return r, decode.Random(t, 1), nil
 }
 
+// cacheHelp is what --cache-type chooses.
+const cacheHelp = "how the cache is kept: fp32, bf16, or fp8 with a scale for each vector; empty is as the precision"
+
 func writeJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"headroom/attention"
 	"headroom/data"
 	"headroom/decode"
 	"headroom/internal/lab"
@@ -19,7 +20,7 @@ import (
 // generation has the flags of generate.
 type generation struct {
 	prompt, file, tokenizer, draft string
-	device, precision              string
+	device, precision, cache       string
 	maxTokens, lookup, guesses     int
 	cacheMiB                       int
 	parts                          parts
@@ -79,6 +80,7 @@ A prompt begins with the token that documents begin with, and special tokens tha
 	f := cmd.Flags()
 	f.StringVar(&g.device, "device", "cpu", "cpu or cuda")
 	f.StringVar(&g.precision, "precision", "", "fp32 or bf16; empty is bf16 on cuda and fp32 on the cpu")
+	f.StringVar(&g.cache, "cache-type", "", cacheHelp)
 	g.parts.flags(f)
 	f.StringVar(&g.prompt, "prompt", "", "the text to go on from")
 	f.StringVar(&g.file, "prompt-file", "", "a file with the text to go on from")
@@ -115,7 +117,7 @@ func (g *generation) do(ctx context.Context, path string, out io.Writer) (*gener
 		return nil, err
 	}
 	lab.WarnUnproven(m.Transformer, g.device)
-	on, err := lab.Decoder(g.device, g.precision, g.parts.devices)
+	on, err := lab.Decoder(g.device, g.precision, g.parts.devices, attention.CacheType(g.cache))
 	if err != nil {
 		return nil, err
 	}

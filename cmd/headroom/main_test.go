@@ -143,7 +143,7 @@ func TestPath(t *testing.T) {
 	}
 	speeds := must("eval", "run", "--tokens", "64", "--decode", "1x8,2x70")
 	if lines := strings.Split(speeds, "\n"); len(lines) != 4 || !strings.HasPrefix(lines[1], "decode 1x8: ") ||
-		!strings.Contains(lines[2], " MiB, on cpu") {
+		!strings.Contains(lines[2], " MiB in fp32, on cpu") {
 		t.Errorf("eval with decode prints %q", speeds)
 	}
 	if code, _, logs := headroom(tiny...); code != 2 ||

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"headroom/attention"
 	"headroom/data"
 	"headroom/decode"
 	"headroom/internal/lab"
@@ -24,7 +25,7 @@ type serving struct {
 	run                     runFlags // of --random
 	random                  bool
 	addr, name, tokenizer   string
-	precision               string
+	precision, cache        string
 	keys, template          string
 	certificate, key        string
 	cacheMiB, chunk, scored int
@@ -62,6 +63,7 @@ that would change the answer and is not supported is an error; docs/serve.md has
 	f.StringVar(&s.name, "name", "", "of the model; empty is the directory's")
 	f.StringVar(&s.run.device, "device", "cpu", "cpu or cuda")
 	f.StringVar(&s.precision, "precision", "", "fp32 or bf16; empty is bf16 on cuda and fp32 on the cpu")
+	f.StringVar(&s.cache, "cache-type", "", cacheHelp)
 	s.parts.flags(f)
 	f.StringVar(&s.tokenizer, "tokenizer", "",
 		"of a checkpoint that lies outside its run, or with --random; without one, texts are numbers")
@@ -101,7 +103,7 @@ func (s *serving) do(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	lab.WarnUnproven(m.Transformer, s.run.device)
-	on, err := lab.Decoder(s.run.device, s.precision, s.parts.devices)
+	on, err := lab.Decoder(s.run.device, s.precision, s.parts.devices, attention.CacheType(s.cache))
 	if err != nil {
 		return err
 	}

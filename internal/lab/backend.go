@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,8 +42,8 @@ func backend(device, precision string, ordinal int) (graph.Backend, error) {
 }
 
 // Decoder opens the device that a model decodes on, or parts of one that each hold a shard of the model. An empty
-// precision is bf16 on cuda and fp32 on the cpu.
-func Decoder(device, precision string, parts int) (decode.Backend, error) {
+// precision is bf16 on cuda and fp32 on the cpu, and an empty type of cache is the precision.
+func Decoder(device, precision string, parts int, cache attention.CacheType) (decode.Backend, error) {
 	types := map[string]graph.DType{"": graph.BF16, "bf16": graph.BF16, "fp32": graph.F32}
 	t, known := types[precision]
 	switch {
@@ -52,8 +53,13 @@ func Decoder(device, precision string, parts int) (decode.Backend, error) {
 		return nil, errors.New("lab: precision on the cpu must be fp32, not bf16")
 	case parts < 1:
 		return nil, fmt.Errorf("lab: tensor-parallel must be at least 1, not %d", parts)
+	case cache != "" && cache.Validate() != nil:
+		return nil, cache.Validate()
 	case device == "cpu":
-		return host.Sharded(parts, attention.FP32), nil
+		return host.Sharded(parts, cmp.Or(cache, attention.FP32)), nil
+	case device == "cuda" && cache != "" && string(cache) != t.String():
+		return nil, fmt.Errorf("lab: a cache in %s has no kernels for %s on cuda yet: "+
+			"leave cache-type out, or decode on the cpu", cache, t)
 	case device == "cuda" && parts > 1:
 		return cuda.Sharded(parts, t)
 	case device == "cuda":

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"headroom/attention"
 	"headroom/configs"
 	"headroom/decode"
 	"headroom/eval"
@@ -52,22 +53,38 @@ type decoding struct {
 	Results []eval.Decode `json:"results"`
 }
 
-// DecodeSpeeds times how a configuration's model decodes on its device. Every case is opened and timed three times. A
-// case that cannot be timed has the reason instead. Weights do not matter: they are random.
-func DecodeSpeeds(ctx context.Context, r configs.Run, cases []DecodeCase) (results []eval.Decode, err error) {
+// DecodeSpeeds times how a configuration's model decodes on its device, with caches of some types; where none is named,
+// of the precision. Every case is opened and timed three times. A case that cannot be timed has the reason instead.
+// Weights do not matter: they are random.
+func DecodeSpeeds(ctx context.Context, r configs.Run, cases []DecodeCase, types []attention.CacheType) (
+	results []eval.Decode, err error) {
 	t, err := model.New(r.Model, r.Attention)
 	if err != nil {
 		return nil, err
 	}
-	on, err := Decoder(r.Train.Device, r.Train.Precision, 1)
-	if err != nil {
-		return nil, err
-	}
-	defer on.Close()
 	WarnUnproven(t, r.Train.Device)
 	m := decode.Random(t, 1)
+	if len(types) == 0 {
+		types = []attention.CacheType{""}
+	}
+	for _, cache := range types {
+		on, err := Decoder(r.Train.Device, r.Train.Precision, 1, cache)
+		if err != nil {
+			return nil, err
+		}
+		timed, err := decodeSpeeds(ctx, m, on, cases)
+		if err := errors.Join(err, on.Close()); err != nil {
+			return nil, err
+		}
+		results = append(results, timed...)
+	}
+	return results, nil
+}
+
+func decodeSpeeds(ctx context.Context, m *decode.Model, on decode.Backend, cases []DecodeCase) (
+	results []eval.Decode, err error) {
 	for _, c := range cases {
-		d := eval.Decode{Batch: c.Batch, Context: c.Context, Device: on.Name()}
+		d := eval.Decode{Batch: c.Batch, Context: c.Context, Device: on.Name(), Cache: on.Cache()}
 		var speeds []float64
 		for range decodeRepeats {
 			r, err := decode.Bench(ctx, m, on, c.Batch, c.Context, decodeSteps, 1)
@@ -95,8 +112,8 @@ func Speeds(cases []eval.Decode) string {
 			fmt.Fprintln(&s, d.Failure)
 			continue
 		}
-		fmt.Fprintf(&s, "%.4g tokens/s (+- %.2g), cache %.2f MiB, on %s\n", d.TokensPerSecond.Mean, d.TokensPerSecond.Half,
-			float64(d.CacheBytes)/(1<<20), d.Device)
+		fmt.Fprintf(&s, "%.4g tokens/s (+- %.2g), cache %.2f MiB in %s, on %s\n", d.TokensPerSecond.Mean,
+			d.TokensPerSecond.Half, float64(d.CacheBytes)/(1<<20), d.Cache, d.Device)
 	}
 	return s.String()
 }
@@ -107,7 +124,7 @@ func (c *Compare) decode(ctx context.Context, arm Arm) error {
 	if done, err := c.decoded(arm); err != nil || done != nil && !slices.ContainsFunc(done, failed) {
 		return err
 	}
-	results, err := DecodeSpeeds(ctx, arm.Config, c.Decode)
+	results, err := DecodeSpeeds(ctx, arm.Config, c.Decode, nil)
 	if err != nil {
 		return err
 	}
