@@ -56,6 +56,14 @@ type Config struct {
 	RopeTheta float64 `mapstructure:"rope_theta" yaml:"rope_theta"`
 	// the rotary embedding for contexts longer than those that the model was first trained on
 	RopeScaling RopeScaling `mapstructure:"rope_scaling" yaml:"rope_scaling"`
+	// keys that a query reads at most in window layers, its own with them; 0: all keys, in every layer
+	Window int `mapstructure:"window" yaml:"window"`
+	// what layers are in turn, over and over again: [window, window, full]; empty: all are window layers, where window is
+	// set
+	Pattern Pattern `mapstructure:"pattern" yaml:"pattern"`
+	// base of the rotary embedding's wavelengths in window layers among full ones, which has no scaling then; 0: they
+	// rotate as full layers do
+	WindowRopeTheta float64 `mapstructure:"window_rope_theta" yaml:"window_rope_theta"`
 }
 
 // How GLA_q norms its query latent. Checkpoints that do not say are of the time when it was always normed whole.
@@ -145,14 +153,10 @@ func (c Config) Validate() error {
 	case !(c.RopeTheta > 1):
 		return fail("rope_theta must be above 1, it is %v", c.RopeTheta)
 	}
-	if err := c.RopeScaling.validate(); err != nil {
-		return fail("%w", err)
-	}
-	if err := c.checkQKNorm(d); err != nil {
-		return fail("%w", err)
-	}
-	if err := d.check(r); err != nil {
-		return fail("%w", err)
+	for _, err := range []error{c.RopeScaling.validate(), c.checkWindow(), c.checkQKNorm(d), d.check(r)} {
+		if err != nil {
+			return fail("%w", err)
+		}
 	}
 	return nil
 }
@@ -211,12 +215,12 @@ func (w weights) norm(name string, shape ...int) graph.Param {
 	return graph.Param{Name: w.name + "." + name, Shape: shape, Init: graph.Init{Mean: 1}}
 }
 
-// New makes a layer for its place.
+// New makes a layer for its place; of a pattern, the first.
 func New(c Config, p Place) (Layer, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	c = c.Resolve()
+	c = c.Layer(0).Resolve()
 	w := weights{p.Name, p.Std}
 	out := weights{p.Name, p.OutStd}.matrix("Wo", c.Heads*c.HeadDim, p.Width)
 	return c.Kind.known().layer(c, p, w, out), nil

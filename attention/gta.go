@@ -25,6 +25,7 @@ type groupedTied struct {
 
 	H, G, D, R int
 	rotary     graph.Rotary
+	mask       graph.Mask
 }
 
 func gtaDefaults(c settings) { c.open("rope_dim", &c.RopeDim, c.HeadDim/2, "head_dim / 2") }
@@ -48,7 +49,7 @@ func newGTA(c Config, p Place, w weights, out graph.Param) Layer {
 		Wkr: w.matrix("Wkr", C, c.RopeDim),
 		bkr: w.bias(c, "bkr", c.RopeDim),
 		Wo:  out,
-		H:   c.Heads, G: c.Groups, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(),
+		H:   c.Heads, G: c.Groups, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(), mask: c.mask(),
 	}
 }
 
@@ -63,9 +64,9 @@ func (a *groupedTied) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	kr = b.Reshape(kr, b.B, b.T, 1, a.R)                  // [B, T, 1, R]
 	q = b.Rope(q, a.R, a.rotary)
 	kr = b.Rope(kr, a.R, a.rotary)
-	o := b.AttendShared(q, kv, kr, a.D-a.R, 0, a.D, graph.Mask{}, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
-	o = b.Reshape(o, b.B, b.T, a.H*a.D)                                                      // [B, T, H·D]
-	return b.Linear(o, b.Param(a.Wo), nil)                                                   // [B, T, C]
+	o := b.AttendShared(q, kv, kr, a.D-a.R, 0, a.D, a.mask, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
+	o = b.Reshape(o, b.B, b.T, a.H*a.D)                                                // [B, T, H·D]
+	return b.Linear(o, b.Param(a.Wo), nil)                                             // [B, T, C]
 }
 
 func (a *groupedTied) CacheLayout() Layout {
@@ -80,6 +81,7 @@ func (a *groupedTied) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	kr = s.Rope(kr, 1, a.R, a.rotary)
 	s.Append(layer, 0, kv)
 	s.Append(layer, 1, kr)
-	read := CacheRead{H: a.H, P: a.D - a.R, R: a.R, Dv: a.D, K: 0, V: 0, KRope: 1, Scale: 1 / math.Sqrt(float64(a.D))}
+	read := CacheRead{H: a.H, P: a.D - a.R, R: a.R, Dv: a.D, K: 0, V: 0, KRope: 1, Scale: 1 / math.Sqrt(float64(a.D)),
+		Window: a.mask.Window}
 	return s.Linear(s.Attend(layer, q, read), a.Wo, nil) // [N, C]
 }

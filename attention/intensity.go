@@ -30,6 +30,7 @@ type Work struct{ FLOPs, Bytes float64 }
 //	operations = 2 · q·S · h·(K + V)
 //	bytes      = 2 · ( S·E + q·h·(K + V) )
 //
+// In a layer with a window S is at most that, and of the E no more than the window's and the other queries' are read.
 // h = ceil(H/t) heads have queries of K = P+R and outputs of V = Dv columns, and E elements of a token's cache lie on
 // the device. Latent kinds decode absorbed: K = L+R and V = L. The others have K = V = D.
 //
@@ -38,8 +39,8 @@ func (c Config) DecodeWork(l Layout, q, S, t int) Work {
 	s := c.Shape()
 	columns := float64(q) * float64(ceil(c.Heads, t)*(s.P+s.R+s.Dv))
 	return Work{
-		FLOPs: 2 * float64(S) * columns,
-		Bytes: elementBytes * (float64(S)*float64(l.ElementsPerDevice(t)) + columns),
+		FLOPs: 2 * float64(Kept(S, c.Window)) * columns,
+		Bytes: elementBytes * (float64(min(S, Kept(S, c.Window)+q-1))*float64(l.ElementsPerDevice(t)) + columns),
 	}
 }
 

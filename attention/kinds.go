@@ -13,17 +13,15 @@ type Kind string
 
 // The kinds. MHA and MQA are GQA with as many key/value heads as query heads, and with one; MLA is GLA with one latent.
 const (
-	MHA Kind = "mha"
-	MQA Kind = "mqa"
-	GQA Kind = "gqa"
-	MFA Kind = "mfa"
-
+	MHA   Kind = "mha"
+	MQA   Kind = "mqa"
+	GQA   Kind = "gqa"
+	MFA   Kind = "mfa"
 	MFAKR Kind = "mfa_kr" // MFA whose values are made of its keys
-
-	GTA  Kind = "gta"
-	MLA  Kind = "mla"
-	GLA  Kind = "gla"
-	GLAQ Kind = "gla_q" // GLA whose query latent is split over the latent heads too
+	GTA   Kind = "gta"
+	MLA   Kind = "mla"
+	GLA   Kind = "gla"
+	GLAQ  Kind = "gla_q" // GLA whose query latent is split over the latent heads too
 )
 
 // A Description is all that the rest of the program knows of a kind beside its layer.
@@ -160,7 +158,7 @@ func (c Config) General() Config {
 	if err != nil {
 		return c
 	}
-	c = c.Resolve()
+	c = c.Resolve().windows()
 	if d.Of != "" {
 		c.Kind = d.Of
 	}

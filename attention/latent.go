@@ -37,6 +37,7 @@ type latent struct {
 	H, n, D, R, L, Q int
 	splitQuery       bool
 	rotary           graph.Rotary
+	mask             graph.Mask
 	eps              float64
 }
 
@@ -108,7 +109,8 @@ func newLatent(c Config, p Place, w weights, out graph.Param) Layer {
 		Wukv:   w.matrix("Wukv", n, L, H/n*2*D),
 		bukv:   w.bias(c, "bukv", n, H/n*2*D),
 		Wo:     out,
-		H:      H, n: n, D: D, R: R, L: L, Q: Q, splitQuery: c.Kind == GLAQ, rotary: c.Rotary(), eps: p.NormEps,
+		H:      H, n: n, D: D, R: R, L: L, Q: Q, splitQuery: c.Kind == GLAQ, rotary: c.Rotary(), mask: c.mask(),
+		eps: p.NormEps,
 	}
 	if a.splitQuery {
 		a.Wuq = w.matrix("Wuq", n, Q/n, H/n*(D+R))
@@ -149,9 +151,9 @@ func (a *latent) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	kr = b.Reshape(kr, b.B, b.T, 1, a.R)                  // [B, T, 1, R]
 	kr = b.Rope(kr, a.R, a.rotary)
 
-	o := b.AttendShared(q, kv, kr, a.D, a.D, a.D, graph.Mask{}, 1/math.Sqrt(float64(a.D+a.R))) // [B, T, H, D]
-	o = b.Reshape(o, b.B, b.T, a.H*a.D)                                                        // [B, T, H·D]
-	return b.Linear(o, b.Param(a.Wo), nil)                                                     // [B, T, C]
+	o := b.AttendShared(q, kv, kr, a.D, a.D, a.D, a.mask, 1/math.Sqrt(float64(a.D+a.R))) // [B, T, H, D]
+	o = b.Reshape(o, b.B, b.T, a.H*a.D)                                                  // [B, T, H·D]
+	return b.Linear(o, b.Param(a.Wo), nil)                                               // [B, T, C]
 }
 
 func (a *latent) CacheLayout() Layout {
@@ -172,6 +174,6 @@ func (a *latent) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	s.Append(layer, 1, kr)
 
 	read := LatentRead{H: a.H, D: a.D, R: a.R, C: 0, KRope: 1, Wukv: a.Wukv, Bukv: a.bukv,
-		Scale: 1 / math.Sqrt(float64(a.D+a.R))}
+		Scale: 1 / math.Sqrt(float64(a.D+a.R)), Window: a.mask.Window}
 	return s.Linear(s.AttendLatent(layer, q, read), a.Wo, nil) // [N, C]
 }

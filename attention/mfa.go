@@ -30,6 +30,7 @@ type multiMatrix struct {
 
 	H, D, R int
 	rotary  graph.Rotary
+	mask    graph.Mask
 	eps     float64
 }
 
@@ -55,7 +56,7 @@ func newMFA(c Config, p Place, w weights, out graph.Param) Layer {
 		Wk:    w.matrix("Wk", C, c.HeadDim),
 		Wv:    w.matrix("Wv", C, c.HeadDim),
 		Wo:    out, norm: newQueryKeyNorm(c, p, w),
-		H: c.Heads, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(), eps: p.NormEps,
+		H: c.Heads, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(), mask: c.mask(), eps: p.NormEps,
 	}
 }
 
@@ -75,9 +76,9 @@ func (a *multiMatrix) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	q, k = a.norm.forward(b, q, k)
 	q = b.Rope(q, a.R, a.rotary)
 	k = b.Rope(k, a.R, a.rotary)
-	o := b.Attend(q, k, v, graph.Mask{}, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
-	o = b.Reshape(o, b.B, b.T, a.H*a.D)                             // [B, T, H·D]
-	return b.Linear(o, b.Param(a.Wo), nil)                          // [B, T, C]
+	o := b.Attend(q, k, v, a.mask, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
+	o = b.Reshape(o, b.B, b.T, a.H*a.D)                       // [B, T, H·D]
+	return b.Linear(o, b.Param(a.Wo), nil)                    // [B, T, C]
 }
 
 func (a *multiMatrix) CacheLayout() Layout {
@@ -96,6 +97,7 @@ func (a *multiMatrix) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	s.Append(layer, 0, k)
 	s.Append(layer, 1, v)
 	// [N, H·D]
-	o := s.Attend(layer, q, CacheRead{H: a.H, P: a.D, Dv: a.D, K: 0, V: 1, Scale: 1 / math.Sqrt(float64(a.D))})
+	o := s.Attend(layer, q, CacheRead{H: a.H, P: a.D, Dv: a.D, K: 0, V: 1, Scale: 1 / math.Sqrt(float64(a.D)),
+		Window: a.mask.Window})
 	return s.Linear(o, a.Wo, nil) // [N, C]
 }

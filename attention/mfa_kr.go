@@ -32,6 +32,7 @@ type keyReuse struct {
 
 	H, D, R int
 	rotary  graph.Rotary
+	mask    graph.Mask
 	eps     float64
 }
 
@@ -45,7 +46,7 @@ func newMFAKR(c Config, p Place, w weights, out graph.Param) Layer {
 		Wn:    w.matrix("Wn", c.HeadDim, c.HeadDim),
 		gainv: w.gain("gainv", c.HeadDim),
 		Wo:    out,
-		H:     c.Heads, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(), eps: p.NormEps,
+		H:     c.Heads, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(), mask: c.mask(), eps: p.NormEps,
 	}
 }
 
@@ -64,9 +65,9 @@ func (a *keyReuse) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	v = b.Reshape(v, b.B, b.T, 1, a.D)                                     // [B, T, 1, D]
 	q = b.Rope(q, a.R, a.rotary)
 	k = b.Rope(k, a.R, a.rotary)
-	o := b.Attend(q, k, v, graph.Mask{}, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
-	o = b.Reshape(o, b.B, b.T, a.H*a.D)                             // [B, T, H·D]
-	return b.Linear(o, b.Param(a.Wo), nil)                          // [B, T, C]
+	o := b.Attend(q, k, v, a.mask, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
+	o = b.Reshape(o, b.B, b.T, a.H*a.D)                       // [B, T, H·D]
+	return b.Linear(o, b.Param(a.Wo), nil)                    // [B, T, C]
 }
 
 func (a *keyReuse) CacheLayout() Layout {
@@ -81,7 +82,7 @@ func (a *keyReuse) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	q = s.Rope(q, a.H, a.R, a.rotary)
 	s.Append(layer, 0, u)
 	o := s.Attend(layer, q, CacheRead{H: a.H, P: a.D, Dv: a.D, Turn: a.R, Rotary: a.rotary,
-		Scale: 1 / math.Sqrt(float64(a.D))}) // [N, H·D]
+		Scale: 1 / math.Sqrt(float64(a.D)), Window: a.mask.Window}) // [N, H·D]
 	o = s.AddScaled(o, s.Linear(o, a.Wn, nil), a.gainv) // [N, H·D]
 	return s.Linear(o, a.Wo, nil)                       // [N, C]
 }

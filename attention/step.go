@@ -30,13 +30,14 @@ type Step interface {
 // slot K and the R of slot KRope that all heads share; a value is the first Dv columns of slot V. Query head h reads
 // head h/(H/G) of the G of slot K. With Turn, slot K holds keys that were not rotated, which are the values as they
 // lie; reading rotates the last Turn columns of each by its token's position for the scores. Each token sees what its
-// request has in the cache up to itself.
+// request has in the cache up to itself, or the last Window tokens of that.
 type CacheRead struct {
 	H, P, R, Dv int
 	K, V, KRope int // slots; KRope counts where R > 0
 	Turn        int
 	Rotary      graph.Rotary // of Turn
 	Scale       float64
+	Window      int // 0 is all
 }
 
 // Form is how keys and values are kept that are read so: in slots of their own, or in one whose columns are all a
@@ -67,6 +68,7 @@ type LatentRead struct {
 	Wukv     graph.Param
 	Bukv     *graph.Param
 	Scale    float64
+	Window   int // as in CacheRead
 }
 
 // Latents are the n latents of L columns that a token has.
@@ -75,5 +77,6 @@ func (a LatentRead) Latents() (n, L int) { return a.Wukv.Shape[0], a.Wukv.Shape[
 // Absorbed is how absorbed queries of L+R columns read the same cache, to sums of L columns.
 func (a LatentRead) Absorbed() CacheRead {
 	_, L := a.Latents()
-	return CacheRead{H: a.H, P: L, R: a.R, Dv: L, K: a.C, V: a.C, KRope: a.KRope, Scale: a.Scale}
+	return CacheRead{H: a.H, P: L, R: a.R, Dv: L, K: a.C, V: a.C, KRope: a.KRope, Scale: a.Scale,
+		Window: a.Window}
 }

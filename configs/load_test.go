@@ -274,3 +274,37 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// TestPatternIsAList: a pattern of layers is a list of words in a file, and a list or words with commas in a flag and
+// in the environment. What is printed loads to the same run.
+func TestPatternIsAList(t *testing.T) {
+	file := write(t, "attention: {window: 8, pattern: [window, window, full]}\n")
+	check := func(in Input, want string) Resolved {
+		t.Helper()
+		r, err := Load(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(r.Attention.Pattern) != want {
+			t.Errorf("pattern %q, not %q", r.Attention.Pattern, want)
+		}
+		return *r
+	}
+	r := check(Input{File: file}, "window,window,full")
+	if !strings.Contains(r.YAML(), "  pattern: [window, window, full]\n") {
+		t.Errorf("it prints as\n%s", r.YAML())
+	}
+	check(Input{File: write(t, r.YAML())}, "window,window,full")
+	check(Input{File: file, Sets: []string{"attention.pattern=full,window"}}, "full,window")
+	t.Setenv("HEADROOM_ATTENTION_PATTERN", "[window,full]")
+	check(Input{File: file}, "window,full")
+	for text, want := range map[string]string{
+		"attention: {window: 8, pattern: {a: b}}": "must be a list, not a mapping",
+		"attention: {window: 8, pattern: [1, 2]}": "at position 1 must be a string, not 1",
+		"attention: {window: 8, pattern: 3}":      "must be a list, not 3",
+	} {
+		if _, err := Load(Input{File: write(t, text)}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

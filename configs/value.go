@@ -9,12 +9,17 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"headroom/attention"
 )
 
 // convert reads a YAML value as a field's type, strictly: a string is no number, a number no string, and nothing is
 // rounded or cut off.
 func convert(n *yaml.Node, typ reflect.Type) (any, error) {
 	n = follow(n)
+	if typ == patternType {
+		return convertPattern(n)
+	}
 	switch typ.Kind() {
 	case reflect.Map:
 		return convertMap(n, typ)
@@ -81,6 +86,20 @@ func convertMap(n *yaml.Node, typ reflect.Type) (any, error) {
 	return m.Interface(), nil
 }
 
+var patternType = reflect.TypeFor[attention.Pattern]()
+
+// convertPattern reads a list of words, or a string of them.
+func convertPattern(n *yaml.Node) (any, error) {
+	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" {
+		return attention.PatternOf(n.Value), nil
+	}
+	words, err := convertSlice(n, reflect.TypeFor[[]string]())
+	if err != nil {
+		return nil, err
+	}
+	return attention.PatternOf(strings.Join(words.([]string), ",")), nil
+}
+
 func convertSlice(n *yaml.Node, typ reflect.Type) (any, error) {
 	if n.Kind != yaml.SequenceNode {
 		return nil, fmt.Errorf("must be a list, not %s", show(n))
@@ -99,7 +118,10 @@ func convertSlice(n *yaml.Node, typ reflect.Type) (any, error) {
 // convertText reads a value that stands outside a YAML file, in a flag or in the environment. A string needs no quotes
 // there; maps and lists are written as in YAML: {books: data/books}.
 func convertText(text string, typ reflect.Type) (any, error) {
-	if typ.Kind() == reflect.String {
+	switch {
+	case typ == patternType:
+		return attention.PatternOf(text), nil
+	case typ.Kind() == reflect.String:
 		return reflect.ValueOf(text).Convert(typ).Interface(), nil
 	}
 	var document yaml.Node
@@ -139,6 +161,9 @@ func whole[I int64 | uint64](n *yaml.Node) (i I, ok bool) {
 
 // describe names what a field of a type takes.
 func describe(typ reflect.Type) string {
+	if typ == patternType {
+		return "a list"
+	}
 	switch typ.Kind() {
 	case reflect.Bool:
 		return "true or false"

@@ -50,7 +50,7 @@ func Bench(ctx context.Context, m *Model, on Backend, batch, S, steps int, ceili
 		Device:       on.Name(),
 		ElementBytes: size, Cache: on.Cache(), Batch: batch, Context: S, WeightBytes: m.WeightBytes(size),
 		CeilingBytes: ceiling,
-		CacheBytes:   int64(batch) * int64(S) * int64(m.CacheBytes(1, on.Cache())),
+		CacheBytes:   int64(batch) * m.RequestBytes(S, 1, on.Cache()),
 	}
 	most := S + warm + steps + 2
 	longer := m.withContext(most)

@@ -38,6 +38,46 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// TestConformanceInWindows holds every kind, with a window in the first of its two layers, to the same. Nobody writes
+// windows into files of other programs.
+func TestConformanceInWindows(t *testing.T) {
+	for _, d := range attention.Descriptions {
+		t.Run(string(d.Kind), func(t *testing.T) {
+			checkpoint, m := tiny(t, d.Name(2), unusual, func(_ *model.Config, a *attention.Config) {
+				a.Window, a.Pattern, a.WindowRopeTheta = 4, "window,full", 300
+			})
+			s := &specimen{Model: m, store: storeOf(t, m)}
+			t.Run("gradients", s.gradientsAreSlopes)
+			t.Run("causality", s.seesThePastAlone)
+			t.Run("decode", s.decodesAsForward)
+			t.Run("counts", s.isCounted)
+			t.Run("export", func(t *testing.T) {
+				s.isRefused(t, checkpoint, "attention.window is 4", "attention.window is 4")
+			})
+		})
+		t.Run(string(d.Kind)+" in every layer", func(t *testing.T) {
+			_, m := tiny(t, d.Name(2), unusual, func(_ *model.Config, a *attention.Config) { a.Window = 3 })
+			s := &specimen{Model: m, store: storeOf(t, m)}
+			s.forgets(t, 3)
+			t.Run("decode", s.decodesAsForward)
+		})
+	}
+}
+
+// forgets changes the first token: what the windows of all layers hide from a row, one behind the other, does not
+// change a bit of it, and all other rows change.
+func (s *specimen) forgets(t *testing.T, window int) {
+	logits, V := s.scorer(t, len(specimenTokens)), s.Config.Vocab
+	was, tokens := logits(specimenTokens), slices.Clone(specimenTokens)
+	tokens[0] += 100
+	now := logits(tokens)
+	for i := range tokens {
+		if same := slices.Equal(now[i*V:(i+1)*V], was[i*V:(i+1)*V]); same != (i > s.Config.Layers*(window-1)) {
+			t.Errorf("row %d after a change of the first token: equal %v", i, same)
+		}
+	}
+}
+
 // unusual has dims that no default gives.
 func unusual(c *model.Config, a *attention.Config) {
 	c.Width, c.MLP, c.Context = 16, 24, 40
@@ -307,7 +347,7 @@ func (s *specimen) isCounted(t *testing.T) {
 			case graph.Logits:
 				flops += 2 * float64(a.B*a.T*a.V*a.C)
 			case graph.Attend:
-				flops += float64(a.B*a.H*(a.P+a.R+a.Dv)) * T * (T + 1)
+				flops += 2 * float64(a.B*a.H*(a.P+a.R+a.Dv)) * float64(attention.Keys(T, a.Window))
 			}
 		}
 		return []*graph.Node{out}
@@ -333,18 +373,30 @@ func (s *specimen) isCounted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := s.Transformer.CacheBytes(1, attention.FP32); got != 4*s.Config.Layers*count.CacheElements {
-		t.Errorf("a token takes %d bytes of cache, %d elements are counted in each layer", got, count.CacheElements)
+	elements, whole, kept := s.CacheLayout(0).Elements(), s.Config.Layers*s.Config.Context, 0
+	for i := range s.Config.Layers {
+		kept += attention.Kept(s.Config.Context, s.LayerAttention(i).Window)
+	}
+	if got := s.Transformer.CacheBytes(1, attention.FP32); got != 4*s.Config.Layers*elements {
+		t.Errorf("a token takes %d bytes of cache, the layout has %d elements in each layer", got, elements)
+	}
+	if got, want := s.RequestBytes(s.Config.Context, 1, attention.FP32), int64(4*elements*kept); got != want ||
+		count.CacheElements != (elements*kept+whole-1)/whole {
+		t.Errorf("a request keeps %d bytes in the context, of which windows leave %d; %d elements a token and layer", got,
+			want, count.CacheElements)
 	}
 }
 
-// isRefused says that the export of a kind without a layer in Python is an error that names it, and leaves nothing.
-func (s *specimen) isRefused(t *testing.T, checkpoint string) {
+// isRefused says that exports which would not be exact are errors that say why, for HF and for GGUF, and leave nothing.
+// A kind without a layer in Python is named where nothing is said.
+func (s *specimen) isRefused(t *testing.T, checkpoint string, why ...string) {
+	if len(why) == 0 {
+		why = []string{string(s.Attention.Kind) + " attention", "GGUF is for MHA, MQA and GQA"}
+	}
 	out := filepath.Join(t.TempDir(), "hf")
 	for i, write := range []func(string, Options) (Report, error){HF, GGUF} {
 		_, err := write(checkpoint, Options{Dir: out, DType: "fp32", ShardBytes: 1 << 30})
-		want := []string{string(s.Attention.Kind) + " attention", "GGUF is for MHA, MQA and GQA"}[i]
-		if err == nil || !strings.Contains(err.Error(), want) {
+		if err == nil || !strings.Contains(err.Error(), why[i]) {
 			t.Errorf("exported with %v", err)
 		}
 		if _, err := os.Stat(out); !os.IsNotExist(err) {

@@ -47,6 +47,9 @@ func HF(checkpoint string, o Options) (r Report, err error) {
 		return r, fmt.Errorf("export: a file of weights must have at least one byte, not %d", o.ShardBytes)
 	}
 	t, _, err := model.Load(checkpoint)
+	if err == nil {
+		err = unsaid(t.Attention)
+	}
 	if err != nil {
 		return r, err
 	}

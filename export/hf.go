@@ -38,6 +38,15 @@ const deepseekEps = 1e-6
 //go:embed modeling_headroom.py configuration_headroom.py
 var modeling embed.FS
 
+// unsaid is an error where a key of attention is one that no class of an export has.
+func unsaid(a attention.Config) error {
+	if a.Window > 0 {
+		return fmt.Errorf("export: attention.window is %d, and neither the classes nor the files that are written here have "+
+			"windows", a.Window)
+	}
+	return nil
+}
+
 // ClassOf is the class that computes what a model does, and for Own the reason why it is none of the others.
 func ClassOf(t *model.Transformer) (c Class, reason string) {
 	a := t.Attention.Resolve()

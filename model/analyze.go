@@ -13,6 +13,8 @@ type Analysis struct {
 	Name      string `json:"name"`
 	Attention string `json:"attention"`
 	Counts
+	Window       int           `json:"window,omitempty"`        // of its window layers,
+	WindowLayers int           `json:"window_layers,omitempty"` // and how many these are
 	ForwardFLOPs float64       `json:"forward_flops_per_token"` // at the model's context
 	LongContext  []float64     `json:"long_context_intensity"`  // operations per byte by Queries, as the context grows
 	Shards       []ShardedPart `json:"devices"`
@@ -22,6 +24,7 @@ type Analysis struct {
 type ShardedPart struct {
 	Devices     int           `json:"devices"`
 	CacheBytes  int           `json:"cache_bytes"` // per token and layer, in bf16
+	RowBytes    int64         `json:"row_bytes"`   // of one request of the context to decode in, in all layers
 	Duplication int           `json:"duplication"` // devices that hold the same head
 	Slots       []ShardedSlot `json:"slots"`
 	Decode      []DecodeLimit `json:"decode"` // by Queries
@@ -59,16 +62,27 @@ func (t *Transformer) Analyze(name string, gpu roofline.GPU, S int) (Analysis, e
 	}
 	a, layout := t.Attention, t.CacheLayout(0)
 	r := Analysis{Name: name, Attention: a.Name(), Counts: t.Count(), ForwardFLOPs: t.ForwardFLOPs(t.Config.Context)}
+	for i := range t.Config.Layers {
+		if w := t.LayerAttention(i).Window; w > 0 {
+			r.Window, r.WindowLayers = w, r.WindowLayers+1
+		}
+	}
 	for _, q := range Queries {
 		r.LongContext = append(r.LongContext, a.Intensity(q))
 	}
 	for _, n := range Devices {
-		part := ShardedPart{Devices: n, CacheBytes: layout.Bytes(n, attention.BF16), Duplication: a.Duplication(n)}
+		part := ShardedPart{Devices: n, CacheBytes: layout.Bytes(n, attention.BF16),
+			RowBytes: t.RequestBytes(S, n, attention.BF16), Duplication: a.Duplication(n)}
 		for _, s := range layout {
 			part.Slots = append(part.Slots, ShardedSlot{s.Name, (s.Heads + n - 1) / n, s.Dim, s.Replicated(n)})
 		}
 		for _, q := range Queries {
-			i := a.DecodeWork(layout, q, S, n).Intensity()
+			var all attention.Work
+			for layer := range t.Config.Layers {
+				w := t.LayerAttention(layer).DecodeWork(layout, q, S, n)
+				all.FLOPs, all.Bytes = all.FLOPs+w.FLOPs, all.Bytes+w.Bytes
+			}
+			i := all.Intensity()
 			part.Decode = append(part.Decode, DecodeLimit{q, i, gpu.Attainable(i), i < gpu.Ridge()})
 		}
 		r.Shards = append(r.Shards, part)

@@ -18,7 +18,9 @@ import (
 // TestCheckpoint: a directory gives back the model, what was said of it, and every bit of its weights.
 func TestCheckpoint(t *testing.T) {
 	for _, name := range everyKind() {
-		m := newTiny(t, config(t, name), 8)
+		a := config(t, name)
+		a.Window, a.Pattern, a.WindowRopeTheta = 5, "window,window,full", 300
+		m := newTiny(t, a, 8)
 		dir := t.TempDir()
 		must(t, m.Save(dir, m.store(t), map[string]string{"tokenizer": "bytes"}))
 		loaded, extra, err := model.Load(dir)
@@ -199,7 +201,8 @@ func TestFLOPs(t *testing.T) {
 			t.Errorf("%s: %v operations a token, by hand %d", name, got, sum)
 		}
 	}
-	if got := model.TrainFLOPs(1000, 2, 16, 10); got != 6*1000+6*2*16*10 {
+	m := newTiny(t, config(t, "gqa-2"), 12)
+	if got := m.TrainFLOPs(10); got != float64(6*m.Count().Parameters)+6*2*16*10 {
 		t.Errorf("training takes %v operations a token", got)
 	}
 }

@@ -91,3 +91,53 @@ func TestPatternIsNotOneAttention(t *testing.T) {
 		t.Errorf("no pattern: %v", err)
 	}
 }
+
+// TestWindowPattern: a pattern of windows is one configuration of all layers, whose counts are those of the layers, and
+// no more than the window of a request is kept or read.
+func TestWindowPattern(t *testing.T) {
+	a := layer(t, "gqa-2", 16)
+	a.Window, a.Pattern = 8, "window,window,full"
+	c := Default()
+	c.Layers, c.Context = 5, 32
+	m, err := New(c, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, window := layer(t, "gqa-2", 16), a.Layer(0)
+	if !m.Uniform() || m.LayerAttention(2) != full || m.LayerAttention(4) != window || m.LayerAttention(1).Window != 8 {
+		t.Errorf("layers attend by %+v, %+v", m.LayerAttention(2), m.LayerAttention(4))
+	}
+	elements := m.CacheLayout(0).Elements()
+	if got, want := m.RequestBytes(100, 1, attention.BF16), int64(2*elements*(4*8+100)); got != want {
+		t.Errorf("a request of 100 tokens keeps %d bytes, not %d", got, want)
+	}
+	if got, want := m.RequestBytes(7, 1, attention.BF16), int64(2*elements*5*7); got != want {
+		t.Errorf("a request of 7 tokens keeps %d bytes, not %d", got, want)
+	}
+	plain := patterned(t, 5, full)
+	columns := float64(a.Heads * (16 + 16))
+	fewer := 2 * columns * 4 * float64(32*33/2-(8*9/2+24*8)) / 32
+	if got, want := plain.ForwardFLOPs(32)-m.ForwardFLOPs(32), fewer; got != want {
+		t.Errorf("windows save %v operations a token forward, not %v", got, want)
+	}
+	saved := 12 * float64(c.Width) * 4 * (16 - (8 - 8.0*8/64))
+	if got := plain.TrainFLOPs(32) - m.TrainFLOPs(32); got != saved {
+		t.Errorf("windows save %v operations a token of training, not %v", got, saved)
+	}
+	r, err := m.Analyze("m", roofline.GPUs[0], 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := r.Shards[0]
+	if r.Window != 8 || r.WindowLayers != 4 || part.RowBytes != m.RequestBytes(100, 1, attention.BF16) {
+		t.Errorf("analyzed as %+v", r)
+	}
+	var work attention.Work
+	for _, S := range []int{8, 8, 100, 8, 8} {
+		w := full.DecodeWork(m.CacheLayout(0), 1, S, 1)
+		work.FLOPs, work.Bytes = work.FLOPs+w.FLOPs, work.Bytes+w.Bytes
+	}
+	if got := part.Decode[0].Intensity; got != work.Intensity() {
+		t.Errorf("an intensity of %v, by the layers %v", got, work.Intensity())
+	}
+}

@@ -139,7 +139,8 @@ func (t *Transformer) Predict(cost StepCost, gpu roofline.GPU, latency float64, 
 	share := own / whole
 	r = Prediction{Plan: p, Devices: p.TP * p.DP, WeightBytes: 2 * own,
 		CacheBytes: float64(t.CacheBytes(group, attention.BF16))}
-	row := r.CacheBytes * float64(context) / float64(p.AttentionDP) // of a replica's row, on a device
+	cache := float64(t.RequestBytes(context, group, attention.BF16))
+	row := cache / float64(p.AttentionDP) // of a replica's row, on a device
 	r.Largest = int(max(0, (gpu.Memory-r.WeightBytes)/row))
 	if r.Rows = min((batch+p.DP-1)/p.DP, r.Largest); r.Rows == 0 {
 		return r,
@@ -149,7 +150,7 @@ func (t *Transformer) Predict(cost StepCost, gpu roofline.GPU, latency float64, 
 	rows := float64(r.Rows)
 	read := 2 * whole / gpu.Bandwidth // the part of Fixed that is weights
 	r.Seconds = max(cost.Fixed-read, 0) + min(cost.Fixed, read)*share + cost.Row*rows*share +
-		cost.Byte*r.CacheBytes*float64(context)*math.Ceil(rows/float64(p.AttentionDP))
+		cost.Byte*cache*math.Ceil(rows/float64(p.AttentionDP))
 	if p.TP > 1 {
 		sums := float64(2 * t.Config.Layers)
 		each := 2 * float64(p.TP-1) / float64(p.TP) * rows * float64(t.Config.Width) * 2

@@ -70,9 +70,9 @@ func (c Config) Validate() error {
 // A Transformer declares the parameters of a decoder and builds its passes.
 type Transformer struct {
 	Config    Config
-	Attention attention.Config // of every layer, or of the first where they differ
+	Attention attention.Config // of all layers, or of the first where one configuration does not say them all
 
-	pattern []attention.Config // layer i attends as i%len(pattern) says
+	pattern []attention.Config // layer i attends as layer i of pattern[i%len(pattern)]
 
 	embed  graph.Param // [V, C]
 	blocks []block
@@ -117,10 +117,10 @@ func Patterned(c Config, pattern []attention.Config) (*Transformer, error) {
 
 // LayerAttention is the configuration of a layer's attention.
 func (t *Transformer) LayerAttention(layer int) attention.Config {
-	return t.pattern[layer%len(t.pattern)]
+	return t.pattern[layer%len(t.pattern)].Layer(layer)
 }
 
-// Uniform says that all layers attend alike.
+// Uniform says that one configuration says how all layers attend.
 func (t *Transformer) Uniform() bool {
 	return !slices.ContainsFunc(t.pattern, func(a attention.Config) bool { return a != t.Attention })
 }

@@ -125,7 +125,7 @@ func (c BenchCase) run(ctx context.Context, backend graph.Backend, steps int) (r
 		B, T := c.Batch, c.Context
 		median, arena := times[len(times)/2], tr.Arena()
 		count := m.Count()
-		flops := model.TrainFLOPs(count.Parameters, c.Model.Layers, c.Model.Width, T)
+		flops := m.TrainFLOPs(T)
 		r = BenchResult{
 			Attention: c.Attention.Name(), Device: backend.Name(), Precision: backend.Activation().String(),
 			Layers: c.Model.Layers, Width: c.Model.Width, Heads: c.Attention.Heads, MLP: c.Model.MLP,

@@ -1,7 +1,9 @@
-"""Writes the golden files theta-*.safetensors of this directory: GTA, MLA, GLA, MFA and MFA-KR whose rotary base is not 10,000,
-GLA_q whose parts of the query latent are normed apart, and GQA whose rotary embedding is scaled as Llama 3.1's or whose
-queries and keys are normed. They have the form of those of gen.py, and are computed without any library: in double
-precision, with derivatives by the chain rule over every scalar. Run in this directory: python3 theta.py [OUT]
+"""Writes the golden files theta-*.safetensors of this directory: GTA, MLA, GLA, MFA and MFA-KR whose rotary base is not
+10,000,
+GLA_q whose parts of the query latent are normed apart, GQA whose rotary embedding is scaled as Llama 3.1's or whose
+queries and keys are normed, and GQA and GLA with a window in the first of two layers. They have the form of those of
+gen.py, and are computed without any library: in double precision, with derivatives by the chain rule over every scalar.
+Run in this directory: python3 theta.py [OUT]
 """
 
 import json
@@ -13,7 +15,7 @@ import sys
 
 B, T, V, C, MLP, LAYERS, H, D = 2, 7, 19, 20, 16, 2, 4, 8
 EPS, THETA = 1e-5, 500.0
-SCALING = None  # attention.rope_scaling of the case
+LAYER = {}  # what rotation and attention of the layer read: window, theta, scaling
 
 
 class Scalar:
@@ -78,9 +80,10 @@ def rmsnorm(x, w):
 
 def slowed(frequency):
     """Llama 3.1's rope scaling, by the length of a wave: short ones stay, long ones are as many times longer as FACTOR says."""
-    if SCALING is None:
+    scaling = LAYER["scaling"]
+    if scaling is None:
         return frequency
-    factor, low, high, context = (SCALING[k] for k in ("factor", "low_freq_factor", "high_freq_factor", "original_context"))
+    factor, low, high, context = (scaling[k] for k in ("factor", "low_freq_factor", "high_freq_factor", "original_context"))
     wave = 2 * math.pi / frequency
     if wave < context / high:
         return frequency
@@ -93,7 +96,7 @@ def slowed(frequency):
 def rope(x, place, r):
     """Rotates the last r numbers of a head at a place: number i pairs with i + r/2."""
     plain, u, v = x[: len(x) - r], x[len(x) - r : len(x) - r // 2], x[len(x) - r // 2 :]
-    angles = [place * slowed(THETA ** (-2 * i / r)) for i in range(r // 2)]
+    angles = [place * slowed(LAYER["theta"] ** (-2 * i / r)) for i in range(r // 2)]
     first = [a * math.cos(t) + b * -math.sin(t) for a, b, t in zip(u, v, angles)]
     second = [b * math.cos(t) + a * math.sin(t) for a, b, t in zip(u, v, angles)]
     return plain + first + second
@@ -107,14 +110,15 @@ def softmax(scores):
 
 
 def attend(queries, keys, values):
-    """Causal attention of heads: queries[t][h] over keys[s][h] and values[s][h]. Returns the heads side by side."""
+    """Causal attention of heads in the layer's window: queries[t][h] over keys[s][h] and values[s][h]. Returns the heads side by side."""
     out = []
     for t in range(T):
+        read = [s for s in range(t + 1) if t - s < LAYER["window"]]
         line = []
         for h in range(H):
             q = queries[t][h]
-            p = softmax([dot(q, keys[s][h]) * len(q) ** -0.5 for s in range(t + 1)])
-            line += [dot(p, column) for column in zip(*(values[s][h] for s in range(t + 1)))]
+            p = softmax([dot(q, keys[s][h]) * len(q) ** -0.5 for s in read])
+            line += [dot(p, column) for column in zip(*(values[s][h] for s in read))]
         out.append(line)
     return out
 
@@ -205,6 +209,17 @@ def reused(a, w, xs):
     return attend(queries, keys, values)
 
 
+def layer_of(a, i):
+    """What a configuration says of a layer. A window layer that has a base of its own rotates unscaled."""
+    pattern = a.get("pattern", "window").split(",")
+    layer = dict(window=T, theta=a["rope_theta"], scaling=a.get("rope_scaling"))
+    if "window" in a and pattern[i % len(pattern)] == "window":
+        layer["window"] = a["window"]
+        if "window_rope_theta" in a:
+            layer |= dict(theta=a["window_rope_theta"], scaling=None)
+    return layer
+
+
 def silu(x):
     s = 1 / (1 + math.exp(-x.value))
     return Scalar(x.value * s, (x,), (s * (1 + x.value * (1 - s)),))
@@ -214,6 +229,7 @@ def logits_of(a, w, tokens):
     xs = [w["embed"].rows[token] for token in tokens]
     for i in range(LAYERS):
         mine = {name.removeprefix(f"blocks.{i}."): x for name, x in w.items() if name.startswith(f"blocks.{i}.")}
+        LAYER.update(layer_of(a, i))
         layer = {name.removeprefix("attn."): x for name, x in mine.items() if name.startswith("attn.")}
         mixed = {"gqa": grouped, "gta": tied, "mfa": factored, "mfa_kr": reused}.get(a["kind"], latent)(a, layer, [rmsnorm(x, mine["norm1"].flat) for x in xs])
         xs = [[p + q for p, q in zip(x, product(o, layer["Wo"]))] for x, o in zip(xs, mixed)]
@@ -281,8 +297,6 @@ def save(path, tensors, metadata):
 
 
 def case(name, a, seed, out):
-    global SCALING
-    SCALING = a.get("rope_scaling")
     draw = random.Random(seed)
     tokens, targets = ([[draw.randrange(V) for _ in range(T)] for _ in range(B)] for _ in range(2))
     w = weights(a, draw)
@@ -317,3 +331,6 @@ if __name__ == "__main__":
     case("gqa-2-scaled", config("gqa", 2) | {"rope_scaling": scaling}, 6, to)
     case("gqa-2-head", config("gqa", 2) | {"qk_norm": "head"}, 8, to)
     case("gqa-2-all", config("gqa", 2) | {"qk_norm": "all"}, 9, to)
+    windows = {"window": 3, "pattern": "window,full", "window_rope_theta": 50.0}
+    case("gqa-2-window", config("gqa", 2) | {"rope_scaling": scaling} | windows, 7, to)
+    case("gla-2-window", config("gla", 2, 4, 12, 24) | windows, 8, to)

@@ -30,8 +30,8 @@ func analyzeCommand() *cobra.Command {
 		Long: `Analyze prints for each run (a file, or a preset such as 876m-gla-2) its parameters and operations.
 For several numbers of tensor-parallel devices it prints the bytes that a token leaves in the cache of one layer
 on one device in bf16, how many devices hold the same head, which slots of the cache are sharded and which are
-replicated, and the operations per byte of decoding 1, 2 and 4 new tokens at once, with the GPU's attainable
-operations a second. "long" is the intensity as the context grows, without the traffic of rope keys, queries and
+replicated, and the operations per byte of decoding 1, 2 and 4 new tokens at once, over all layers, with the
+GPU's attainable operations a second. "long" is the intensity as the context grows, without the traffic of rope keys, queries and
 outputs: 2·q·g/m.
 
 With --batch it also predicts a decode step on --tp times --dp devices, either from the GPU's roofline, which is
@@ -172,7 +172,16 @@ func printAnalyses(out io.Writer, g roofline.GPU, context int, all []model.Analy
 			row(cells...)
 		}
 	}
-	return errors.Join(failed, w.Flush())
+	failed = errors.Join(failed, w.Flush())
+	for _, a := range all {
+		if a.WindowLayers > 0 {
+			_, err := fmt.Fprintf(out, "%s: %d of its layers have a window of %d; in a context of %d a request keeps "+
+				"%.2f MiB of cache on one device\n", a.Name, a.WindowLayers, a.Window, context,
+				float64(a.Shards[0].RowBytes)/(1<<20))
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
 }
 
 func texts(cells []any) (s []string) {

@@ -44,6 +44,18 @@ func Tiny(t testing.TB, kind string, change ...func(*model.Config, *attention.Co
 	return Weighted(tr)
 }
 
+// Windowed is Tiny of three layers, of which the second is full and the others have a window and, from a window of 64
+// on, a rotary base of their own.
+func Windowed(t testing.TB, kind string, window int) *decode.Model {
+	t.Helper()
+	return Tiny(t, kind, func(c *model.Config, a *attention.Config) {
+		c.Layers, a.Window, a.Pattern = 3, window, "window,full"
+		if window >= 64 {
+			a.WindowRopeTheta = 3000
+		}
+	})
+}
+
 // Weighted gives a model such weights.
 func Weighted(tr *model.Transformer) *decode.Model {
 	m := decode.Random(tr, 7)

@@ -27,9 +27,9 @@ func grow(p *[]float32, n int) []float32 {
 	return (*p)[:n]
 }
 
-// attend runs one row's queries over its cache by an online softmax over tiles of tokens. It does what ref.Decode does
-// to the same cache, by products: over 1,024 tokens steps of GQA take 0.7 and of MLA 0.45 of the time, and prompts much
-// less.
+// attend runs one row's queries over what they read of its cache by an online softmax over tiles of tokens. It does
+// what ref.Decode does to the same cache, by products: over 1,024 tokens steps of GQA take 0.7 and of MLA 0.45 of the
+// time, and prompts much less.
 func (x *scratch) attend(slots []slot, row decode.Row, a attention.CacheRead, q, out []float32) {
 	G, E, S := slots[a.K].heads, a.P+a.R, row.Start+row.T
 	own := a.H / G
@@ -41,7 +41,8 @@ func (x *scratch) attend(slots []slot, row decode.Row, a attention.CacheRead, q,
 	}
 	clear(o)
 	s := grow(&x.s, G*M*tileTokens)
-	for from := 0; from < S; from += tileTokens {
+	first := ref.FirstKey(row.Start, a.Window) / decode.PageTokens * decode.PageTokens
+	for from := first; from < S; from += tileTokens {
 		n := min(tileTokens, S-from)
 		k := gather(&x.k, slots[a.K], row.Pages, from, n) // [n, G, dim]
 		v := k
@@ -65,8 +66,9 @@ func (x *scratch) attend(slots []slot, row decode.Row, a attention.CacheRead, q,
 		}
 		ref.Spans(G*M, func(lo, hi int) {
 			for i := lo; i < hi; i++ {
-				seen := min(n, row.Start+i%M/own+1-from)
-				softmax(s[i*tileTokens:][:n], max(0, seen), o[i*a.Dv:][:a.Dv], &top[i], &sum[i], float32(a.Scale))
+				at := row.Start + i%M/own
+				lo, hi := max(0, ref.FirstKey(at, a.Window)-from), max(0, min(n, at+1-from))
+				softmax(s[i*tileTokens:][:n], lo, hi, o[i*a.Dv:][:a.Dv], &top[i], &sum[i], float32(a.Scale))
 			}
 		})
 		(&ref.Gemm{
@@ -123,16 +125,17 @@ func gather(to *[]float32, s slot, pages []int32, from, n int) []float32 {
 	return tile
 }
 
-// softmax turns a row of scores into exp(score - top), of which the first n count, and rescales what was summed before.
-func softmax(s []float32, n int, o []float32, top, sum *float32, scale float32) {
-	if n == 0 {
+// softmax turns a row of scores into exp(score - top), of which those from lo to before hi count, and rescales what was
+// summed before.
+func softmax(s []float32, lo, hi int, o []float32, top, sum *float32, scale float32) {
+	if lo >= hi {
 		clear(s)
 		return
 	}
-	most := *top
-	for i := range s[:n] {
-		s[i] *= scale
-		most = max(most, s[i])
+	most, read := *top, s[lo:hi]
+	for i := range read {
+		read[i] *= scale
+		most = max(most, read[i])
 	}
 	if most > *top && *sum > 0 {
 		shrink := float32(math.Exp(float64(*top - most)))
@@ -142,9 +145,10 @@ func softmax(s []float32, n int, o []float32, top, sum *float32, scale float32) 
 		}
 	}
 	*top = most
-	for i := range s[:n] {
-		s[i] = ref.Exp(s[i] - most)
-		*sum += s[i]
+	for i := range read {
+		read[i] = ref.Exp(read[i] - most)
+		*sum += read[i]
 	}
-	clear(s[n:])
+	clear(s[:lo])
+	clear(s[hi:])
 }

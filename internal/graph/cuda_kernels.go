@@ -84,7 +84,7 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 		return &kernels.AddScaledGrad{Z: x(0), A: x(1), DY: x(2), DZ: y(0), DA: y(1), Rows: a.Rows, C: a.C}, nil
 	case Attend:
 		if a.Window > 0 {
-			return nil, fmt.Errorf("cuda: there is no kernel of attention in a window, which is %d here: use the CPU",
+			return nil, fmt.Errorf("cuda: attention.window is %d here, and no kernel of a GPU has windows yet: use the CPU",
 				a.Window)
 		}
 		k := cudaAttention(a, in.In)
