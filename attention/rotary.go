@@ -27,9 +27,8 @@ func (s RopeScaling) validate() error {
 		return fmt.Errorf("rope_scaling.factor must be at least 1, or 0 with all keys of rope_scaling where nothing is "+
 			"scaled, it is %v", s.Factor)
 	case !(s.LowFreqFactor > 0 && s.HighFreqFactor > s.LowFreqFactor && s.HighFreqFactor <= 1e6):
-		return fmt.Errorf("rope_scaling.high_freq_factor must be above low_freq_factor, and both positive, "+
-			"they are %v and %v",
-			s.HighFreqFactor, s.LowFreqFactor)
+		return fmt.Errorf("rope_scaling.high_freq_factor must be above low_freq_factor, and both positive, they are %v "+
+			"and %v", s.HighFreqFactor, s.LowFreqFactor)
 	case s.OriginalContext < 1:
 		return fmt.Errorf("rope_scaling.original_context must be positive, it is %d", s.OriginalContext)
 	}

@@ -587,11 +587,11 @@ func FuzzConfig(f *testing.F) {
 // TestEveryKindHasAName: a kind that modeling_headroom.py does not know is not written as another.
 func TestEveryKindHasAName(t *testing.T) {
 	for _, d := range attention.Descriptions {
-		if err := refuseOwn(attention.Config{Kind: d.Kind}); (err == nil) != d.Exported() {
+		if err := refuseOwn(model.Default(), attention.Config{Kind: d.Kind}); (err == nil) != d.Exported() {
 			t.Errorf("%s: %v", d.Kind, err)
 		}
 	}
-	err := refuseOwn(attention.Config{Kind: "nsa"})
+	err := refuseOwn(model.Default(), attention.Config{Kind: "nsa"})
 	if err == nil || !strings.Contains(err.Error(), `kind "nsa" is none of mha, gqa`) {
 		t.Errorf("an unknown kind: %v", err)
 	}

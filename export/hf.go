@@ -54,6 +54,10 @@ func ClassOf(t *model.Transformer) (c Class, reason string) {
 	if err != nil {
 		return Own, err.Error()
 	}
+	if norm := t.Config.Norm; norm != model.PreNorm {
+		return Own, fmt.Sprintf("%s and %s have their norms before attention and MLP (model.norm: %s)", Llama, DeepSeek,
+			model.PreNorm)
+	}
 	switch Class(d.Library) {
 	case "":
 		return Own, fmt.Sprintf("no class of the library has %s attention", a.Kind)
@@ -85,17 +89,20 @@ func (c Class) refuse(t *model.Transformer) error {
 	if c != Own {
 		return nil
 	}
-	return refuseOwn(t.Attention)
+	return refuseOwn(t.Config, t.Attention)
 }
 
 // refuseOwn says what modeling_headroom.py has no layer for.
-func refuseOwn(a attention.Config) error {
+func refuseOwn(m model.Config, a attention.Config) error {
 	d, err := a.Kind.Describe()
 	switch {
 	case err != nil:
 		return err
 	case !d.Exported():
 		return fmt.Errorf("export: %s attention has no layer in modeling_headroom.py, so it cannot be exported yet", a.Kind)
+	case m.Norm != model.PreNorm:
+		return fmt.Errorf("export: %s attention between norms as of model.norm: %s is not in modeling_headroom.py, so it "+
+			"cannot be exported yet", a.Kind, m.Norm)
 	case a.RopeScaling != attention.RopeScaling{}:
 		return fmt.Errorf("export: %s attention with a scaled rotary embedding (attention.rope_scaling) has no layer in "+
 			"modeling_headroom.py, so it cannot be exported yet", a.Kind)

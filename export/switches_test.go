@@ -3,6 +3,8 @@ package export
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"headroom/attention"
@@ -16,7 +18,7 @@ func TestSwitches(t *testing.T) {
 	for _, d := range attention.Descriptions {
 		for seed := range uint64(6) {
 			_, m := tiny(t, d.Name(2), unusual, decodetest.Switched(rand.New(rand.NewPCG(seed, 12))))
-			if what := fmt.Sprintf("%+v", m.Attention); seen[what] {
+			if what := fmt.Sprintf("%+v %+v", m.Config, m.Attention); seen[what] {
 				continue
 			} else {
 				seen[what] = true
@@ -28,12 +30,44 @@ func TestSwitches(t *testing.T) {
 				s.decodesAsForward(t)
 				s.isCounted(t)
 				if t.Failed() {
-					t.Logf("it is %+v", m.Attention)
+					t.Logf("it is %+v %+v", m.Config, m.Attention)
 				}
 			})
 		}
 	}
 	if len(seen) < 3*len(attention.Descriptions) {
 		t.Errorf("%d configurations were drawn of %d kinds", len(seen), len(attention.Descriptions))
+	}
+}
+
+// TestSwitchesGoOutOrNowhere exports every kind with switches drawn at random: it comes back as it was, or is refused
+// and leaves nothing.
+func TestSwitchesGoOutOrNowhere(t *testing.T) {
+	out, refused := 0, 0
+	for _, d := range attention.Descriptions {
+		for seed := range uint64(12) {
+			t.Run(fmt.Sprintf("%s/%d", d.Kind, seed), func(t *testing.T) {
+				checkpoint, m := tiny(t, d.Name(2), unusual, decodetest.Switched(rand.New(rand.NewPCG(seed, 13))))
+				dir := filepath.Join(t.TempDir(), "export")
+				for _, write := range []func(string, Options) (Report, error){GGUF, HF} {
+					_, err := write(checkpoint, Options{Dir: dir, DType: "fp32", ShardBytes: 1 << 30})
+					if _, none := os.Stat(dir); (err != nil) != os.IsNotExist(none) {
+						t.Errorf("%+v %+v: %v, and the export: %v", m.Config, m.Attention, err, none)
+					}
+					if err != nil {
+						refused++
+						continue
+					}
+					if err := os.RemoveAll(dir); err != nil {
+						t.Fatal(err)
+					}
+					out++
+					(&specimen{Model: m}).goesThereAndBack(t, checkpoint)
+				}
+			})
+		}
+	}
+	if out < 20 || refused < 20 {
+		t.Errorf("%d went out and %d were refused: too few of one", out, refused)
 	}
 }

@@ -138,8 +138,8 @@ func (k *Decode) CheckPages(s *device.Stream, fault device.Buffer) error {
 }
 
 // An Append writes new tokens into the pages, as kernels/ref has it: K and V [B,T,G,D], KRope [B,T,R], Norm [G,D]; all
-// bf16, with V, KRope and Norm where the kind has them. Table holds RopeTable(positions, D or R, rotary); Rotate
-// rotates K.
+// bf16, with V, KRope and Norm where the kind has them. Table is RopeTable(positions, D or R, rotary); Rotate rotates
+// K.
 type Append struct {
 	B, T, G, D, R            int
 	Page, MaxPages           int

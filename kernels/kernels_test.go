@@ -62,11 +62,11 @@ func TestRope(t *testing.T) {
 					r, rng := newRig(t), rand.New(rand.NewPCG(3, uint64(d.D)))
 					n := d.B * d.T * d.H * d.D
 					x, y := normal(rng, n), make([]float32, n)
-					k := Rope{X: r.in(typ, x), Y: r.out(typ, n), Table: r.in(device.F32, RopeTable(d.T, d.R,
-						ref.Rotary{Theta: 10000})), B: d.B, T: d.T,
-						Heads: d.H, D: d.D, R: d.R, Inverse: inverse}
-					(&ref.Rope{X: x, Y: y, B: d.B, T: d.T, Heads: d.H, D: d.D, R: d.R, Rotary: ref.Rotary{Theta: 10000},
-						Inverse: inverse}).Run()
+					rotary := ref.Rotary{Theta: 10000, Factor: 8, Low: 1, High: 4, Context: d.T}
+					table := r.in(device.F32, RopeTable(d.T, d.R, rotary))
+					k := Rope{X: r.in(typ, x), Y: r.out(typ, n), Table: table, B: d.B, T: d.T, Heads: d.H, D: d.D, R: d.R,
+						Inverse: inverse}
+					(&ref.Rope{X: x, Y: y, B: d.B, T: d.T, Heads: d.H, D: d.D, R: d.R, Rotary: rotary, Inverse: inverse}).Run()
 					r.check(k.Launch, result{"y", k.Y, y, nil, 0})
 					k.X = k.Y
 					r.check(k.Launch, result{"in place", k.Y, y, x, 0})

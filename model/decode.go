@@ -30,8 +30,14 @@ func (t *Transformer) Decode(s Step) graph.Buf {
 }
 
 func (k block) decode(s Step, layer int, x graph.Buf) {
-	s.Add(x, k.attn.Decode(s, layer, s.RMSNorm(x, k.norm1, k.eps)))
-	s.Add(x, k.mlp.decode(s, s.RMSNorm(x, k.norm2, k.eps)))
+	norm := func(x graph.Buf, w *graph.Param) graph.Buf {
+		if w == nil {
+			return x
+		}
+		return s.RMSNorm(x, *w, k.eps)
+	}
+	s.Add(x, norm(k.attn.Decode(s, layer, norm(x, k.norm1)), k.post1))
+	s.Add(x, norm(k.mlp.decode(s, norm(x, k.norm2)), k.post2))
 }
 
 func (m mlp) decode(s Step, x graph.Buf) graph.Buf {

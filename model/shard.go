@@ -19,6 +19,10 @@ func (t *Transformer) Shard(size int) (*Transformer, error) {
 			return nil, err
 		}
 	}
+	if c.Norm != PreNorm && size > 1 {
+		return nil, fmt.Errorf("model: norms behind attention and MLP (model.norm: %s) are of the sum over all devices, and "+
+			"decoding on %d devices norms before it sums", c.Norm, size)
+	}
 	if c.MLP%size != 0 {
 		return nil, fmt.Errorf("model: an MLP of %d cannot be divided among %d devices", c.MLP, size)
 	}

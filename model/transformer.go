@@ -1,5 +1,5 @@
-// Package model is the language model around an attention layer: a Llama-style decoder with pre-norm blocks, SwiGLU,
-// rotary positions and a head that may be tied to the embedding.
+// Package model is the language model around an attention layer: a Llama-style decoder with RMSNorm, SwiGLU, rotary
+// positions and a head that may be tied to the embedding.
 //
 // New declares a Transformer from a Config and an attention.Config. Loss, NLL and Logits write its passes into a
 // graph.Builder, Decode runs it over some new tokens with a cache. Count gives its parameters and operations,
@@ -8,6 +8,7 @@
 package model
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,6 +26,9 @@ type Config struct {
 	Context int     `mapstructure:"context" yaml:"context"`   // tokens of the longest sequence
 	NormEps float64 `mapstructure:"norm_eps" yaml:"norm_eps"` // epsilon of every RMSNorm
 	Tie     bool    `mapstructure:"tie" yaml:"tie"`           // the embedding is the output head too
+	// where the norms of a block stand: before attention and the MLP (pre), behind them as in OLMo 2 (post), or before and
+	// behind as in Gemma 3 (both)
+	Norm string `mapstructure:"norm" yaml:"norm"`
 
 	// standard deviation of the normal distribution that matrices start from
 	InitStd float64 `mapstructure:"init_std" yaml:"init_std"`
@@ -39,7 +43,7 @@ const maxLayers = 10000
 // Default is a small model over bytes.
 func Default() Config {
 	return Config{Layers: 4, Width: 128, MLP: 384, Vocab: 257, Context: 256, NormEps: 1e-5, Tie: true,
-		InitStd: 0.02, Init: Scaled}
+		Norm: PreNorm, InitStd: 0.02, Init: Scaled}
 }
 
 // Validate states the rule that a value breaks.
@@ -60,6 +64,9 @@ func (c Config) Validate() error {
 	}
 	if !(c.InitStd > 0 && c.InitStd < 10) {
 		return fmt.Errorf("model: init_std must be between 0 and 10, it is %v", c.InitStd)
+	}
+	if c.Norm != PreNorm && c.Norm != PostNorm && c.Norm != BothNorms && c.Norm != "" {
+		return fmt.Errorf("model: norm must be %s, %s or %s, it is %s", PreNorm, PostNorm, BothNorms, c.Norm)
 	}
 	if c.Init != Scaled && c.Init != Plain && c.Init != "" {
 		return fmt.Errorf("model: init must be %s or %s, it is %s", Scaled, Plain, c.Init)
@@ -93,9 +100,7 @@ func Patterned(c Config, pattern []attention.Config) (*Transformer, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	if c.Init == "" { // a file of an older version
-		c.Init = Scaled
-	}
+	c.Init, c.Norm = cmp.Or(c.Init, Scaled), cmp.Or(c.Norm, PreNorm) // a file of an older version does not say
 	t := &Transformer{
 		Config: c, Attention: pattern[0], pattern: pattern,
 		embed: matrix("embed", c.Vocab, c.Width, c.InitStd),

@@ -293,6 +293,7 @@ func TestOlderSettings(t *testing.T) {
 	must(t, err)
 	delete(s.Settings, "model.init")
 	delete(s.Settings, "attention.qk_norm")
+	delete(s.Settings, "model.norm")
 	must(t, s.write(filepath.Join(checkpoint, stateFile)))
 	r := tiny(t, dir, tokens, c)
 	r.Resume = true

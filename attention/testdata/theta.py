@@ -1,9 +1,7 @@
-"""Writes the golden files theta-*.safetensors of this directory: GTA, MLA, GLA, MFA and MFA-KR whose rotary base is not
-10,000,
-GLA_q whose parts of the query latent are normed apart, GQA whose rotary embedding is scaled as Llama 3.1's or whose
-queries and keys are normed, and GQA and GLA with a window in the first of two layers. They have the form of those of
-gen.py, and are computed without any library: in double precision, with derivatives by the chain rule over every scalar.
-Run in this directory: python3 theta.py [OUT]
+"""Writes the golden files theta-*.safetensors of this directory: models of kinds and of switches that gen.py does not
+write, such as another rotary base, windows, norms of queries and keys, and blocks whose norms stand elsewhere. They
+have the form of those of gen.py, and are computed without any library: in double precision, with derivatives by the
+chain rule over every scalar. Run in this directory: python3 theta.py [OUT]
 """
 
 import json
@@ -225,18 +223,23 @@ def silu(x):
     return Scalar(x.value * s, (x,), (s * (1 + x.value * (1 - s)),))
 
 
+def normed(layer, name, x):
+    """Of a norm that this model has, or x."""
+    return rmsnorm(x, layer[name].flat) if name in layer else x
+
+
 def logits_of(a, w, tokens):
     xs = [w["embed"].rows[token] for token in tokens]
     for i in range(LAYERS):
         mine = {name.removeprefix(f"blocks.{i}."): x for name, x in w.items() if name.startswith(f"blocks.{i}.")}
         LAYER.update(layer_of(a, i))
         layer = {name.removeprefix("attn."): x for name, x in mine.items() if name.startswith("attn.")}
-        mixed = {"gqa": grouped, "gta": tied, "mfa": factored, "mfa_kr": reused}.get(a["kind"], latent)(a, layer, [rmsnorm(x, mine["norm1"].flat) for x in xs])
-        xs = [[p + q for p, q in zip(x, product(o, layer["Wo"]))] for x, o in zip(xs, mixed)]
+        mixed = {"gqa": grouped, "gta": tied, "mfa": factored, "mfa_kr": reused}.get(a["kind"], latent)(a, layer, [normed(mine, "norm1", x) for x in xs])
+        xs = [[p + q for p, q in zip(x, normed(mine, "norm1post", product(o, layer["Wo"])))] for x, o in zip(xs, mixed)]
         for t, x in enumerate(xs):
-            h = rmsnorm(x, mine["norm2"].flat)
+            h = normed(mine, "norm2", x)
             inner = [silu(g) * u for g, u in zip(product(h, mine["mlp.Wgate"]), product(h, mine["mlp.Wup"]))]
-            xs[t] = [p + q for p, q in zip(x, product(inner, mine["mlp.Wdown"]))]
+            xs[t] = [p + q for p, q in zip(x, normed(mine, "norm2post", product(inner, mine["mlp.Wdown"])))]
     return [[dot(rmsnorm(x, w["norm"].flat), row) for row in w["embed"].rows] for x in xs]
 
 
@@ -269,12 +272,17 @@ def shapes(a):
     return s | {"Wo": (H * D, C)}
 
 
-def weights(a, draw):
+def weights(model, a, draw):
+    before, behind = model.get("norm", "pre") != "post", model.get("norm", "pre") != "pre"
     shape = {"embed": (V, C)}
     for i in range(LAYERS):
         p = f"blocks.{i}."
-        shape |= {p + "norm1": (C,)} | {p + "attn." + k: v for k, v in shapes(a).items()}
-        shape |= {p + "norm2": (C,), p + "mlp.Wgate": (C, MLP), p + "mlp.Wup": (C, MLP), p + "mlp.Wdown": (MLP, C)}
+        shape |= {p + "norm1": (C,)} if before else {}
+        shape |= {p + "attn." + k: v for k, v in shapes(a).items()}
+        shape |= {p + "norm1post": (C,)} if behind else {}
+        shape |= {p + "norm2": (C,)} if before else {}
+        shape |= {p + "mlp.Wgate": (C, MLP), p + "mlp.Wup": (C, MLP), p + "mlp.Wdown": (MLP, C)}
+        shape |= {p + "norm2post": (C,)} if behind else {}
     shape["norm"] = (C,)
     w = {}
     for name, s in shape.items():
@@ -296,10 +304,11 @@ def save(path, tensors, metadata):
         f.write(struct.pack("<Q", len(text)) + text + data)
 
 
-def case(name, a, seed, out):
+def case(name, a, seed, out, **switches):
     draw = random.Random(seed)
     tokens, targets = ([[draw.randrange(V) for _ in range(T)] for _ in range(B)] for _ in range(2))
-    w = weights(a, draw)
+    model = dict(layers=LAYERS, width=C, mlp=MLP, vocab=V, context=T, norm_eps=EPS, tie=True, init_std=0.02) | switches
+    w = weights(model, a, draw)
     logits = [logits_of(a, w, row) for row in tokens]
     terms = [term for row, want in zip(logits, targets) for term in loss_of(row, want)]
     loss = Scalar(sum(t.value for t in terms) / len(terms), tuple(terms), (1 / len(terms),) * len(terms))
@@ -308,7 +317,6 @@ def case(name, a, seed, out):
          "logits": ("F32", (B, T, V), [x.value for row in logits for line in row for x in line])}
     f |= {"weight." + k: ("F32", x.shape, [s.value for s in x.flat]) for k, x in w.items()}
     f |= {"grad." + k: ("F32", x.shape, [s.grad for s in x.flat]) for k, x in w.items()}
-    model = dict(layers=LAYERS, width=C, mlp=MLP, vocab=V, context=T, norm_eps=EPS, tie=True, init_std=0.02)
     path = os.path.join(out, f"theta-{name}.safetensors")
     save(path, f, {"headroom": json.dumps({"model": model, "attention": a}), "source": "plain Python in double precision"})
     print(f"{path}: {os.path.getsize(path)} bytes, loss {loss.value:.6f}")
@@ -334,3 +342,5 @@ if __name__ == "__main__":
     windows = {"window": 3, "pattern": "window,full", "window_rope_theta": 50.0}
     case("gqa-2-window", config("gqa", 2) | {"rope_scaling": scaling} | windows, 7, to)
     case("gla-2-window", config("gla", 2, 4, 12, 24) | windows, 8, to)
+    case("gqa-2-post", config("gqa", 2), 7, to, norm="post")
+    case("gta-2-both", config("gta", 2), 8, to, norm="both")

@@ -108,5 +108,7 @@ func (g *groups) SwiGLU(gate, _ graph.Buf) graph.Buf                { return g.f
 func (g *groups) Select(x graph.Buf) graph.Buf                      { return g.fresh(x.Len) }
 func (g *groups) Logits(_ graph.Buf, w graph.Param) graph.Buf       { return g.fresh(w.Shape[0]) }
 func (g *groups) Append(int, int, graph.Buf)                        {}
-func (g *groups) Add(graph.Buf, graph.Buf)                          {}
 func (g *groups) Release()                                          {}
+
+// Add makes another value of x: what is multiplied with it from here on is not multiplied with what it was.
+func (g *groups) Add(x, _ graph.Buf) { delete(g.at, x.Off) }

@@ -130,6 +130,9 @@ func (d *Device) product(p *packed, x *tensor, from, width int) *kernels.Gemm {
 // Add is x += y, the sum of all shards' y where there are several. A product without bias adds into x by itself.
 func (d *Device) Add(x, y graph.Buf) {
 	to, v := operand(x), operand(y)
+	for len(to.uses) > 0 { // products of x as it was
+		d.multiply(to)
+	}
 	if d.ranks > 1 || v.there() || v.product == nil || len(v.product.x.uses) > 1 || v.product.pack.n > 1 ||
 		!v.product.pack.bias.Nil() {
 		d.need(v)

@@ -44,7 +44,7 @@ func anyModel(t *testing.T, r *rand.Rand, of func(*model.Config)) (*decode.Model
 		a.RopeDim, a.Heads = 0, 2*(1+r.IntN(4))
 		decodetest.Switched(r)(c, a)
 		of(c)
-		what += fmt.Sprintf(" L%d C%d F%d V%d S%d tie %v, %+v", c.Layers, c.Width, c.MLP, c.Vocab, c.Context, c.Tie, *a)
+		what += fmt.Sprintf(" %+v, %+v", *c, *a)
 	})
 	return m, what
 }

@@ -21,9 +21,19 @@ var switches = []func(r *rand.Rand, a *attention.Config){
 	func(r *rand.Rand, a *attention.Config) { a.RopeDim = []int{0, 2, 4}[r.IntN(3)] },
 }
 
+// modelSwitches draw the keys of model.Config that change what a model computes, most of the time as they mostly are.
+var modelSwitches = []func(r *rand.Rand, c *model.Config){
+	func(r *rand.Rand, c *model.Config) {
+		c.Norm = []string{model.PreNorm, model.PreNorm, model.PostNorm, model.BothNorms}[r.IntN(4)]
+	},
+}
+
 // Switched draws a configuration's switches at random, without those that its kind refuses.
 func Switched(r *rand.Rand) func(*model.Config, *attention.Config) {
-	return func(_ *model.Config, a *attention.Config) {
+	return func(c *model.Config, a *attention.Config) {
+		for _, draw := range modelSwitches {
+			draw(r, c)
+		}
 		for _, draw := range switches {
 			was := *a
 			if draw(r, a); a.Validate() != nil {

@@ -62,8 +62,8 @@ func (m tiny) tied(b *Builder, name string, x *Node) *Node {
 	q := b.Reshape(b.Linear(x, m.param(b, name+"Wq", m.C, m.H*m.D), nil), b.B, b.T, m.H, m.D)
 	kv := b.Reshape(b.Linear(x, m.param(b, name+"Wkv", m.C, G*m.D), nil), b.B, b.T, G, m.D)
 	kr := b.Reshape(b.Linear(x, m.param(b, name+"Wkr", m.C, R), m.param(b, name+"bkr", R)), b.B, b.T, 1, R)
-	o := b.AttendShared(b.Rope(q, R, Rotary{Theta: 100}), kv, b.Rope(kr, R, Rotary{Theta: 100}), m.D-R, 0, m.D,
-		Mask{Window: 3}, 0.5)
+	q, kr = b.Rope(q, R, Rotary{Theta: 100}), b.Rope(kr, R, Rotary{Theta: 100})
+	o := b.AttendShared(q, kv, kr, m.D-R, 0, m.D, Mask{Window: 3}, 0.5)
 	return b.Reshape(o, b.B, b.T, -1)
 }
 
@@ -75,8 +75,8 @@ func (m tiny) latent(b *Builder, name string, x *Node) *Node {
 	kv := b.Linear(c, m.param(b, name+"Wukv", n, L, m.H/n*2*m.D), m.param(b, name+"bukv", n, m.H/n*2*m.D))
 	kv = b.Reshape(kv, b.B, b.T, m.H, 2*m.D)
 	kr := b.Reshape(b.Linear(x, m.param(b, name+"Wkr", m.C, R), nil), b.B, b.T, 1, R)
-	o := b.AttendShared(b.Rope(q, R, Rotary{Theta: 100}), kv, b.Rope(kr, R, Rotary{Theta: 100}), m.D, m.D, m.D, Mask{},
-		0.4)
+	q, kr = b.Rope(q, R, Rotary{Theta: 100}), b.Rope(kr, R, Rotary{Theta: 100})
+	o := b.AttendShared(q, kv, kr, m.D, m.D, m.D, Mask{}, 0.4)
 	return b.Reshape(o, b.B, b.T, -1)
 }
 

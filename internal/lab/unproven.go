@@ -18,6 +18,10 @@ var unproven = []struct {
 }{
 	{"attention.kind=mfa_kr", func(c configs.Run) bool { return c.Attention.Kind == attention.MFAKR }},
 	{"attention.qk_norm", func(c configs.Run) bool { return c.Attention.NormsQK() }},
+	{"attention.rope_scaling", func(c configs.Run) bool { return c.Attention.RopeScaling.Factor != 0 }},
+	{"model.norm: post or both", func(c configs.Run) bool {
+		return c.Model.Norm == model.PostNorm || c.Model.Norm == model.BothNorms
+	}},
 }
 
 // Unproven warns of each part of a run that no card has computed yet, if the run is for CUDA.

@@ -133,8 +133,8 @@ func TestAppend(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	k, v, kr, norm := normal(r, S*G*D), normal(r, S*G*D), normal(r, S*R), normal(r, G*D)
 	cache := func(step int, rotate bool, norm []float32) (a *Append) {
-		a = &Append{B: 1, G: G, D: D, R: R, Page: page, MaxPages: 3, Rotate: rotate, Rotary: Rotary{Theta: 100}, Eps: 1e-5,
-			Norm:  norm,
+		a = &Append{B: 1, G: G, D: D, R: R, Page: page, MaxPages: 3, Rotate: rotate, Rotary: Rotary{Theta: 100},
+			Eps: 1e-5, Norm: norm,
 			Pages: []int32{2, 0, 1}, Lengths: []int32{0}}
 		a.KCache, a.VCache, a.RopeKeys = make([]float32, 3*page*G*D), make([]float32, 3*page*G*D), make([]float32, 3*page*R)
 		for at := 0; at < S; at += a.T {

@@ -5,8 +5,7 @@ import "math"
 // A Rotary says how fast the R/2 pairs of a rotary embedding turn: pair i by Theta^(-2i/R) a position. Where Factor is
 // not 0, the slow pairs turn slower, as Llama 3.1 has it for contexts longer than those it was first trained on: a pair
 // that turns less than Low times within Context positions turns by 1/Factor of that, one that turns more than High
-// times turns as it did, and between them the frequency goes linearly, in the number of turns, from the one to the
-// other.
+// times turns as it did, and between them the frequency goes linearly, in the number of turns, from one to the other.
 type Rotary struct {
 	Theta float64
 
