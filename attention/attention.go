@@ -30,9 +30,9 @@ type Layer interface {
 // Config describes the attention of every layer. A zero dimension is the kind's default in the paper; Resolve fills it
 // in.
 type Config struct {
-	// mha, mqa, gqa, mfa, mfa_kr, gta, mla, gla or gla_q
+	// mha, mqa, gqa, mfa, mfa_kr, gta, mla, gla, gla_q or mlra
 	Kind Kind `mapstructure:"kind" yaml:"kind"`
-	// key/value heads (gqa, gta) or latent heads (gla, gla_q)
+	// key/value heads (gqa, gta), latent heads (gla, gla_q), or latents that each head reads (mlra)
 	Groups int `mapstructure:"groups" yaml:"groups"`
 	// query heads
 	Heads int `mapstructure:"heads" yaml:"heads"`
@@ -40,9 +40,11 @@ type Config struct {
 	HeadDim int `mapstructure:"head_dim" yaml:"head_dim"`
 	// columns of a key that rotate with the position, R; 0 is the kind's own
 	RopeDim int `mapstructure:"rope_dim" yaml:"rope_dim"`
-	// columns of each latent of mla, gla and gla_q, L; 0 is the kind's own
+	// latents of mlra, n; 0 is the 4 of its paper
+	Latents int `mapstructure:"latents" yaml:"latents"`
+	// columns of each latent of mla, gla, gla_q and mlra, L; 0 is the kind's own
 	LatentDim int `mapstructure:"latent_dim" yaml:"latent_dim"`
-	// columns of the latent that queries come from (mla, gla, gla_q, mfa and mfa_kr); 0 is the kind's own
+	// columns of the latent that queries come from (mla, gla, gla_q, mlra, mfa and mfa_kr); 0 is the kind's own
 	QueryLatentDim int `mapstructure:"query_latent_dim" yaml:"query_latent_dim"`
 	// gla_q norms each part of its query latent apart (parts, the default), so that devices can divide it, or all as one
 	// (whole)
@@ -64,6 +66,8 @@ type Config struct {
 	// base of the rotary embedding's wavelengths in window layers among full ones, which has no scaling then; 0: they
 	// rotate as full layers do
 	WindowRopeTheta float64 `mapstructure:"window_rope_theta" yaml:"window_rope_theta"`
+
+	shard bool `mapstructure:"-"` // what a device has: its heads may read other latents elsewhere
 }
 
 // How GLA_q norms its query latent. Checkpoints that do not say are of the time when it was always normed whole.
@@ -110,6 +114,25 @@ func (c Config) Resolve() Config {
 	return c
 }
 
+// CachedHeads are the key/value or latent heads that a token leaves in the cache.
+func (c Config) CachedHeads() int {
+	if c = c.Resolve(); c.Kind.known().Apart {
+		return c.Latents
+	}
+	return c.Groups
+}
+
+// Branches are the cached heads that each query head reads apart: 1, but for MLRA.
+func (c Config) Branches() int {
+	if c = c.Resolve(); c.Kind.known().Apart {
+		return min(c.Groups, c.Latents)
+	}
+	return 1
+}
+
+// Reads are the pairs of a query head and a cached one that it reads.
+func (c Config) Reads() int { return c.Heads * c.Branches() }
+
 // Laws are the rules by which Resolve gives keys of the configuration, such as latent_dim, other values than they have.
 func (c Config) Laws() map[string]string { return c.resolve() }
 
@@ -140,7 +163,7 @@ func (c Config) Validate() error {
 		return fail("heads and head_dim must be positive, they are %d and %d", c.Heads, c.HeadDim)
 	case r.Groups < 1:
 		return fail("groups must be positive, it is %d", c.Groups)
-	case c.Heads%r.Groups != 0:
+	case !d.Apart && c.Heads%r.Groups != 0:
 		return fail("%d %s do not divide %d query heads", r.Groups, d.Cache.heads(), c.Heads)
 	case r.RopeDim < 2 || r.RopeDim%2 != 0:
 		return fail("rope_dim must be even and positive, it is %d", r.RopeDim)

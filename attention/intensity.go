@@ -8,19 +8,19 @@ const elementBytes = 2 // bf16
 // Intensity is the operations per byte that q queries tend to in a long context, where the cache is all of the traffic
 // and the rope key is small beside the rest: 2·q·g/m. g = H/G query heads read one key/value or latent head, and m is
 // 1 where key and value are one state (gta and latent kinds), else 2. MHA has 1, GQA g, MQA and MFA H, GTA 2g, MLA 2H,
-// GLA 2H/n.
+// GLA 2H/n. Of MLRA's n latents each head reads b, so that g = H·b/n: MLRA-4 has 2H, and MLRA-2 H.
 func (c Config) Intensity(q int) float64 {
 	c = c.Resolve()
 	m := 1
 	if c.Kind.known().Cache == KeyValue {
 		m = 2
 	}
-	return 2 * float64(q) * float64(c.Heads) / float64(c.Groups*m)
+	return 2 * float64(q) * float64(c.Reads()) / float64(c.CachedHeads()*m)
 }
 
 // Duplication is how many of t devices hold the same head of the cache: ceil(t·g/H) = ceil(t/G). It is 1 as long as
 // there is a head for each device.
-func (c Config) Duplication(t int) int { return ceil(t, c.Resolve().Groups) }
+func (c Config) Duplication(t int) int { return ceil(t, c.CachedHeads()) }
 
 // Work is what one request of decoding takes on one device.
 type Work struct{ FLOPs, Bytes float64 }
@@ -32,12 +32,13 @@ type Work struct{ FLOPs, Bytes float64 }
 //
 // In a layer with a window S is at most that, and of the E no more than the window's and the other queries' are read.
 // h = ceil(H/t) heads have queries of K = P+R and outputs of V = Dv columns, and E elements of a token's cache lie on
-// the device. Latent kinds decode absorbed: K = L+R and V = L. The others have K = V = D.
+// the device; a head that reads b latents of MLRA counts as b. Latent kinds decode absorbed: K = L+R and V = L. The
+// others have K = V = D.
 //
 // The paper counts GLA's rope key once per latent head: that is GLA-n on n devices, each with its own copy of it.
 func (c Config) DecodeWork(l Layout, q, S, t int) Work {
 	s := c.Shape()
-	columns := float64(q) * float64(ceil(c.Heads, t)*(s.P+s.R+s.Dv))
+	columns := float64(q) * float64(ceil(c.Reads(), t)*(s.P+s.R+s.Dv))
 	return Work{
 		FLOPs: 2 * float64(Kept(S, c.Window)) * columns,
 		Bytes: elementBytes * (float64(min(S, Kept(S, c.Window)+q-1))*float64(l.ElementsPerDevice(t)) + columns),

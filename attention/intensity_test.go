@@ -28,7 +28,7 @@ func paper(t *testing.T, name string, H, D int) (attention.Config, attention.Lay
 func TestIntensity(t *testing.T) {
 	for name, want := range map[string]float64{
 		"mha": 1, "gqa-4": 32, "gqa-8": 16, "mqa": 128, "gta-4": 64, "gta-8": 32, "mla": 256, "gla-2": 128, "gla-8": 32,
-		"gla_q-2": 128, "mfa": 128,
+		"gla_q-2": 128, "mfa": 128, "mlra-4": 256, "mlra-2": 128,
 	} {
 		c, layout := paper(t, name, 128, 128)
 		for _, q := range []int{1, 2, 4} {
@@ -79,7 +79,7 @@ func TestDuplication(t *testing.T) {
 	for name, want := range map[string][4]int{ // on 1, 2, 4 and 8 devices
 		"mha": {1, 1, 1, 1}, "gqa-4": {1, 1, 1, 2}, "mqa": {1, 2, 4, 8}, "gta-4": {1, 1, 1, 2}, "gla-2": {1, 1, 2, 4},
 		"gla-8": {1, 1, 1, 1},
-		"mla":   {1, 2, 4, 8}, "mfa": {1, 2, 4, 8},
+		"mla":   {1, 2, 4, 8}, "mfa": {1, 2, 4, 8}, "mlra-2": {1, 1, 1, 2}, "mlra-4": {1, 1, 1, 2},
 	} {
 		c, layout := paper(t, name, 16, 128)
 		for i, devices := range []int{1, 2, 4, 8} {
@@ -99,14 +99,16 @@ func TestDuplication(t *testing.T) {
 func TestElements(t *testing.T) {
 	const D = 128
 	for name, want := range map[string][4]int{
-		"mha":   {2 * D * 16, 2 * D * 8, 2 * D * 4, 2 * D * 2},
-		"gqa-4": {2 * D * 4, 2 * D * 2, 2 * D, 2 * D},
-		"mqa":   {2 * D, 2 * D, 2 * D, 2 * D},
-		"mfa":   {2 * D, 2 * D, 2 * D, 2 * D},
-		"gta-4": {D*4 + 64, D*2 + 64, D + 64, D + 64},
-		"gla-2": {2*D*2 + 64, 2*D + 64, 2*D + 64, 2*D + 64},
-		"gla-8": {2*D*8 + 64, 2*D*4 + 64, 2*D*2 + 64, 2*D + 64},
-		"mla":   {4*D + 64, 4*D + 64, 4*D + 64, 4*D + 64},
+		"mha":    {2 * D * 16, 2 * D * 8, 2 * D * 4, 2 * D * 2},
+		"gqa-4":  {2 * D * 4, 2 * D * 2, 2 * D, 2 * D},
+		"mqa":    {2 * D, 2 * D, 2 * D, 2 * D},
+		"mfa":    {2 * D, 2 * D, 2 * D, 2 * D},
+		"gta-4":  {D*4 + 64, D*2 + 64, D + 64, D + 64},
+		"gla-2":  {2*D*2 + 64, 2*D + 64, 2*D + 64, 2*D + 64},
+		"gla-8":  {2*D*8 + 64, 2*D*4 + 64, 2*D*2 + 64, 2*D + 64},
+		"mla":    {4*D + 64, 4*D + 64, 4*D + 64, 4*D + 64},
+		"mlra-2": {4*D + 64, 2*D + 64, D + 64, D + 64},
+		"mlra-4": {4*D + 64, 2*D + 64, D + 64, D + 64},
 	} {
 		_, layout := paper(t, name, 16, D)
 		for i, devices := range []int{1, 2, 4, 8} {
@@ -179,6 +181,15 @@ func TestValidate(t *testing.T) {
 		"gla_q: 4 latent heads do not divide query_latent_dim 30": func(c *attention.Config) {
 			c.Kind, c.QueryLatentDim = attention.GLAQ, 30
 		},
+		"mlra: 3 branches do not divide 4 latents": func(c *attention.Config) {
+			c.Kind, c.Groups = attention.MLRA, 3
+		},
+		"mlra: 4 branches do not divide 2 latents": func(c *attention.Config) {
+			c.Kind, c.Latents = attention.MLRA, 2
+		},
+		"mlra: 3 query heads cannot be divided among 4 latents of which each head reads 2": func(c *attention.Config) {
+			c.Kind, c.Groups, c.Heads = attention.MLRA, 2, 3
+		},
 		"gqa: bias is paper or none, not \"all\"":    func(c *attention.Config) { c.Bias = "all" },
 		"gqa: rope_theta must be above 1, it is 1":   func(c *attention.Config) { c.RopeTheta = 1 },
 		"gqa: rope_theta must be above 1, it is NaN": func(c *attention.Config) { c.RopeTheta = math.NaN() },
@@ -192,5 +203,37 @@ func TestValidate(t *testing.T) {
 	}
 	if err := attention.Default().Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestShardBranches: devices have latents of their own, and the heads that read these.
+func TestShardBranches(t *testing.T) {
+	for _, c := range []struct {
+		name                     string
+		size                     int
+		heads, latents, branches int
+		err                      string
+	}{
+		{"mlra-4", 1, 24, 4, 4, ""}, {"mlra-4", 2, 24, 2, 2, ""}, {"mlra-4", 4, 24, 1, 1, ""},
+		{"mlra-2", 2, 12, 2, 2, ""}, {"mlra-2", 4, 12, 1, 1, ""},
+		{"mlra-2", 3, 0, 0, 0, "4 latents cannot be divided among 3 devices, each of which needs one of its own"},
+		{"mlra-4", 8, 0, 0, 0, "4 latents cannot be divided among 8 devices, each of which needs one of its own"},
+		{"mlra-4", 0, 0, 0, 0, "4 latents cannot be divided among 0 devices, each of which needs one of its own"},
+	} {
+		a, _ := paper(t, c.name, 24, 128)
+		part, err := a.Shard(c.size)
+		if c.err != "" {
+			if fmt.Sprint(err) != "attention: "+c.err {
+				t.Errorf("%s on %d devices: %v, want %s", c.name, c.size, err, c.err)
+			}
+			continue
+		}
+		if err == nil {
+			err = part.Validate()
+		}
+		if err != nil || part.Heads != c.heads || part.Latents != c.latents || part.Branches() != c.branches {
+			t.Errorf("%s on %d devices: %d heads, %d latents of which each reads %d (%v), want %d, %d, %d", c.name, c.size,
+				part.Heads, part.Latents, part.Branches(), err, c.heads, c.latents, c.branches)
+		}
 	}
 }

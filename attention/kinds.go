@@ -22,6 +22,7 @@ const (
 	MLA   Kind = "mla"
 	GLA   Kind = "gla"
 	GLAQ  Kind = "gla_q" // GLA whose query latent is split over the latent heads too
+	MLRA  Kind = "mlra"
 )
 
 // A Description is all that the rest of the program knows of a kind beside its layer.
@@ -32,8 +33,9 @@ type Description struct {
 	Of    Kind      // the more general kind that it is at its own number of groups, if there is one
 	Cache CacheForm // how keys and values are kept
 	Split bool      // its query latent has a part for each latent head
+	Apart bool      // each head reads as many of its latents as there are groups, each by a softmax of its own
 
-	Keys    []string // what it reads of bias, latent_dim, query_latent_dim, query_norm and qk_norm
+	Keys    []string // what it reads of bias, latents, latent_dim, query_latent_dim, query_norm and qk_norm
 	Parts   []string // weights [n, in, out] by which n parts of an input are multiplied apart; [in, out] is n = 1
 	Library string   // the class of the transformers library that can compute it, if there is one
 	Family  string   // its layer in modeling_headroom.py, by the name in config.json, or NoLayer
@@ -92,6 +94,12 @@ var Descriptions = []Description{
 		Kind: GLAQ, Title: "GLA whose queries come from parts of a latent, one for each group",
 		Usual: 2, Cache: Latent, Split: true, Keys: append(latentKeys, "query_norm"), Parts: latentParts, Family: "latent",
 		defaults: glaqDefaults, check: glaqCheck, shape: latentShape, layer: newLatent,
+	},
+	{
+		Kind: MLRA, Title: "multi-head low-rank attention: each head reads 2 or 4 of 4 latents apart, and adds up",
+		Usual: 4, Cache: Latent, Apart: true, Keys: []string{"latent_dim", "query_latent_dim", "latents"},
+		Parts: []string{"Wukv"}, Family: NoLayer,
+		defaults: mlraDefaults, check: mlraCheck, shape: latentShape, layer: newMLRA,
 	},
 	{
 		Kind: MLA, Title: "one latent for all heads",
@@ -173,6 +181,9 @@ func (c Config) General() Config {
 	}
 	if !slices.Contains(d.Keys, "qk_norm") {
 		c.QKNorm = ""
+	}
+	if !slices.Contains(d.Keys, "latents") {
+		c.Latents = 0
 	}
 	if !d.Split {
 		c.QueryNorm = ""

@@ -27,9 +27,9 @@ func TestDescriptions(t *testing.T) {
 		for _, slot := range l.CacheLayout() {
 			elements += slot.Heads * slot.Dim
 		}
-		want := c.Resolve().Groups * 2 * s.Dv
+		want := c.CachedHeads() * 2 * s.Dv
 		if d.Cache != KeyValue {
-			want = c.Resolve().Groups*s.Dv + s.R
+			want = c.CachedHeads()*s.Dv + s.R
 		}
 		if elements != want || s.P+s.R < 1 {
 			t.Errorf("%s: %d cached elements a token, by its description %d", d.Kind, elements, want)
@@ -67,37 +67,44 @@ func (r *recorder) read(a CacheRead, width int) graph.Buf {
 }
 
 // TestDecodeIsAsDescribed: what a layer writes into the cache is its layout, and how it reads it is what the
-// description says. There are kernels for each kind at the head dims that they were made for.
+// description says. There are kernels for each kind at the head dims that they were made for: 128, and 64 but for MLRA,
+// whose latents have as many columns.
 func TestDecodeIsAsDescribed(t *testing.T) {
 	for _, d := range Descriptions {
-		c := Default()
-		c.Kind, c.Groups, c.Heads, c.HeadDim = d.Kind, max(d.Usual, 1), 8, 64
-		l, err := New(c, Place{Name: "attn", Width: 64, NormEps: 1e-5, Std: 0.02, OutStd: 0.02})
-		if err != nil {
-			t.Errorf("%s: %v", d.Kind, err)
-			continue
+		for _, D := range []int{64, 128} {
+			decodesAsDescribed(t, d, D)
 		}
-		r := &recorder{wrote: map[int]int{}}
-		if out := l.Decode(r, 0, graph.Buf{Len: 64}); out.Len != 64 || len(r.reads) != 1 {
-			t.Errorf("%s: decoding gives %d columns and reads the cache %d times", d.Kind, out.Len, len(r.reads))
-			continue
+	}
+}
+
+func decodesAsDescribed(t *testing.T, d Description, D int) {
+	c := Default()
+	c.Kind, c.Groups, c.Heads, c.HeadDim = d.Kind, max(d.Usual, 1), 8, D
+	l, err := New(c, Place{Name: "attn", Width: 64, NormEps: 1e-5, Std: 0.02, OutStd: 0.02})
+	if err != nil {
+		t.Errorf("%s: %v", d.Kind, err)
+		return
+	}
+	r := &recorder{wrote: map[int]int{}}
+	if out := l.Decode(r, 0, graph.Buf{Len: 64}); out.Len != 64 || len(r.reads) != 1 {
+		t.Errorf("%s: decoding gives %d columns and reads the cache %d times", d.Kind, out.Len, len(r.reads))
+		return
+	}
+	for i, slot := range l.CacheLayout() {
+		if r.wrote[i] != slot.Heads*slot.Dim {
+			t.Errorf("%s: a token leaves %d columns as %s, its layout has %d", d.Kind, r.wrote[i], slot.Name,
+				slot.Heads*slot.Dim)
 		}
-		for i, slot := range l.CacheLayout() {
-			if r.wrote[i] != slot.Heads*slot.Dim {
-				t.Errorf("%s: a token leaves %d columns as %s, its layout has %d", d.Kind, r.wrote[i], slot.Name,
-					slot.Heads*slot.Dim)
-			}
-		}
-		a, s := r.reads[0], c.Shape()
-		if a.Form() != d.Cache || a.P != s.P || a.R != s.R || a.Dv != s.Dv || a.H != c.Heads {
-			t.Errorf("%s reads %+v, its description says %s and %+v", d.Kind, a, d.Cache, s)
-		}
-		shape := kernels.DecodeShape{Cache: string(d.Cache), B: 1, T: 1, H: a.H, G: l.CacheLayout()[a.K].Heads, P: a.P,
-			R: a.R, Dv: a.Dv, Page: 64, MaxPages: 4}
-		// the plain kernel alone reads keys that are not rotated yet
-		if err := shape.Check(); (err == nil) != (d.Cache != Unrotated) {
-			t.Errorf("%s: %v", d.Kind, err)
-		}
+	}
+	a, s := r.reads[0], c.Shape()
+	if a.Form() != d.Cache || a.P != s.P || a.R != s.R || a.Dv != s.Dv || a.H != c.Reads() {
+		t.Errorf("%s reads %+v, its description says %s and %+v", d.Kind, a, d.Cache, s)
+	}
+	shape := kernels.DecodeShape{Cache: string(d.Cache), B: 1, T: 1, H: a.H, G: l.CacheLayout()[a.K].Heads, P: a.P,
+		R: a.R, Dv: a.Dv, Page: 64, MaxPages: 4}
+	// the plain kernel alone reads keys that are not rotated yet, and latents of 64 columns
+	if err := shape.Check(); (err == nil) != (d.Cache != Unrotated && !(d.Apart && D == 64)) {
+		t.Errorf("%s: %v", d.Kind, err)
 	}
 }
 

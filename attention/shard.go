@@ -11,6 +11,9 @@ func (c Config) Shard(size int) (Config, error) {
 		return c, err
 	}
 	c = c.Resolve()
+	if d.Apart {
+		return c.shardBranches(size)
+	}
 	switch {
 	case size < 1 || c.Heads%size != 0:
 		return c, fmt.Errorf("attention: %d query heads cannot be divided among %d devices", c.Heads, size)
@@ -27,5 +30,21 @@ func (c Config) Shard(size int) (Config, error) {
 		c.QueryLatentDim = c.QueryLatentDim / c.Groups * max(1, c.Groups/size)
 	}
 	c.Heads, c.Groups = c.Heads/size, max(1, c.Groups/size)
+	return c, nil
+}
+
+// shardBranches deals out the latents of a kind of which each head reads b of n. A device has the heads that read one
+// of its latents, all of them where b is n, and the output of its heads over its latents alone: the sum over the
+// devices adds up the branches.
+func (c Config) shardBranches(size int) (Config, error) {
+	groups := c.Latents / c.Groups
+	switch {
+	case size < 1 || c.Latents%size != 0 || groups%size != 0 && size%groups != 0:
+		return c, fmt.Errorf("attention: %d latents cannot be divided among %d devices, each of which needs one of its own",
+			c.Latents, size)
+	case c.Heads%min(size, groups) != 0:
+		return c, fmt.Errorf("attention: %d query heads cannot be divided among %d devices", c.Heads, size)
+	}
+	c.Heads, c.Latents, c.shard = c.Heads/min(size, groups), c.Latents/size, true
 	return c, nil
 }

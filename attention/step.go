@@ -1,6 +1,10 @@
 package attention
 
-import "headroom/internal/graph"
+import (
+	"cmp"
+
+	"headroom/internal/graph"
+)
 
 // A Step runs the operations of decoding on one device, over the N new tokens of any number of requests: one token of
 // each, or a piece of a prompt. It is to Decode what graph.Builder is to Forward. A value is [N, width]; only the
@@ -62,6 +66,10 @@ func (a CacheRead) Form() CacheForm {
 // A device may make keys and values of the latents, or attend absorbed: Wuk goes into the query and Wuv comes after the
 // sum, so that the latents are key and value as they stand (Absorbed). The key bias adds q·b to all scores of a query
 // alike, which softmax does not see; the value bias is added once, since the weights of a query sum to 1.
+//
+// With b Branches each head reads b latents, each by a softmax of its own, and the results add up: there are n/b groups
+// of heads, head h is of group h/(H·b/n), and reads the latents from b times its group on. Wukv is [n, L, (H·b/n)·2D],
+// and there is no bias. Latent multiplies what is cached, before Wukv, and Sum the result.
 type LatentRead struct {
 	H, D, R  int
 	C, KRope int // slots
@@ -69,14 +77,27 @@ type LatentRead struct {
 	Bukv     *graph.Param
 	Scale    float64
 	Window   int // as in CacheRead
+
+	Branches    int     // 0 is 1
+	Latent, Sum float64 // 0 is 1
 }
 
 // Latents are the n latents of L columns that a token has.
 func (a LatentRead) Latents() (n, L int) { return a.Wukv.Shape[0], a.Wukv.Shape[1] }
 
-// Absorbed is how absorbed queries of L+R columns read the same cache, to sums of L columns.
+// Reads are the pairs of a query head and a latent that it reads.
+func (a LatentRead) Reads() int { return a.H * max(1, a.Branches) }
+
+// Factors multiply a latent where keys and where outputs are made of it.
+func (a LatentRead) Factors() (key, value float64) {
+	key = cmp.Or(a.Latent, 1)
+	return key, key * cmp.Or(a.Sum, 1)
+}
+
+// Absorbed is how absorbed queries of L+R columns, one of each pair of a head and a latent that it reads, read the same
+// cache, to sums of L columns.
 func (a LatentRead) Absorbed() CacheRead {
 	_, L := a.Latents()
-	return CacheRead{H: a.H, P: L, R: a.R, Dv: L, K: a.C, V: a.C, KRope: a.KRope, Scale: a.Scale,
+	return CacheRead{H: a.Reads(), P: L, R: a.R, Dv: L, K: a.C, V: a.C, KRope: a.KRope, Scale: a.Scale,
 		Window: a.Window}
 }

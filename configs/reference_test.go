@@ -139,7 +139,7 @@ func kindDefaults(b *strings.Builder) {
 	}
 }
 
-var kindKeys = []string{"groups", "rope_dim", "latent_dim", "query_latent_dim"}
+var kindKeys = []string{"groups", "rope_dim", "latents", "latent_dim", "query_latent_dim"}
 
 // A fieldComment is what the source says of a field.
 type fieldComment struct {

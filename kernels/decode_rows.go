@@ -110,6 +110,9 @@ type placePart struct {
 	rotate, first, cache     int32
 }
 
+// PlaceParts is the most that one launch of DecodePlace places.
+const PlaceParts = len(placeArgs{}.part)
+
 type placeArgs struct {
 	part                                 [4]placePart
 	positions, rows, pages               device.Ptr

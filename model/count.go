@@ -55,7 +55,7 @@ func (t *Transformer) ForwardFLOPs(T int) float64 {
 	for i := range t.Config.Layers {
 		a := t.LayerAttention(i)
 		s := a.Shape()
-		attended += int64(a.Heads*(s.Query+s.Value)) * 2 * attention.Keys(T, a.Window)
+		attended += int64(a.Reads()*(s.Query+s.Value)) * 2 * attention.Keys(T, a.Window)
 	}
 	return 2*float64(n) + float64(attended)/float64(T)
 }

@@ -207,6 +207,31 @@ def reused(a, w, xs):
     return attend(queries, keys, values)
 
 
+def low_rank(a, w, xs):
+    """MLRA as in its paper's section 3 and its authors' model: attention to one latent after the other, by all heads that read it."""
+    n, b, R, L, Q = a["latents"], a["groups"], a["rope_dim"], a["latent_dim"], a["query_latent_dim"]
+    readers = H * b // n
+    queries, latents, turned = [], [], []
+    for t, x in enumerate(xs):
+        cq = [v * math.sqrt(C / Q) for v in rmsnorm(product(x, w["Wdq"]), w["normq"].flat)]
+        queries.append([rope(one, t, R) for one in parts(product(cq, w["Wuq"]), H)])
+        norms = [rmsnorm(c, w["normkv"].rows[i]) for i, c in enumerate(parts(product(x, w["Wdkv"]), n))]
+        latents.append([[v * math.sqrt(C / L) for v in c] for c in norms])
+        turned.append(rope(product(x, w["Wkr"]), t, R))
+    out = [[None] * (H * D) for _ in range(T)]
+    for i in range(n):
+        first = i // b * readers
+        ups = [parts(product(latents[t][i], w["Wukv"], None, slice(i * L, (i + 1) * L)), readers) for t in range(T)]
+        for h in range(readers):
+            for t in range(T):
+                read = [s for s in range(t + 1) if t - s < LAYER["window"]]
+                p = softmax([dot(queries[t][first + h], ups[s][h][:D] + turned[s]) * (D + R) ** -0.5 for s in read])
+                y = [dot(p, column) * b**-0.5 for column in zip(*(ups[s][h][D:] for s in read))]
+                for d, v in enumerate(y, (first + h) * D):
+                    out[t][d] = v if out[t][d] is None else out[t][d] + v
+    return out
+
+
 def layer_of(a, i):
     """What a configuration says of a layer. A window layer that has a base of its own rotates unscaled."""
     pattern = a.get("pattern", "window").split(",")
@@ -234,7 +259,7 @@ def logits_of(a, w, tokens):
         mine = {name.removeprefix(f"blocks.{i}."): x for name, x in w.items() if name.startswith(f"blocks.{i}.")}
         LAYER.update(layer_of(a, i))
         layer = {name.removeprefix("attn."): x for name, x in mine.items() if name.startswith("attn.")}
-        mixed = {"gqa": grouped, "gta": tied, "mfa": factored, "mfa_kr": reused}.get(a["kind"], latent)(a, layer, [normed(mine, "norm1", x) for x in xs])
+        mixed = {"gqa": grouped, "gta": tied, "mfa": factored, "mfa_kr": reused, "mlra": low_rank}.get(a["kind"], latent)(a, layer, [normed(mine, "norm1", x) for x in xs])
         xs = [[p + q for p, q in zip(x, normed(mine, "norm1post", product(o, layer["Wo"])))] for x, o in zip(xs, mixed)]
         for t, x in enumerate(xs):
             h = normed(mine, "norm2", x)
@@ -264,6 +289,10 @@ def shapes(a):
         s = {"Wdq": (C, Q), "normq": (Q,), "Wuq": (Q, H * D), "Wk": (C, D), "Wv": (C, D)}
     elif a["kind"] == "mfa_kr":
         s = {"Wdq": (C, Q), "normq": (Q,), "Wuq": (Q, H * D), "Wk": (C, D), "Wn": (D, D), "gainv": (D,)}
+    elif a["kind"] == "mlra":
+        n = a["latents"]
+        s = {"Wdq": (C, Q), "normq": (Q,), "Wuq": (Q, H * (D + R)), "Wdkv": (C, n * L), "normkv": (n, L), "Wkr": (C, R),
+             "Wukv": (n, L, H * G // n * 2 * D)}
     else:
         s = {"Wdq": (C, Q), "bdq": (Q,), "normq": (Q,), "Wuq": (Q, H * (D + R)), "buq": (H * (D + R),), "Wdkv": (C, G * L), "bdkv": (G * L,),
              "normkv": (G, L), "Wkr": (C, R), "bkr": (R,), "Wukv": (G, L, H // G * 2 * D), "bukv": (G, H // G * 2 * D)}
@@ -335,6 +364,8 @@ if __name__ == "__main__":
     case("gla-2", config("gla", 2, 4, 12, 24), 3, to)
     case("mfa", config("mfa", 1, query=12), 5, to)
     case("mfa_kr", config("mfa_kr", 1, query=12), 7, to)
+    case("mlra-4", config("mlra", 4, 4, 6, 24) | {"latents": 4}, 7, to)
+    case("mlra-2", config("mlra", 2, 4, 6, 24) | {"latents": 4}, 8, to)
     scaling = dict(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=40)  # of 4 pairs 1 stays and 1 is between
     case("gqa-2-scaled", config("gqa", 2) | {"rope_scaling": scaling}, 6, to)
     case("gqa-2-head", config("gqa", 2) | {"qk_norm": "head"}, 8, to)

@@ -164,7 +164,7 @@ func (b *attentionBench) shape(name string, H, page int) (s kernels.DecodeShape,
 		return s, err
 	}
 	see := c.Shape()
-	return kernels.DecodeShape{Cache: string(d.Cache), H: H, G: c.Resolve().Groups, P: see.P, R: see.R,
+	return kernels.DecodeShape{Cache: string(d.Cache), H: c.Reads(), G: c.CachedHeads(), P: see.P, R: see.R,
 		Dv: see.Dv, Page: page}, nil
 }
 

@@ -3,6 +3,8 @@
 package cuda
 
 import (
+	"slices"
+
 	"headroom/attention"
 	"headroom/decode"
 	"headroom/internal/device"
@@ -168,7 +170,11 @@ func (d *Device) place(queries ...kernels.DecodePart) {
 		k.Parts = append(k.Parts, p)
 	}
 	d.entries = d.entries[:0]
-	d.run(&k)
+	for parts := range slices.Chunk(k.Parts, kernels.PlaceParts) {
+		some := k
+		some.Parts = parts
+		d.run(&some)
+	}
 }
 
 // steps says that a batch of one new token each attends from the projections on, in one launch: where a kernel takes

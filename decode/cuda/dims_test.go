@@ -26,11 +26,13 @@ func TestCUDAAnyDims(t *testing.T) {
 		"heads of 36": {"mla", func(_ *model.Config, a *attention.Config) {
 			a.HeadDim, a.LatentDim = 36, 128
 		}},
-		"a rope key of 4": {"gla-2", func(_ *model.Config, a *attention.Config) { a.RopeDim = 4 }},
-		"latents of 100":  {"mla", func(_ *model.Config, a *attention.Config) { a.LatentDim = 100 }},
-		"a state of 20":   {"gta-2", func(_ *model.Config, a *attention.Config) { a.HeadDim, a.RopeDim = 20, 6 }},
-		"a width of 36":   {"gqa-2", func(c *model.Config, _ *attention.Config) { c.Width = 36 }},
-		"an MLP of 50":    {"gta-2", func(c *model.Config, _ *attention.Config) { c.MLP = 50 }},
+		"a rope key of 4":            {"gla-2", func(_ *model.Config, a *attention.Config) { a.RopeDim = 4 }},
+		"latents of 100":             {"mla", func(_ *model.Config, a *attention.Config) { a.LatentDim = 100 }},
+		"latents of 128 in branches": {"mlra-4", func(_ *model.Config, a *attention.Config) { a.LatentDim = 128 }},
+		"latents of 128 in pairs":    {"mlra-2", func(_ *model.Config, a *attention.Config) { a.LatentDim = 128 }},
+		"a state of 20":              {"gta-2", func(_ *model.Config, a *attention.Config) { a.HeadDim, a.RopeDim = 20, 6 }},
+		"a width of 36":              {"gqa-2", func(c *model.Config, _ *attention.Config) { c.Width = 36 }},
+		"an MLP of 50":               {"gta-2", func(c *model.Config, _ *attention.Config) { c.MLP = 50 }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := decodetest.Tiny(t, c.kind, wide, c.change)

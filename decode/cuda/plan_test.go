@@ -17,7 +17,11 @@ func TestPlan(t *testing.T) {
 	for _, kind := range decodetest.Kinds {
 		for _, typ := range []device.Type{device.F32, device.BF16} {
 			for _, dim := range []int{8, 64} {
-				m := decodetest.Tiny(t, kind, func(c *model.Config, a *attention.Config) { a.HeadDim, a.RopeDim = dim, 0 })
+				m := decodetest.Tiny(t, kind, func(c *model.Config, a *attention.Config) {
+					if a.HeadDim, a.RopeDim = dim, 0; a.Kind == attention.MLRA && dim == 64 {
+						a.LatentDim = 128 // which it has at heads of 128
+					}
+				})
 				b := simulate(typ)
 				l := decode.Limits{Pages: 10, Rows: 4, Tokens: 104, Scores: 4, Context: 256}
 				d, err := b.plan(m, l)

@@ -54,6 +54,12 @@ func (p *simulation) compute(k launcher) {
 			x[i] += a[i%k.C] * z[i]
 		}
 		p.view(k.Y).setAll(x)
+	case *kernels.Fold:
+		x, y := p.all(k.X), make([]float32, k.Rows*k.Inner)
+		for i := range k.Rows * k.Times * k.Inner {
+			y[i/(k.Times*k.Inner)*k.Inner+i%k.Inner] += k.Scale * x[i]
+		}
+		p.view(k.Y).setAll(y)
 	case *kernels.DecodePlace:
 		p.place(k)
 	case *kernels.DecodeGather:

@@ -25,7 +25,8 @@ type weights struct {
 	heads  map[string]latentHeads // by the name of Wukv
 }
 
-// latentHeads are the parts of Wukv [n, L, (H/n)·2D] for each head, as absorbed attention multiplies with them.
+// latentHeads are the parts of Wukv [n, L, (H/n)·2D] for each head, or each pair of a head and a latent that it reads,
+// as absorbed attention multiplies with them: the factors of the read are in them.
 type latentHeads struct {
 	uk   device.Buffer // [H, L, D]
 	uv   device.Buffer // [H, D, L]
@@ -90,6 +91,12 @@ func (w *weights) load(params []graph.Param, groups *groups) error {
 			}
 		}
 	}
+	factor := map[string]float64{}
+	for _, r := range groups.reads {
+		if r.latent != nil {
+			factor[r.latent.Wukv.Name], _ = r.latent.Factors()
+		}
+	}
 	for _, p := range params {
 		if grouped[p.Name] {
 			continue
@@ -97,6 +104,11 @@ func (w *weights) load(params []graph.Param, groups *groups) error {
 		var err error
 		// kernels want a weight for each part of a norm
 		values := slices.Repeat(w.of[p.Name], max(1, groups.norms[p.Name]))
+		if f, ok := factor[p.Name]; ok && f != 1 {
+			for i := range values {
+				values[i] *= float32(f)
+			}
+		}
 		if w.single[p.Name], err = w.put(values); err != nil {
 			return err
 		}
@@ -116,14 +128,15 @@ func (w *weights) load(params []graph.Param, groups *groups) error {
 // split divides Wukv and its bias, where it has one, into the parts of keys and of values.
 func (w *weights) split(a attention.LatentRead) (h latentHeads, err error) {
 	n, L := a.Latents()
-	x, own, D := w.of[a.Wukv.Name], a.H/n, a.D
+	x, own, D := w.of[a.Wukv.Name], a.Reads()/n, a.D
+	key, value := a.Factors()
 	uk, uv := make([]float32, n*own*L*D), make([]float32, n*own*D*L)
 	for head := range n * own {
 		for l := range L {
 			row := x[((head/own*L+l)*own+head%own)*2*D:][:2*D]
-			copy(uk[(head*L+l)*D:], row[:D])
-			for i, v := range row[D:] {
-				uv[(head*D+i)*L+l] = v
+			for i := range D {
+				uk[(head*L+l)*D+i] = row[i] * float32(key)
+				uv[(head*D+i)*L+l] = row[D+i] * float32(value)
 			}
 		}
 	}

@@ -16,7 +16,7 @@ import (
 // TestShardsSayTheSame serves random requests with a model in 1, 2 and 4 parts: the same greedy tokens, and logits that
 // differ by the order of sums alone.
 func TestShardsSayTheSame(t *testing.T) {
-	for _, kind := range append(slices.Clone(decodetest.Kinds), "gta-4", "gla-4", "gla_q-4") {
+	for _, kind := range append(slices.Clone(decodetest.Kinds), "gta-4", "gla-4", "gla_q-4", "mlra-2", "mlra-4") {
 		m := decodetest.Tiny(t, kind, func(c *model.Config, a *attention.Config) {
 			a.Heads, c.MLP = 8, 48
 		})
@@ -68,6 +68,7 @@ func TestShardsCache(t *testing.T) {
 		{"mha", 2, 64}, {"gqa-4", 2, 32}, {"gqa-4", 4, 16}, {"gqa-4", 8, 16}, {"mqa", 2, 16}, {"gta-4", 2, 16 + 4},
 		{"gta-4", 4, 8 + 4},
 		{"mla", 1, 32 + 4}, {"mla", 2, 32 + 4}, {"gla-2", 1, 2*16 + 4}, {"gla-2", 2, 16 + 4}, {"gla-2", 4, 16 + 4},
+		{"mlra-2", 1, 4*8 + 4}, {"mlra-2", 2, 2*8 + 4}, {"mlra-2", 4, 8 + 4}, {"mlra-4", 4, 8 + 4},
 	} {
 		m := decodetest.Tiny(t, c.kind, func(_ *model.Config, a *attention.Config) { a.Heads = 8 })
 		d, err := host.Sharded(c.parts, attention.FP32).Open(m, decode.Limits{Pages: pages})

@@ -118,48 +118,66 @@ func (c *Device) AttendLatent(layer int, q graph.Buf, a attention.LatentRead) gr
 	return c.expand(c.Attend(layer, c.absorb(q, a), a.Absorbed()), a)
 }
 
-// absorb is q·Wukᵀ of each head, with the rotated columns behind it: [N, H·(D+R)] -> [N, H·(L+R)].
+// absorb is q·Wukᵀ of each head and each latent that it reads, with the rotated columns behind it: [N, H·(D+R)] ->
+// [N, b·H·(L+R)], the heads of one latent after those of another.
 func (c *Device) absorb(q graph.Buf, a attention.LatentRead) graph.Buf {
 	n, L := a.Latents()
-	heads, d, r := a.H, a.D, a.R
+	heads, d, r := a.Reads(), a.D, a.R
 	own, N := heads/n, c.tokens()
 	y := c.take(N * heads * (L + r))
 	in, out := floats(q), floats(y)
+	key, _ := a.Factors()
 	for i := range n {
+		from := i / max(1, a.Branches) * own // the first head that reads latent i
 		(&ref.Gemm{
-			TransB: true, M: N, N: L, K: d, A: in[i*own*(d+r):], B: c.model.Weights[a.Wukv.Name][i*L*own*2*d:],
+			TransB: true, M: N, N: L, K: d, A: in[from*(d+r):], B: c.model.Weights[a.Wukv.Name][i*L*own*2*d:],
 			C:   out[i*own*(L+r):],
-			Lda: heads * (d + r), Ldb: own * 2 * d, Ldc: heads * (L + r),
+			Lda: a.H * (d + r), Ldb: own * 2 * d, Ldc: heads * (L + r),
 			Batch: own, StrideA: d + r, StrideB: 2 * d, StrideC: L + r,
 		}).Run()
-	}
-	for i := range N * heads {
-		copy(out[i*(L+r)+L:(i+1)*(L+r)], in[i*(d+r)+d:])
+		for at := range N * own {
+			token, head := at/own, at%own
+			to := out[(token*heads+i*own+head)*(L+r):][:L+r]
+			scale(to[:L], key)
+			copy(to[L:], in[(token*a.H+from+head)*(d+r)+d:])
+		}
 	}
 	return y
 }
 
-// expand is o·Wuv of each head, and its bias: [N, H·L] -> [N, H·D].
+// expand is o·Wuv of each head, summed over the latents that it reads, and its bias: [N, b·H·L] -> [N, H·D].
 func (c *Device) expand(o graph.Buf, a attention.LatentRead) graph.Buf {
 	n, L := a.Latents()
-	heads, d := a.H, a.D
+	heads, d := a.Reads(), a.D
 	own, N := heads/n, c.tokens()
-	y := c.take(N * heads * d)
+	y := c.take(N * a.H * d)
 	out := floats(y)
-	for i := range N * heads {
+	for i := range N * a.H {
 		clear(out[i*d : (i+1)*d])
 		if a.Bukv != nil { // [n, (H/n)·2D] is [H, 2D]
-			copy(out[i*d:(i+1)*d], c.model.Weights[a.Bukv.Name][i%heads*2*d+d:])
+			copy(out[i*d:(i+1)*d], c.model.Weights[a.Bukv.Name][i%a.H*2*d+d:])
 		}
 	}
 	for i := range n {
+		from := i / max(1, a.Branches) * own
 		(&ref.Gemm{
-			M: N, N: d, K: L, A: floats(o)[i*own*L:], B: c.model.Weights[a.Wukv.Name][i*L*own*2*d+d:], C: out[i*own*d:],
-			Lda: heads * L, Ldb: own * 2 * d, Ldc: heads * d, Accumulate: true,
+			M: N, N: d, K: L, A: floats(o)[i*own*L:], B: c.model.Weights[a.Wukv.Name][i*L*own*2*d+d:], C: out[from*d:],
+			Lda: heads * L, Ldb: own * 2 * d, Ldc: a.H * d, Accumulate: true,
 			Batch: own, StrideA: L, StrideB: 2 * d, StrideC: d,
 		}).Run()
 	}
+	_, value := a.Factors()
+	scale(out, value)
 	return y
+}
+
+func scale(x []float32, by float64) {
+	if by == 1 {
+		return
+	}
+	for i := range x {
+		x[i] *= float32(by)
+	}
 }
 
 // A rotation is of the last r columns of each head.

@@ -33,6 +33,10 @@ func cpuKernel(in *Instr) func() {
 		return (&ref.ColSum{X: x(0), Y: y(0), Rows: a.Rows, N: a.N, Accumulate: in.Out[0].Accumulate}).Run
 	case Add:
 		return (&ref.Add{X: x(0), Y: x(1), Out: y(0)}).Run
+	case Repeat:
+		return (&ref.Repeat{X: x(0), Y: y(0), Rows: a.Rows, Times: a.Times, Inner: a.Inner, Scale: float32(a.Scale)}).Run
+	case Fold:
+		return (&ref.Fold{X: x(0), Y: y(0), Rows: a.Rows, Times: a.Times, Inner: a.Inner, Scale: float32(a.Scale)}).Run
 	case Copy:
 		if in.Out[0].Accumulate {
 			return (&ref.Add{X: x(0), Y: y(0), Out: y(0)}).Run

@@ -74,6 +74,10 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 		table, err := c.ropeTable(a)
 		return &kernels.Rope{X: x(0), Y: y(0), Table: table, B: a.B, T: a.T, Heads: a.Heads, D: a.D,
 			R: a.R, Inverse: a.Inverse}, err
+	case Repeat:
+		return &kernels.Repeat{X: x(0), Y: y(0), Rows: a.Rows, Times: a.Times, Inner: a.Inner, Scale: float32(a.Scale)}, nil
+	case Fold:
+		return &kernels.Fold{X: x(0), Y: y(0), Rows: a.Rows, Times: a.Times, Inner: a.Inner, Scale: float32(a.Scale)}, nil
 	case SwiGLU:
 		return &kernels.SwiGLU{Gate: x(0), Up: x(1), Y: y(0)}, nil
 	case SwiGLUGrad:

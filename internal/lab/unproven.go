@@ -17,6 +17,7 @@ var unproven = []struct {
 	asks func(configs.Run) bool
 }{
 	{"attention.kind=mfa_kr", func(c configs.Run) bool { return c.Attention.Kind == attention.MFAKR }},
+	{"attention.kind=mlra", func(c configs.Run) bool { return c.Attention.Kind == attention.MLRA }},
 	{"attention.qk_norm", func(c configs.Run) bool { return c.Attention.NormsQK() }},
 	{"attention.rope_scaling", func(c configs.Run) bool { return c.Attention.RopeScaling.Factor != 0 }},
 	{"model.norm: post or both", func(c configs.Run) bool {
