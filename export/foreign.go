@@ -21,7 +21,7 @@ type foreign struct {
 	Groups        int      `json:"num_key_value_heads"`
 	HeadDim       int      `json:"head_dim"`
 	Context       int      `json:"max_position_embeddings"`
-	Eps           float64  `json:"rms_norm_eps"`
+	Eps           *float64 `json:"rms_norm_eps"`
 	Std           float64  `json:"initializer_range"`
 	Tie           bool     `json:"tie_word_embeddings"`
 	Act           string   `json:"hidden_act"`
@@ -35,6 +35,10 @@ type foreign struct {
 	MLPBias       bool `json:"mlp_bias"`
 	Window        *int `json:"sliding_window"`
 	Quantised     any  `json:"quantization_config"`
+
+	UseWindow      bool     `json:"use_sliding_window"` // Qwen3, from here
+	WindowFrom     *int     `json:"max_window_layers"`
+	AttentionTypes []string `json:"layer_types"`
 
 	QueryLatent int      `json:"q_lora_rank"` // DeepSeek, from here
 	Latent      int      `json:"kv_lora_rank"`
@@ -60,12 +64,12 @@ func (f foreign) class() (Class, error) {
 		switch a {
 		case string(Llama), "MistralForCausalLM": // the same function, but for a window that some Mistrals have
 			return Llama, nil
-		case string(DeepSeek), string(Own):
+		case string(Qwen3), string(DeepSeek), string(Own):
 			return Class(a), nil
 		}
 	}
-	return "", fmt.Errorf("architectures %s cannot be read: only %s, MistralForCausalLM, %s and %s",
-		strings.Join(f.Architectures, ", "), Llama, DeepSeek, Own)
+	return "", fmt.Errorf("architectures %s cannot be read: only %s, MistralForCausalLM, %s, %s and %s",
+		strings.Join(f.Architectures, ", "), Llama, Qwen3, DeepSeek, Own)
 }
 
 // model is the configuration of ours that computes the same, or the first thing that ours cannot express.
@@ -76,7 +80,7 @@ func (f foreign) model() (c Class, m model.Config, a attention.Config, err error
 	if err = f.refuse(c); err != nil {
 		return c, m, a, err
 	}
-	m = model.Config{Layers: f.Layers, Width: f.Width, MLP: f.MLP, Vocab: f.Vocab, Context: f.Context, NormEps: f.Eps,
+	m = model.Config{Layers: f.Layers, Width: f.Width, MLP: f.MLP, Vocab: f.Vocab, Context: f.Context, NormEps: f.eps(c),
 		Tie: f.Tie, InitStd: f.Std}
 	if !(m.InitStd > 0 && m.InitStd < 10) {
 		m.InitStd = model.Default().InitStd
@@ -84,6 +88,8 @@ func (f foreign) model() (c Class, m model.Config, a attention.Config, err error
 	a = attention.Config{Kind: attention.GQA, Heads: f.Heads, Groups: f.Groups, HeadDim: f.HeadDim, Bias: "none",
 		RopeTheta: f.theta(), RopeScaling: f.scaling()}
 	switch c {
+	case Qwen3:
+		a.QKNorm, a.HeadDim = attention.HeadNorm, cmp.Or(f.HeadDim, 128) // which is 128 where nothing is said
 	case DeepSeek:
 		a.Kind, a.Groups, a.HeadDim = attention.MLA, 1, f.Plain
 		a.RopeDim, a.LatentDim, a.QueryLatentDim = f.Rotary, f.Latent, f.QueryLatent
@@ -125,6 +131,17 @@ func (f foreign) own(a *attention.Config) error {
 		}
 	}
 	return fmt.Errorf("kind is one of %s, not %q", strings.Join(families, ", "), f.Kind)
+}
+
+// eps is the epsilon of norms; where nothing is said it is that of the class.
+func (f foreign) eps(c Class) float64 {
+	switch {
+	case f.Eps != nil:
+		return *f.Eps
+	case c == Own:
+		return 1e-5
+	}
+	return 1e-6
 }
 
 // theta is the base of the rotary frequencies; 10,000 where nothing is said, as in the library.
@@ -175,8 +192,9 @@ func (f foreign) refuseRope(c Class) error {
 		return nil
 	case both && older != kind:
 		return fmt.Errorf("rope_parameters is of type %s and rope_scaling of type %s: they must be of one", kind, older)
-	case kind != llama3 || c != Llama:
-		return fmt.Errorf("rope scaling of type %s (rope_scaling) is not known here: only %s of %s is", kind, llama3, Llama)
+	case kind != llama3 || c != Llama && c != Qwen3:
+		return fmt.Errorf("rope scaling of type %s (rope_scaling) is not known here: only %s of %s and %s is", kind, llama3,
+			Llama, Qwen3)
 	}
 	for _, key := range []string{"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"} {
 		if v, ok := f.scaled()[key].(float64); !ok || !(v > 0 && v <= 1<<30) {
@@ -209,10 +227,12 @@ func (f foreign) refuse(c Class) error {
 		return fmt.Errorf("hidden_act is %s, the models here have silu", f.Act)
 	case f.Quantised != nil:
 		return fmt.Errorf("the weights are quantised (quantization_config)")
-	case f.Window != nil:
+	case f.Window != nil && c != Qwen3:
 		return fmt.Errorf("a sliding window (of %d) is not known here", *f.Window)
 	case f.AttentionBias || f.MLPBias:
 		return fmt.Errorf("biases (attention_bias or mlp_bias) are not those of the models here")
+	case c == Qwen3:
+		return f.refuseQwen3()
 	case c == DeepSeek:
 		return f.refuseDeepSeek()
 	}
@@ -232,9 +252,9 @@ func (f foreign) refuseDeepSeek() error {
 	case f.Groups != 0 && f.Groups != f.Heads:
 		return fmt.Errorf("num_key_value_heads must be num_attention_heads in %s, they are %d and %d",
 			DeepSeek, f.Groups, f.Heads)
-	case f.Eps != deepseekEps:
-		return fmt.Errorf("rms_norm_eps is %v, but %s norms latents with %v, and the models here have one epsilon", f.Eps,
-			DeepSeek, deepseekEps)
+	case f.eps(DeepSeek) != deepseekEps:
+		return fmt.Errorf("rms_norm_eps is %v, but %s norms latents with %v, and the models here have one epsilon",
+			f.eps(DeepSeek), DeepSeek, deepseekEps)
 	}
 	return nil
 }

@@ -13,9 +13,9 @@ import (
 	"headroom/model"
 )
 
-// GGUF writes an MHA, MQA or GQA checkpoint as a GGUF file (version 3) of the llama architecture, o.Dir being the file.
-// It is there whole or not at all. Norms stay in float32, as readers expect. The format is that of ggml's docs/gguf.md;
-// query and key rows stand in pairs there, as its rotation takes them.
+// GGUF writes an MHA, MQA or GQA checkpoint as a GGUF file (version 3) of the llama architecture, or of qwen3 where it
+// norms queries and keys, o.Dir being the file. It is there whole or not at all. Norms stay in float32, as readers
+// expect. The format is that of ggml's docs/gguf.md.
 func GGUF(checkpoint string, o Options) (r Report, err error) {
 	dtype, ok := dtypes[o.DType]
 	if !ok {
@@ -28,16 +28,21 @@ func GGUF(checkpoint string, o Options) (r Report, err error) {
 	if err != nil {
 		return r, err
 	}
-	if class, reason := ClassOf(t); class != Llama {
+	class, reason := ClassOf(t)
+	arch, ok := architectures[class]
+	switch {
+	case !ok:
 		if reason == "" {
 			reason = "it has no architecture for " + t.Attention.Name()
 		}
 		return r, fmt.Errorf("export: GGUF is for MHA, MQA and GQA: %s", reason)
+	case class == Qwen3 && t.Attention.RopeScaling.Factor != 0:
+		return r, fmt.Errorf("export: llama.cpp's %s does not scale rotary embeddings (attention.rope_scaling)", arch)
 	}
 	if _, err := os.Stat(o.Dir); err == nil {
 		return r, fmt.Errorf("export: %s is there already", o.Dir)
 	}
-	keys, err := ggufKeys(t, o)
+	keys, err := ggufKeys(t, arch, o)
 	if err != nil {
 		return r, err
 	}
@@ -46,17 +51,25 @@ func GGUF(checkpoint string, o Options) (r Report, err error) {
 		return r, err
 	}
 	defer weights.Close()
-	tensors := ggufTensors(t)
-	r = Report{Dir: o.Dir, Format: "gguf", Class: Llama, DType: o.DType, Tensors: len(tensors), Tokenizer: o.Tokenizer,
+	tensors := ggufTensors(t, arch)
+	r = Report{Dir: o.Dir, Format: "gguf", Class: class, DType: o.DType, Tensors: len(tensors), Tokenizer: o.Tokenizer,
 		Files: []string{filepath.Base(o.Dir)}}
 	return r, prefixed(disk.Write(o.Dir, func(w io.Writer) error {
 		return writeGGUF(w, keys, tensors, source{weights}, dtype)
 	}))
 }
 
-// ggufTensors names the tensors as llama.cpp does.
-func ggufTensors(t *model.Transformer) []tensor {
+// architectures are llama.cpp's names of classes, by which it knows tensors and keys.
+var architectures = map[Class]string{Llama: "llama", Qwen3: "qwen3"}
+
+// ggufTensors names the tensors as llama.cpp does. In its llama, query and key rows stand in pairs, as its rotation of
+// that architecture takes them; its qwen3 rotates halves, as ours.
+func ggufTensors(t *model.Transformer, arch string) []tensor {
 	n, a := namesOf(t), t.Attention.Resolve()
+	rows := func(int) []int { return nil }
+	if arch == "llama" {
+		rows = func(heads int) []int { return paired(heads, 0, a.HeadDim) }
+	}
 	n.same("token_embd.weight", "embed")
 	if a.RopeScaling.Factor != 0 { // by which llama.cpp divides each pair's frequency
 		slowed := make([]float32, a.HeadDim/2)
@@ -68,8 +81,10 @@ func ggufTensors(t *model.Transformer) []tensor {
 	for i := range t.Config.Layers {
 		at, ours := fmt.Sprintf("blk.%d.", i), fmt.Sprintf("blocks.%d.", i)
 		n.same(at+"attn_norm.weight", ours+"norm1")
-		n.join(at+"attn_q.weight", part{n.params[ours+"attn.Wq"], true, paired(a.Heads, 0, a.HeadDim)})
-		n.join(at+"attn_k.weight", part{n.params[ours+"attn.Wk"], true, paired(a.Groups, 0, a.HeadDim)})
+		n.join(at+"attn_q.weight", part{n.params[ours+"attn.Wq"], true, rows(a.Heads)})
+		n.join(at+"attn_k.weight", part{n.params[ours+"attn.Wk"], true, rows(a.Groups)})
+		n.same(at+"attn_q_norm.weight", ours+"attn.normQueries")
+		n.same(at+"attn_k_norm.weight", ours+"attn.normKeys")
 		n.transposed(at+"attn_v.weight", ours+"attn.Wv")
 		n.transposed(at+"attn_output.weight", ours+"attn.Wo")
 		n.same(at+"ffn_norm.weight", ours+"norm2")
@@ -88,20 +103,20 @@ type key struct {
 	value any
 }
 
-func ggufKeys(t *model.Transformer, o Options) ([]key, error) {
+func ggufKeys(t *model.Transformer, arch string, o Options) ([]key, error) {
 	m, a := t.Config, t.Attention.Resolve()
 	fileType := map[string]uint32{"fp32": 0, "bf16": 32}[o.DType]
 	keys := []key{
-		{"general.architecture", "llama"}, {"general.name", "headroom " + t.Attention.Name()},
+		{"general.architecture", arch}, {"general.name", "headroom " + t.Attention.Name()},
 		{"general.file_type", fileType},
-		{"general.alignment", uint32(alignment)}, {"llama.vocab_size", uint32(m.Vocab)},
-		{"llama.context_length", uint32(m.Context)},
-		{"llama.embedding_length", uint32(m.Width)}, {"llama.block_count", uint32(m.Layers)},
-		{"llama.feed_forward_length", uint32(m.MLP)},
-		{"llama.attention.head_count", uint32(a.Heads)}, {"llama.attention.head_count_kv", uint32(a.Groups)},
-		{"llama.attention.key_length", uint32(a.HeadDim)}, {"llama.attention.value_length", uint32(a.HeadDim)},
-		{"llama.rope.dimension_count", uint32(a.HeadDim)}, {"llama.rope.freq_base", float32(a.RopeTheta)},
-		{"llama.attention.layer_norm_rms_epsilon", float32(m.NormEps)},
+		{"general.alignment", uint32(alignment)}, {arch + ".vocab_size", uint32(m.Vocab)},
+		{arch + ".context_length", uint32(m.Context)},
+		{arch + ".embedding_length", uint32(m.Width)}, {arch + ".block_count", uint32(m.Layers)},
+		{arch + ".feed_forward_length", uint32(m.MLP)},
+		{arch + ".attention.head_count", uint32(a.Heads)}, {arch + ".attention.head_count_kv", uint32(a.Groups)},
+		{arch + ".attention.key_length", uint32(a.HeadDim)}, {arch + ".attention.value_length", uint32(a.HeadDim)},
+		{arch + ".rope.dimension_count", uint32(a.HeadDim)}, {arch + ".rope.freq_base", float32(a.RopeTheta)},
+		{arch + ".attention.layer_norm_rms_epsilon", float32(m.NormEps)},
 	}
 	if o.Tokenizer == "" {
 		return append(keys, key{"tokenizer.ggml.model", "none"}), nil

@@ -2,8 +2,9 @@
 // GGUF files. Weights are read, and files written, one tensor at a time.
 //
 // A model goes out as the standard class that is exactly the same function, where there is one: LlamaForCausalLM for
-// MHA, MQA and GQA, DeepseekV3ForCausalLM for MLA without biases. The other kinds go out with a small PyTorch module of
-// their own, whose cache holds what the paper says.
+// MHA, MQA and GQA, Qwen3ForCausalLM where these norm each head of queries and keys, DeepseekV3ForCausalLM for MLA
+// without biases. The other kinds go out with a small PyTorch module of their own, whose cache holds what the paper
+// says.
 package export
 
 import (
@@ -62,13 +63,17 @@ func ClassOf(t *model.Transformer) (c Class, reason string) {
 	case "":
 		return Own, fmt.Sprintf("no class of the library has %s attention", a.Kind)
 	case Llama:
+		class := Llama
 		if a.NormsQK() {
-			return Own, fmt.Sprintf("%s has no norm of queries and keys (attention.qk_norm: %s)", Llama, a.QKNorm)
+			class = Qwen3
 		}
-		if a.RopeDim != a.HeadDim {
-			return Own, fmt.Sprintf("%s rotates whole heads of %d, this model %d columns of them", Llama, a.HeadDim, a.RopeDim)
+		switch {
+		case a.QKNorm == attention.AllNorm:
+			return Own, fmt.Sprintf("%s norms each head apart, this model all as one (attention.qk_norm: all)", class)
+		case a.RopeDim != a.HeadDim:
+			return Own, fmt.Sprintf("%s rotates whole heads of %d, this model %d columns of them", class, a.HeadDim, a.RopeDim)
 		}
-		return Llama, ""
+		return class, ""
 	case DeepSeek:
 		switch {
 		case a.Bias != "none":
@@ -106,6 +111,9 @@ func refuseOwn(m model.Config, a attention.Config) error {
 	case a.RopeScaling != attention.RopeScaling{}:
 		return fmt.Errorf("export: %s attention with a scaled rotary embedding (attention.rope_scaling) has no layer in "+
 			"modeling_headroom.py, so it cannot be exported yet", a.Kind)
+	case a.NormsQK():
+		return fmt.Errorf("export: %s attention with norms of queries and keys (attention.qk_norm: %s) has no layer in "+
+			"modeling_headroom.py, so it cannot be exported", a.Kind, a.QKNorm)
 	}
 	return nil
 }
@@ -113,7 +121,7 @@ func refuseOwn(m model.Config, a attention.Config) error {
 // tensors names the model's tensors as a class has them.
 func (c Class) tensors(t *model.Transformer) []tensor {
 	switch c {
-	case Llama:
+	case Llama, Qwen3:
 		return llama(t)
 	case DeepSeek:
 		return deepseek(t)
@@ -142,6 +150,10 @@ func (c Class) config(t *model.Transformer, dtype string, ids object) (map[strin
 	switch c {
 	case Llama:
 		j["model_type"], j["num_key_value_heads"], j["mlp_bias"] = "llama", a.Groups, false
+		rope(j, a)
+	case Qwen3:
+		j["num_key_value_heads"] = a.Groups
+		qwen3Config(j, m)
 		rope(j, a)
 	case DeepSeek:
 		j["model_type"], j["num_key_value_heads"] = "deepseek_v3", a.Heads
@@ -202,11 +214,7 @@ func ownConfig(j map[string]any, a attention.Config) error {
 			j[key] = a.QueryLatentDim
 		case "query_norm":
 			j[key] = a.QueryNorm
-		case "qk_norm":
-			if a.NormsQK() {
-				return fmt.Errorf("export: modeling_headroom.py has no norm of queries and keys (attention.qk_norm: %s), so this "+
-					"%s cannot be exported", a.QKNorm, a.Kind)
-			}
+		case "qk_norm": // of which refuseOwn has seen that there is none
 		default:
 			return fmt.Errorf("export: configuration_headroom.py has no key for %s of %s attention", key, a.Kind)
 		}

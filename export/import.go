@@ -20,9 +20,9 @@ type Import struct {
 	Ends  []string `json:"ends,omitempty"`  // the tokens that end one
 }
 
-// Read makes a checkpoint of ours in out from a directory of the transformers library: the Llama family, dense
-// DeepSeek-V3, or what HF wrote. A context of 0 is the directory's own. What the models here cannot express is refused
-// by its name.
+// Read makes a checkpoint of ours in out from a directory of the transformers library: the Llama family, dense Qwen3
+// and DeepSeek-V3, or what HF wrote. A context of 0 is the directory's own. What the models here cannot express is
+// refused by its name.
 func Read(dir, out string, context int) (r Import, err error) {
 	f, t, list, class, err := openModel(dir, context)
 	if err != nil {

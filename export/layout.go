@@ -134,7 +134,7 @@ func (n *names) backbone(t *model.Transformer, attention func(at, ours string)) 
 	return n.list
 }
 
-// llama names the tensors of LlamaForCausalLM.
+// llama names the tensors of LlamaForCausalLM, and of Qwen3ForCausalLM where there are norms.
 func llama(t *model.Transformer) []tensor {
 	n := namesOf(t)
 	return n.backbone(t, func(at, ours string) {
@@ -142,6 +142,8 @@ func llama(t *model.Transformer) []tensor {
 		n.transposed(at+"k_proj.weight", ours+"Wk")
 		n.transposed(at+"v_proj.weight", ours+"Wv")
 		n.transposed(at+"o_proj.weight", ours+"Wo")
+		n.same(at+"q_norm.weight", ours+"normQueries")
+		n.same(at+"k_norm.weight", ours+"normKeys")
 	})
 }
 

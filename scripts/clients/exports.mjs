@@ -147,6 +147,8 @@ try {
     "attention.rope_scaling.factor": 8, "attention.rope_scaling.low_freq_factor": 1, "attention.rope_scaling.high_freq_factor": 4,
     "attention.rope_scaling.original_context": 64,
   });
+  await check(llama, "qwen3", "trained.json", 400, "gqa-2", 60, {"attention.qk_norm": "head"});
+  await check(llama, "qwen3-untied", "plain.json", 400, "mqa", 60, {"attention.qk_norm": "head", "attention.head_dim": 32, "model.tie": false});
   chat();
   await check(llama, "chat", "chat/tokenizer.json", 404, "gqa-2");
 } catch (wrong) {

@@ -23,6 +23,11 @@ CASES = {
         "rope_parameters": {"factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 32,
                             "rope_theta": 500.0, "rope_type": "llama3"},
     },
+    "qwen3": COMMON | {
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 12, "hidden_act": "silu",
+        "layer_types": ["full_attention"] * 2, "max_window_layers": 28, "rms_norm_eps": 1e-6, "sliding_window": None,
+        "tie_word_embeddings": False, "use_sliding_window": False, "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"},
+    },
 }
 
 
@@ -82,6 +87,8 @@ class Model:
         heads, groups, dim = c["num_attention_heads"], c["num_key_value_heads"], c["head_dim"]
         q, k, v = (product(self.w[at + name + "_proj.weight"], x) for name in "qkv")
         q, k, turns = parts(q, heads), parts(k, groups), frequencies(c, dim)
+        if c["model_type"] == "qwen3":
+            q, k = ([norm(head, self.w[at + name + "_norm.weight"], c["rms_norm_eps"]) for head in all] for name, all in (("q", q), ("k", k)))
         q, k = ([rotate(head, self.place, turns) for head in all] for all in (q, k))
         self.cache[layer].append((k, parts(v, groups)))
         out = []
@@ -115,6 +122,8 @@ def shapes(c):
         at = f"model.layers.{i}."
         s |= {at + name + ".weight": (C,) for name in ("input_layernorm", "post_attention_layernorm")}
         s |= {at + f"self_attn.{name}_proj.weight": shape for name, shape in {"q": (Q, C), "k": (K, C), "v": (K, C), "o": (C, Q)}.items()}
+        if c["model_type"] == "qwen3":
+            s |= {at + f"self_attn.{name}_norm.weight": (c["head_dim"],) for name in "qk"}
         s |= {at + f"mlp.{name}_proj.weight": shape for name, shape in {"gate": (F, C), "up": (F, C), "down": (C, F)}.items()}
     if not c["tie_word_embeddings"]:
         s["lm_head.weight"] = (VOCAB, C)

@@ -1,0 +1,115 @@
+package export
+
+import (
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"headroom/attention"
+	"headroom/decode"
+	"headroom/internal/safetensors"
+	"headroom/model"
+)
+
+// TestQKNormIsNotLost: no export leaves norms of queries and keys out. Where a class has them the file has their
+// weights; what cannot be exported is refused by the key, and leaves nothing.
+func TestQKNormIsNotLost(t *testing.T) {
+	partly := func(_ *model.Config, a *attention.Config) { a.RopeDim = 4 }
+	whole := func(_ *model.Config, a *attention.Config) { a.RopeDim = 0 }
+	for _, kind := range []string{"mha", "gqa-2", "mqa", "mfa"} {
+		for _, norm := range []string{attention.HeadNorm, attention.AllNorm} {
+			for i, rotation := range []func(*model.Config, *attention.Config){whole, partly} {
+				checkpoint, m := tiny(t, kind, rotation, func(_ *model.Config, a *attention.Config) { a.QKNorm = norm })
+				s := &specimen{Model: m}
+				if kind != "mfa" && norm == attention.HeadNorm && i == 0 {
+					s.goesThereAndBack(t, checkpoint)
+				} else {
+					s.isRefused(t, checkpoint)
+				}
+			}
+		}
+	}
+	checkpoint, _ := tiny(t, "gqa-2", headNorms, scaled)
+	_, err := GGUF(checkpoint, Options{Dir: filepath.Join(t.TempDir(), "x"), DType: "fp32"})
+	if err == nil || !strings.Contains(err.Error(), "qwen3 does not scale rotary embeddings (attention.rope_scaling)") {
+		t.Errorf("a scaled rotary embedding: %v", err)
+	}
+}
+
+// TestQwen3IsRead: what a Qwen3 may have beside norms is refused by the field of config.json, and what is not said is
+// what the library takes then.
+func TestQwen3IsRead(t *testing.T) {
+	dir := filepath.Join("testdata", "transformers", "qwen3")
+	for change, want := range map[string]string{
+		`{}`: "",
+		`{"sliding_window": 4096, "layer_types": null, "use_sliding_window": false}`: "",
+		`{"use_sliding_window": true, "sliding_window": 16}`:                         "", // layer_types say that none has it
+		`{"use_sliding_window": true, "layer_types": null, "max_window_layers": 2}`:  "",
+		`{"use_sliding_window": true, "layer_types": null, "max_window_layers": 1}`:  "use_sliding_window",
+		`{"layer_types": ["full_attention", "sliding_attention"]}`:                   "layer_types has sliding_attention for layer 1",
+		`{"attention_bias": true}`:                             "attention_bias",
+		`{"hidden_act": "gelu"}`:                               "hidden_act is gelu",
+		`{"rope_scaling": {"rope_type": "yarn", "factor": 4}}`: "yarn",
+		`{"head_dim": null}`:                                   "q_proj.weight is [48 32]",
+		`{"tie_word_embeddings": true}`:                        "", // the library ignores the file's head then
+		`{"num_key_value_heads": null}`:                        "k_proj.weight is [24 32]",
+		`{"architectures": ["Qwen3MoeForCausalLM"]}`:           "Qwen3MoeForCausalLM cannot be read",
+		`{"architectures": ["LlamaForCausalLM"]}`:              "k_norm.weight",
+	} {
+		back := filepath.Join(t.TempDir(), "back")
+		_, err := Read(changed(t, dir, change), back, 0)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", change, err, want)
+		}
+	}
+	back := filepath.Join(t.TempDir(), "back")
+	if _, err := Read(changed(t, dir, `{"rms_norm_eps": null, "rope_parameters": null}`), back, 0); err != nil {
+		t.Fatal(err)
+	}
+	m, err := decode.Load(back)
+	if err != nil || m.Config.NormEps != 1e-6 || m.Attention.RopeTheta != 10000 ||
+		m.Attention.QKNorm != attention.HeadNorm {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+// TestGGUFQwen3 finds the rows of queries and keys as they are, and the norms, under the names of llama.cpp's qwen3.
+func TestGGUFQwen3(t *testing.T) {
+	checkpoint, m := tiny(t, "gqa-2", headNorms)
+	path := filepath.Join(t.TempDir(), "m.gguf")
+	if _, err := GGUF(checkpoint, Options{Dir: path, DType: "bf16"}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, places, start := readGGUF(t, text)
+	if values["general.architecture"] != "qwen3" || values["qwen3.attention.head_count_kv"] != uint32(2) ||
+		values["qwen3.attention.key_length"] != uint32(8) {
+		t.Errorf("%v", values)
+	}
+	for key := range values {
+		if strings.HasPrefix(key, "llama.") {
+			t.Errorf("a qwen3 has the key %s", key)
+		}
+	}
+	for name, ours := range map[string]string{"attn_q": "attn.Wq", "attn_k": "attn.Wk"} {
+		at, W := places["blk.1."+name+".weight"], m.Weights["blocks.1."+ours]
+		for row := range len(W) / 32 {
+			for in := range 32 {
+				got := binary.LittleEndian.Uint16(text[start+at.at+uint64(2*(row*32+in)):])
+				if want := safetensors.ToBF16(W[in*(len(W)/32)+row]); got != want {
+					t.Fatalf("%s: row %d, column %d is %#x, not %#x", name, row, in, got, want)
+				}
+			}
+		}
+		norm := places["blk.1."+name+"_norm.weight"]
+		if norm.typ != ggmlF32 || !slices.Equal(norm.dims, []uint64{8}) {
+			t.Errorf("the norm of %s is %+v", name, norm)
+		}
+	}
+}
