@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,8 +30,31 @@ func From(path string) (sets []string, err error) {
 		if err := yaml.Unmarshal(text, &keys); err != nil {
 			return nil, fmt.Errorf("lab: %w", err)
 		}
-		for _, key := range slices.Sorted(maps.Keys(keys)) {
-			sets = append(sets, fmt.Sprintf("%s.%s=%v", section, key, keys[key]))
+		if sets, err = flat(sets, section, keys); err != nil {
+			return nil, err
+		}
+	}
+	return sets, nil
+}
+
+// flat adds the keys of a part of a configuration, and of the parts in it. A list is written as YAML has it in a line.
+func flat(sets []string, part string, keys map[string]any) ([]string, error) {
+	for _, name := range slices.Sorted(maps.Keys(keys)) {
+		key := part + "." + name
+		switch v := keys[name].(type) {
+		case map[string]any:
+			var err error
+			if sets, err = flat(sets, key, v); err != nil {
+				return nil, err
+			}
+		case []any:
+			line, err := json.Marshal(v)
+			if err != nil {
+				return nil, fmt.Errorf("lab: %s: %w", key, err)
+			}
+			sets = append(sets, fmt.Sprintf("%s=%s", key, line))
+		default:
+			sets = append(sets, fmt.Sprintf("%s=%v", key, v))
 		}
 	}
 	return sets, nil
