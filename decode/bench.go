@@ -65,7 +65,7 @@ func Bench(ctx context.Context, m *Model, on Backend, batch, S, steps int, ceili
 	if r.LargestBatch, err = Largest(longer, on, o, S); err != nil {
 		return r, err
 	}
-	if o.Pages > Fit(m.Transformer, r.AvailableBytes, on.Cache()).Pages && r.AvailableBytes > 0 {
+	if Fit(longer.Transformer, batch, r.AvailableBytes, on.Cache()).Batch(most) < batch && r.AvailableBytes > 0 {
 		return r,
 			fmt.Errorf("decode: %d requests of %d tokens need %d MiB of cache, %d MiB are available: the largest batch is %d",
 				batch, S, r.CacheBytes>>20, r.AvailableBytes>>20, r.LargestBatch)
@@ -116,6 +116,7 @@ func (r *BenchResult) time(ctx context.Context, e *Engine, steps int) (err error
 	e.Admit()
 	for _, s := range e.running {
 		s.cached = r.Context - 1 // the cache is full of random numbers already
+		e.tails.leave(s, s.cached)
 	}
 	if r.TokenMillis, err = timeSteps(ctx, e, steps); err != nil {
 		return err

@@ -25,6 +25,7 @@ type Backend interface {
 // Limits are what a device makes room for.
 type Limits struct {
 	Pages   int // of the cache pool
+	Tail    int // of the pool of layers with windows; 0: they have theirs in the other
 	Rows    int // most requests in a pass
 	Tokens  int // most tokens in a pass
 	Scores  int // most scored tokens in a pass
@@ -65,9 +66,10 @@ type Batch struct {
 }
 
 // A Row is the part of a batch that belongs to one request: tokens From to From+T of the batch, at positions Start to
-// Start+T of the request, whose cache lies in Pages.
+// Start+T of the request, whose cache lies in Pages. That of layers with windows lies in Tail, where pages behind the
+// windows are -1, on a device with a pool for it.
 type Row struct {
-	Pages          []int32
+	Pages, Tail    []int32
 	Start, From, T int
 }
 
@@ -87,7 +89,7 @@ func (d Draw) Token(logits []float32) int32 { return d.next(d.U, logits, d.Histo
 // Add appends a row of tokens that go to position start of a cache; the last scored of them have their logits wanted.
 func (b *Batch) Add(pages []int32, start int, tokens []int32, scored int) {
 	from := len(b.Tokens)
-	b.Rows = append(b.Rows, Row{pages, start, from, len(tokens)})
+	b.Rows = append(b.Rows, Row{Pages: pages, Start: start, From: from, T: len(tokens)})
 	for i, t := range tokens {
 		b.Tokens = append(b.Tokens, t)
 		b.Positions = append(b.Positions, int32(start+i))

@@ -15,14 +15,17 @@ type Sequence struct {
 	Shared int     // tokens of the prompt whose keys and values were in the cache already
 	Reason Reason
 
-	pages  []int32 // of the cache; none while the request waits
-	named  int     // how many of them the pool knows by content, the last by the name that follows
-	name   uint64
-	most   int // tokens that the sequence may come to
-	cached int // Tokens[:cached] are in the cache
-	row    int // in the last pass in which the sequence had one new token; -1 before that
-	random *rand.Rand
-	stream stream
+	pages   []int32 // of the cache; none while the request waits
+	tail    []int32 // of its layers with windows, where pages behind are -1; see tails
+	behind  int     // how many of these
+	promise int     // pages of the tail that the sequence can always have
+	named   int     // how many of them the pool knows by content, the last by the name that follows
+	name    uint64
+	most    int // tokens that the sequence may come to
+	cached  int // Tokens[:cached] are in the cache
+	row     int // in the last pass in which the sequence had one new token; -1 before that
+	random  *rand.Rand
+	stream  stream
 
 	drafted  int     // Tokens[:drafted] are in the drafter's cache
 	guesses  []int32 // what a drafter proposes next
@@ -60,6 +63,7 @@ type Engine struct {
 	model   *Model
 	device  Device
 	pool    *pool
+	tails   *tails // nil where no layer has a window
 	options Options
 	waiting []*Sequence
 	running []*Sequence
@@ -72,7 +76,7 @@ func NewEngine(m *Model, d Device, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{model: m, device: d, pool: newPool(o.Pages), options: o}, nil
+	return &Engine{model: m, device: d, pool: newPool(o.Pages), tails: newTails(m.Transformer, o.tail(m)), options: o}, nil
 }
 
 // Open makes an engine on a device of its own on a backend. Close it with the engine's Close.
@@ -107,11 +111,19 @@ type Usage struct {
 	Pages   int `json:"pages"`      // of the pool
 	Used    int `json:"pages_used"` // by requests
 	Kept    int `json:"pages_kept"` // by no request, for later ones that begin with the same tokens
+
+	Tail     int `json:"window_pages,omitempty"`      // of the pool of layers with windows
+	TailUsed int `json:"window_pages_used,omitempty"` // by requests
 }
 
 // Usage is how much of the engine is in use now.
 func (e *Engine) Usage() Usage {
-	return Usage{len(e.running), len(e.waiting), e.pool.total, e.pool.total - e.pool.left(), e.pool.kept.Len()}
+	u := Usage{Running: len(e.running), Waiting: len(e.waiting), Pages: e.pool.total, Used: e.pool.total - e.pool.left(),
+		Kept: e.pool.kept.Len()}
+	if e.tails != nil {
+		u.Tail, u.TailUsed = e.tails.total, e.tails.total-e.tails.left()
+	}
+	return u
 }
 
 // Busy says that there are requests that wait or run.
@@ -142,6 +154,7 @@ func (e *Engine) Cancel(s *Sequence) {
 func (e *Engine) end(s *Sequence, why Reason) {
 	s.Reason, s.stream.done = why, true
 	e.pool.give(s.pages)
+	e.tails.end(s)
 	s.pages, s.guesses, s.chances = nil, nil, nil
 	other := func(x *Sequence) bool { return x == s }
 	e.waiting = slices.DeleteFunc(e.waiting, other)
@@ -153,6 +166,9 @@ func (e *Engine) end(s *Sequence, why Reason) {
 func (e *Engine) Admit() {
 	for len(e.waiting) > 0 && len(e.running) < e.options.Rows {
 		s := e.waiting[0]
+		if !e.tails.admit(s, e.running) {
+			return
+		}
 		shared := e.shareable(s)
 		e.pool.share(shared)
 		own, ok := e.pool.take(PagesFor(s.most) - len(shared))
@@ -160,6 +176,7 @@ func (e *Engine) Admit() {
 			e.pool.give(shared)
 			return
 		}
+		e.tails.share(s, e.pool, shared)
 		s.pages, s.named = append(shared, own...), len(shared)
 		if s.named > 0 {
 			s.name = e.pool.pages[shared[s.named-1]].name
@@ -181,14 +198,21 @@ func (e *Engine) shareable(s *Sequence) []int32 {
 	if _, drafts := e.options.Drafter.(*DraftModel); drafts || s.Echo {
 		return nil
 	}
-	return e.pool.find(s.Prompt[:len(s.Prompt)-1])
+	pages := e.pool.find(s.Prompt[:len(s.Prompt)-1])
+	if e.tails != nil {
+		pages = pages[:e.tails.shareable(e.pool, pages)]
+	}
+	return pages
 }
 
-// remember tells the pool the content of the sequence's pages that became full.
+// remember tells the pools the content of the sequence's pages that became full, and gives back those that no window
+// reaches any more.
 func (e *Engine) remember(s *Sequence) {
 	for ; (s.named+1)*PageTokens <= s.cached; s.named++ {
 		s.name = e.pool.learn(s.pages[s.named], s.name, s.Tokens[s.named*PageTokens:][:PageTokens])
+		e.tails.learn(s, s.named, s.name)
 	}
+	e.tails.leave(s, s.cached)
 }
 
 // Step runs one pass: the next token of every request whose prompt is in the cache, and some more of the prompts of

@@ -122,7 +122,7 @@ func TestPagesComeBack(t *testing.T) {
 // TestFitIsTrue fills a pool with as many requests of a context as it is said to hold, and finds no room for one more.
 func TestFitIsTrue(t *testing.T) {
 	m := decodetest.Tiny(t, "mla")
-	fit := decode.Fit(m.Transformer, 300000, attention.FP32)
+	fit := decode.Fit(m.Transformer, 1, 300000, attention.FP32)
 	for _, context := range []int{1, 64, 65, 200} {
 		e := newEngine(t, m, decode.Options{Pages: fit.Pages, Rows: 1000})
 		n := fit.Batch(context)

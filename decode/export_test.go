@@ -36,3 +36,26 @@ func (e *Engine) PageUsers() (counted, real []int) {
 
 // KnownPages is how many pages are known by their content.
 func (e *Engine) KnownPages() int { return len(e.pool.known) }
+
+// TailUsers is PageUsers of the pool of layers with windows, and how many pages are promised or held above promises.
+func (e *Engine) TailUsers() (counted, real []int, bound int) {
+	real = make([]int, e.tails.total)
+	for _, s := range e.running {
+		for i, p := range s.tail {
+			if (p < 0) != (i < s.behind) {
+				panic("a page behind the window is held, or one in it is not")
+			}
+			if p >= 0 {
+				real[p]++
+			}
+		}
+		bound += e.tails.has(s, 0)
+	}
+	for _, p := range e.tails.pages {
+		counted = append(counted, p.users)
+	}
+	return counted, real, bound
+}
+
+// KnownTails is how many pages of layers with windows are known by their content, and how many of them are kept.
+func (e *Engine) KnownTails() (known, kept int) { return len(e.tails.known), e.tails.kept.Len() }

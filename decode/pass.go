@@ -58,6 +58,7 @@ func (e *Engine) gather() *flight {
 			scored, echoed = n, n
 		}
 		f.Add(s.pages, s.cached, tokens, scored)
+		f.Rows[len(f.Rows)-1].Tail = e.tails.reach(s, s.cached+len(tokens))
 		if scored == echoed+1 {
 			f.Draws[len(f.Draws)-1] = s.draw()
 		}
@@ -93,10 +94,16 @@ func settle(rows []*Sequence) {
 func (e *Engine) portions() map[*Sequence]int {
 	chunk, scored := e.options.Chunk, min(e.options.Scored, e.options.Chunk)
 	portions := map[*Sequence]int{}
+	spare := e.tails.spare(e.running)
 	deal := func(s *Sequence, most int) {
 		n := min(most, chunk, s.pending()-portions[s])
 		if s.scoring() {
 			n = min(n, scored)
+		}
+		has := 0
+		if e.tails != nil {
+			has = e.tails.has(s, s.cached+portions[s])
+			n = min(n, (s.behind+has+spare)*PageTokens-s.cached-portions[s])
 		}
 		if over := (s.cached + portions[s] + n) % PageTokens; over < n && n < s.pending()-portions[s] {
 			n -= over
@@ -106,6 +113,9 @@ func (e *Engine) portions() map[*Sequence]int {
 		}
 		chunk -= n
 		portions[s] += n
+		if e.tails != nil {
+			spare -= e.tails.has(s, s.cached+portions[s]) - has
+		}
 	}
 	prompts := slices.DeleteFunc(slices.Clone(e.running), func(s *Sequence) bool { return s.pending() < 2 })
 	if len(prompts) == 0 {
@@ -152,6 +162,7 @@ func (e *Engine) follow(f *flight) *flight {
 	for i, s := range f.rows {
 		next.Add(s.pages, f.Rows[i].Start+f.Rows[i].T, []int32{Drawn(i)}, 1)
 		next.Draws[i] = s.draw()
+		next.Rows[i].Tail = e.tails.reach(s, f.Rows[i].Start+f.Rows[i].T+1)
 	}
 	return next
 }

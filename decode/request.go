@@ -10,6 +10,7 @@ import (
 // Options are what an engine serves with.
 type Options struct {
 	Pages      int        // of the cache pool
+	Tail       int        // pages of the pool of layers with windows; 0: as many as the rows can need
 	Rows       int        // most requests in a pass; 0 is 64
 	Chunk      int        // most prompt tokens in a pass; 0 is 256
 	Scored     int        // most prompt tokens in a pass that are scored; 0: no request may ask for it
@@ -59,13 +60,25 @@ func (o Options) resolve() (Options, error) {
 // Limits are what an engine with these options asks of its device.
 func (o Options) Limits(m *Model) (Limits, error) {
 	o, err := o.resolve()
-	l := Limits{Pages: o.Pages, Rows: o.Rows, Scores: o.Rows, Context: m.Config.Context}
+	l := Limits{Pages: o.Pages, Tail: o.tail(m), Rows: o.Rows, Scores: o.Rows, Context: m.Config.Context}
 	if o.Drafter != nil {
 		l.Scores *= 1 + o.Drafter.longest()
 	}
 	l.Tokens = l.Scores + min(o.Chunk, o.Rows*m.Config.Context)
 	l.Scores += min(o.Scored, o.Chunk)
 	return l, err
+}
+
+// tail is the pages of the pool of layers with windows: as many as are said, or can be needed.
+func (o Options) tail(m *Model) int {
+	switch w := m.Window(); {
+	case w == 0:
+		return 0
+	case o.Tail > 0:
+		return o.Tail
+	default:
+		return min(o.Pages, o.Rows*tailPages(w))
+	}
 }
 
 // most is how many tokens a request may come to. Of a prompt that is only scored, the last token needs no cache.
@@ -103,6 +116,10 @@ func (e *Engine) Check(r Request) error {
 	}
 	if most := e.most(r); PagesFor(most) > e.pool.total {
 		return fmt.Errorf("decode: %d tokens need %d pages of the cache, the pool has %d", most, PagesFor(most), e.pool.total)
+	}
+	if e.tails != nil && tailOf(e.most(r), e.tails.window) > e.tails.total {
+		return fmt.Errorf("decode: %d tokens need %d pages in layers with windows, their pool has %d", e.most(r),
+			tailOf(e.most(r), e.tails.window), e.tails.total)
 	}
 	return r.Sampling.Validate()
 }

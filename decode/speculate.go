@@ -22,6 +22,9 @@ func (e *Engine) propose() error {
 	var most []int
 	for _, s := range e.running {
 		n := min(e.options.Drafter.longest(), s.most-len(s.Tokens)-1) // one token comes anyway
+		if e.tails != nil {
+			n = min(n, tailTokens-1)
+		}
 		if s.cached == len(s.Tokens)-1 && n > 0 {
 			rows, most = append(rows, s), append(most, n)
 		}
@@ -78,7 +81,7 @@ func NewDraftModel(draft *Model, on Backend, o Options, guesses int, target *Mod
 	if err != nil {
 		return nil, err
 	}
-	l.Tokens = l.Rows * draftChunk
+	l.Tokens, l.Tail = l.Rows*draftChunk, 0 // layers with windows keep all, as the draft goes on from where it likes
 	d, err := on.Open(draft, l)
 	return &DraftModel{draft, d, guesses}, err
 }

@@ -125,6 +125,14 @@ func (t *Transformer) LayerAttention(layer int) attention.Config {
 	return t.pattern[layer%len(t.pattern)].Layer(layer)
 }
 
+// Window is the largest window of its layers, 0 where none has one.
+func (t *Transformer) Window() (most int) {
+	for i := range t.Config.Layers {
+		most = max(most, t.LayerAttention(i).Window)
+	}
+	return most
+}
+
 // Uniform says that one configuration says how all layers attend.
 func (t *Transformer) Uniform() bool {
 	return !slices.ContainsFunc(t.pattern, func(a attention.Config) bool { return a != t.Attention })

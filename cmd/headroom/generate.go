@@ -127,8 +127,8 @@ func (g *generation) do(ctx context.Context, path string, out io.Writer) (*gener
 	if bytes == 0 {
 		bytes = decode.BytesFor(m.Transformer, min(m.Config.Context, len(prompt)+max(0, g.maxTokens)), on.Cache())
 	}
-	memory := decode.Fit(m.Transformer, bytes, on.Cache())
-	o := decode.Options{Pages: memory.Pages, Rows: 1, Chunk: on.Chunk(), Ends: t.Ends, Vocabulary: t}
+	memory := decode.Fit(m.Transformer, 1, bytes, on.Cache())
+	o := decode.Options{Pages: memory.Pages, Tail: memory.Tail, Rows: 1, Chunk: on.Chunk(), Ends: t.Ends, Vocabulary: t}
 	if o.Drafter, err = g.drafter(m, on, o); err != nil {
 		return nil, err
 	}
@@ -226,8 +226,7 @@ func (g *generation) drafter(m *decode.Model, on decode.Backend, o decode.Option
 	if err != nil {
 		return nil, err
 	}
-	slog.Info("draft "+decode.Fit(draft.Transformer,
-		decode.BytesFor(draft.Transformer, o.Pages*decode.PageTokens, on.Cache()), on.Cache()).String(),
+	slog.Info("draft "+decode.Pool(draft.Transformer, o.Pages, 0, on.Cache()).String(),
 		"model", g.draft)
 	return d, nil
 }

@@ -124,7 +124,7 @@ func (s *serving) do(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	o.Pages = memory.Pages
+	o.Pages, o.Tail = memory.Pages, memory.Tail
 	e, err := decode.Open(m, on, o)
 	if err != nil {
 		return err
@@ -238,7 +238,7 @@ func (s *serving) memory(m *decode.Model, on decode.Backend, o decode.Options) (
 			bytes = min(bytes, available/5*4)
 		}
 	}
-	memory := decode.Fit(m.Transformer, bytes, on.Cache())
+	memory := decode.Fit(m.Transformer, o.Rows, bytes, on.Cache())
 	if memory.Batch(m.Config.Context) < 1 {
 		return memory, fmt.Errorf("serve: %d MiB of cache hold no request of the model's context of %d: it takes %d MiB",
 			bytes>>20, m.Config.Context, decode.BytesFor(m.Transformer, m.Config.Context, on.Cache())>>20+1)

@@ -101,7 +101,7 @@ func (b *backend) Open(m *decode.Model, l decode.Limits) (decode.Device, error) 
 		return nil, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d",
 			decode.PageTokens, l.Pages)
 	}
-	if w := m.Attention.Window; w > 0 {
+	if w := m.Window(); w > 0 {
 		return nil, fmt.Errorf("decode: attention.window is %d, and no kernel of a GPU reads a window yet: "+
 			"use --device cpu", w)
 	}

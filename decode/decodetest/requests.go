@@ -44,7 +44,7 @@ func Finish(t testing.TB, e *decode.Engine) {
 // AllBack says that nobody has a page.
 func AllBack(t testing.TB, e *decode.Engine) {
 	t.Helper()
-	if u := e.Usage(); u.Used != 0 || e.FreePages() != u.Pages {
+	if u := e.Usage(); u.Used+u.TailUsed != 0 || e.FreePages() != u.Pages {
 		t.Fatalf("%d of %d pages came back", e.FreePages(), u.Pages)
 	}
 }

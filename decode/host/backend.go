@@ -29,13 +29,13 @@ func (b backend) Open(m *decode.Model, l decode.Limits) (decode.Device, error) {
 		return nil, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d",
 			decode.PageTokens, l.Pages)
 	}
-	need, free := decode.BytesFor(m.Transformer, l.Pages*decode.PageTokens, b.cache), graph.HostFree(0)
+	need, free := decode.Pool(m.Transformer, l.Pages, l.Tail, b.cache).Bytes, graph.HostFree(0)
 	if need > int64(free) {
 		return nil,
 			fmt.Errorf("decode: the cache of %d tokens takes %.2f GiB (%d bytes), and this machine has %.2f GiB of memory free",
 				l.Pages*decode.PageTokens, float64(need)/(1<<30), need, float64(free)/(1<<30))
 	}
-	return newDevice(m, l.Pages, b.cache), nil
+	return newTailed(m, l.Pages, l.Tail, b.cache), nil
 }
 
 // Bandwidth is of a copy by all cores.

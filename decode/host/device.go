@@ -12,6 +12,7 @@ import (
 type Device struct {
 	model *decode.Model
 	cache [][]slot // [layer][slot]
+	ends  []bool   // layers with windows whose pages are those of a tail
 
 	batch    decode.Batch
 	logits   []float32 // [scored, V] of the last pass
@@ -29,13 +30,22 @@ type Device struct {
 func NewDevice(m *decode.Model, pages int) *Device { return newDevice(m, pages, attention.FP32) }
 
 func newDevice(m *decode.Model, pages int, t attention.CacheType) *Device {
+	return newTailed(m, pages, 0, t)
+}
+
+// newTailed has a pool of tail pages for layers with windows; where it is 0 theirs are in the other.
+func newTailed(m *decode.Model, pages, tail int, t attention.CacheType) *Device {
 	c := &Device{model: m, rotaries: map[rotation]*rotary{}}
 	for layer := range m.Config.Layers {
 		var slots []slot
-		for _, s := range m.CacheLayout(layer) {
-			slots = append(slots, newSlot(s, pages, t))
+		n, ends := pages, tail > 0 && m.LayerAttention(layer).Window > 0
+		if ends {
+			n = tail
 		}
-		c.cache = append(c.cache, slots)
+		for _, s := range m.CacheLayout(layer) {
+			slots = append(slots, newSlot(s, n, t))
+		}
+		c.cache, c.ends = append(c.cache, slots), append(c.ends, ends)
 	}
 	return c
 }

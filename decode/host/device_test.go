@@ -82,7 +82,7 @@ func TestCacheBytesAreTheLayouts(t *testing.T) {
 	for kind, elements := range map[string]int{"mha": 64, "mqa": 16, "mfa": 16, "gqa-2": 32, "gta-2": 20, "mla": 36,
 		"gla-2": 36, "gla_q-2": 36} {
 		m := decodetest.Tiny(t, kind)
-		fit := decode.Fit(m.Transformer, 1<<20, attention.FP32)
+		fit := decode.Fit(m.Transformer, 1, 1<<20, attention.FP32)
 		want := int64(fit.Pages * decode.PageTokens * m.Config.Layers * elements * 4)
 		if got := NewDevice(m, fit.Pages).CacheBytes(); got != want || fit.Bytes != want || want > 1<<20 ||
 			fit.TokenBytes != 2*4*elements {

@@ -238,10 +238,19 @@ func (c *Device) Append(layer, at int, x graph.Buf) {
 	s := c.cache[layer][at]
 	width := s.heads * s.dim
 	for _, row := range c.batch.Rows {
+		pages := c.pages(layer, row)
 		for t := range row.T {
-			s.put(place(row.Pages, row.Start+t), floats(x)[(row.From+t)*width:][:width])
+			s.put(place(pages, row.Start+t), floats(x)[(row.From+t)*width:][:width])
 		}
 	}
+}
+
+// pages are those of a row in a layer.
+func (c *Device) pages(layer int, row decode.Row) []int32 {
+	if c.ends[layer] {
+		return row.Tail
+	}
+	return row.Pages
 }
 
 // place is where a token lies in a slot.
@@ -253,6 +262,7 @@ func place(pages []int32, position int) int {
 func (c *Device) Attend(layer int, q graph.Buf, a attention.CacheRead) graph.Buf {
 	y := c.take(c.tokens() * a.H * a.Dv)
 	for _, row := range c.batch.Rows {
+		row.Pages = c.pages(layer, row)
 		c.scratch.turn = nil
 		if a.Turn > 0 {
 			c.scratch.turn = c.upTo(row.Start+row.T, rotation{a.Turn, a.Rotary})
