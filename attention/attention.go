@@ -12,6 +12,7 @@ package attention
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -56,6 +57,11 @@ type Config struct {
 	Bias string `mapstructure:"bias" yaml:"bias"`
 	// base of the rotary embedding's wavelengths
 	RopeTheta float64 `mapstructure:"rope_theta" yaml:"rope_theta"`
+	// multiplies what heads have attended by a sigmoid of the layer's input, before Wo: by one number a head (head), one a
+	// column (element), or not at all (none)
+	Gate string `mapstructure:"gate" yaml:"gate"`
+	// the gate is made of so many of the first columns of the layer's input; 0 is all
+	GateWidth int `mapstructure:"gate_width" yaml:"gate_width"`
 	// the rotary embedding for contexts longer than those that the model was first trained on
 	RopeScaling RopeScaling `mapstructure:"rope_scaling" yaml:"rope_scaling"`
 	// keys that a query reads at most in window layers, its own with them; 0: all keys, in every layer
@@ -78,7 +84,8 @@ const (
 
 // Default is GQA with four key/value heads.
 func Default() Config {
-	return Config{Kind: GQA, Groups: 4, Heads: 4, HeadDim: 32, Bias: "paper", QKNorm: NoNorm, RopeTheta: 10000}
+	return Config{Kind: GQA, Groups: 4, Heads: 4, HeadDim: 32, Bias: "paper", QKNorm: NoNorm, Gate: NoGate,
+		RopeTheta: 10000}
 }
 
 // Parse reads a name such as gta-4, gla_q-2 or mla.
@@ -138,7 +145,8 @@ func (c Config) Laws() map[string]string { return c.resolve() }
 
 func (c *Config) resolve() map[string]string {
 	laws := map[string]string{}
-	c.QKNorm = cmp.Or(c.QKNorm, NoNorm)
+	// older files do not say
+	c.QKNorm, c.Gate = cmp.Or(c.QKNorm, NoNorm), cmp.Or(c.Gate, NoGate)
 	if d, err := c.Kind.Describe(); err == nil {
 		d.defaults(settings{c, laws})
 	}
@@ -176,7 +184,8 @@ func (c Config) Validate() error {
 	case !(c.RopeTheta > 1):
 		return fail("rope_theta must be above 1, it is %v", c.RopeTheta)
 	}
-	for _, err := range []error{c.RopeScaling.validate(), c.checkWindow(), c.checkQKNorm(d), d.check(r)} {
+	for _, err := range []error{c.RopeScaling.validate(), c.checkWindow(), c.checkQKNorm(d), checkGate(c),
+		d.check(r)} {
 		if err != nil {
 			return fail("%w", err)
 		}
@@ -244,7 +253,14 @@ func New(c Config, p Place) (Layer, error) {
 		return nil, err
 	}
 	c = c.Layer(0).Resolve()
+	if c.GateWidth > p.Width {
+		return nil, fmt.Errorf("attention: gate_width is %d, and the layer's input has %d columns", c.GateWidth, p.Width)
+	}
 	w := weights{p.Name, p.Std}
 	out := weights{p.Name, p.OutStd}.matrix("Wo", c.Heads*c.HeadDim, p.Width)
-	return c.Kind.known().layer(c, p, w, out), nil
+	a := c.Kind.known().layer(c, p, w, out)
+	if c.Gated() && !slices.ContainsFunc(a.Params(), func(q graph.Param) bool { return q.Name == p.Name+".Wg" }) {
+		return nil, fmt.Errorf("attention: %s has no output gate, and gate is %s", c.Kind, c.Gate)
+	}
+	return a, nil
 }

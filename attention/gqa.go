@@ -21,6 +21,7 @@ type groupedQuery struct {
 	Wo graph.Param // [H·D, C]
 
 	norm queryKeyNorm
+	gate *outputGate
 
 	H, G, D, R int
 	rotary     graph.Rotary
@@ -58,13 +59,13 @@ func newGQA(c Config, p Place, w weights, out graph.Param) Layer {
 		Wq: w.matrix("Wq", C, c.Heads*c.HeadDim),
 		Wk: w.matrix("Wk", C, c.Groups*c.HeadDim),
 		Wv: w.matrix("Wv", C, c.Groups*c.HeadDim),
-		Wo: out, norm: newQueryKeyNorm(c, p, w),
+		Wo: out, norm: newQueryKeyNorm(c, p, w), gate: newGate(c, C, w),
 		H: c.Heads, G: c.Groups, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(), mask: c.mask(),
 	}
 }
 
 func (a *groupedQuery) Params() []graph.Param {
-	return list(&a.Wq, &a.Wk, &a.Wv, a.norm.queries, a.norm.keys, &a.Wo)
+	return list(&a.Wq, &a.Wk, &a.Wv, a.norm.queries, a.norm.keys, &a.Wo, a.gate.param())
 }
 
 func (a *groupedQuery) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
@@ -79,6 +80,7 @@ func (a *groupedQuery) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	k = b.Rope(k, a.R, a.rotary)
 	o := b.Attend(q, k, v, a.mask, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
 	o = b.Reshape(o, b.B, b.T, a.H*a.D)                       // [B, T, H·D]
+	o = a.gate.forward(b, o, x)                               // [B, T, H·D]
 	return b.Linear(o, b.Param(a.Wo), nil)                    // [B, T, C]
 }
 
@@ -90,6 +92,7 @@ func (a *groupedQuery) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	q := s.Linear(x, a.Wq, nil) // [N, H·D]
 	k := s.Linear(x, a.Wk, nil) // [N, G·D]
 	v := s.Linear(x, a.Wv, nil) // [N, G·D]
+	gate := a.gate.product(s, x)
 	q, k = a.norm.decode(s, q, k)
 	q = s.Rope(q, a.H, a.R, a.rotary)
 	k = s.Rope(k, a.G, a.R, a.rotary)
@@ -98,5 +101,5 @@ func (a *groupedQuery) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	// [N, H·D]
 	o := s.Attend(layer, q, CacheRead{H: a.H, P: a.D, Dv: a.D, K: 0, V: 1, Scale: 1 / math.Sqrt(float64(a.D)),
 		Window: a.mask.Window})
-	return s.Linear(o, a.Wo, nil) // [N, C]
+	return s.Linear(a.gate.decode(s, o, gate), a.Wo, nil) // [N, C]
 }

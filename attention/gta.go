@@ -23,6 +23,7 @@ type groupedTied struct {
 	bkr *graph.Param // [R]
 	Wo  graph.Param  // [H·D, C]
 
+	gate       *outputGate
 	H, G, D, R int
 	rotary     graph.Rotary
 	mask       graph.Mask
@@ -44,16 +45,19 @@ func gtaShape(c Config) Shape {
 func newGTA(c Config, p Place, w weights, out graph.Param) Layer {
 	C := p.Width
 	return &groupedTied{
-		Wq:  w.matrix("Wq", C, c.Heads*c.HeadDim),
-		Wkv: w.matrix("Wkv", C, c.Groups*c.HeadDim),
-		Wkr: w.matrix("Wkr", C, c.RopeDim),
-		bkr: w.bias(c, "bkr", c.RopeDim),
-		Wo:  out,
-		H:   c.Heads, G: c.Groups, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(), mask: c.mask(),
+		Wq:   w.matrix("Wq", C, c.Heads*c.HeadDim),
+		Wkv:  w.matrix("Wkv", C, c.Groups*c.HeadDim),
+		Wkr:  w.matrix("Wkr", C, c.RopeDim),
+		bkr:  w.bias(c, "bkr", c.RopeDim),
+		Wo:   out,
+		gate: newGate(c, C, w),
+		H:    c.Heads, G: c.Groups, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(), mask: c.mask(),
 	}
 }
 
-func (a *groupedTied) Params() []graph.Param { return list(&a.Wq, &a.Wkv, &a.Wkr, a.bkr, &a.Wo) }
+func (a *groupedTied) Params() []graph.Param {
+	return list(&a.Wq, &a.Wkv, &a.Wkr, a.bkr, &a.Wo, a.gate.param())
+}
 
 func (a *groupedTied) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	q := b.Linear(x, b.Param(a.Wq), nil)                  // [B, T, H·D]
@@ -66,6 +70,7 @@ func (a *groupedTied) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	kr = b.Rope(kr, a.R, a.rotary)
 	o := b.AttendShared(q, kv, kr, a.D-a.R, 0, a.D, a.mask, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
 	o = b.Reshape(o, b.B, b.T, a.H*a.D)                                                // [B, T, H·D]
+	o = a.gate.forward(b, o, x)                                                        // [B, T, H·D]
 	return b.Linear(o, b.Param(a.Wo), nil)                                             // [B, T, C]
 }
 
@@ -77,11 +82,13 @@ func (a *groupedTied) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	q := s.Linear(x, a.Wq, nil)     // [N, H·D]
 	kv := s.Linear(x, a.Wkv, nil)   // [N, G·D]
 	kr := s.Linear(x, a.Wkr, a.bkr) // [N, R]
+	gate := a.gate.product(s, x)
 	q = s.Rope(q, a.H, a.R, a.rotary)
 	kr = s.Rope(kr, 1, a.R, a.rotary)
 	s.Append(layer, 0, kv)
 	s.Append(layer, 1, kr)
 	read := CacheRead{H: a.H, P: a.D - a.R, R: a.R, Dv: a.D, K: 0, V: 0, KRope: 1, Scale: 1 / math.Sqrt(float64(a.D)),
 		Window: a.mask.Window}
-	return s.Linear(s.Attend(layer, q, read), a.Wo, nil) // [N, C]
+	o := a.gate.decode(s, s.Attend(layer, q, read), gate) // [N, H·D]
+	return s.Linear(o, a.Wo, nil)                         // [N, C]
 }

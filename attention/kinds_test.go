@@ -55,6 +55,8 @@ func (r *recorder) AddScaled(x, _ graph.Buf, _ graph.Param) graph.Buf { return x
 
 func (r *recorder) RMSNorm(x graph.Buf, _ graph.Param, _ float64) graph.Buf { return x }
 func (r *recorder) Rope(x graph.Buf, _, _ int, _ graph.Rotary) graph.Buf    { return x }
+func (r *recorder) Columns(_ graph.Buf, n int) graph.Buf                    { return graph.Buf{Len: n} }
+func (r *recorder) Gate(o, _ graph.Buf) graph.Buf                           { return o }
 func (r *recorder) Append(_, slot int, x graph.Buf)                         { r.wrote[slot] = x.Len }
 func (r *recorder) AttendLatent(_ int, _ graph.Buf, a LatentRead) graph.Buf {
 	return r.read(a.Absorbed(), a.H*a.D)

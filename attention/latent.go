@@ -34,6 +34,7 @@ type latent struct {
 	bukv   *graph.Param // [n, (H/n)·2D]
 	Wo     graph.Param  // [H·D, C]
 
+	gate             *outputGate
 	H, n, D, R, L, Q int
 	splitQuery       bool
 	rotary           graph.Rotary
@@ -109,6 +110,7 @@ func newLatent(c Config, p Place, w weights, out graph.Param) Layer {
 		Wukv:   w.matrix("Wukv", n, L, H/n*2*D),
 		bukv:   w.bias(c, "bukv", n, H/n*2*D),
 		Wo:     out,
+		gate:   newGate(c, C, w),
 		H:      H, n: n, D: D, R: R, L: L, Q: Q, splitQuery: c.Kind == GLAQ, rotary: c.Rotary(), mask: c.mask(),
 		eps: p.NormEps,
 	}
@@ -123,7 +125,8 @@ func newLatent(c Config, p Place, w weights, out graph.Param) Layer {
 }
 
 func (a *latent) Params() []graph.Param {
-	return list(&a.Wdq, a.bdq, &a.normq, &a.Wuq, a.buq, &a.Wdkv, a.bdkv, &a.normkv, &a.Wkr, a.bkr, &a.Wukv, a.bukv, &a.Wo)
+	return list(&a.Wdq, a.bdq, &a.normq, &a.Wuq, a.buq, &a.Wdkv, a.bdkv, &a.normkv, &a.Wkr, a.bkr, &a.Wukv, a.bukv, &a.Wo,
+		a.gate.param())
 }
 
 func (a *latent) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
@@ -153,6 +156,7 @@ func (a *latent) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 
 	o := b.AttendShared(q, kv, kr, a.D, a.D, a.D, a.mask, 1/math.Sqrt(float64(a.D+a.R))) // [B, T, H, D]
 	o = b.Reshape(o, b.B, b.T, a.H*a.D)                                                  // [B, T, H·D]
+	o = a.gate.forward(b, o, x)                                                          // [B, T, H·D]
 	return b.Linear(o, b.Param(a.Wo), nil)                                               // [B, T, C]
 }
 
@@ -169,11 +173,13 @@ func (a *latent) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	c := s.Linear(x, a.Wdkv, a.bdkv) // [N, n·L]
 	c = s.RMSNorm(c, a.normkv, a.eps)
 	kr := s.Linear(x, a.Wkr, a.bkr) // [N, R]
+	gate := a.gate.product(s, x)
 	kr = s.Rope(kr, 1, a.R, a.rotary)
 	s.Append(layer, 0, c)
 	s.Append(layer, 1, kr)
 
 	read := LatentRead{H: a.H, D: a.D, R: a.R, C: 0, KRope: 1, Wukv: a.Wukv, Bukv: a.bukv,
 		Scale: 1 / math.Sqrt(float64(a.D+a.R)), Window: a.mask.Window}
-	return s.Linear(s.AttendLatent(layer, q, read), a.Wo, nil) // [N, C]
+	o := a.gate.decode(s, s.AttendLatent(layer, q, read), gate) // [N, H·D]
+	return s.Linear(o, a.Wo, nil)                               // [N, C]
 }

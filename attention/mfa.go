@@ -27,6 +27,7 @@ type multiMatrix struct {
 	Wo    graph.Param // [H·D, C]
 
 	norm queryKeyNorm
+	gate *outputGate
 
 	H, D, R int
 	rotary  graph.Rotary
@@ -55,13 +56,13 @@ func newMFA(c Config, p Place, w weights, out graph.Param) Layer {
 		Wuq:   w.matrix("Wuq", Q, c.Heads*c.HeadDim),
 		Wk:    w.matrix("Wk", C, c.HeadDim),
 		Wv:    w.matrix("Wv", C, c.HeadDim),
-		Wo:    out, norm: newQueryKeyNorm(c, p, w),
+		Wo:    out, norm: newQueryKeyNorm(c, p, w), gate: newGate(c, C, w),
 		H: c.Heads, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(), mask: c.mask(), eps: p.NormEps,
 	}
 }
 
 func (a *multiMatrix) Params() []graph.Param {
-	return list(&a.Wdq, &a.normq, &a.Wuq, &a.Wk, &a.Wv, a.norm.queries, a.norm.keys, &a.Wo)
+	return list(&a.Wdq, &a.normq, &a.Wuq, &a.Wk, &a.Wv, a.norm.queries, a.norm.keys, &a.Wo, a.gate.param())
 }
 
 func (a *multiMatrix) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
@@ -78,6 +79,7 @@ func (a *multiMatrix) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	k = b.Rope(k, a.R, a.rotary)
 	o := b.Attend(q, k, v, a.mask, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
 	o = b.Reshape(o, b.B, b.T, a.H*a.D)                       // [B, T, H·D]
+	o = a.gate.forward(b, o, x)                               // [B, T, H·D]
 	return b.Linear(o, b.Param(a.Wo), nil)                    // [B, T, C]
 }
 
@@ -91,6 +93,7 @@ func (a *multiMatrix) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	q := s.Linear(cq, a.Wuq, nil) // [N, H·D]
 	k := s.Linear(x, a.Wk, nil)   // [N, D]
 	v := s.Linear(x, a.Wv, nil)   // [N, D]
+	gate := a.gate.product(s, x)
 	q, k = a.norm.decode(s, q, k)
 	q = s.Rope(q, a.H, a.R, a.rotary)
 	k = s.Rope(k, 1, a.R, a.rotary)
@@ -99,5 +102,5 @@ func (a *multiMatrix) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	// [N, H·D]
 	o := s.Attend(layer, q, CacheRead{H: a.H, P: a.D, Dv: a.D, K: 0, V: 1, Scale: 1 / math.Sqrt(float64(a.D)),
 		Window: a.mask.Window})
-	return s.Linear(o, a.Wo, nil) // [N, C]
+	return s.Linear(a.gate.decode(s, o, gate), a.Wo, nil) // [N, C]
 }

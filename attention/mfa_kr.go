@@ -30,6 +30,7 @@ type keyReuse struct {
 	gainv graph.Param // [D]
 	Wo    graph.Param // [H·D, C]
 
+	gate    *outputGate
 	H, D, R int
 	rotary  graph.Rotary
 	mask    graph.Mask
@@ -45,13 +46,13 @@ func newMFAKR(c Config, p Place, w weights, out graph.Param) Layer {
 		Wk:    w.matrix("Wk", C, c.HeadDim),
 		Wn:    w.matrix("Wn", c.HeadDim, c.HeadDim),
 		gainv: w.gain("gainv", c.HeadDim),
-		Wo:    out,
-		H:     c.Heads, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(), mask: c.mask(), eps: p.NormEps,
+		Wo:    out, gate: newGate(c, C, w),
+		H: c.Heads, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(), mask: c.mask(), eps: p.NormEps,
 	}
 }
 
 func (a *keyReuse) Params() []graph.Param {
-	return list(&a.Wdq, &a.normq, &a.Wuq, &a.Wk, &a.Wn, &a.gainv, &a.Wo)
+	return list(&a.Wdq, &a.normq, &a.Wuq, &a.Wk, &a.Wn, &a.gainv, &a.Wo, a.gate.param())
 }
 
 func (a *keyReuse) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
@@ -67,6 +68,7 @@ func (a *keyReuse) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	k = b.Rope(k, a.R, a.rotary)
 	o := b.Attend(q, k, v, a.mask, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
 	o = b.Reshape(o, b.B, b.T, a.H*a.D)                       // [B, T, H·D]
+	o = a.gate.forward(b, o, x)                               // [B, T, H·D]
 	return b.Linear(o, b.Param(a.Wo), nil)                    // [B, T, C]
 }
 
@@ -79,10 +81,11 @@ func (a *keyReuse) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	cq = s.RMSNorm(cq, a.normq, a.eps)
 	q := s.Linear(cq, a.Wuq, nil) // [N, H·D]
 	u := s.Linear(x, a.Wk, nil)   // [N, D]
+	gate := a.gate.product(s, x)
 	q = s.Rope(q, a.H, a.R, a.rotary)
 	s.Append(layer, 0, u)
 	o := s.Attend(layer, q, CacheRead{H: a.H, P: a.D, Dv: a.D, Turn: a.R, Rotary: a.rotary,
 		Scale: 1 / math.Sqrt(float64(a.D)), Window: a.mask.Window}) // [N, H·D]
-	o = s.AddScaled(o, s.Linear(o, a.Wn, nil), a.gainv) // [N, H·D]
-	return s.Linear(o, a.Wo, nil)                       // [N, C]
+	o = s.AddScaled(o, s.Linear(o, a.Wn, nil), a.gainv)   // [N, H·D]
+	return s.Linear(a.gate.decode(s, o, gate), a.Wo, nil) // [N, C]
 }

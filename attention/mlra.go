@@ -35,6 +35,8 @@ type lowRank struct {
 	Wukv   graph.Param // [n, L, (H/g)·2D], per head [ k | v ]
 	Wo     graph.Param // [H·D, C]
 
+	gate *outputGate
+
 	H, n, b, D, R, L   int
 	latent, sum, score float64 // factors: β, 1/√b of the whole layer, and α/√(D+R), since q is linear in cq
 	rotary             graph.Rotary
@@ -72,6 +74,7 @@ func newMLRA(c Config, p Place, w weights, out graph.Param) Layer {
 		Wkr:    w.matrix("Wkr", C, R),
 		Wukv:   w.matrix("Wukv", n, L, H*b/n*2*D),
 		Wo:     out,
+		gate:   newGate(c, C, w),
 		H:      H, n: n, b: b, D: D, R: R, L: L,
 		latent: math.Sqrt(float64(C) / float64(L)), sum: 1 / math.Sqrt(float64(c.Groups)),
 		score:  math.Sqrt(float64(C) / float64(Q) / float64(D+R)),
@@ -80,7 +83,7 @@ func newMLRA(c Config, p Place, w weights, out graph.Param) Layer {
 }
 
 func (a *lowRank) Params() []graph.Param {
-	return list(&a.Wdq, &a.normq, &a.Wuq, &a.Wdkv, &a.normkv, &a.Wkr, &a.Wukv, &a.Wo)
+	return list(&a.Wdq, &a.normq, &a.Wuq, &a.Wdkv, &a.normkv, &a.Wkr, &a.Wukv, &a.Wo, a.gate.param())
 }
 
 func (a *lowRank) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
@@ -106,6 +109,7 @@ func (a *lowRank) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	o := b.AttendShared(q, kv, kr, a.D, a.D, a.D, a.mask, a.score) // [B, T, b·H, D]
 	o = b.Fold(o, g, a.b, a.sum)                                   // [B, T, H, D]
 	o = b.Reshape(o, b.B, b.T, a.H*a.D)                            // [B, T, H·D]
+	o = a.gate.forward(b, o, x)                                    // [B, T, H·D]
 	return b.Linear(o, b.Param(a.Wo), nil)                         // [B, T, C]
 }
 
@@ -122,11 +126,13 @@ func (a *lowRank) Decode(s Step, layer int, x graph.Buf) graph.Buf {
 	c := s.Linear(x, a.Wdkv, nil) // [N, n·L]
 	c = s.RMSNorm(c, a.normkv, a.eps)
 	kr := s.Linear(x, a.Wkr, nil) // [N, R]
+	gate := a.gate.product(s, x)
 	kr = s.Rope(kr, 1, a.R, a.rotary)
 	s.Append(layer, 0, c)
 	s.Append(layer, 1, kr)
 
 	read := LatentRead{H: a.H, D: a.D, R: a.R, C: 0, KRope: 1, Wukv: a.Wukv, Scale: a.score,
 		Branches: a.b, Latent: a.latent, Sum: a.sum, Window: a.mask.Window}
-	return s.Linear(s.AttendLatent(layer, q, read), a.Wo, nil) // [N, C]
+	o := a.gate.decode(s, s.AttendLatent(layer, q, read), gate) // [N, H·D]
+	return s.Linear(o, a.Wo, nil)                               // [N, C]
 }

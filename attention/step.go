@@ -22,6 +22,10 @@ type Step interface {
 	// was read. x is no longer what it was.
 	AddScaled(x, z graph.Buf, w graph.Param) graph.Buf
 
+	// Columns is the first n of x, which has been multiplied by a weight before. They can only be multiplied.
+	Columns(x graph.Buf, n int) graph.Buf
+	Gate(o, g graph.Buf) graph.Buf // o·sigmoid(g), o [N, H·D], g [N, H·D] or [N, H]; o is no longer what it was
+
 	// Append writes x into its tokens' places in a slot of a layer's cache. It comes before any attention that reads
 	// them.
 	Append(layer, slot int, x graph.Buf)

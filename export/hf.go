@@ -59,6 +59,9 @@ func ClassOf(t *model.Transformer) (c Class, reason string) {
 		return Own, fmt.Sprintf("%s and %s have their norms before attention and MLP (model.norm: %s)", Llama, DeepSeek,
 			model.PreNorm)
 	}
+	if a.Gated() {
+		return Own, fmt.Sprintf("no class that this program writes has an output gate (attention.gate: %s)", a.Gate)
+	}
 	switch Class(d.Library) {
 	case "":
 		return Own, fmt.Sprintf("no class of the library has %s attention", a.Kind)
@@ -108,6 +111,9 @@ func refuseOwn(m model.Config, a attention.Config) error {
 	case m.Norm != model.PreNorm:
 		return fmt.Errorf("export: %s attention between norms as of model.norm: %s is not in modeling_headroom.py, so it "+
 			"cannot be exported yet", a.Kind, m.Norm)
+	case a.Gated():
+		return fmt.Errorf("export: an output gate (attention.gate: %s) has no layer in modeling_headroom.py, so it cannot "+
+			"be exported yet", a.Gate)
 	case a.RopeScaling != attention.RopeScaling{}:
 		return fmt.Errorf("export: %s attention with a scaled rotary embedding (attention.rope_scaling) has no layer in "+
 			"modeling_headroom.py, so it cannot be exported yet", a.Kind)

@@ -78,6 +78,23 @@ template <typename T> __device__ void decode_gate(const DecodeGateArgs &a) {
 }
 ROWS(decode_gate, DecodeGateArgs, 256)
 
+struct DecodeOutputGateArgs {
+	const void *g; // [rows, width / per] with a stride between rows
+	void *o;       // [rows, width], to be gated
+	long n, stride; // rows · width
+	int width, per;
+};
+static_assert(sizeof(DecodeOutputGateArgs) == 40);
+template <typename T> __device__ void decode_output_gate(const DecodeOutputGateArgs &a) {
+	after();
+	const long i = (long)blockIdx.x * 256 + threadIdx.x;
+	if (i >= a.n) return;
+	const float g = fresh((const T *)a.g + i / a.width * a.stride + i % a.width / a.per);
+	T *o = (T *)a.o + i;
+	*o = T(fresh(o) / (1.f + __expf(-g)));
+}
+ROWS(decode_output_gate, DecodeOutputGateArgs, 256)
+
 // A PlacePart goes from rows of a product to where attention reads it: all columns of its heads but the last `rotate`
 // as they are or normed, those rotated by the token's position.
 struct PlacePart {

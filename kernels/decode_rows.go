@@ -82,6 +82,31 @@ func (k *DecodeGate) Launch(s *device.Stream) {
 	}
 }
 
+// A DecodeOutputGate is O = O·sigmoid(G) of rows, an element of G for Per elements of O that follow one another:
+// O [Rows, Width], G [Rows, Width/Per] with Stride elements from row to row.
+type DecodeOutputGate struct {
+	G, O                     device.Buffer
+	Rows, Width, Per, Stride int
+}
+
+type decodeOutputGateArgs struct {
+	g, o       device.Ptr
+	n, stride  int64
+	width, per int32
+}
+
+var decodeOutputGateNames = both("decode_output_gate")
+
+// Launch puts the kernel on the stream.
+func (k *DecodeOutputGate) Launch(s *device.Stream) {
+	t, n := k.O.Type, k.Rows*k.Width
+	if n > 0 && fits(s, "decode output gate", want{"G", k.G, (k.Rows-1)*k.Stride + k.Width/k.Per, t},
+		want{"O", k.O, n, t}) {
+		args := decodeOutputGateArgs{k.G.Ptr, k.O.Ptr, int64(n), int64(k.Stride), int32(k.Width), int32(k.Per)}
+		device.Launch(s, decodeOutputGateNames[t], device.Grid{X: ceil(n, 256), Block: 256, Overlap: true}, &args)
+	}
+}
+
 // A DecodePart is one of the things that DecodePlace puts where attention reads it: Heads of Dim columns of each token,
 // in X with XRow elements from token to token and XHead from head to head; Y likewise. Columns before First stay; the
 // last Rotate are rotated by Table, which is RopeTable(positions, Rotate, rotary); the others are normed where Norm

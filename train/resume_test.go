@@ -294,6 +294,8 @@ func TestOlderSettings(t *testing.T) {
 	delete(s.Settings, "model.init")
 	delete(s.Settings, "attention.qk_norm")
 	delete(s.Settings, "model.norm")
+	delete(s.Settings, "attention.gate")
+	delete(s.Settings, "attention.gate_width")
 	must(t, s.write(filepath.Join(checkpoint, stateFile)))
 	r := tiny(t, dir, tokens, c)
 	r.Resume = true

@@ -80,6 +80,14 @@ func (g *groups) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf
 	return g.fresh(x.Len / in * out)
 }
 
+// Columns is the same value: a weight for its first columns goes into its group, with zeros for the others.
+func (g *groups) Columns(x graph.Buf, n int) graph.Buf {
+	if _, ok := g.at[x.Off]; !ok {
+		panic("decode: the first product of a value must be of all its columns")
+	}
+	return graph.Buf{Off: x.Off, Len: n}
+}
+
 func (g *groups) RMSNorm(x graph.Buf, w graph.Param, _ float64) graph.Buf {
 	if parts := x.Len / w.Size(); parts > 1 {
 		g.norms[w.Name] = max(parts, g.norms[w.Name])
@@ -109,6 +117,7 @@ func (g *groups) Select(x graph.Buf) graph.Buf                      { return g.f
 func (g *groups) Logits(_ graph.Buf, w graph.Param) graph.Buf       { return g.fresh(w.Shape[0]) }
 func (g *groups) Append(int, int, graph.Buf)                        {}
 func (g *groups) Release()                                          {}
+func (g *groups) Gate(o, _ graph.Buf) graph.Buf                     { return g.fresh(o.Len) }
 
 // Add makes another value of x: what is multiplied with it from here on is not multiplied with what it was.
 func (g *groups) Add(x, _ graph.Buf) { delete(g.at, x.Off) }

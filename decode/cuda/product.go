@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"fmt"
+	"slices"
 
 	"headroom/internal/device"
 	"headroom/internal/graph"
@@ -49,6 +50,9 @@ func (d *Device) each(x *tensor, p *packed, from, out int) *tensor {
 	return y
 }
 
+// Columns is x: the weights for its first columns have zeros for the others.
+func (d *Device) Columns(x graph.Buf, _ int) graph.Buf { return x }
+
 // multiply runs the first product of x that waits, and as one with it those after it that lie beside it.
 func (d *Device) multiply(x *tensor) {
 	p, from, width, uses := x.uses[0].product.pack, x.uses[0].product.from, 0, 0
@@ -69,11 +73,15 @@ func (d *Device) multiply(x *tensor) {
 	if !small {
 		d.need(x)
 	}
-	y := d.take(d.t, d.n, p.n*width)
+	stride := p.n * width
+	if p.n == 1 && evenBefore(x.uses[:uses]) {
+		stride = (width + 7) &^ 7
+	}
+	y := d.take(d.t, d.n, stride)
 	switch {
 	case small && p.n == 1:
-		k := &kernels.StepProduct{Rows: d.n, In: p.in, Out: width, LdX: in.stride, X: in.rows(0, d.n), Norm: norm, Eps: eps,
-			W: p.w.Slice(from*p.in, p.w.N), Y: y.buf}
+		k := &kernels.StepProduct{Rows: d.n, In: p.in, Out: width, LdX: in.stride, LdY: stride, X: in.rows(0, d.n),
+			Norm: norm, Eps: eps, W: p.w.Slice(from*p.in, p.w.N), Y: y.buf}
 		if !p.bias.Nil() {
 			k.Bias = p.bias.Slice(from, p.bias.N)
 		}
@@ -85,7 +93,7 @@ func (d *Device) multiply(x *tensor) {
 		})
 	default:
 		g := d.product(p, x, from, width)
-		g.C, g.Ldc, g.StrideC = y.buf, p.n*width, width
+		g.C, g.Ldc, g.StrideC = y.buf, stride, width
 		d.run(g)
 	}
 	at := 0
@@ -95,6 +103,13 @@ func (d *Device) multiply(x *tensor) {
 		at += v.width
 	}
 	x.uses = x.uses[uses:]
+}
+
+// evenBefore says that of several products side by side only the last has a number of columns that is no multiple of 8,
+// such as the gates of a few heads: rows of a stride that is one keep the others aligned.
+func evenBefore(products []*tensor) bool {
+	last := len(products) - 1
+	return last > 0 && !slices.ContainsFunc(products[:last], func(v *tensor) bool { return v.width%8 != 0 })
 }
 
 // small says that a product of so many columns runs by the kernels of steps, which norm, gate and add by themselves, if
@@ -155,6 +170,17 @@ func (d *Device) Add(x, y graph.Buf) {
 	g := d.product(p, in, from, v.width)
 	g.C, g.Ldc, g.Accumulate = to.buf, to.stride, true
 	d.run(g)
+}
+
+// Gate is o·sigmoid(g), in the place of o.
+func (d *Device) Gate(o, g graph.Buf) graph.Buf {
+	v, by := d.need(operand(o)), d.need(operand(g))
+	if v.stride != v.width || v.width%by.width != 0 {
+		panic(fmt.Sprintf("decode: %d columns, of rows %d apart, cannot be gated by %d", v.width, v.stride, by.width))
+	}
+	d.run(&kernels.DecodeOutputGate{G: by.rows(0, d.n), O: v.buf, Rows: d.n, Width: v.width, Per: v.width / by.width,
+		Stride: by.stride})
+	return o
 }
 
 // sideBySide says that two products wait that are all of their pack, which has no bias.

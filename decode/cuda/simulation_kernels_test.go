@@ -42,6 +42,12 @@ func (p *simulation) compute(k launcher) {
 			g, up := float64(x.get(i/k.F*2*k.F+i%k.F)), float64(x.get(i/k.F*2*k.F+i%k.F+k.F))
 			y.set(i, float32(g/(1+math.Exp(-g))*up))
 		}
+	case *kernels.DecodeOutputGate:
+		g, o := p.view(k.G), p.view(k.O)
+		for i := range k.Rows * k.Width {
+			by := float64(g.get(i/k.Width*k.Stride + i%k.Width/k.Per))
+			o.set(i, float32(float64(o.get(i))/(1+math.Exp(-by))))
+		}
 	case *kernels.Add:
 		x, y := p.all(k.X), p.all(k.Y)
 		for i := range x {

@@ -154,24 +154,24 @@ func (w *weights) split(a attention.LatentRead) (h latentHeads, err error) {
 	return h, err
 }
 
-// pack writes the weights of a group one after the other.
+// pack writes the weights of a group one after the other. Those for the first columns have zeros for the others.
 func (w *weights) pack(g []weight) (*packed, error) {
-	shape := g[0].w.Shape
-	p := &packed{n: 1, in: shape[len(shape)-2], column: map[product]int{}}
-	if len(shape) == 3 {
+	p := &packed{n: 1, column: map[product]int{}}
+	if shape := g[0].w.Shape; len(shape) == 3 {
 		p.n = shape[0]
 	}
 	biased := false
 	for _, x := range g {
+		p.in = max(p.in, x.w.Shape[len(x.w.Shape)-2])
 		p.column[x.product()] = p.out
 		p.out += x.w.Shape[len(x.w.Shape)-1]
 		biased = biased || x.bias != nil
 	}
 	values, bias := make([]float32, p.n*p.in*p.out), make([]float32, p.n*p.out)
 	for _, x := range g {
-		at, out := p.column[x.product()], x.w.Shape[len(x.w.Shape)-1]
+		at, in, out := p.column[x.product()], x.w.Shape[len(x.w.Shape)-2], x.w.Shape[len(x.w.Shape)-1]
 		for i := range p.n {
-			transpose(values[(i*p.out+at)*p.in:], w.of[x.w.Name][i*p.in*out:], p.in, out)
+			transpose(values[(i*p.out+at)*p.in:], w.of[x.w.Name][i*in*out:], in, out, p.in)
 		}
 		if x.bias != nil {
 			copy(bias[at:], w.of[x.bias.Name])
@@ -184,15 +184,15 @@ func (w *weights) pack(g []weight) (*packed, error) {
 	return p, err
 }
 
-// transpose writes x [rows, columns] as y [columns, rows], in tiles that stay in the caches.
-func transpose(y, x []float32, rows, columns int) {
+// transpose writes x [rows, columns] as y [columns, rows] at a stride, in tiles that stay in the caches.
+func transpose(y, x []float32, rows, columns, stride int) {
 	const side = 32
 	ref.Spans((columns+side-1)/side, func(lo, hi int) {
 		for c0 := lo * side; c0 < min(hi*side, columns); c0 += side {
 			for r0 := 0; r0 < rows; r0 += side {
 				for c := c0; c < min(c0+side, columns); c++ {
 					for r := r0; r < min(r0+side, rows); r++ {
-						y[c*rows+r] = x[r*columns+c]
+						y[c*stride+r] = x[r*columns+c]
 					}
 				}
 			}

@@ -17,6 +17,10 @@ var switches = []func(r *rand.Rand, a *attention.Config){
 			a.RopeScaling = attention.RopeScaling{Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalContext: 40}
 		}
 	},
+	func(r *rand.Rand, a *attention.Config) {
+		a.Gate = []string{attention.NoGate, attention.HeadGate, attention.ElementGate}[r.IntN(3)]
+		a.GateWidth = []int{0, 3, 8}[r.IntN(3)]
+	},
 	func(r *rand.Rand, a *attention.Config) { a.Bias = []string{"paper", "none"}[r.IntN(2)] },
 	func(r *rand.Rand, a *attention.Config) { a.RopeDim = []int{0, 2, 4}[r.IntN(3)] },
 }

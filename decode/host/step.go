@@ -103,6 +103,20 @@ func (c *Device) AddScaled(x, z graph.Buf, w graph.Param) graph.Buf {
 	return x
 }
 
+// Columns copies the first n columns.
+func (c *Device) Columns(x graph.Buf, n int) graph.Buf {
+	rows := c.tokens()
+	y := c.take(rows * n)
+	(&ref.Columns{X: floats(x), Y: floats(y), From: x.Len / rows, To: n}).Run()
+	return y
+}
+
+// Gate is o·sigmoid(g), over o.
+func (c *Device) Gate(o, g graph.Buf) graph.Buf {
+	(&ref.Gate{O: floats(o), G: floats(g), Y: floats(o), Per: o.Len / g.Len}).Run()
+	return o
+}
+
 // Select gathers the rows that the batch scores.
 func (c *Device) Select(x graph.Buf) graph.Buf {
 	C := x.Len / c.tokens()

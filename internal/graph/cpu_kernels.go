@@ -67,6 +67,12 @@ func cpuKernel(in *Instr) func() {
 		return (&ref.AddScaled{X: x(0), Z: x(1), A: x(2), Y: y(0), Rows: a.Rows, C: a.C}).Run
 	case AddScaledGrad:
 		return (&ref.AddScaledGrad{Z: x(0), A: x(1), DY: x(2), DZ: y(0), DA: y(1), Rows: a.Rows, C: a.C}).Run
+	case Gate:
+		return (&ref.Gate{O: x(0), G: x(1), Y: y(0), Per: a.Per}).Run
+	case GateGrad:
+		return (&ref.GateGrad{O: x(0), G: x(1), DY: x(2), DO: y(0), DG: y(1), Per: a.Gate.Per}).Run
+	case Columns:
+		return (&ref.Columns{X: x(0), Y: y(0), From: a.From, To: a.To}).Run
 	case Attend:
 		k := cpuAttention(a, in.In)
 		k.O, k.LSE = y(0), floats(in.Aux[0].Buf)

@@ -86,6 +86,12 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 		return &kernels.AddScaled{X: x(0), Z: x(1), A: x(2), Y: y(0), Rows: a.Rows, C: a.C}, nil
 	case AddScaledGrad:
 		return &kernels.AddScaledGrad{Z: x(0), A: x(1), DY: x(2), DZ: y(0), DA: y(1), Rows: a.Rows, C: a.C}, nil
+	case Gate:
+		return &kernels.Gate{O: x(0), G: x(1), Y: y(0), Per: a.Per}, nil
+	case GateGrad:
+		return &kernels.GateGrad{O: x(0), G: x(1), DY: x(2), DO: y(0), DG: y(1), Per: a.Gate.Per}, nil
+	case Columns:
+		return &kernels.Columns{X: x(0), Y: y(0), From: a.From, To: a.To}, nil
 	case Attend:
 		if a.Window > 0 {
 			return nil, fmt.Errorf("cuda: attention.window is %d here, and no kernel of a GPU has windows yet: use the CPU",

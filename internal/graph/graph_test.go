@@ -12,7 +12,8 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// tiny is a decoder with every op in it: one grouped layer, one tied in a window, one latent with two latent heads.
+// tiny is a decoder with every op in it: one grouped layer, gated by head, one tied in a window, gated by element from
+// a few columns, and one latent with two latent heads.
 type tiny struct{ V, C, F, H, D int }
 
 var small = tiny{V: 11, C: 8, F: 12, H: 4, D: 4}
@@ -54,7 +55,7 @@ func (m tiny) grouped(b *Builder, name string, x *Node) *Node {
 	k := b.Reshape(b.Linear(x, m.param(b, name+"Wk", m.C, G*m.D), nil), b.B, b.T, G, m.D)
 	v := b.Reshape(b.Linear(x, m.param(b, name+"Wv", m.C, G*m.D), nil), b.B, b.T, G, m.D)
 	o := b.Attend(b.Rope(q, m.D, Rotary{Theta: 100}), b.Rope(k, m.D, Rotary{Theta: 100}), v, Mask{}, 0.5)
-	return b.Reshape(o, b.B, b.T, -1)
+	return b.Gate(b.Reshape(o, b.B, b.T, -1), b.Linear(x, m.param(b, name+"Wg", m.C, m.H), nil))
 }
 
 func (m tiny) tied(b *Builder, name string, x *Node) *Node {
@@ -64,7 +65,7 @@ func (m tiny) tied(b *Builder, name string, x *Node) *Node {
 	kr := b.Reshape(b.Linear(x, m.param(b, name+"Wkr", m.C, R), m.param(b, name+"bkr", R)), b.B, b.T, 1, R)
 	q, kr = b.Rope(q, R, Rotary{Theta: 100}), b.Rope(kr, R, Rotary{Theta: 100})
 	o := b.AttendShared(q, kv, kr, m.D-R, 0, m.D, Mask{Window: 3}, 0.5)
-	return b.Reshape(o, b.B, b.T, -1)
+	return b.Gate(b.Reshape(o, b.B, b.T, -1), b.Linear(b.Columns(x, 3), m.param(b, name+"Wg", 3, m.H*m.D), nil))
 }
 
 func (m tiny) latent(b *Builder, name string, x *Node) *Node {

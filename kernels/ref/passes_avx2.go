@@ -147,6 +147,32 @@ func dgate8(dg, du, g, u, dy, e []float32) {
 	scalar.dgate(dg[i:], du[i:], g[i:], u[i:], dy[i:], e[i:])
 }
 
+func open8(y, o, e []float32) {
+	o, e = o[:len(y)], e[:len(y)]
+	one := all8(1)
+	i := 0
+	for ; i+8 <= len(y); i += 8 {
+		load8(o[i:]).Div(load8(e[i:]).Add(one)).StoreSlice(y[i:])
+	}
+	archsimd.ClearAVXUpperBits()
+	scalar.open(y[i:], o[i:], e[i:])
+}
+
+func dopen8(do, dg, o, dy, e []float32) {
+	dg, o, dy, e = dg[:len(do)], o[:len(do)], dy[:len(do)], e[:len(do)]
+	one := all8(1)
+	i := 0
+	for ; i+8 <= len(do); i += 8 {
+		s := one.Div(load8(e[i:]).Add(one))
+		d := load8(dy[i:]).Mul(s)
+		vo := load8(o[i:])
+		d.StoreSlice(do[i:])
+		d.Mul(vo).Mul(one.Sub(s)).StoreSlice(dg[i:])
+	}
+	archsimd.ClearAVXUpperBits()
+	scalar.dopen(do[i:], dg[i:], o[i:], dy[i:], e[i:])
+}
+
 func adamw8(w, g, m, v []float32, h *adamwStep, keep float32) {
 	g, m, v = g[:len(w)], m[:len(w)], v[:len(w)]
 	scale, b1, b1c, b2, b2c := all8(h.scale), all8(h.beta1), all8(h.beta1c), all8(h.beta2), all8(h.beta2c)

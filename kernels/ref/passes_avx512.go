@@ -148,6 +148,32 @@ func dgate16(dg, du, g, u, dy, e []float32) {
 	scalar.dgate(dg[i:], du[i:], g[i:], u[i:], dy[i:], e[i:])
 }
 
+func open16(y, o, e []float32) {
+	o, e = o[:len(y)], e[:len(y)]
+	one := all16(1)
+	i := 0
+	for ; i+16 <= len(y); i += 16 {
+		load16(o[i:]).Div(load16(e[i:]).Add(one)).StoreSlice(y[i:])
+	}
+	archsimd.ClearAVXUpperBits()
+	scalar.open(y[i:], o[i:], e[i:])
+}
+
+func dopen16(do, dg, o, dy, e []float32) {
+	dg, o, dy, e = dg[:len(do)], o[:len(do)], dy[:len(do)], e[:len(do)]
+	one := all16(1)
+	i := 0
+	for ; i+16 <= len(do); i += 16 {
+		s := one.Div(load16(e[i:]).Add(one))
+		d := load16(dy[i:]).Mul(s)
+		vo := load16(o[i:])
+		d.StoreSlice(do[i:])
+		d.Mul(vo).Mul(one.Sub(s)).StoreSlice(dg[i:])
+	}
+	archsimd.ClearAVXUpperBits()
+	scalar.dopen(do[i:], dg[i:], o[i:], dy[i:], e[i:])
+}
+
 func adamw16(w, g, m, v []float32, h *adamwStep, keep float32) {
 	g, m, v = g[:len(w)], m[:len(w)], v[:len(w)]
 	scale, b1, b1c, b2, b2c := all16(h.scale), all16(h.beta1), all16(h.beta1c), all16(h.beta2), all16(h.beta2c)

@@ -22,6 +22,8 @@ type vector struct {
 	rotate  func(y, x, cos, sin []float32, sign float32)         // halves: y1 = x1·cos - x2·sin, y2 = x2·cos + x1·sin
 	gate    func(y, g, u, e []float32)                           // y = g·u/(1+e)
 	dgate   func(dg, du, g, u, dy, e []float32)                  // gradients of gate, with e = exp(-g)
+	open    func(y, o, e []float32)                              // y = o/(1+e)
+	dopen   func(do, dg, o, dy, e []float32)                     // gradients of open, with e = exp(-g)
 	adamw   func(w, g, m, v []float32, h *adamwStep, wd float32) // see AdamW
 }
 
@@ -118,6 +120,18 @@ var scalar = vector{
 			gi, ui, d, s := g[i], u[i], dy[i], 1/(1+e[i])
 			du[i] = d * gi * s
 			dg[i] = d * ui * s * (1 + gi*(1-s))
+		}
+	},
+	open: func(y, o, e []float32) {
+		for i := range y {
+			y[i] = o[i] / (1 + e[i])
+		}
+	},
+	dopen: func(do, dg, o, dy, e []float32) {
+		for i := range do {
+			s := 1 / (1 + e[i])
+			d := dy[i] * s
+			do[i], dg[i] = d, d*o[i]*(1-s)
 		}
 	},
 	adamw: func(w, g, m, v []float32, h *adamwStep, wd float32) {

@@ -10,7 +10,8 @@ import (
 // avx2 works on eight words at a time and leaves the ends of rows to masks or to plain Go.
 var avx2 = vector{
 	name: "avx2", add: add8, scale: scale8, dot: dot8, squares: squares8, max: max8, exp: exp8, ds: ds8, norm: norm8,
-	dot3: dot38, dnorm: dnorm8, rotate: rotate8, gate: gate8, dgate: dgate8, adamw: adamw8,
+	dot3: dot38, dnorm: dnorm8, rotate: rotate8, gate: gate8, dgate: dgate8, open: open8,
+	dopen: dopen8, adamw: adamw8,
 }
 
 type f8 = archsimd.Float32x8

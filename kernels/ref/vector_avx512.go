@@ -11,7 +11,8 @@ import (
 var avx512 = vector{
 	name: "avx512", add: add16, scale: scale16, dot: dot16, squares: squares16, max: max16, exp: exp16, ds: ds16,
 	norm: norm16,
-	dot3: dot316, dnorm: dnorm16, rotate: rotate16, gate: gate16, dgate: dgate16, adamw: adamw16,
+	dot3: dot316, dnorm: dnorm16, rotate: rotate16, gate: gate16, dgate: dgate16, open: open16,
+	dopen: dopen16, adamw: adamw16,
 }
 
 type f16 = archsimd.Float32x16

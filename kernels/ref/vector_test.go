@@ -110,6 +110,8 @@ func twin(t *testing.T, v vector, n int) {
 		},
 		"gate":  func(v vector, out, _, _ []float32) { v.gate(out, x, y, e) },
 		"dgate": func(v vector, out, more, _ []float32) { v.dgate(out, more, x, y, z, e) },
+		"open":  func(v vector, out, _, _ []float32) { v.open(out, x, e) },
+		"dopen": func(v vector, out, more, _ []float32) { v.dopen(out, more, x, y, e) },
 		"adamw": func(v vector, out, more, third []float32) {
 			copy(out, x)
 			copy(more, y)
