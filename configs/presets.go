@@ -50,13 +50,14 @@ func presetValues(name string) (map[string]any, error) {
 	return values, err
 }
 
-// recipes is how the paper trains each size: sequences of 2048 tokens a step, tokens, and the learning rate as printed.
+// recipes is how the papers train each size: sequences of 2048 tokens a step, tokens, and the learning rate as printed.
 var recipes = map[string]struct {
 	sequences int
 	tokens    int64
 	lr        float64
 }{
 	"183m": {512, 25e9, 2.6e-4}, "433m": {512, 50e9, 1.45e-4}, "876m": {512, 50e9, 1.2e-4}, "1471m": {256, 50e9, 1e-4},
+	"2873m": {480, 100000 * 480 * 2048, 1.6e-4},
 }
 
 // paperValues is one of the paper's models with its recipe.

@@ -7,7 +7,8 @@ import (
 	"headroom/attention"
 )
 
-// TestPaperTotals holds the parameters of all models of the paper's Tables 7 to 10 to the last digit.
+// TestPaperTotals holds the parameters of all models of the paper's Tables 7 to 10 to the last digit, and those of
+// MLRA's paper to what its authors' files add up to.
 func TestPaperTotals(t *testing.T) {
 	totals := map[string]int64{
 		"183m-mha": 183454464, "183m-gqa-4": 183528192, "183m-mqa": 183528192, "183m-gta-4": 183399552, "183m-mla": 183652992,
@@ -21,9 +22,11 @@ func TestPaperTotals(t *testing.T) {
 		"876m-gla_q-2": 876437760,
 		"1471m-mha":    1471121408, "1471m-gqa-4": 1470826496, "1471m-gta-4": 1471221248, "1471m-mla": 1470582272,
 		"1471m-gla-2": 1470778880,
+		"2873m-mha":   2872593408, "2873m-gqa-6": 2872593408, "2873m-mqa": 2872003584, "2873m-mlra-2": 2872630272,
+		"2873m-mlra-4": 2873220096,
 	}
 	if len(Presets()) != len(totals) {
-		t.Errorf("%d presets, the paper has %d models", len(Presets()), len(totals))
+		t.Errorf("%d presets, the papers have %d models", len(Presets()), len(totals))
 	}
 	for name, want := range totals {
 		size, kind, _ := strings.Cut(name, "-")
@@ -41,13 +44,16 @@ func TestPaperTotals(t *testing.T) {
 	}
 }
 
-// TestPaperCache holds the cache of the largest size in bf16, per token, layer and device, at 1, 2, 4 and 8 devices.
+// TestPaperCache holds the cache of the largest size of each paper in bf16, per token, layer and device, at 1, 2,
+// 4 and 8 devices.
 func TestPaperCache(t *testing.T) {
-	for kind, want := range map[string][4]int{
-		"mha": {8192, 4096, 2048, 1024}, "gqa-4": {2048, 1024, 512, 512}, "gta-4": {1152, 640, 384, 384},
-		"gla-2": {1152, 640, 640, 640}, "mla": {1152, 1152, 1152, 1152},
+	for name, want := range map[string][4]int{
+		"1471m-mha": {8192, 4096, 2048, 1024}, "1471m-gqa-4": {2048, 1024, 512, 512},
+		"1471m-gta-4": {1152, 640, 384, 384}, "1471m-gla-2": {1152, 640, 640, 640}, "1471m-mla": {1152, 1152, 1152, 1152},
+		"2873m-mlra-2": {1152, 640, 384, 384}, "2873m-mlra-4": {1152, 640, 384, 384},
 	} {
-		c, a, err := Preset("1471m", kind)
+		size, kind, _ := strings.Cut(name, "-")
+		c, a, err := Preset(size, kind)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +63,7 @@ func TestPaperCache(t *testing.T) {
 		}
 		for i, devices := range []int{1, 2, 4, 8} {
 			if got := m.CacheBytes(devices, attention.BF16) / c.Layers; got != want[i] {
-				t.Errorf("%s on %d devices: %d bytes, the paper has %d", kind, devices, got, want[i])
+				t.Errorf("%s on %d devices: %d bytes, the paper has %d", name, devices, got, want[i])
 			}
 		}
 	}

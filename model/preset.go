@@ -17,7 +17,8 @@ type size struct {
 	mlp            map[string]int
 }
 
-// sizes is the paper's Tables 7 to 10.
+// sizes is the paper's Tables 7 to 10, and that of the paper of MLRA (arXiv 2603.02188), of which those kinds are here
+// that its authors' model has in the same form: their MLA, GLA and GTA scale latents or have no biases.
 var sizes = []size{
 	{"183m", 12, 768, 12, 64, 32, map[string]int{"mha": 2048, "gqa-4": 2392, "mqa": 2520, "gta-4": 2462,
 		"mla": 2128, "gla-2": 2208}},
@@ -27,10 +28,18 @@ var sizes = []size{
 		"gla-2": 4768, "gla_q-2": 4936}},
 	{"1471m", 24, 2048, 16, 128, 64, map[string]int{"mha": 5464, "gqa-4": 6486, "gta-4": 6638,
 		"mla": 6120, "gla-2": 6292}},
+	{mlraSize, 24, 3072, 24, 128, 64, map[string]int{"mha": 8192, "gqa-6": 9728, "mqa": 10152, "mlra-2": 10048,
+		"mlra-4": 9880}},
 }
 
-// paperVocab is that of the tokenizer that the paper uses.
-const paperVocab = 128256
+// paperVocab is that of the tokenizer that the paper uses, and mlraVocab GPT-2's, filled up to a multiple of 128.
+const (
+	paperVocab = 128256
+	mlraVocab  = 50304
+)
+
+// mlraSize is that of MLRA's paper, 2.9B.
+const mlraSize = "2873m"
 
 // Presets lists the names that Preset knows: 183m-gla-2 and so on.
 func Presets() (names []string) {
@@ -43,7 +52,7 @@ func Presets() (names []string) {
 	return names
 }
 
-// Preset is one of the paper's models: a size (183m, 433m, 876m, 1471m) and a kind with its number (gqa-4, mla).
+// Preset is one of the papers' models: a size (183m, 433m, 876m, 1471m, 2873m) and a kind with its number (gqa-4, mla).
 func Preset(name, kind string) (Config, attention.Config, error) {
 	for _, s := range sizes {
 		mlp, ok := s.mlp[kind]
@@ -62,6 +71,9 @@ func Preset(name, kind string) (Config, attention.Config, error) {
 		}
 		c := Default()
 		c.Layers, c.Width, c.MLP, c.Vocab, c.Context = s.layers, s.width, mlp, paperVocab, 2048
+		if s.name == mlraSize {
+			c.Vocab, c.NormEps = mlraVocab, 1e-6
+		}
 		return c, a, err
 	}
 	return Config{}, attention.Config{}, fmt.Errorf("model: the paper has no %s-%s; there are %s", name, kind,

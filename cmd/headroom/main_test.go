@@ -75,7 +75,7 @@ func TestConfigPrint(t *testing.T) {
 func TestPresetsAndVersion(t *testing.T) {
 	code, out, _ := headroom("config", "presets")
 	if names := strings.Fields(out); code != 0 || names[0] != "quickstart" || !slices.Contains(names, "1471m-mla") ||
-		len(names) != 26 {
+		len(names) != 31 {
 		t.Errorf("code %d: %d presets %v", code, len(names), names)
 	}
 	if code, out, _ := headroom("version"); code != 0 || !strings.HasPrefix(out, "headroom v0.1.0, revision ") {
