@@ -54,7 +54,10 @@ func tiny(t testing.TB, kind string, change ...func(*model.Config, *attention.Co
 	return dir, m
 }
 
-func plainMLA(c *model.Config, a *attention.Config)  { c.NormEps, a.Bias = deepseekEps, "none" }
+func plainMLA(c *model.Config, a *attention.Config) { c.NormEps, a.Bias = deepseekEps, "none" }
+func olmo2(c *model.Config, a *attention.Config) {
+	c.Norm, a.QKNorm = model.PostNorm, attention.AllNorm
+}
 func headNorms(_ *model.Config, a *attention.Config) { a.QKNorm = attention.HeadNorm }
 func tied(c *model.Config, _ *attention.Config)      { c.Tie = true }
 func unread(_ *model.Config, a *attention.Config) {
@@ -83,6 +86,8 @@ var cases = []struct {
 	{"gqa-2", []func(*model.Config, *attention.Config){spun}, Llama},
 	{"gqa-2", []func(*model.Config, *attention.Config){scaled}, Llama},
 	{"mha", []func(*model.Config, *attention.Config){headNorms}, Qwen3},
+	{"gqa-2", []func(*model.Config, *attention.Config){olmo2, spun}, Olmo2},
+	{"mha", []func(*model.Config, *attention.Config){olmo2, scaled, tied}, Olmo2},
 	{"gqa-2", []func(*model.Config, *attention.Config){headNorms, spun, tied}, Qwen3},
 	{"mqa", []func(*model.Config, *attention.Config){headNorms, scaled}, Qwen3},
 	{"mla", []func(*model.Config, *attention.Config){plainMLA, spun}, DeepSeek},

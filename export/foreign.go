@@ -64,12 +64,12 @@ func (f foreign) class() (Class, error) {
 		switch a {
 		case string(Llama), "MistralForCausalLM": // the same function, but for a window that some Mistrals have
 			return Llama, nil
-		case string(Qwen3), string(DeepSeek), string(Own):
+		case string(Qwen3), string(Olmo2), string(DeepSeek), string(Own):
 			return Class(a), nil
 		}
 	}
-	return "", fmt.Errorf("architectures %s cannot be read: only %s, MistralForCausalLM, %s, %s and %s",
-		strings.Join(f.Architectures, ", "), Llama, Qwen3, DeepSeek, Own)
+	return "", fmt.Errorf("architectures %s cannot be read: only %s, MistralForCausalLM, %s, %s, %s and %s",
+		strings.Join(f.Architectures, ", "), Llama, Qwen3, Olmo2, DeepSeek, Own)
 }
 
 // model is the configuration of ours that computes the same, or the first thing that ours cannot express.
@@ -88,6 +88,8 @@ func (f foreign) model() (c Class, m model.Config, a attention.Config, err error
 	a = attention.Config{Kind: attention.GQA, Heads: f.Heads, Groups: f.Groups, HeadDim: f.HeadDim, Bias: "none",
 		RopeTheta: f.theta(), RopeScaling: f.scaling()}
 	switch c {
+	case Olmo2:
+		m.Norm, a.QKNorm = model.PostNorm, attention.AllNorm
 	case Qwen3:
 		a.QKNorm, a.HeadDim = attention.HeadNorm, cmp.Or(f.HeadDim, 128) // which is 128 where nothing is said
 	case DeepSeek:
@@ -138,7 +140,7 @@ func (f foreign) eps(c Class) float64 {
 	switch {
 	case f.Eps != nil:
 		return *f.Eps
-	case c == Own:
+	case c == Own || c == Olmo2:
 		return 1e-5
 	}
 	return 1e-6
@@ -192,9 +194,9 @@ func (f foreign) refuseRope(c Class) error {
 		return nil
 	case both && older != kind:
 		return fmt.Errorf("rope_parameters is of type %s and rope_scaling of type %s: they must be of one", kind, older)
-	case kind != llama3 || c != Llama && c != Qwen3:
-		return fmt.Errorf("rope scaling of type %s (rope_scaling) is not known here: only %s of %s and %s is", kind, llama3,
-			Llama, Qwen3)
+	case kind != llama3 || !slices.Contains([]Class{Llama, Qwen3, Olmo2}, c):
+		return fmt.Errorf("rope scaling of type %s (rope_scaling) is not known here: only %s of %s, %s and %s is", kind,
+			llama3, Llama, Qwen3, Olmo2)
 	}
 	for _, key := range []string{"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"} {
 		if v, ok := f.scaled()[key].(float64); !ok || !(v > 0 && v <= 1<<30) {

@@ -13,8 +13,8 @@ import (
 	"headroom/model"
 )
 
-// GGUF writes an MHA, MQA or GQA checkpoint as a GGUF file (version 3) of the llama architecture, or of qwen3 where it
-// norms queries and keys, o.Dir being the file. It is there whole or not at all. Norms stay in float32, as readers
+// GGUF writes an MHA, MQA or GQA checkpoint as a GGUF file (version 3) of the llama architecture, or of qwen3 or olmo2
+// where it norms queries and keys, o.Dir being the file. It is there whole or not at all. Norms stay in float32, as readers
 // expect. The format is that of ggml's docs/gguf.md.
 func GGUF(checkpoint string, o Options) (r Report, err error) {
 	dtype, ok := dtypes[o.DType]
@@ -38,6 +38,10 @@ func GGUF(checkpoint string, o Options) (r Report, err error) {
 		return r, fmt.Errorf("export: GGUF is for MHA, MQA and GQA: %s", reason)
 	case class == Qwen3 && t.Attention.RopeScaling.Factor != 0:
 		return r, fmt.Errorf("export: llama.cpp's %s does not scale rotary embeddings (attention.rope_scaling)", arch)
+	case class == Olmo2:
+		if reason := olmo2Refused(t.Config, t.Attention.Resolve()); reason != "" {
+			return r, fmt.Errorf("export: %s", reason)
+		}
 	}
 	if _, err := os.Stat(o.Dir); err == nil {
 		return r, fmt.Errorf("export: %s is there already", o.Dir)
@@ -60,10 +64,10 @@ func GGUF(checkpoint string, o Options) (r Report, err error) {
 }
 
 // architectures are llama.cpp's names of classes, by which it knows tensors and keys.
-var architectures = map[Class]string{Llama: "llama", Qwen3: "qwen3"}
+var architectures = map[Class]string{Llama: "llama", Qwen3: "qwen3", Olmo2: "olmo2"}
 
 // ggufTensors names the tensors as llama.cpp does. In its llama, query and key rows stand in pairs, as its rotation of
-// that architecture takes them; its qwen3 rotates halves, as ours.
+// that architecture takes them; all others rotate halves, as ours.
 func ggufTensors(t *model.Transformer, arch string) []tensor {
 	n, a := namesOf(t), t.Attention.Resolve()
 	rows := func(int) []int { return nil }
@@ -87,13 +91,18 @@ func ggufTensors(t *model.Transformer, arch string) []tensor {
 		n.same(at+"attn_k_norm.weight", ours+"attn.normKeys")
 		n.transposed(at+"attn_v.weight", ours+"attn.Wv")
 		n.transposed(at+"attn_output.weight", ours+"attn.Wo")
+		n.same(at+"post_attention_norm.weight", ours+"norm1post")
 		n.same(at+"ffn_norm.weight", ours+"norm2")
 		n.transposed(at+"ffn_gate.weight", ours+"mlp.Wgate")
 		n.transposed(at+"ffn_up.weight", ours+"mlp.Wup")
 		n.transposed(at+"ffn_down.weight", ours+"mlp.Wdown")
+		n.same(at+"post_ffw_norm.weight", ours+"norm2post")
 	}
 	n.same("output_norm.weight", "norm")
 	n.same("output.weight", "head")
+	if arch == "olmo2" && t.Config.Tie { // which takes it from nowhere else
+		n.same("output.weight", "embed")
+	}
 	return n.list
 }
 

@@ -2,8 +2,8 @@
 // GGUF files. Weights are read, and files written, one tensor at a time.
 //
 // A model goes out as the standard class that is exactly the same function, where there is one: LlamaForCausalLM for
-// MHA, MQA and GQA, Qwen3ForCausalLM where these norm each head of queries and keys, DeepseekV3ForCausalLM for MLA
-// without biases. The other kinds go out with a small PyTorch module of their own, whose cache holds what the paper
+// MHA, MQA and GQA, Qwen3ForCausalLM where these norm each head of queries and keys, Olmo2ForCausalLM where they norm
+// all of them together and the block behind attention and MLP, DeepseekV3ForCausalLM for MLA without biases. The other kinds go out with a small PyTorch module of their own, whose cache holds what the paper
 // says.
 package export
 
@@ -55,10 +55,6 @@ func ClassOf(t *model.Transformer) (c Class, reason string) {
 	if err != nil {
 		return Own, err.Error()
 	}
-	if norm := t.Config.Norm; norm != model.PreNorm {
-		return Own, fmt.Sprintf("%s and %s have their norms before attention and MLP (model.norm: %s)", Llama, DeepSeek,
-			model.PreNorm)
-	}
 	if a.Gated() {
 		return Own, fmt.Sprintf("no class that this program writes has an output gate (attention.gate: %s)", a.Gate)
 	}
@@ -66,19 +62,15 @@ func ClassOf(t *model.Transformer) (c Class, reason string) {
 	case "":
 		return Own, fmt.Sprintf("no class of the library has %s attention", a.Kind)
 	case Llama:
-		class := Llama
-		if a.NormsQK() {
-			class = Qwen3
-		}
-		switch {
-		case a.QKNorm == attention.AllNorm:
-			return Own, fmt.Sprintf("%s norms each head apart, this model all as one (attention.qk_norm: all)", class)
-		case a.RopeDim != a.HeadDim:
+		class, reason := familyOf(t.Config, a)
+		if class != Own && a.RopeDim != a.HeadDim {
 			return Own, fmt.Sprintf("%s rotates whole heads of %d, this model %d columns of them", class, a.HeadDim, a.RopeDim)
 		}
-		return class, ""
+		return class, reason
 	case DeepSeek:
 		switch {
+		case t.Config.Norm != model.PreNorm:
+			return Own, fmt.Sprintf("%s has its norms before attention and MLP (model.norm: %s)", DeepSeek, model.PreNorm)
 		case a.Bias != "none":
 			return Own, fmt.Sprintf("%s has no biases on its up-projections (attention.bias: none)", DeepSeek)
 		case t.Config.NormEps != deepseekEps:
@@ -127,7 +119,7 @@ func refuseOwn(m model.Config, a attention.Config) error {
 // tensors names the model's tensors as a class has them.
 func (c Class) tensors(t *model.Transformer) []tensor {
 	switch c {
-	case Llama, Qwen3:
+	case Llama, Qwen3, Olmo2:
 		return llama(t)
 	case DeepSeek:
 		return deepseek(t)
@@ -156,6 +148,9 @@ func (c Class) config(t *model.Transformer, dtype string, ids object) (map[strin
 	switch c {
 	case Llama:
 		j["model_type"], j["num_key_value_heads"], j["mlp_bias"] = "llama", a.Groups, false
+		rope(j, a)
+	case Olmo2:
+		j["model_type"], j["num_key_value_heads"] = "olmo2", a.Groups
 		rope(j, a)
 	case Qwen3:
 		j["num_key_value_heads"] = a.Groups

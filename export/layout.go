@@ -124,7 +124,13 @@ func (n *names) backbone(t *model.Transformer, attention func(at, ours string)) 
 		at, ours := fmt.Sprintf("model.layers.%d.", i), fmt.Sprintf("blocks.%d.", i)
 		n.same(at+"input_layernorm.weight", ours+"norm1")
 		attention(at+"self_attn.", ours+"attn.")
-		n.same(at+"post_attention_layernorm.weight", ours+"norm2")
+		if t.Config.Norm == model.PreNorm {
+			n.same(at+"post_attention_layernorm.weight", ours+"norm2")
+		} else {
+			n.same(at+"post_attention_layernorm.weight", ours+"norm1post")
+			n.same(at+"pre_feedforward_layernorm.weight", ours+"norm2")
+			n.same(at+"post_feedforward_layernorm.weight", ours+"norm2post")
+		}
 		n.transposed(at+"mlp.gate_proj.weight", ours+"mlp.Wgate")
 		n.transposed(at+"mlp.up_proj.weight", ours+"mlp.Wup")
 		n.transposed(at+"mlp.down_proj.weight", ours+"mlp.Wdown")
@@ -134,7 +140,8 @@ func (n *names) backbone(t *model.Transformer, attention func(at, ours string)) 
 	return n.list
 }
 
-// llama names the tensors of LlamaForCausalLM, and of Qwen3ForCausalLM where there are norms.
+// llama names the tensors of LlamaForCausalLM, and where there are norms of queries and keys those of Qwen3ForCausalLM
+// and Olmo2ForCausalLM.
 func llama(t *model.Transformer) []tensor {
 	n := namesOf(t)
 	return n.backbone(t, func(at, ours string) {

@@ -149,6 +149,9 @@ try {
   });
   await check(llama, "qwen3", "trained.json", 400, "gqa-2", 60, {"attention.qk_norm": "head"});
   await check(llama, "qwen3-untied", "plain.json", 400, "mqa", 60, {"attention.qk_norm": "head", "attention.head_dim": 32, "model.tie": false});
+  const olmo2 = {"model.norm": "post", "attention.qk_norm": "all", "train.lr": 0.003};
+  await check(llama, "olmo2", "trained.json", 400, "gqa-2", 150, olmo2);
+  await check(llama, "olmo2-untied", "plain.json", 400, "mha", 150, {...olmo2, "model.tie": false});
   chat();
   await check(llama, "chat", "chat/tokenizer.json", 404, "gqa-2");
 } catch (wrong) {

@@ -28,6 +28,10 @@ CASES = {
         "layer_types": ["full_attention"] * 2, "max_window_layers": 28, "rms_norm_eps": 1e-6, "sliding_window": None,
         "tie_word_embeddings": False, "use_sliding_window": False, "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"},
     },
+    "olmo2": COMMON | {
+        "architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2", "hidden_act": "silu", "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": False, "rope_parameters": {"rope_theta": 800.0, "rope_type": "default"},
+    },
 }
 
 
@@ -84,8 +88,10 @@ class Model:
 
     def attention(self, layer, x):
         c, at = self.c, f"model.layers.{layer}.self_attn."
-        heads, groups, dim = c["num_attention_heads"], c["num_key_value_heads"], c["head_dim"]
+        heads, groups, dim = c["num_attention_heads"], c["num_key_value_heads"], head_dim(c)
         q, k, v = (product(self.w[at + name + "_proj.weight"], x) for name in "qkv")
+        if c["model_type"] == "olmo2":
+            q, k = (norm(all, self.w[at + name + "_norm.weight"], c["rms_norm_eps"]) for name, all in (("q", q), ("k", k)))
         q, k, turns = parts(q, heads), parts(k, groups), frequencies(c, dim)
         if c["model_type"] == "qwen3":
             q, k = ([norm(head, self.w[at + name + "_norm.weight"], c["rms_norm_eps"]) for head in all] for name, all in (("q", q), ("k", k)))
@@ -108,6 +114,10 @@ class Model:
         x = self.w["model.embed_tokens.weight"][token]
         for i in range(self.c["num_hidden_layers"]):
             normed = lambda name, x: norm(x, self.w[f"model.layers.{i}.{name}.weight"], self.c["rms_norm_eps"])
+            if self.c["model_type"] == "olmo2":
+                x = add(x, normed("post_attention_layernorm", self.attention(i, x)))
+                x = add(x, normed("post_feedforward_layernorm", self.mlp(i, x)))
+                continue
             x = add(x, self.attention(i, normed("input_layernorm", x)))
             x = add(x, self.mlp(i, normed("post_attention_layernorm", x)))
         self.place += 1
@@ -115,15 +125,22 @@ class Model:
         return product(self.w[head], norm(x, self.w["model.norm.weight"], self.c["rms_norm_eps"]))
 
 
+def head_dim(c):
+    return c["head_dim"] if "head_dim" in c else c["hidden_size"] // c["num_attention_heads"]
+
+
 def shapes(c):
-    C, F, Q, K = c["hidden_size"], c["intermediate_size"], c["num_attention_heads"] * c["head_dim"], c["num_key_value_heads"] * c["head_dim"]
+    C, F, Q, K = c["hidden_size"], c["intermediate_size"], c["num_attention_heads"] * head_dim(c), c["num_key_value_heads"] * head_dim(c)
     s = {"model.embed_tokens.weight": (VOCAB, C), "model.norm.weight": (C,)}
     for i in range(c["num_hidden_layers"]):
         at = f"model.layers.{i}."
-        s |= {at + name + ".weight": (C,) for name in ("input_layernorm", "post_attention_layernorm")}
+        behind = c["model_type"] == "olmo2"
+        s |= {at + name + "_layernorm.weight": (C,) for name in (("post_attention", "post_feedforward") if behind else ("input", "post_attention"))}
         s |= {at + f"self_attn.{name}_proj.weight": shape for name, shape in {"q": (Q, C), "k": (K, C), "v": (K, C), "o": (C, Q)}.items()}
         if c["model_type"] == "qwen3":
             s |= {at + f"self_attn.{name}_norm.weight": (c["head_dim"],) for name in "qk"}
+        if c["model_type"] == "olmo2":
+            s |= {at + "self_attn.q_norm.weight": (Q,), at + "self_attn.k_norm.weight": (K,)}
         s |= {at + f"mlp.{name}_proj.weight": shape for name, shape in {"gate": (F, C), "up": (F, C), "down": (C, F)}.items()}
     if not c["tie_word_embeddings"]:
         s["lm_head.weight"] = (VOCAB, C)
