@@ -18,8 +18,9 @@ var switches = []func(r *rand.Rand, a *attention.Config){
 		}
 	},
 	func(r *rand.Rand, a *attention.Config) {
-		a.Gate = []string{attention.NoGate, attention.HeadGate, attention.ElementGate}[r.IntN(3)]
-		a.GateWidth = []int{0, 3, 8}[r.IntN(3)]
+		if r.IntN(3) == 0 {
+			a.Gate, a.GateWidth = []string{attention.HeadGate, attention.ElementGate}[r.IntN(2)], []int{0, 3, 8}[r.IntN(3)]
+		}
 	},
 	func(r *rand.Rand, a *attention.Config) { a.Bias = []string{"paper", "none"}[r.IntN(2)] },
 	func(r *rand.Rand, a *attention.Config) { a.RopeDim = []int{0, 2, 4}[r.IntN(3)] },

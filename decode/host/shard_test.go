@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -17,42 +18,50 @@ import (
 // differ by the order of sums alone.
 func TestShardsSayTheSame(t *testing.T) {
 	for _, kind := range append(slices.Clone(decodetest.Kinds), "gta-4", "gla-4", "gla_q-4", "mlra-2", "mlra-4") {
-		m := decodetest.Tiny(t, kind, func(c *model.Config, a *attention.Config) {
-			a.Heads, c.MLP = 8, 48
-		})
-		var want []*decode.Sequence
-		for _, parts := range []int{1, 2, 4} {
-			e, err := decode.Open(m, host.Sharded(parts, attention.FP32), decode.Options{Pages: 20, Rows: 5, Chunk: 30,
-				Scored: 20})
-			if err != nil {
-				t.Fatalf("%s in %d parts: %v", kind, parts, err)
-			}
-			r := rand.New(rand.NewPCG(2, 3))
-			var got []*decode.Sequence
-			for range 8 {
-				q := decode.Request{Prompt: decodetest.Tokens(r, 1+r.IntN(90), m.Config.Vocab), MaxTokens: 12,
-					Score: true, Echo: true}
-				got = append(got, decodetest.Submit(t, e, q))
-			}
-			decodetest.Finish(t, e)
-			for i, s := range got {
-				if parts == 1 {
-					continue
-				}
-				if !slices.Equal(s.Tokens, want[i].Tokens) {
-					t.Errorf("%s in %d parts: request %d has other tokens", kind, parts, i)
-					continue
-				}
-				for j, score := range s.Scores {
-					if d := math.Abs(float64(score.LogProb - want[i].Scores[j].LogProb)); !(d < 2e-5) {
-						t.Errorf("%s in %d parts: token %d of request %d is off by %v", kind, parts, j, i, d)
-						break
-					}
+		for gate, width := range map[string]int{attention.NoGate: 0, attention.HeadGate: 0, attention.ElementGate: 5} {
+			m := decodetest.Tiny(t, kind, func(c *model.Config, a *attention.Config) {
+				a.Heads, c.MLP = 8, 48
+				a.Gate, a.GateWidth = gate, width
+			})
+			want := inParts(t, m, 1)
+			for _, parts := range []int{2, 4} {
+				what := fmt.Sprintf("%s with gate %s in %d parts", kind, gate, parts)
+				for i, s := range inParts(t, m, parts) {
+					sameScores(t, fmt.Sprintf("%s: request %d", what, i), s, want[i])
 				}
 			}
-			if parts == 1 {
-				want = got
-			}
+		}
+	}
+}
+
+// inParts serves random requests with a model in so many parts.
+func inParts(t *testing.T, m *decode.Model, parts int) (all []*decode.Sequence) {
+	t.Helper()
+	e, err := decode.Open(m, host.Sharded(parts, attention.FP32), decode.Options{Pages: 20, Rows: 5, Chunk: 30, Scored: 20})
+	if err != nil {
+		t.Fatalf("%s in %d parts: %v", m.Attention.Name(), parts, err)
+	}
+	r := rand.New(rand.NewPCG(2, 3))
+	for range 8 {
+		q := decode.Request{Prompt: decodetest.Tokens(r, 1+r.IntN(90), m.Config.Vocab), MaxTokens: 12, Score: true,
+			Echo: true}
+		all = append(all, decodetest.Submit(t, e, q))
+	}
+	decodetest.Finish(t, e)
+	return all
+}
+
+// sameScores holds one request's tokens and scores against those of another.
+func sameScores(t *testing.T, what string, got, want *decode.Sequence) {
+	t.Helper()
+	if !slices.Equal(got.Tokens, want.Tokens) {
+		t.Errorf("%s has other tokens", what)
+		return
+	}
+	for j, score := range got.Scores {
+		if d := math.Abs(float64(score.LogProb - want.Scores[j].LogProb)); !(d < 2e-5) {
+			t.Errorf("%s: token %d is off by %v", what, j, d)
+			return
 		}
 	}
 }
