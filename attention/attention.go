@@ -31,9 +31,9 @@ type Layer interface {
 // Config describes the attention of every layer. A zero dimension is the kind's default in the paper; Resolve fills it
 // in.
 type Config struct {
-	// mha, mqa, gqa, mfa, mfa_kr, gta, mla, gla, gla_q or mlra
+	// how queries, keys and values are made and cached: gqa, gta, mla, gla and others, see attention.md
 	Kind Kind `mapstructure:"kind" yaml:"kind"`
-	// key/value heads (gqa, gta), latent heads (gla, gla_q), or latents that each head reads (mlra)
+	// key/value heads (gqa, gta, gqla), latent heads (gla, gla_q), or latents that each head reads (mlra)
 	Groups int `mapstructure:"groups" yaml:"groups"`
 	// query heads
 	Heads int `mapstructure:"heads" yaml:"heads"`
@@ -43,9 +43,9 @@ type Config struct {
 	RopeDim int `mapstructure:"rope_dim" yaml:"rope_dim"`
 	// latents of mlra, n; 0 is the 4 of its paper
 	Latents int `mapstructure:"latents" yaml:"latents"`
-	// columns of each latent of mla, gla, gla_q and mlra, L; 0 is the kind's own
+	// columns of each latent, L; 0 is the kind's own
 	LatentDim int `mapstructure:"latent_dim" yaml:"latent_dim"`
-	// columns of the latent that queries come from (mla, gla, gla_q, mlra, mfa and mfa_kr); 0 is the kind's own
+	// columns of the latent that queries come from (latent kinds, mfa and mfa_kr); 0 is the kind's own
 	QueryLatentDim int `mapstructure:"query_latent_dim" yaml:"query_latent_dim"`
 	// gla_q norms each part of its query latent apart (parts, the default), so that devices can divide it, or all as one
 	// (whole)
@@ -126,6 +126,9 @@ func (c Config) CachedHeads() int {
 	if c = c.Resolve(); c.Kind.known().Apart {
 		return c.Latents
 	}
+	if c.Kind.known().One {
+		return 1
+	}
 	return c.Groups
 }
 
@@ -172,7 +175,7 @@ func (c Config) Validate() error {
 	case r.Groups < 1:
 		return fail("groups must be positive, it is %d", c.Groups)
 	case !d.Apart && c.Heads%r.Groups != 0:
-		return fail("%d %s do not divide %d query heads", r.Groups, d.Cache.heads(), c.Heads)
+		return fail("%d %s do not divide %d query heads", r.Groups, d.heads(), c.Heads)
 	case r.RopeDim < 2 || r.RopeDim%2 != 0:
 		return fail("rope_dim must be even and positive, it is %d", r.RopeDim)
 	case c.QueryNorm != "" && c.QueryNorm != WholeNorm && c.QueryNorm != PartsNorm:

@@ -13,8 +13,8 @@ const (
 )
 
 // heads is the word for what a configuration's groups count.
-func (f CacheForm) heads() string {
-	if f == Latent {
+func (d Description) heads() string {
+	if d.Cache == Latent && !d.One {
 		return "latent heads"
 	}
 	return "key/value heads"

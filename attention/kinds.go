@@ -20,6 +20,7 @@ const (
 	MFAKR Kind = "mfa_kr" // MFA whose values are made of its keys
 	GTA   Kind = "gta"
 	MLA   Kind = "mla"
+	GQLA  Kind = "gqla" // MLA whose heads of keys and values are shared by groups of query heads
 	GLA   Kind = "gla"
 	GLAQ  Kind = "gla_q" // GLA whose query latent is split over the latent heads too
 	MLRA  Kind = "mlra"
@@ -32,6 +33,7 @@ type Description struct {
 	Usual int       // where its name ends in the number of its heads of keys or latents, as gqa-4 does, the usual one
 	Of    Kind      // the more general kind that it is at its own number of groups, if there is one
 	Cache CacheForm // how keys and values are kept
+	One   bool      // its cache has one latent, and groups count the heads of keys and values that are made of it
 	Split bool      // its query latent has a part for each latent head
 	Apart bool      // each head reads as many of its latents as there are groups, each by a softmax of its own
 
@@ -100,6 +102,11 @@ var Descriptions = []Description{
 		Usual: 4, Cache: Latent, Apart: true, Keys: []string{"latent_dim", "query_latent_dim", "latents"},
 		Parts: []string{"Wukv"}, Family: NoLayer,
 		defaults: mlraDefaults, check: mlraCheck, shape: latentShape, layer: newMLRA,
+	},
+	{
+		Kind: GQLA, Title: "one latent, made into key/value heads that groups of query heads share",
+		Usual: 4, Cache: Latent, One: true, Keys: latentKeys, Parts: []string{"Wukv"}, Family: NoLayer,
+		defaults: gqlaDefaults, check: latentCheck, shape: latentShape, layer: newGQLA,
 	},
 	{
 		Kind: MLA, Title: "one latent for all heads",

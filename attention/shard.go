@@ -18,7 +18,7 @@ func (c Config) Shard(size int) (Config, error) {
 	case size < 1 || c.Heads%size != 0:
 		return c, fmt.Errorf("attention: %d query heads cannot be divided among %d devices", c.Heads, size)
 	case c.Groups%size != 0 && size%c.Groups != 0:
-		return c, fmt.Errorf("attention: %d %s and %d devices do not divide one another", c.Groups, d.Cache.heads(), size)
+		return c, fmt.Errorf("attention: %d %s and %d devices do not divide one another", c.Groups, d.heads(), size)
 	case d.Split && c.QueryNorm == WholeNorm && size > 1:
 		return c, fmt.Errorf("attention: %s cannot be divided: its parts of the query latent are normed as one "+
 			"(attention.query_norm: parts norms them apart)", c.Kind)

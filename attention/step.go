@@ -63,9 +63,10 @@ func (a CacheRead) Form() CacheForm {
 }
 
 // A LatentRead says how H heads of queries of D+R columns read a cache of latents: n of L columns in slot C for each
-// token, and a rope key of R columns in slot KRope that all heads share. Head h reads latent h/(H/n). Its key is Wuk of
-// the latent with the rope key behind it, and its value Wuv of the latent, where [ Wuk | Wuv ] of each head lie side by
-// side in Wukv [n, L, (H/n)·2D], and their biases in Bukv [n, (H/n)·2D], which may be nil.
+// token, and a rope key of R columns in slot KRope that all heads share. The latents are made into M heads of keys and
+// values, M/n each, and H/M query heads read one of these. Its key is Wuk of the latent with the rope key behind it,
+// and its value Wuv of the latent, where [ Wuk | Wuv ] of each of the M lie side by side in Wukv [n, L, (M/n)·2D], and
+// their biases in Bukv [n, (M/n)·2D], which may be nil.
 //
 // A device may make keys and values of the latents, or attend absorbed: Wuk goes into the query and Wuv comes after the
 // sum, so that the latents are key and value as they stand (Absorbed). The key bias adds q·b to all scores of a query
@@ -76,6 +77,7 @@ func (a CacheRead) Form() CacheForm {
 // and there is no bias. Latent multiplies what is cached, before Wukv, and Sum the result.
 type LatentRead struct {
 	H, D, R  int
+	Made     int // M; 0 is one for each query head and latent that it reads
 	C, KRope int // slots
 	Wukv     graph.Param
 	Bukv     *graph.Param
@@ -85,6 +87,9 @@ type LatentRead struct {
 	Branches    int     // 0 is 1
 	Latent, Sum float64 // 0 is 1
 }
+
+// Heads are the M heads of keys and values.
+func (a LatentRead) Heads() int { return cmp.Or(a.Made, a.Reads()) }
 
 // Latents are the n latents of L columns that a token has.
 func (a LatentRead) Latents() (n, L int) { return a.Wukv.Shape[0], a.Wukv.Shape[1] }

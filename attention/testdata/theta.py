@@ -185,6 +185,21 @@ def latent(a, w, xs):
     return attend(queries, keys, values)
 
 
+def grouped_latent(a, w, xs):
+    """GQLA: one latent makes G heads of keys and values, which H/G queries share."""
+    G, R = a["groups"], a["rope_dim"]
+    queries, keys, values = [], [], []
+    for t, x in enumerate(xs):
+        q = rmsnorm(product(x, w["Wdq"], w["bdq"].flat), w["normq"].flat)
+        queries.append([rope(one, t, R) for one in parts(product(q, w["Wuq"], w["buq"].flat), H)])
+        c = rmsnorm(product(x, w["Wdkv"], w["bdkv"].flat), w["normkv"].flat)
+        turned = rope(product(x, w["Wkr"], w["bkr"].flat), t, R)
+        made = parts(product(c, w["Wukv"], w["bukv"].flat), G)
+        keys.append([made[h // (H // G)][:D] + turned for h in range(H)])
+        values.append([made[h // (H // G)][D:] for h in range(H)])
+    return attend(queries, keys, values)
+
+
 def factored(a, w, xs):
     queries, keys, values = [], [], []
     for t, x in enumerate(xs):
@@ -243,6 +258,16 @@ def layer_of(a, i):
     return layer
 
 
+KINDS = {
+    "gqa": grouped,
+    "gta": tied,
+    "mfa": factored,
+    "mfa_kr": reused,
+    "gqla": grouped_latent,
+    "mlra": low_rank,
+}  # the others are latent
+
+
 def silu(x):
     s = 1 / (1 + math.exp(-x.value))
     return Scalar(x.value * s, (x,), (s * (1 + x.value * (1 - s)),))
@@ -259,7 +284,7 @@ def logits_of(a, w, tokens):
         mine = {name.removeprefix(f"blocks.{i}."): x for name, x in w.items() if name.startswith(f"blocks.{i}.")}
         LAYER.update(layer_of(a, i))
         layer = {name.removeprefix("attn."): x for name, x in mine.items() if name.startswith("attn.")}
-        mixed = {"gqa": grouped, "gta": tied, "mfa": factored, "mfa_kr": reused, "mlra": low_rank}.get(a["kind"], latent)(a, layer, [normed(mine, "norm1", x) for x in xs])
+        mixed = KINDS.get(a["kind"], latent)(a, layer, [normed(mine, "norm1", x) for x in xs])
         xs = [[p + q for p, q in zip(x, normed(mine, "norm1post", product(o, layer["Wo"])))] for x, o in zip(xs, mixed)]
         for t, x in enumerate(xs):
             h = normed(mine, "norm2", x)
@@ -296,6 +321,8 @@ def shapes(a):
     else:
         s = {"Wdq": (C, Q), "bdq": (Q,), "normq": (Q,), "Wuq": (Q, H * (D + R)), "buq": (H * (D + R),), "Wdkv": (C, G * L), "bdkv": (G * L,),
              "normkv": (G, L), "Wkr": (C, R), "bkr": (R,), "Wukv": (G, L, H // G * 2 * D), "bukv": (G, H // G * 2 * D)}
+        if a["kind"] == "gqla":
+            s |= {"Wdkv": (C, L), "bdkv": (L,), "normkv": (L,), "Wukv": (1, L, G * 2 * D), "bukv": (1, G * 2 * D)}
         if a["kind"] == "gla_q":
             s |= {"normq": (G, Q // G), "Wuq": (G, Q // G, H // G * (D + R)), "buq": (G, H // G * (D + R))}
     return s | {"Wo": (H * D, C)}
@@ -368,6 +395,7 @@ if __name__ == "__main__":
     case("mlra-2", config("mlra", 2, 4, 6, 24) | {"latents": 4}, 8, to)
     scaling = dict(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=40)  # of 4 pairs 1 stays and 1 is between
     case("gqa-2-scaled", config("gqa", 2) | {"rope_scaling": scaling}, 6, to)
+    case("gqla-2", config("gqla", 2, 4, 20, 24), 10, to)
     case("gqa-2-head", config("gqa", 2) | {"qk_norm": "head"}, 8, to)
     case("gqa-2-all", config("gqa", 2) | {"qk_norm": "all"}, 9, to)
     windows = {"window": 3, "pattern": "window,full", "window_rope_theta": 50.0}

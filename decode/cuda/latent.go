@@ -137,7 +137,7 @@ func (d *Device) expand(a attention.LatentRead, tokens int, o, y device.Buffer) 
 // attendExpanded is attention to latents that are expanded for it, by an Wukv that has the latents' factor in it.
 func (d *Device) attendExpanded(layer int, s segment, a attention.LatentRead, q, y *tensor) {
 	n, L := a.Latents()
-	w, mark, rows, out := d.weights.single[a.Wukv.Name], d.arena.used, s.b*(s.start+s.t), a.Reads()/n*2*a.D
+	w, mark, rows, out := d.weights.single[a.Wukv.Name], d.arena.used, s.b*(s.start+s.t), a.Heads()/n*2*a.D
 	c := d.together(layer, a.C, s)
 	kv := d.arena.take(d.t, rows*n*out)
 	g := &kernels.Gemm{
@@ -148,7 +148,7 @@ func (d *Device) attendExpanded(layer int, s segment, a attention.LatentRead, q,
 		g.Bias = d.weights.single[a.Bukv.Name]
 	}
 	d.run(g)
-	k := &kernels.Attention{H: a.Reads(), G: a.Reads(), P: a.D, R: a.R, Dv: a.D, Scale: float32(a.Scale),
+	k := &kernels.Attention{H: a.Reads(), G: a.Heads(), P: a.D, R: a.R, Dv: a.D, Scale: float32(a.Scale),
 		KStride: 2 * a.D, VStride: 2 * a.D}
 	k.K, k.V, k.KRope = kv, kv.Slice(a.D, kv.N), d.together(layer, a.KRope, s)
 	if a.Branches <= 1 && a.Sum == 0 {

@@ -25,8 +25,8 @@ type weights struct {
 	heads  map[string]latentHeads // by the name of Wukv
 }
 
-// latentHeads are the parts of Wukv [n, L, (H/n)·2D] for each head, or each pair of a head and a latent that it reads,
-// as absorbed attention multiplies with them: the factors of the read are in them.
+// latentHeads are the parts of Wukv [n, L, (M/n)·2D] for each query head, or each pair of a head and a latent that it
+// reads, as absorbed attention multiplies with them: the factors of the read are in them.
 type latentHeads struct {
 	uk   device.Buffer // [H, L, D]
 	uv   device.Buffer // [H, D, L]
@@ -125,15 +125,17 @@ func (w *weights) load(params []graph.Param, groups *groups) error {
 	return nil
 }
 
-// split divides Wukv and its bias, where it has one, into the parts of keys and of values.
+// split divides Wukv and its bias, where it has one, into the parts of keys and of values, for every query head.
 func (w *weights) split(a attention.LatentRead) (h latentHeads, err error) {
 	n, L := a.Latents()
-	x, own, D := w.of[a.Wukv.Name], a.Reads()/n, a.D
+	x, made, D := w.of[a.Wukv.Name], a.Heads()/n, a.D
+	per := a.Reads() / a.Heads()
 	key, value := a.Factors()
-	uk, uv := make([]float32, n*own*L*D), make([]float32, n*own*D*L)
-	for head := range n * own {
+	uk, uv := make([]float32, a.Reads()*L*D), make([]float32, a.Reads()*D*L)
+	for head := range a.Reads() {
+		m := head / per
 		for l := range L {
-			row := x[((head/own*L+l)*own+head%own)*2*D:][:2*D]
+			row := x[((m/made*L+l)*made+m%made)*2*D:][:2*D]
 			for i := range D {
 				uk[(head*L+l)*D+i] = row[i] * float32(key)
 				uv[(head*D+i)*L+l] = row[D+i] * float32(value)
@@ -147,8 +149,8 @@ func (w *weights) split(a attention.LatentRead) (h latentHeads, err error) {
 		return h, err
 	}
 	bias, values := w.of[a.Bukv.Name], []float32(nil)
-	for at := D; at < len(bias); at += 2 * D {
-		values = append(values, bias[at:at+D]...)
+	for head := range a.H {
+		values = append(values, bias[head/per*2*D+D:][:D]...)
 	}
 	h.bias, err = w.put(values)
 	return h, err

@@ -137,18 +137,20 @@ func (c *Device) AttendLatent(layer int, q graph.Buf, a attention.LatentRead) gr
 func (c *Device) absorb(q graph.Buf, a attention.LatentRead) graph.Buf {
 	n, L := a.Latents()
 	heads, d, r := a.Reads(), a.D, a.R
-	own, N := heads/n, c.tokens()
+	own, made, per, N := heads/n, a.Heads()/n, heads/a.Heads(), c.tokens()
 	y := c.take(N * heads * (L + r))
 	in, out := floats(q), floats(y)
 	key, _ := a.Factors()
 	for i := range n {
 		from := i / max(1, a.Branches) * own // the first head that reads latent i
-		(&ref.Gemm{
-			TransB: true, M: N, N: L, K: d, A: in[from*(d+r):], B: c.model.Weights[a.Wukv.Name][i*L*own*2*d:],
-			C:   out[i*own*(L+r):],
-			Lda: a.H * (d + r), Ldb: own * 2 * d, Ldc: heads * (L + r),
-			Batch: own, StrideA: d + r, StrideB: 2 * d, StrideC: L + r,
-		}).Run()
+		for j := range per {
+			(&ref.Gemm{
+				TransB: true, M: N, N: L, K: d, A: in[(from+j)*(d+r):], B: c.model.Weights[a.Wukv.Name][i*L*made*2*d:],
+				C:   out[(i*own+j)*(L+r):],
+				Lda: a.H * (d + r), Ldb: made * 2 * d, Ldc: heads * (L + r),
+				Batch: made, StrideA: per * (d + r), StrideB: 2 * d, StrideC: per * (L + r),
+			}).Run()
+		}
 		for at := range N * own {
 			token, head := at/own, at%own
 			to := out[(token*heads+i*own+head)*(L+r):][:L+r]
@@ -163,22 +165,25 @@ func (c *Device) absorb(q graph.Buf, a attention.LatentRead) graph.Buf {
 func (c *Device) expand(o graph.Buf, a attention.LatentRead) graph.Buf {
 	n, L := a.Latents()
 	heads, d := a.Reads(), a.D
-	own, N := heads/n, c.tokens()
+	own, made, per, N := heads/n, a.Heads()/n, heads/a.Heads(), c.tokens()
 	y := c.take(N * a.H * d)
 	out := floats(y)
 	for i := range N * a.H {
 		clear(out[i*d : (i+1)*d])
-		if a.Bukv != nil { // [n, (H/n)·2D] is [H, 2D]
-			copy(out[i*d:(i+1)*d], c.model.Weights[a.Bukv.Name][i%a.H*2*d+d:])
+		if a.Bukv != nil { // [n, (M/n)·2D] is [M, 2D]
+			copy(out[i*d:(i+1)*d], c.model.Weights[a.Bukv.Name][i%a.H/per*2*d+d:])
 		}
 	}
 	for i := range n {
 		from := i / max(1, a.Branches) * own
-		(&ref.Gemm{
-			M: N, N: d, K: L, A: floats(o)[i*own*L:], B: c.model.Weights[a.Wukv.Name][i*L*own*2*d+d:], C: out[from*d:],
-			Lda: heads * L, Ldb: own * 2 * d, Ldc: a.H * d, Accumulate: true,
-			Batch: own, StrideA: L, StrideB: 2 * d, StrideC: d,
-		}).Run()
+		for j := range per {
+			(&ref.Gemm{
+				M: N, N: d, K: L, A: floats(o)[(i*own+j)*L:], B: c.model.Weights[a.Wukv.Name][i*L*made*2*d+d:],
+				C:   out[(from+j)*d:],
+				Lda: heads * L, Ldb: made * 2 * d, Ldc: a.H * d, Accumulate: true,
+				Batch: made, StrideA: per * L, StrideB: 2 * d, StrideC: per * d,
+			}).Run()
+		}
 	}
 	_, value := a.Factors()
 	scale(out, value)
