@@ -14,8 +14,8 @@ import (
 )
 
 // GGUF writes an MHA, MQA or GQA checkpoint as a GGUF file (version 3) of the llama architecture, or of qwen3 or olmo2
-// where it norms queries and keys, o.Dir being the file. It is there whole or not at all. Norms stay in float32, as readers
-// expect. The format is that of ggml's docs/gguf.md.
+// where it norms queries and keys, o.Dir being the file. It is there whole or not at all. Norms stay in float32, as
+// readers expect. The format is that of ggml's docs/gguf.md.
 func GGUF(checkpoint string, o Options) (r Report, err error) {
 	dtype, ok := dtypes[o.DType]
 	if !ok {

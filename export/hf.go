@@ -3,8 +3,8 @@
 //
 // A model goes out as the standard class that is exactly the same function, where there is one: LlamaForCausalLM for
 // MHA, MQA and GQA, Qwen3ForCausalLM where these norm each head of queries and keys, Olmo2ForCausalLM where they norm
-// all of them together and the block behind attention and MLP, DeepseekV3ForCausalLM for MLA without biases. The other kinds go out with a small PyTorch module of their own, whose cache holds what the paper
-// says.
+// all of them together and the block behind attention and MLP, DeepseekV3ForCausalLM for MLA without biases. The other
+// kinds go out with a small PyTorch module of their own, whose cache holds what the paper says.
 package export
 
 import (

@@ -81,7 +81,8 @@ func TestGGUFOlmo2(t *testing.T) {
 		t.Errorf("%v", values)
 	}
 	for name, dims := range map[string][]uint64{
-		"attn_q_norm": {32}, "attn_k_norm": {16}, "post_attention_norm": {32}, "post_ffw_norm": {32}, "attn_norm": nil, "ffn_norm": nil,
+		"attn_q_norm": {32}, "attn_k_norm": {16}, "post_attention_norm": {32}, "post_ffw_norm": {32}, "attn_norm": nil,
+		"ffn_norm": nil,
 	} {
 		if got := places["blk.1."+name+".weight"].dims; !slices.Equal(got, dims) {
 			t.Errorf("%s is %v, not %v", name, got, dims)
@@ -91,8 +92,11 @@ func TestGGUFOlmo2(t *testing.T) {
 		t.Errorf("the head is %+v", head)
 	}
 	for want, change := range map[string]func(*model.Config, *attention.Config){
-		"does not scale rotary embeddings (attention.rope_scaling)":                             scaled,
-		"the heads of llama.cpp's olmo2 have as many columns as the model, this one's 64 of 32": func(_ *model.Config, a *attention.Config) { a.HeadDim = 16 },
+		"does not scale rotary embeddings (attention.rope_scaling)": scaled,
+		"the heads of llama.cpp's olmo2 have as many columns as the model, this one's 64 of 32": func(_ *model.Config,
+			a *attention.Config) {
+			a.HeadDim = 16
+		},
 	} {
 		checkpoint, _ := tiny(t, "gqa-2", olmo2, change)
 		_, err := GGUF(checkpoint, Options{Dir: filepath.Join(t.TempDir(), "x"), DType: "fp32"})
