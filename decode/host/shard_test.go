@@ -37,7 +37,8 @@ func TestShardsSayTheSame(t *testing.T) {
 // inParts serves random requests with a model in so many parts.
 func inParts(t *testing.T, m *decode.Model, parts int) (all []*decode.Sequence) {
 	t.Helper()
-	e, err := decode.Open(m, host.Sharded(parts, attention.FP32), decode.Options{Pages: 20, Rows: 5, Chunk: 30, Scored: 20})
+	e, err := decode.Open(m, host.Sharded(parts, attention.FP32), decode.Options{Pages: 20, Rows: 5, Chunk: 30,
+		Scored: 20})
 	if err != nil {
 		t.Fatalf("%s in %d parts: %v", m.Attention.Name(), parts, err)
 	}
