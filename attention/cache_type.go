@@ -36,13 +36,23 @@ func (c CacheType) Of(s Slot) CacheType {
 	return c
 }
 
+// ElementBytes is one element without its share of a scale.
+func (c CacheType) ElementBytes() int {
+	switch c {
+	case FP8:
+		return 1
+	case BF16:
+		return 2
+	}
+	return 4
+}
+
 // vectorBytes is one head's vector in the cache, with its scale.
 func (s Slot) vectorBytes(c CacheType) int {
-	switch c.Of(s) {
-	case FP8:
-		return s.Dim + 1
-	case BF16:
-		return 2 * s.Dim
+	of := c.Of(s)
+	n := of.ElementBytes() * s.Dim
+	if of == FP8 {
+		n++
 	}
-	return 4 * s.Dim
+	return n
 }

@@ -1,7 +1,7 @@
 package attention
 
-// The arithmetic of decoding: q new tokens of each request against S cached ones, attention alone, in bf16. A device
-// has H/t of the heads and its part of the cache. The batch multiplies operations and bytes alike, so it never shows.
+// The arithmetic of decoding: q new tokens of each request against S cached ones, attention alone, in bf16 but for the
+// cache, which has a type. A device has H/t of the heads and its part of the cache. The batch multiplies operations and bytes alike, so it never shows.
 
 const elementBytes = 2 // bf16
 
@@ -28,20 +28,20 @@ type Work struct{ FLOPs, Bytes float64 }
 // DecodeWork is that of q queries in a context of S tokens on one of t devices:
 //
 //	operations = 2 · q·S · h·(K + V)
-//	bytes      = 2 · ( S·E + q·h·(K + V) )
+//	bytes      = S·E + 2 · q·h·(K + V)
 //
 // In a layer with a window S is at most that, and of the E no more than the window's and the other queries' are read.
-// h = ceil(H/t) heads have queries of K = P+R and outputs of V = Dv columns, and E elements of a token's cache lie on
-// the device; a head that reads b latents of MLRA counts as b. Latent kinds decode absorbed: K = L+R and V = L. The
-// others have K = V = D.
+// h = ceil(H/t) heads have queries of K = P+R and outputs of V = Dv columns, and E bytes of a token's cache lie on the
+// device; a head that reads b latents of MLRA counts as b. Latent kinds decode absorbed: K = L+R and V = L. The others
+// have K = V = D.
 //
 // The paper counts GLA's rope key once per latent head: that is GLA-n on n devices, each with its own copy of it.
-func (c Config) DecodeWork(l Layout, q, S, t int) Work {
+func (c Config) DecodeWork(l Layout, q, S, t int, cache CacheType) Work {
 	s := c.Shape()
 	columns := float64(q) * float64(ceil(c.Reads(), t)*(s.P+s.R+s.Dv))
 	return Work{
 		FLOPs: 2 * float64(Kept(S, c.Window)) * columns,
-		Bytes: elementBytes * (float64(min(S, Kept(S, c.Window)+q-1))*float64(l.ElementsPerDevice(t)) + columns),
+		Bytes: float64(min(S, Kept(S, c.Window)+q-1))*float64(l.Bytes(t, cache)) + elementBytes*columns,
 	}
 }
 

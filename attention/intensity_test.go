@@ -37,7 +37,7 @@ func TestIntensity(t *testing.T) {
 			}
 		}
 		// What is left out is the rope key, at most R/E of the cache and R/(K+V) of the operations.
-		if exact := c.DecodeWork(layout, 1, 1<<30, 1).Intensity(); math.Abs(exact/want-1) > 0.125 {
+		if exact := c.DecodeWork(layout, 1, 1<<30, 1, attention.BF16).Intensity(); math.Abs(exact/want-1) > 0.125 {
 			t.Errorf("%s: %v in a long context, the formula has %v", name, exact, want)
 		}
 	}
@@ -56,22 +56,26 @@ func TestExactIntensity(t *testing.T) {
 	} {
 		a, layout := paper(t, c.name, 128, 128)
 		for q, want := range map[int]float64{1: c.one, 2: c.twice} {
-			if got := a.DecodeWork(layout, q, 8192, c.devices).Intensity(); math.Abs(got-want) > 0.05 {
+			if got := a.DecodeWork(layout, q, 8192, c.devices, attention.BF16).Intensity(); math.Abs(got-want) > 0.05 {
 				t.Errorf("%s, %d queries: %.2f operations a byte, the paper has %.1f", c.name, q, got, want)
 			}
 		}
 	}
 	a, layout := paper(t, "gla-2", 128, 128)
-	if got := a.DecodeWork(layout, 1, 8192, 1).Intensity(); math.Abs(got-126.03) > 0.01 {
+	if got := a.DecodeWork(layout, 1, 8192, 1, attention.BF16).Intensity(); math.Abs(got-126.03) > 0.01 {
 		t.Errorf("gla-2 with one rope key for both latents: %.2f, want 126.03", got)
 	}
 }
 
 func TestDecodeWork(t *testing.T) {
 	a, layout := paper(t, "gta-4", 16, 128)
-	w := a.DecodeWork(layout, 3, 10, 8) // 2 heads, one tied state and the rope key on each device
+	w := a.DecodeWork(layout, 3, 10, 8, attention.BF16) // 2 heads, one tied state and the rope key on each device
 	if want := (attention.Work{FLOPs: 2 * 10 * 3 * 2 * 256, Bytes: 2 * (10*(128+64) + 3*2*256)}); w != want {
 		t.Errorf("%+v, want %+v", w, want)
+	}
+	w = a.DecodeWork(layout, 3, 10, 8, attention.FP8) // the state has a scale, and the rope key stays bf16
+	if want := (attention.Work{FLOPs: 2 * 10 * 3 * 2 * 256, Bytes: 10*(128+1+2*64) + 2*3*2*256}); w != want {
+		t.Errorf("in fp8 %+v, want %+v", w, want)
 	}
 }
 

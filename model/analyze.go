@@ -10,8 +10,9 @@ import (
 
 // An Analysis has the figures of a model that need no run.
 type Analysis struct {
-	Name      string `json:"name"`
-	Attention string `json:"attention"`
+	Name      string              `json:"name"`
+	Attention string              `json:"attention"`
+	Cache     attention.CacheType `json:"cache_type"`
 	Counts
 	Window       int           `json:"window,omitempty"`        // of its window layers,
 	WindowLayers int           `json:"window_layers,omitempty"` // and how many these are
@@ -23,7 +24,7 @@ type Analysis struct {
 // A ShardedPart is what one of so many tensor-parallel devices has of the cache, and how it decodes against it.
 type ShardedPart struct {
 	Devices     int           `json:"devices"`
-	CacheBytes  int           `json:"cache_bytes"` // per token and layer, in bf16
+	CacheBytes  int           `json:"cache_bytes"` // per token and layer
 	RowBytes    int64         `json:"row_bytes"`   // of one request of the context to decode in, in all layers
 	Duplication int           `json:"duplication"` // devices that hold the same head
 	Slots       []ShardedSlot `json:"slots"`
@@ -52,8 +53,12 @@ var (
 	Devices = []int{1, 2, 4, 8}
 )
 
-// Analyze sizes a model and sets its decoding against a cache of S tokens under the roofline of a GPU.
-func (t *Transformer) Analyze(name string, gpu roofline.GPU, S int) (Analysis, error) {
+// Analyze sizes a model and sets its decoding against a cache of S tokens, kept as a type says, under the roofline of a
+// GPU. All else is bf16.
+func (t *Transformer) Analyze(name string, gpu roofline.GPU, S int, cache attention.CacheType) (Analysis, error) {
+	if err := cache.Validate(); err != nil {
+		return Analysis{}, err
+	}
 	if S < 1 {
 		return Analysis{}, fmt.Errorf("model: the context to decode in must be positive, it is %d", S)
 	}
@@ -61,25 +66,26 @@ func (t *Transformer) Analyze(name string, gpu roofline.GPU, S int) (Analysis, e
 		return Analysis{}, errors.New("model: an analysis is of one kind of attention, and the layers of this model differ")
 	}
 	a, layout := t.Attention, t.CacheLayout(0)
-	r := Analysis{Name: name, Attention: a.Name(), Counts: t.Count(), ForwardFLOPs: t.ForwardFLOPs(t.Config.Context)}
+	r := Analysis{Name: name, Attention: a.Name(), Cache: cache, Counts: t.Count(),
+		ForwardFLOPs: t.ForwardFLOPs(t.Config.Context)}
 	for i := range t.Config.Layers {
 		if w := t.LayerAttention(i).Window; w > 0 {
 			r.Window, r.WindowLayers = w, r.WindowLayers+1
 		}
 	}
 	for _, q := range Queries {
-		r.LongContext = append(r.LongContext, a.Intensity(q))
+		r.LongContext = append(r.LongContext, a.Intensity(q)*2/float64(cache.ElementBytes()))
 	}
 	for _, n := range Devices {
-		part := ShardedPart{Devices: n, CacheBytes: layout.Bytes(n, attention.BF16),
-			RowBytes: t.RequestBytes(S, n, attention.BF16), Duplication: a.Duplication(n)}
+		part := ShardedPart{Devices: n, CacheBytes: layout.Bytes(n, cache), RowBytes: t.RequestBytes(S, n, cache),
+			Duplication: a.Duplication(n)}
 		for _, s := range layout {
 			part.Slots = append(part.Slots, ShardedSlot{s.Name, (s.Heads + n - 1) / n, s.Dim, s.Replicated(n)})
 		}
 		for _, q := range Queries {
 			var all attention.Work
 			for layer := range t.Config.Layers {
-				w := t.LayerAttention(layer).DecodeWork(layout, q, S, n)
+				w := t.LayerAttention(layer).DecodeWork(layout, q, S, n, cache)
 				all.FLOPs, all.Bytes = all.FLOPs+w.FLOPs, all.Bytes+w.Bytes
 			}
 			i := all.Intensity()

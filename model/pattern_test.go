@@ -79,7 +79,7 @@ func TestPatternIsNotOneAttention(t *testing.T) {
 		!strings.Contains(err.Error(), "a checkpoint says one attention for all layers") {
 		t.Errorf("written: %v", err)
 	}
-	if _, err := m.Analyze("m", roofline.GPUs[0], 1024); err == nil ||
+	if _, err := m.Analyze("m", roofline.GPUs[0], 1024, attention.BF16); err == nil ||
 		!strings.Contains(err.Error(), "the layers of this model differ") {
 		t.Errorf("analyzed: %v", err)
 	}

@@ -117,10 +117,10 @@ type Prediction struct {
 
 // Predict says what a step of batch rows at a context would take on such GPUs, given what it takes on one of its
 // devices and how long one sum over a replica's devices takes at least. Weights and the arithmetic of a row divide as
-// Shard does, the cache as its layout; two sums a layer go over the links (Shoeybi et al., arXiv 1909.08053). What does
+// Shard does, the cache as its layout in a type; two sums a layer go over the links (Shoeybi et al., arXiv 1909.08053). What does
 // not divide, launches first of all, stays. Rows that do not fit wait for others.
-func (t *Transformer) Predict(cost StepCost, gpu roofline.GPU, latency float64, p Plan, batch, context int) (
-	r Prediction, err error) {
+func (t *Transformer) Predict(cost StepCost, gpu roofline.GPU, latency float64, p Plan, batch, context int,
+	cache attention.CacheType) (r Prediction, err error) {
 	if p.TP < 1 || p.DP < 1 || p.AttentionDP < 1 || p.TP%p.AttentionDP != 0 || batch < 1 || context < 1 {
 		return r,
 			fmt.Errorf("model: tp %d, dp %d, attention-dp %d (a divisor of tp), batch %d and context %d must be positive", p.TP,
@@ -138,9 +138,9 @@ func (t *Transformer) Predict(cost StepCost, gpu roofline.GPU, latency float64, 
 	own, whole := float64(attend.parameters(true)+rest.parameters(false)), float64(t.Count().Parameters)
 	share := own / whole
 	r = Prediction{Plan: p, Devices: p.TP * p.DP, WeightBytes: 2 * own,
-		CacheBytes: float64(t.CacheBytes(group, attention.BF16))}
-	cache := float64(t.RequestBytes(context, group, attention.BF16))
-	row := cache / float64(p.AttentionDP) // of a replica's row, on a device
+		CacheBytes: float64(t.CacheBytes(group, cache))}
+	request := float64(t.RequestBytes(context, group, cache))
+	row := request / float64(p.AttentionDP) // of a replica's row, on a device
 	r.Largest = int(max(0, (gpu.Memory-r.WeightBytes)/row))
 	if r.Rows = min((batch+p.DP-1)/p.DP, r.Largest); r.Rows == 0 {
 		return r,
@@ -150,7 +150,7 @@ func (t *Transformer) Predict(cost StepCost, gpu roofline.GPU, latency float64, 
 	rows := float64(r.Rows)
 	read := 2 * whole / gpu.Bandwidth // the part of Fixed that is weights
 	r.Seconds = max(cost.Fixed-read, 0) + min(cost.Fixed, read)*share + cost.Row*rows*share +
-		cost.Byte*cache*math.Ceil(rows/float64(p.AttentionDP))
+		cost.Byte*request*math.Ceil(rows/float64(p.AttentionDP))
 	if p.TP > 1 {
 		sums := float64(2 * t.Config.Layers)
 		each := 2 * float64(p.TP-1) / float64(p.TP) * rows * float64(t.Config.Width) * 2

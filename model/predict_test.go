@@ -55,7 +55,7 @@ func TestPredictPaper(t *testing.T) {
 	gpu.Memory = 45e9
 	rate := func(kind string, p Plan, batch, context int) float64 {
 		m := build(kind)
-		r, err := m.Predict(m.RooflineCost(gpu), gpu, 10e-6, p, batch, context)
+		r, err := m.Predict(m.RooflineCost(gpu), gpu, 10e-6, p, batch, context, attention.BF16)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,12 +90,12 @@ func TestPredictRefuses(t *testing.T) {
 	}
 	gpu, _ := roofline.Find("H100")
 	for _, p := range []Plan{{0, 1, 1}, {8, 1, 3}, {7, 1, 1}} {
-		if _, err := m.Predict(m.RooflineCost(gpu), gpu, 1e-5, p, 8, 1024); err == nil {
+		if _, err := m.Predict(m.RooflineCost(gpu), gpu, 1e-5, p, 8, 1024, attention.BF16); err == nil {
 			t.Errorf("%+v was taken", p)
 		}
 	}
 	gpu.Memory = 2e9
-	if _, err := m.Predict(m.RooflineCost(gpu), gpu, 1e-5, Plan{1, 1, 1}, 8, 1024); err == nil {
+	if _, err := m.Predict(m.RooflineCost(gpu), gpu, 1e-5, Plan{1, 1, 1}, 8, 1024, attention.BF16); err == nil {
 		t.Error("a model that does not fit was predicted")
 	}
 }

@@ -11,13 +11,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"headroom/attention"
 	"headroom/configs"
 	"headroom/internal/roofline"
 	"headroom/model"
 )
 
 func analyzeCommand() *cobra.Command {
-	var gpu, picture string
+	var gpu, picture, kept string
 	var flops, bandwidth float64
 	var context int
 	var sets []string
@@ -29,16 +30,17 @@ func analyzeCommand() *cobra.Command {
 		Short: "size models and the arithmetic of their decoding, without running them",
 		Long: `Analyze prints for each run (a file, or a preset such as 876m-gla-2) its parameters and operations.
 For several numbers of tensor-parallel devices it prints the bytes that a token leaves in the cache of one layer
-on one device in bf16, how many devices hold the same head, which slots of the cache are sharded and which are
-replicated, and the operations per byte of decoding 1, 2 and 4 new tokens at once, over all layers, with the
-GPU's attainable operations a second. "long" is the intensity as the context grows, without the traffic of rope keys, queries and
-outputs: 2·q·g/m.
+on one device (in bf16, or as --cache-type says), how many devices hold the same head, which slots of the cache
+are sharded and which are replicated, and the operations per byte of decoding 1, 2 and 4 new tokens at once, over
+all layers, with the GPU's attainable operations a second. "long" is the intensity as the context grows, without
+the traffic of rope keys, queries and outputs: 2·q·g/m with a cache in bf16.
 
 With --batch it also predicts a decode step on --tp times --dp devices, either from the GPU's roofline, which is
 a lower bound, or from what "bench decode --json" measured of the same model on one GPU with several batches and
 contexts. Rows whose cache does not fit wait for others.`,
 		Example: `  headroom analyze 876m-gqa-4 876m-gta-4 876m-mla 876m-gla-2 --plot roofline.svg
   headroom analyze run.yaml --gpu B200 --json
+  headroom analyze 1471m-gta-8 1471m-mla --cache-type fp8
   headroom analyze 1471m-mla 1471m-gla-2 --set attention.heads=128 --flops 989e12 --bandwidth 3.35e12
   headroom analyze 1471m-mla 1471m-gla-2 --gpu H200 --tp 2 --dp 4 --batch 128
   headroom bench decode 876m.yaml --device cuda --json > steps.json
@@ -52,7 +54,7 @@ contexts. Rows whose cache does not fit wait for others.`,
 			if p.batch == 0 && (p.Plan != alone || p.measured != "") {
 				return errors.New("analyze: a prediction needs --batch, the rows that decode at once")
 			}
-			machine := g
+			cache, machine := attention.CacheType(kept), g
 			measured, err := p.check(&machine)
 			if err != nil {
 				return err
@@ -64,7 +66,7 @@ contexts. Rows whose cache does not fit wait for others.`,
 				if err != nil {
 					return err
 				}
-				a, err := m.Analyze(name, g, context)
+				a, err := m.Analyze(name, g, context, cache)
 				if err != nil {
 					return err
 				}
@@ -72,7 +74,7 @@ contexts. Rows whose cache does not fit wait for others.`,
 				if p.batch == 0 {
 					continue
 				}
-				step, err := p.predict(name, m, machine, measured, context)
+				step, err := p.predict(name, m, machine, measured, context, cache)
 				if err != nil {
 					return err
 				}
@@ -84,13 +86,13 @@ contexts. Rows whose cache does not fit wait for others.`,
 				}
 			}
 			if asJSON {
-				answer := map[string]any{"gpu": g, "context": context, "results": all}
+				answer := map[string]any{"gpu": g, "context": context, "cache_type": cache, "results": all}
 				if steps != nil {
 					answer["predictions"] = steps
 				}
 				return writeJSON(cmd.OutOrStdout(), answer)
 			}
-			if err := printAnalyses(cmd.OutOrStdout(), g, context, all); err != nil || steps == nil {
+			if err := printAnalyses(cmd.OutOrStdout(), g, context, cache, all); err != nil || steps == nil {
 				return err
 			}
 			return printPredictions(cmd.OutOrStdout(), p, context, steps)
@@ -103,6 +105,7 @@ contexts. Rows whose cache does not fit wait for others.`,
 	f.IntVar(&context, "context", 8192, "tokens in the cache")
 	f.StringArrayVar(&sets, "set", nil,
 		"override one key of every run, as in --set attention.heads=128; may be given many times")
+	f.StringVar(&kept, "cache-type", "bf16", "fp32, bf16 or fp8: how the cache is kept")
 	f.StringVar(&picture, "plot", "", "draw the roofline into this file, .png or .svg")
 	f.IntVar(&p.batch, "batch", 0, "predict a decode step of so many rows")
 	f.IntVar(&p.TP, "tp", alone.TP, "devices that divide a model's heads and MLP")
@@ -114,7 +117,7 @@ contexts. Rows whose cache does not fit wait for others.`,
 		"seconds that a sum over a replica's devices takes at least; there are two a layer")
 	f.Float64Var(&p.memory, "memory", 0, "bytes of a device, instead of the GPU's")
 	f.Float64Var(&p.link, "link", 0, "bytes a second that a device sends its neighbours, instead of the GPU's")
-	f.BoolVar(&asJSON, "json", false, `print {"gpu": …, "context": …, "results": [...], "predictions": [...]}`)
+	f.BoolVar(&asJSON, "json", false, `print {"gpu": …, "context": …, "cache_type": …, "results": [...], "predictions": [...]}`)
 	return cmd
 }
 
@@ -145,7 +148,7 @@ func loadModel(name string, sets []string) (*model.Transformer, error) {
 	return model.New(r.Model, r.Attention)
 }
 
-func printAnalyses(out io.Writer, g roofline.GPU, context int, all []model.Analysis) error {
+func printAnalyses(out io.Writer, g roofline.GPU, context int, cache attention.CacheType, all []model.Analysis) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	var failed error
 	row := func(cells ...any) {
@@ -159,8 +162,8 @@ func printAnalyses(out io.Writer, g roofline.GPU, context int, all []model.Analy
 	}
 	failed = errors.Join(failed, w.Flush())
 	_, err := fmt.Fprintf(out, "\n%s: %.4g TFLOP/s, %.4g TB/s, ridge at %.1f FLOPs/byte; each q: FLOPs/byte in a "+
-		"context of %d and the TFLOP/s it allows\n",
-		g.Name, g.FLOPs/1e12, g.Bandwidth/1e12, g.Ridge(), context)
+		"context of %d and the TFLOP/s it allows, with a cache in %s\n",
+		g.Name, g.FLOPs/1e12, g.Bandwidth/1e12, g.Ridge(), context, cache)
 	failed = errors.Join(failed, err)
 	row("model", "devices", "bytes/token/layer", "held", "cache on a device", "q=1", "", "q=2", "", "q=4", "")
 	for _, a := range all {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"headroom/attention"
 	"headroom/decode"
 	"headroom/internal/roofline"
 	"headroom/model"
@@ -59,25 +60,26 @@ func (p predictor) check(gpu *roofline.GPU) (measured []decode.BenchResult, err 
 }
 
 func (p predictor) predict(name string, m *model.Transformer, gpu roofline.GPU,
-	measured []decode.BenchResult, context int) (r predicted, err error) {
+	measured []decode.BenchResult, context int, cache attention.CacheType) (r predicted, err error) {
 	r = predicted{Name: name, Attention: m.Attention.Name(), Cost: m.RooflineCost(gpu)}
 	if p.measured != "" {
 		var steps []model.MeasuredStep
 		size := m.Count().Parameters
 		for _, b := range measured {
-			if b.Attention == r.Attention && b.Parameters == size && b.TokenMillis > 0 {
+			if b.Attention == r.Attention && b.Parameters == size && b.TokenMillis > 0 && (b.Cache == "" || b.Cache == cache) {
 				steps = append(steps, model.MeasuredStep{Rows: float64(b.Batch), Cache: float64(b.CacheBytes),
 					Seconds: b.TokenMillis / 1e3})
 			}
 		}
 		if len(steps) == 0 {
-			return r, fmt.Errorf("analyze: %s measured no %s model of %d parameters", p.measured, r.Attention, size)
+			return r, fmt.Errorf("analyze: %s measured no %s model of %d parameters with a cache in %s", p.measured,
+				r.Attention, size, cache)
 		}
 		if r.Cost, r.Worst, err = model.FitCost(steps); err != nil {
 			return r, fmt.Errorf("analyze: %s: %w", p.measured, err)
 		}
 	}
-	r.Prediction, err = m.Predict(r.Cost, gpu, p.latency, p.Plan, p.batch, context)
+	r.Prediction, err = m.Predict(r.Cost, gpu, p.latency, p.Plan, p.batch, context, cache)
 	return r, err
 }
 

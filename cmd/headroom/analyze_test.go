@@ -51,6 +51,14 @@ func TestAnalyze(t *testing.T) {
 			}
 		}
 	}
+	r = run("1471m-gta-4", "1471m-gla-2", "1471m-gqa-4", "--cache-type", "fp8")
+	for i, want := range [][]int{{644, 386, 257, 257}, {642, 385, 385, 385}, {1032, 516, 258, 258}} {
+		for j, d := range r.Results[i].Devices {
+			if d.CacheBytes != want[j] {
+				t.Errorf("%s in fp8: %d bytes, want %d", r.Results[i].Name, d.CacheBytes, want[j])
+			}
+		}
+	}
 	r = run("1471m-mla", "1471m-gla-2", "--set", "attention.heads=128")
 	for i, want := range [][]float64{{234.8, 456.6}, {113.6, 224.1}} {
 		for q, intensity := range want {
@@ -123,6 +131,10 @@ func TestPredict(t *testing.T) {
 		a[1].Seconds >= a[0].Seconds {
 		t.Errorf("%+v", a)
 	}
+	b := run("1471m-mla", "--gpu", "H200", "--tp", "2", "--dp", "4", "--batch", "128", "--cache-type", "fp8").Predictions
+	if b[0].Cache != 24*(512+1+128) || b[0].Seconds >= a[0].Seconds {
+		t.Errorf("in fp8 %+v, in bf16 %+v", b, a)
+	}
 	const measured = "../../docs/results/decode-engine-h200/steps.json"
 	one := run("../../docs/examples/decode-876m.yaml", "--set", "attention.kind=gqa", "--gpu", "H200", "--batch", "64",
 		"--measured", measured).Predictions[0]
@@ -130,7 +142,8 @@ func TestPredict(t *testing.T) {
 		t.Errorf("%+v", one)
 	}
 	for args, want := range map[string]string{
-		"876m-mla --tp 2": "needs --batch",
+		"876m-mla --tp 2":                            "needs --batch",
+		"876m-mla --cache-type int8":                 "must be fp32, bf16 or fp8",
 		"876m-mla --batch 4 --measured ../../go.mod": "is not what bench decode --json prints",
 		"876m-mla --batch 4 --measured " + measured:  "measured no mla model",
 		"876m-mla --batch 4 --tp 5":                  "cannot be divided among 5 devices",
