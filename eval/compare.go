@@ -36,11 +36,12 @@ type Arm struct {
 	MLP        int       `json:"mlp,omitempty"`
 	Parameters int64     `json:"parameters"`
 	FLOPs      float64   `json:"training_flops_per_token,omitempty"`
-	Tokens     int64     `json:"training_tokens,omitempty"`   // of one run
-	CacheBytes int64     `json:"cache_bytes_per_token_layer"` // in bf16
-	LR         float64   `json:"lr,omitempty"`                // the best of Rates
-	Rates      []Rate    `json:"rates,omitempty"`             // where several were tried
-	Edge       string    `json:"rates_edge,omitempty"`        // lower or higher: where a better rate may lie
+	Tokens     int64     `json:"training_tokens,omitempty"`                 // of one run
+	CacheBytes int64     `json:"cache_bytes_per_token_layer"`               // in bf16
+	CacheFP8   int64     `json:"cache_bytes_per_token_layer_fp8,omitempty"` // none in older comparisons
+	LR         float64   `json:"lr,omitempty"`                              // the best of Rates
+	Rates      []Rate    `json:"rates,omitempty"`                           // where several were tried
+	Edge       string    `json:"rates_edge,omitempty"`                      // lower or higher: where a better rate may lie
 	Optimum    *Optimum  `json:"rates_optimum,omitempty"`
 	NoOptimum  string    `json:"no_optimum,omitempty"` // why there is none
 	Decode     []Decode  `json:"decode,omitempty"`

@@ -88,6 +88,26 @@ gla-2, seed 4, failed: train: step 7 has loss NaN
 	}
 }
 
+// TestTableHasBothCaches: a comparison that knows them shows the bytes of an 8-bit cache beside those in bf16.
+func TestTableHasBothCaches(t *testing.T) {
+	c := example([]Trial{trial(1, 2)}, []Trial{trial(1, 2.05)}, nil)
+	for i := range c.Arms {
+		c.Arms[i].CacheFP8 = int64(516 + i)
+	}
+	if err := c.Score(); err != nil {
+		t.Fatal(err)
+	}
+	const want = "| gta-4 | gta-4 | 1,234,567 | 1,024 | 517 | 2.0500 |"
+	if text := c.Markdown(); !strings.Contains(text, "| cache B/token/layer | in fp8 | loss books |") ||
+		!strings.Contains(text, want) {
+		t.Errorf("no %q in\n%s", want, text)
+	}
+	c.Arms[1].CacheFP8 = 0 // of an older comparison
+	if strings.Contains(c.Markdown(), "in fp8") {
+		t.Error("a column of figures that are not known")
+	}
+}
+
 func TestMarkdownOfOneSeed(t *testing.T) {
 	c := example([]Trial{trial(1, 2)}, []Trial{trial(1, 2.05)}, nil)
 	if err := c.Score(); err != nil {

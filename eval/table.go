@@ -3,6 +3,7 @@ package eval
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -84,6 +85,10 @@ func (c *Comparison) failed() (lines []string) {
 
 func (c *Comparison) measured() [][]string {
 	head := []string{"arm", "attention", "parameters", "cache B/token/layer"}
+	fp8 := !slices.ContainsFunc(c.Arms, func(a Arm) bool { return a.CacheFP8 == 0 })
+	if fp8 {
+		head = append(head, "in fp8")
+	}
 	if c.swept() {
 		head = append(head, "learning rate")
 	}
@@ -97,6 +102,9 @@ func (c *Comparison) measured() [][]string {
 	rows := [][]string{append(head, "training tokens/s")}
 	for _, a := range c.Arms {
 		row := []string{a.ID(), a.Attention, thousands(a.Parameters), thousands(a.CacheBytes)}
+		if fp8 {
+			row = append(row, thousands(a.CacheFP8))
+		}
 		if c.swept() {
 			row = append(row, a.rate())
 		}

@@ -321,6 +321,33 @@ func (s *specimen) decodesAsForward(t *testing.T) {
 			t.Errorf("token %d has a logit of %v, the likeliest %v", i+1, row[token], likeliest)
 		}
 	}
+	s.decodesInFP8(t, q.Tokens, logits)
+}
+
+// decodesInFP8 scores tokens through an 8-bit cache by pieces: their probabilities are near those of the forward pass,
+// and not the same.
+func (s *specimen) decodesInFP8(t *testing.T, tokens []int32, logits []float32) {
+	e, err := decode.Open(s.Model, host.Sharded(1, attention.FP8), decode.Options{Pages: 2, Rows: 1, Chunk: 5, Scored: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	q, err := e.Submit(decode.Request{Prompt: tokens, Score: true, Echo: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for e.Busy() {
+		if err := e.Step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	V, mean := s.Config.Vocab, 0.0
+	for i, token := range tokens[1:] {
+		mean += math.Abs(float64(q.Scores[i].LogProb)-logProb(logits[i*V:(i+1)*V], token)) / float64(len(tokens)-1)
+	}
+	if !(mean < 0.2) || mean < 1e-6 {
+		t.Errorf("log-probabilities in fp8 differ by %v on average from those of the forward pass", mean)
+	}
 }
 
 // isCounted holds the counts against the graph of the model, its checkpoint and what decoding really allocates.

@@ -10,6 +10,7 @@ type Counts struct {
 	// per token and layer: the mean over layers that differ and, since windows forget, over the model's context, rounded
 	// up
 	CacheElements int `json:"cache_elements"`
+	CacheFP8      int `json:"cache_bytes_fp8"` // likewise
 }
 
 // Count sizes the model.
@@ -20,7 +21,8 @@ func (t *Transformer) Count() Counts {
 		elements += int64(attention.Kept(t.Config.Context, t.LayerAttention(i).Window) * t.CacheLayout(i).Elements())
 	}
 	tokens := int64(t.Config.Layers * t.Config.Context)
-	c.CacheElements = int((elements + tokens - 1) / tokens)
+	mean := func(n int64) int { return int((n + tokens - 1) / tokens) }
+	c.CacheElements, c.CacheFP8 = mean(elements), mean(t.RequestBytes(t.Config.Context, 1, attention.FP8))
 	for _, p := range t.Params() {
 		c.Parameters += int64(p.Size())
 	}

@@ -30,7 +30,7 @@ func dryRun(cmd *cobra.Command, c *lab.Compare, asJSON bool) error {
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', tabwriter.AlignRight)
 	runs, flops := 0, 0.0
 	fmt.Fprintln(w, "arm\tattention\trope dim\tlatent dim\tquery latent dim\tMLP\tparameters\tcache "+
-		"B/token/layer\truns\ttokens a run\tFLOPs a run\ttokens/s\ttime a run\tbeside steps\t")
+		"B/token/layer\tin fp8\truns\ttokens a run\tFLOPs a run\ttokens/s\ttime a run\tbeside steps\t")
 	for _, e := range all {
 		speed, run, beside := "-", "-", "-"
 		if e.Untimed == "" {
@@ -38,8 +38,8 @@ func dryRun(cmd *cobra.Command, c *lab.Compare, asJSON bool) error {
 			speed, run, beside = fmt.Sprintf("%.0f", e.TokensPerSecond), lab.Seconds(one).String(),
 				fmt.Sprintf("%.0f%%", 100*e.Beside/one)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.3g\t%s\t%s\t%s\t\n", e.Arm, e.Attention, e.RopeDim,
-			dim(e.LatentDim), dim(e.QueryLatentDim), e.MLP, e.Parameters, e.CacheBytes, e.Runs, e.Tokens,
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%.3g\t%s\t%s\t%s\t\n", e.Arm, e.Attention, e.RopeDim,
+			dim(e.LatentDim), dim(e.QueryLatentDim), e.MLP, e.Parameters, e.CacheBytes, e.CacheFP8, e.Runs, e.Tokens,
 			e.FLOPs, speed, run, beside)
 		runs, flops = runs+e.Runs, flops+float64(e.Runs)*e.FLOPs
 	}

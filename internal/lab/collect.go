@@ -52,7 +52,7 @@ func (c *Compare) collect(arm Arm) (a eval.Arm, err error) {
 		return a, fmt.Errorf("lab: arm %s: %w", arm.label(), err)
 	}
 	count := m.Count()
-	a.Parameters, a.CacheBytes = count.Parameters, int64(2*count.CacheElements)
+	a.Parameters, a.CacheBytes, a.CacheFP8 = count.Parameters, int64(2*count.CacheElements), int64(count.CacheFP8)
 	if a.FLOPs, err = trainFLOPs(arm.Config); err != nil {
 		return a, err
 	}

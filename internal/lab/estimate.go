@@ -23,8 +23,9 @@ type Estimate struct {
 	LatentDim       int     `json:"latent_dim,omitempty"`
 	QueryLatentDim  int     `json:"query_latent_dim,omitempty"`
 	Parameters      int64   `json:"parameters"`
-	Unmatched       string  `json:"unmatched,omitempty"` // why match has not made it comparable to the baseline
-	CacheBytes      int64   `json:"cache_bytes_per_token_layer"`
+	Unmatched       string  `json:"unmatched,omitempty"`         // why match has not made it comparable to the baseline
+	CacheBytes      int64   `json:"cache_bytes_per_token_layer"` // in bf16
+	CacheFP8        int64   `json:"cache_bytes_per_token_layer_fp8"`
 	Runs            int     `json:"runs"`
 	MoreRuns        int     `json:"runs_of_added_rates,omitempty"` // at most, beside these
 	Tokens          int64   `json:"tokens_per_run"`
@@ -89,7 +90,7 @@ func estimate(ctx context.Context, arm Arm, known map[string]int) (e Estimate, e
 	e = Estimate{
 		Arm: arm.label(), Attention: a.Name(), RopeDim: a.RopeDim, LatentDim: a.LatentDim, QueryLatentDim: a.QueryLatentDim,
 		MLP: arm.Config.Model.MLP, Parameters: count.Parameters,
-		CacheBytes: int64(2 * count.CacheElements), Tokens: int64(config.Steps) * config.TokensPerStep(),
+		CacheBytes: int64(2 * count.CacheElements), CacheFP8: int64(count.CacheFP8), Tokens: int64(config.Steps) * config.TokensPerStep(),
 	}
 	each, err := trainFLOPs(arm.Config)
 	if err != nil {
