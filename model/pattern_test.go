@@ -124,7 +124,7 @@ func TestWindowPattern(t *testing.T) {
 	if got := plain.TrainFLOPs(32) - m.TrainFLOPs(32); got != saved {
 		t.Errorf("windows save %v operations a token of training, not %v", got, saved)
 	}
-	r, err := m.Analyze("m", roofline.GPUs[0], 100)
+	r, err := m.Analyze("m", roofline.GPUs[0], 100, attention.BF16)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestWindowPattern(t *testing.T) {
 	}
 	var work attention.Work
 	for _, S := range []int{8, 8, 100, 8, 8} {
-		w := full.DecodeWork(m.CacheLayout(0), 1, S, 1)
+		w := full.DecodeWork(m.CacheLayout(0), 1, S, 1, attention.BF16)
 		work.FLOPs, work.Bytes = work.FLOPs+w.FLOPs, work.Bytes+w.Bytes
 	}
 	if got := part.Decode[0].Intensity; got != work.Intensity() {
