@@ -1,7 +1,8 @@
 package attention
 
 // The arithmetic of decoding: q new tokens of each request against S cached ones, attention alone, in bf16 but for the
-// cache, which has a type. A device has H/t of the heads and its part of the cache. The batch multiplies operations and bytes alike, so it never shows.
+// cache, which has a type. A device has H/t of the heads and its part of the cache. The batch multiplies operations and
+// bytes alike, so it never shows.
 
 const elementBytes = 2 // bf16
 

@@ -117,8 +117,8 @@ type Prediction struct {
 
 // Predict says what a step of batch rows at a context would take on such GPUs, given what it takes on one of its
 // devices and how long one sum over a replica's devices takes at least. Weights and the arithmetic of a row divide as
-// Shard does, the cache as its layout in a type; two sums a layer go over the links (Shoeybi et al., arXiv 1909.08053). What does
-// not divide, launches first of all, stays. Rows that do not fit wait for others.
+// Shard does, the cache as its layout in a type; two sums a layer go over the links (Shoeybi et al., arXiv 1909.08053).
+// What does not divide, launches first of all, stays. Rows that do not fit wait for others.
 func (t *Transformer) Predict(cost StepCost, gpu roofline.GPU, latency float64, p Plan, batch, context int,
 	cache attention.CacheType) (r Prediction, err error) {
 	if p.TP < 1 || p.DP < 1 || p.AttentionDP < 1 || p.TP%p.AttentionDP != 0 || batch < 1 || context < 1 {

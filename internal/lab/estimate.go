@@ -90,7 +90,8 @@ func estimate(ctx context.Context, arm Arm, known map[string]int) (e Estimate, e
 	e = Estimate{
 		Arm: arm.label(), Attention: a.Name(), RopeDim: a.RopeDim, LatentDim: a.LatentDim, QueryLatentDim: a.QueryLatentDim,
 		MLP: arm.Config.Model.MLP, Parameters: count.Parameters,
-		CacheBytes: int64(2 * count.CacheElements), CacheFP8: int64(count.CacheFP8), Tokens: int64(config.Steps) * config.TokensPerStep(),
+		CacheBytes: int64(2 * count.CacheElements), CacheFP8: int64(count.CacheFP8),
+		Tokens: int64(config.Steps) * config.TokensPerStep(),
 	}
 	each, err := trainFLOPs(arm.Config)
 	if err != nil {
