@@ -53,6 +53,8 @@ type Config struct {
 	// RMSNorm of queries and keys before they rotate, in mha, gqa, mqa and mfa: none, of each head apart with one weight
 	// for all heads (head), or of all heads as one vector (all)
 	QKNorm string `mapstructure:"qk_norm" yaml:"qk_norm"`
+	// values are the keys as they are before they rotate, in mha, gqa and mqa: one state is cached for both
+	TieKV bool `mapstructure:"tie_kv" yaml:"tie_kv"`
 	// paper puts biases on low-rank projections and on GTA's rope key, none puts them nowhere
 	Bias string `mapstructure:"bias" yaml:"bias"`
 	// base of the rotary embedding's wavelengths
@@ -188,7 +190,7 @@ func (c Config) Validate() error {
 		return fail("rope_theta must be above 1, it is %v", c.RopeTheta)
 	}
 	for _, err := range []error{c.RopeScaling.validate(), c.checkWindow(), c.checkQKNorm(d), checkGate(c),
-		d.check(r)} {
+		c.checkTie(d), d.check(r)} {
 		if err != nil {
 			return fail("%w", err)
 		}

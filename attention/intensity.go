@@ -8,12 +8,13 @@ const elementBytes = 2 // bf16
 
 // Intensity is the operations per byte that q queries tend to in a long context, where the cache is all of the traffic
 // and the rope key is small beside the rest: 2·q·g/m. g = H/G query heads read one key/value or latent head, and m is
-// 1 where key and value are one state (gta and latent kinds), else 2. MHA has 1, GQA g, MQA and MFA H, GTA 2g, MLA 2H,
-// GQLA 2H as well, GLA 2H/n. Of MLRA's n latents each head reads b, so that g = H·b/n: MLRA-4 has 2H, and MLRA-2 H.
+// 1 where key and value are one state (gta, latent kinds, mfa_kr and tie_kv), else 2. MHA has 1, GQA g, MQA and MFA H,
+// GTA 2g, MLA 2H, GQLA 2H as well, GLA 2H/n. Of MLRA's n latents each head reads b, so that g = H·b/n: MLRA-4 has 2H,
+// and MLRA-2 H.
 func (c Config) Intensity(q int) float64 {
 	c = c.Resolve()
 	m := 1
-	if c.Kind.known().Cache == KeyValue {
+	if c.Form() == KeyValue {
 		m = 2
 	}
 	return 2 * float64(q) * float64(c.Reads()) / float64(c.CachedHeads()*m)

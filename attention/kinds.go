@@ -37,7 +37,7 @@ type Description struct {
 	Split bool      // its query latent has a part for each latent head
 	Apart bool      // each head reads as many of its latents as there are groups, each by a softmax of its own
 
-	Keys    []string // what it reads of bias, latents, latent_dim, query_latent_dim, query_norm and qk_norm
+	Keys    []string // what it reads of bias, latents, latent_dim, query_latent_dim, query_norm, qk_norm and tie_kv
 	Parts   []string // weights [n, in, out] by which n parts of an input are multiplied apart; [in, out] is n = 1
 	Library string   // the class of the transformers library that can compute it, if there is one
 	Family  string   // its layer in modeling_headroom.py, by the name in config.json, or NoLayer
@@ -191,6 +191,9 @@ func (c Config) General() Config {
 	}
 	if !slices.Contains(d.Keys, "latents") {
 		c.Latents = 0
+	}
+	if !slices.Contains(d.Keys, "tie_kv") {
+		c.TieKV = false
 	}
 	if !d.Split {
 		c.QueryNorm = ""

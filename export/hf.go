@@ -9,6 +9,7 @@ package export
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -44,6 +45,10 @@ func unsaid(a attention.Config) error {
 	if a.Window > 0 {
 		return fmt.Errorf("export: attention.window is %d, and neither the classes nor the files that are written here have "+
 			"windows", a.Window)
+	}
+	if a.TieKV {
+		return errors.New("export: attention.tie_kv is true, and neither the classes nor the files that are written here " +
+			"have values that are unrotated keys")
 	}
 	return nil
 }

@@ -296,6 +296,7 @@ func TestOlderSettings(t *testing.T) {
 	delete(s.Settings, "model.norm")
 	delete(s.Settings, "attention.gate")
 	delete(s.Settings, "attention.gate_width")
+	delete(s.Settings, "attention.tie_kv")
 	must(t, s.write(filepath.Join(checkpoint, stateFile)))
 	r := tiny(t, dir, tokens, c)
 	r.Resume = true

@@ -135,12 +135,13 @@ def qknorm(a, x, w, name, heads):
 
 
 def grouped(a, w, xs):
-    G = a["groups"]
+    G, R = a["groups"], a["rope_dim"] or D
     queries, keys, values = [], [], []
     for t, x in enumerate(xs):
-        queries.append([rope(q, t, D) for q in qknorm(a, product(x, w["Wq"]), w, "normQueries", H)])
-        k = [rope(one, t, D) for one in qknorm(a, product(x, w["Wk"]), w, "normKeys", G)]
-        v = parts(product(x, w["Wv"]), G)
+        queries.append([rope(q, t, R) for q in qknorm(a, product(x, w["Wq"]), w, "normQueries", H)])
+        u = qknorm(a, product(x, w["Wk"]), w, "normKeys", G)
+        k = [rope(one, t, R) for one in u]
+        v = u if a.get("tie_kv") else parts(product(x, w["Wv"]), G)
         keys.append([k[h // (H // G)] for h in range(H)])
         values.append([v[h // (H // G)] for h in range(H)])
     return attend(queries, keys, values)
@@ -304,7 +305,7 @@ def loss_of(logits, targets):
 def shapes(a):
     G, R, L, Q = a["groups"], a["rope_dim"], a["latent_dim"], a["query_latent_dim"]
     if a["kind"] == "gqa":
-        s = {"Wq": (C, H * D), "Wk": (C, G * D), "Wv": (C, G * D)}
+        s = {"Wq": (C, H * D), "Wk": (C, G * D)} | ({} if a.get("tie_kv") else {"Wv": (C, G * D)})
         if "qk_norm" in a:
             heads, groups = (H, G) if a["qk_norm"] == "all" else (1, 1)
             s |= {"normQueries": (heads * D,), "normKeys": (groups * D,)}
@@ -393,6 +394,7 @@ if __name__ == "__main__":
     case("mfa_kr", config("mfa_kr", 1, query=12), 7, to)
     case("mlra-4", config("mlra", 4, 4, 6, 24) | {"latents": 4}, 7, to)
     case("mlra-2", config("mlra", 2, 4, 6, 24) | {"latents": 4}, 8, to)
+    case("gqa-2-tie", config("gqa", 2, 4) | {"tie_kv": True, "qk_norm": "head"}, 13, to)
     scaling = dict(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=40)  # of 4 pairs 1 stays and 1 is between
     case("gqa-2-scaled", config("gqa", 2) | {"rope_scaling": scaling}, 6, to)
     case("gqla-2", config("gqla", 2, 4, 20, 24), 10, to)

@@ -159,12 +159,8 @@ func (b *attentionBench) shape(name string, H, page int) (s kernels.DecodeShape,
 	if err := c.Validate(); err != nil {
 		return s, err
 	}
-	d, err := c.Kind.Describe()
-	if err != nil {
-		return s, err
-	}
 	see := c.Shape()
-	return kernels.DecodeShape{Cache: string(d.Cache), H: c.Reads(), G: c.CachedHeads(), P: see.P, R: see.R,
+	return kernels.DecodeShape{Cache: string(c.Form()), H: c.Reads(), G: c.CachedHeads(), P: see.P, R: see.R,
 		Dv: see.Dv, Page: page}, nil
 }
 

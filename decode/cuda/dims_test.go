@@ -33,6 +33,7 @@ func TestCUDAAnyDims(t *testing.T) {
 		"a state of 20":              {"gta-2", func(_ *model.Config, a *attention.Config) { a.HeadDim, a.RopeDim = 20, 6 }},
 		"a width of 36":              {"gqa-2", func(c *model.Config, _ *attention.Config) { c.Width = 36 }},
 		"an MLP of 50":               {"gta-2", func(c *model.Config, _ *attention.Config) { c.MLP = 50 }},
+		"values that are keys":       {"gqa-2", func(_ *model.Config, a *attention.Config) { a.TieKV, a.RopeDim = true, 32 }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := decodetest.Tiny(t, c.kind, wide, c.change)

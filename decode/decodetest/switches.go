@@ -7,10 +7,10 @@ import (
 	"headroom/model"
 )
 
-// switches draw the keys of attention.Config that change what a kind computes.
+// switches draw the keys of attention.Config that change what a kind computes, most of the time as they mostly are.
 var switches = []func(r *rand.Rand, a *attention.Config){
 	func(r *rand.Rand, a *attention.Config) {
-		a.QKNorm = []string{attention.NoNorm, attention.HeadNorm, attention.AllNorm}[r.IntN(3)]
+		a.QKNorm = []string{attention.NoNorm, attention.NoNorm, attention.HeadNorm, attention.AllNorm}[r.IntN(4)]
 	},
 	func(r *rand.Rand, a *attention.Config) {
 		if r.IntN(3) == 0 {
@@ -22,6 +22,7 @@ var switches = []func(r *rand.Rand, a *attention.Config){
 			a.Gate, a.GateWidth = []string{attention.HeadGate, attention.ElementGate}[r.IntN(2)], []int{0, 3, 8}[r.IntN(3)]
 		}
 	},
+	func(r *rand.Rand, a *attention.Config) { a.TieKV = r.IntN(4) == 0 },
 	func(r *rand.Rand, a *attention.Config) { a.Bias = []string{"paper", "none"}[r.IntN(2)] },
 	func(r *rand.Rand, a *attention.Config) { a.RopeDim = []int{0, 2, 4}[r.IntN(3)] },
 }
