@@ -11,6 +11,10 @@ type Mask struct {
 	Window int // so many keys at most, its own with them: from t-Window+1; 0 is all
 }
 
+// Documents names the input [B,T] of a pass whose Builder has Documents: where the document of each position starts in
+// its row. In a row it never falls, and no position stands before the start of its own.
+const Documents = "documents"
+
 // Attend is causal attention of H query heads over G key and value heads; head h reads group h/(H/G). A key is P
 // columns of its head in the K operand, then R columns of a rope key that all heads share; a value is Dv columns of its
 // head in the V operand. It keeps the log-sum-exp [B, H, T].
@@ -23,10 +27,11 @@ type Attend struct {
 	Shared               bool
 	W, VOff              int // Shared: width of a head of kv, first column of its value
 	Scale                float64
-	Window               int // of the Mask
+	Window               int  // of the Mask
+	Documents            bool // a fourth operand is the input of that name: keys before a document's start are not read
 }
 
-// AttendGrad gives the gradients of Attend's three operands, from them, the output and its gradient.
+// AttendGrad gives the gradients of Attend's three operands, from them, the output, its gradient and the documents.
 type AttendGrad struct {
 	last
 	Attend Attend
@@ -41,7 +46,7 @@ func (b *Builder) Attend(q, k, v *Node, m Mask, scale float64) *Node {
 	want(len(qs) == 4 && len(ks) == 4 && len(vs) == 4 && qs[3] == ks[3] && ks[2] == vs[2] && qs[2]%ks[2] == 0 &&
 		qs[0] == ks[0] && qs[1] == ks[1],
 		"attend: q %v, k %v, v %v", qs, ks, vs)
-	return b.apply(m.on(Attend{B: qs[0], T: qs[1], H: qs[2], G: ks[2], P: ks[3], Dv: vs[3], Scale: scale}), q, k, v)
+	return b.attend(m, Attend{B: qs[0], T: qs[1], H: qs[2], G: ks[2], P: ks[3], Dv: vs[3], Scale: scale}, q, k, v)
 }
 
 // AttendShared is Attend where keys and values are columns of one tensor kv [B,T,G,W] and a rope key kr [B,T,1,R] is
@@ -56,16 +61,21 @@ func (b *Builder) AttendShared(q, kv, kr *Node, key, valueOff, value int, m Mask
 		"attend: q %v, kv %v, kr %v with key %d, value %d at %d", qs, ks, rs, key, value, valueOff)
 	a := Attend{B: qs[0], T: qs[1], H: qs[2], G: ks[2], P: key, R: rs[3], Dv: value, Shared: true, W: ks[3],
 		VOff: valueOff, Scale: scale}
-	return b.apply(m.on(a), q, kv, kr)
+	return b.attend(m, a, q, kv, kr)
 }
 
-// on puts the mask on an operation. A window that every query lies in whole is none.
-func (m Mask) on(a Attend) Attend {
+// attend applies an operation under a mask and, where the pass has documents, within them. A window that every query
+// lies in whole is none.
+func (b *Builder) attend(m Mask, a Attend, in ...*Node) *Node {
 	want(m.Window >= 0, "attend: a window of %d", m.Window)
 	if m.Window < a.T {
 		a.Window = m.Window
 	}
-	return a
+	if a.Documents = b.Documents; a.Documents {
+		want(a.B == b.B && a.T == b.T, "attend: documents of [%d, %d] tokens, q of [%d, %d]", b.B, b.T, a.B, a.T)
+		in = append(in, b.Tokens(Documents))
+	}
+	return b.apply(a, in...)
 }
 
 // Tied says that keys and values share columns.
@@ -78,7 +88,12 @@ func (a Attend) aux() []Aux {
 }
 
 func (a Attend) grad(n *applied) (gorgonia.Nodes, error) {
-	return n.parts(AttendGrad{Attend: a}, n.in[0], n.in[1], n.in[2], n.out, n.dout)
+	in := gorgonia.Nodes{n.in[0], n.in[1], n.in[2], n.out, n.dout}
+	if !a.Documents {
+		return n.parts(AttendGrad{Attend: a}, in...)
+	}
+	grads, err := n.parts(AttendGrad{Attend: a}, append(in, n.in[3])...)
+	return append(grads, nil), err
 }
 
 func (AttendGrad) Kind() string { return "attend.grad" }

@@ -34,6 +34,7 @@ func (p Param) Size() int { return tensor.Shape(p.Shape).TotalSize() }
 type Builder struct {
 	B, T      int  // rows and tokens a row
 	Recompute bool // a trainer runs blocks again in the backward pass instead of keeping their activations
+	Documents bool // attention stays within documents, which the input Documents gives
 
 	g          *gorgonia.ExprGraph
 	salt       uint32

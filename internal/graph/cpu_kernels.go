@@ -75,6 +75,9 @@ func cpuKernel(in *Instr) func() {
 		return (&ref.Columns{X: x(0), Y: y(0), From: a.From, To: a.To}).Run
 	case Attend:
 		k := cpuAttention(a, in.In)
+		if a.Documents {
+			k.Starts = tokens(in.In[3])
+		}
 		k.O, k.LSE = y(0), floats(in.Aux[0].Buf)
 		return k.Run
 	case AttendGrad:
@@ -112,7 +115,11 @@ func cpuAttention(a Attend, in []Buf) *ref.Attention {
 func cpuAttentionGrad(a Attend, in *Instr) *ref.AttentionGrad {
 	g := &ref.AttentionGrad{Attention: *cpuAttention(a, in.In), DO: floats(in.In[4]), DQ: floats(in.Out[0].Buf),
 		DK: floats(in.Out[1].Buf), Tied: a.Tied()}
-	g.O, g.LSE = floats(in.In[3]), floats(in.In[5])
+	aux := in.In[5:]
+	if a.Documents {
+		g.Starts, aux = tokens(in.In[5]), in.In[6:]
+	}
+	g.O, g.LSE = floats(in.In[3]), floats(aux[0])
 	if a.Shared {
 		g.DV, g.DKRope = g.DK[a.VOff:], floats(in.Out[2].Buf)
 	} else {

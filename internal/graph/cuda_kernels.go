@@ -3,6 +3,7 @@
 package graph
 
 import (
+	"errors"
 	"fmt"
 
 	"headroom/internal/device"
@@ -96,6 +97,10 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 		if a.Window > 0 {
 			return nil, fmt.Errorf("cuda: attention.window is %d here, and no kernel of a GPU has windows yet: use the CPU",
 				a.Window)
+		}
+		if a.Documents {
+			return nil, errors.New("cuda: data.documents is mask here, and no kernel of a GPU keeps attention within " +
+				"documents yet: use the CPU")
 		}
 		k := cudaAttention(a, in.In)
 		k.O, k.LSE = y(0), on(in.Aux[0].Buf)

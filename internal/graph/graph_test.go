@@ -124,12 +124,19 @@ func randomBatch(r *rand.Rand, n int) Batch {
 // TestExecutorEqualsTape holds the executor, with its shared buffers, sums in place and aliases, against gorgonia's
 // tape machine, which gives every node a buffer of its own and copies every view.
 func TestExecutorEqualsTape(t *testing.T) {
-	for _, tie := range []bool{false, true} {
-		t.Run(fmt.Sprintf("tied=%v", tie), func(t *testing.T) {
+	for _, c := range []struct{ tie, documents bool }{{false, false}, {true, false}, {true, true}} {
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
 			const B, T = 2, 5
+			tie := c.tie
 			store := newStore(t, B, T, tie)
 			batch := randomBatch(rand.New(rand.NewPCG(1, 2)), B*T)
-			tr, err := NewTrainer(store, B, T, 1, func(b *Builder) *Node { return small.loss(b, tie) })
+			if c.documents {
+				batch[Documents] = []int32{0, 0, 2, 2, 2, 0, 1, 2, 2, 2}
+			}
+			tr, err := NewTrainer(store, B, T, 1, func(b *Builder) *Node {
+				b.Documents = c.documents
+				return small.loss(b, tie)
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -160,6 +167,7 @@ func TestExecutorEqualsTape(t *testing.T) {
 func tapeGradients(t *testing.T, store *Store, batch Batch, B, T int, tie bool) (float64, map[string][]float32) {
 	t.Helper()
 	b := NewBuilder(B, T)
+	b.Documents = batch[Documents] != nil
 	loss := small.loss(b, tie)
 	names, grads, err := gradients(b, loss)
 	if err != nil {
@@ -382,10 +390,14 @@ func TestArenaIsPlanned(t *testing.T) {
 func TestRecompute(t *testing.T) {
 	const B, T = 2, 16
 	batch := randomBatch(rand.New(rand.NewPCG(13, 14)), B*T)
+	batch[Documents] = make([]int32, B*T)
+	for i := range batch[Documents] {
+		batch[Documents][i] = int32(i % T / 5 * 5)
+	}
 	grads := func(recompute bool) (map[string][]float32, Arena) {
 		store := newStore(t, B, T, true)
 		tr, err := NewTrainer(store, B, T, 1, func(b *Builder) *Node {
-			b.Recompute = recompute
+			b.Recompute, b.Documents = recompute, true
 			return small.loss(b, true)
 		})
 		if err != nil {

@@ -13,10 +13,12 @@ const (
 // [B,T,H,P+R]; a key is P words at K[((b·T+t)·G+g)·KStride] and the R words KRope[b,t] that all heads share; a value
 // is Dv words at V[((b·T+t)·G+g)·VStride]; head h reads group h/(H/G). O [B,T,H,Dv]; LSE [B,H,T] = log Σ exp.
 //
-// A query at position t reads the keys first(t)..t. Tiles of keys that no query of a tile reads are skipped.
+// A query at position t of row b reads the keys first(b, t)..t. Tiles of keys that no query of a tile reads are
+// skipped.
 type Attention struct {
 	B, T, H, G, P, R, Dv int
-	Window               int // a query reads at most so many keys, its own with them; 0 is all
+	Window               int     // a query reads at most so many keys, its own with them; 0 is all
+	Starts               []int32 // [B,T] where the document of each position starts in its row; nil: every row is one
 	Scale                float32
 	Q, K, V, KRope       []float32
 	KStride, VStride     int
@@ -31,8 +33,15 @@ func FirstKey(t, window int) int {
 	return max(0, t-window+1)
 }
 
-// first is the first key of the query at position t.
-func (k *Attention) first(t int) int { return FirstKey(t, k.Window) }
+// first is the first key of the query at position t of row b. It never falls as t grows, as a document that starts
+// ends the one before it.
+func (k *Attention) first(b, t int) int {
+	first := FirstKey(t, k.Window)
+	if k.Starts != nil {
+		first = max(first, int(k.Starts[b*k.T+t]))
+	}
+	return first
+}
 
 // Run executes the kernel on all cores.
 func (k *Attention) Run() { parallel(k, k.B*k.H, 1) }
@@ -69,13 +78,13 @@ func (k *Attention) queries(keys, s, m, l []float32, b, h, i, nq int) {
 	for r := range nq {
 		m[r], l[r] = float32(math.Inf(-1)), 0
 	}
-	start := k.first(i)
+	start := k.first(b, i)
 	for j := start; j < i+nq; j += tileK {
 		nk := min(tileK, i+nq-j)
 		v := k.V[((b*k.T+j)*k.G+g)*k.VStride:]
 		sgemm(false, true, nq, nk, E, q, k.H*E, keys[j*E:], E, 0, s, tileK) // [nq, nk]
 		for r := range nq {
-			lo, hi := max(0, k.first(i+r)-j), min(nk, i+r-j+1)
+			lo, hi := max(0, k.first(b, i+r)-j), min(nk, i+r-j+1)
 			k.softmax(s[r*tileK:][:nk], lo, hi, o[r*k.H*k.Dv:][:k.Dv], &m[r], &l[r], j > start)
 		}
 		sgemm(false, false, nq, k.Dv, nk, s, tileK, v, k.G*k.VStride, min(float32(j-start), 1), o, k.H*k.Dv) // [nq, Dv]

@@ -37,7 +37,7 @@ func (k *AttentionGrad) span(w *worker, lo, hi int) {
 		for h := g * (k.H / k.G); h < (g+1)*(k.H/k.G); h++ {
 			k.deltas(delta, b, h)
 			for i := 0; i < k.T; i += tileQ {
-				for j := k.first(i); j < min(i+tileQ, k.T); j += tileK {
+				for j := k.first(b, i); j < min(i+tileQ, k.T); j += tileK {
 					k.tile(keys, dk, p, dp, delta, b, h, i, j)
 				}
 			}
@@ -70,7 +70,7 @@ func (k *AttentionGrad) tile(keys, dk, p, dp, delta []float32, b, h, i, j int) {
 	for r := range nq {
 		row, drow := p[r*tileK:][:nk], dp[r*tileK:][:nk]
 		hi := max(0, min(nk, i+r-j+1))
-		lo := min(hi, max(0, k.first(i+r)-j))
+		lo := min(hi, max(0, k.first(b, i+r)-j))
 		vec.exp(row[lo:hi], row[lo:hi], k.Scale, -lse[r])
 		vec.ds(drow[lo:hi], row[lo:hi], delta[i+r], k.Scale)
 		for _, x := range [][]float32{row, drow} {
@@ -78,9 +78,9 @@ func (k *AttentionGrad) tile(keys, dk, p, dp, delta []float32, b, h, i, j int) {
 			clear(x[hi:])
 		}
 	}
-	sgemm(true, false, nk, k.Dv, nq, p, tileK, do, k.H*k.Dv, 1, dv, k.G*k.VStride)              // [nk, Dv]
-	sgemm(true, false, nk, E, nq, dp, tileK, q, k.H*E, 1, dkey, E)                              // [nk, P+R]
-	sgemm(false, false, nq, E, nk, dp, tileK, key, E, min(float32(j-k.first(i)), 1), dq, k.H*E) // [nq, P+R]
+	sgemm(true, false, nk, k.Dv, nq, p, tileK, do, k.H*k.Dv, 1, dv, k.G*k.VStride)                 // [nk, Dv]
+	sgemm(true, false, nk, E, nq, dp, tileK, q, k.H*E, 1, dkey, E)                                 // [nk, P+R]
+	sgemm(false, false, nq, E, nk, dp, tileK, key, E, min(float32(j-k.first(b, i)), 1), dq, k.H*E) // [nq, P+R]
 }
 
 // unpackKeys hands out the gradients dk [T, P+R] of a group's keys to DK and the group's part of DKRope.

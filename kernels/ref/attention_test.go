@@ -14,7 +14,7 @@ func attend(k *Attention, q, key, v, rope []float64) (o, lse []float64) {
 		b, t, h := i/(k.T*k.H), i/k.H%k.T, i%k.H
 		p, sum := make([]float64, t+1), 0.0
 		for j := range p {
-			if !reads(k, t, j) {
+			if !reads(k, b, t, j) {
 				continue
 			}
 			at := ((b*k.T+j)*k.G + h/(k.H/k.G)) * k.KStride
@@ -36,9 +36,27 @@ func attend(k *Attention, q, key, v, rope []float64) (o, lse []float64) {
 	return o, lse
 }
 
-// reads says by the definition whether a query reads a key.
-func reads(k *Attention, query, key int) bool {
-	return key <= query && (k.Window == 0 || query-key < k.Window)
+// reads says by the definition whether a query reads a key of row b.
+func reads(k *Attention, b, query, key int) bool {
+	same := k.Starts == nil || k.Starts[b*k.T+query] == k.Starts[b*k.T+key]
+	return key <= query && same && (k.Window == 0 || query-key < k.Window)
+}
+
+// packed is where the documents of rows start, of some lengths in turn; the first goes on in the next row.
+func packed(B, T int, lengths ...int) (starts []int32) {
+	start, left, i := 0, lengths[0], 0
+	for at := range B * T {
+		if at%T == 0 {
+			start = 0
+		}
+		if left == 0 {
+			i++
+			start, left = at%T, lengths[i%len(lengths)]
+		}
+		left--
+		starts = append(starts, int32(start))
+	}
+	return starts
 }
 
 // layouts are what the kinds of attention bind: apart, tied, and the latent kinds' key and value side by side.
@@ -69,7 +87,14 @@ func TestAttention(t *testing.T) {
 						k.KStride, k.VStride = l.W, l.W
 					}
 					t.Run(fmt.Sprintf("%s/T%d/H%dG%d/W%d", l.name, T, k.H, k.G, window),
-						func(t *testing.T) { testAttention(t, k, l.VOff, l.shared, l.tied) })
+						func(t *testing.T) {
+							testAttention(t, k, l.VOff, l.shared, l.tied)
+							if heads[0] != 4 || window != 0 && window != 65 {
+								return
+							}
+							k.Starts = packed(k.B, T, 2, 1, 70, 129, 1, 1, 65)
+							testAttention(t, k, l.VOff, l.shared, l.tied)
+						})
 				}
 			}
 		}
@@ -143,7 +168,7 @@ func attendGrad(k *AttentionGrad, q, key, v, rope, o, lse []float64, off int, sh
 		b, t, h := i/(k.T*k.H), i/k.H%k.T, i%k.H
 		delta := dot64(do[i*k.Dv:(i+1)*k.Dv], o[i*k.Dv:(i+1)*k.Dv])
 		for j := range t + 1 {
-			if !reads(&k.Attention, t, j) {
+			if !reads(&k.Attention, b, t, j) {
 				continue
 			}
 			at := (b*k.T+j)*k.G + h/(k.H/k.G)
@@ -198,6 +223,57 @@ func TestCausal(t *testing.T) {
 	}
 	if !changed {
 		t.Error("nothing changed")
+	}
+}
+
+// TestDocuments: documents in one row are, bit for bit, documents in rows of their own, forward and backward, where
+// they begin with a tile.
+func TestDocuments(t *testing.T) {
+	const n, D, H, documents = tileK, 8, 2, 3
+	s := newSource(1)
+	layer := func(B, T int) *AttentionGrad {
+		return &AttentionGrad{Attention: Attention{B: B, T: T, H: H, G: 1, P: D, Dv: D, Scale: 0.5, KStride: D, VStride: D}}
+	}
+	one, row := layer(documents, n), layer(1, documents*n)
+	row.Starts = packed(1, documents*n, n)
+	one.Q, one.K, one.V = s.normal(documents*n*H*D), s.normal(documents*n*D), s.normal(documents*n*D)
+	one.DO = s.normal(documents * n * H * D)
+	row.Q, row.K, row.V, row.DO = one.Q, one.K, one.V, one.DO
+	for _, k := range []*AttentionGrad{one, row} {
+		k.O, k.LSE, k.DQ = s.guarded(len(k.Q)), s.guarded(documents*n*H), s.guarded(len(k.Q))
+		k.DK, k.DV = s.guarded(len(k.K)), s.guarded(len(k.V))
+		k.Attention.Run()
+		k.Run()
+	}
+	for _, x := range []struct {
+		name      string
+		got, want []float32
+	}{{"o", row.O, one.O}, {"dq", row.DQ, one.DQ}, {"dk", row.DK, one.DK}, {"dv", row.DV, one.DV}} {
+		for i, v := range x.got {
+			if v != x.want[i] {
+				t.Fatalf("%s[%d] is %g in a row of documents and %g alone", x.name, i, v, x.want[i])
+			}
+		}
+	}
+	s.check(t)
+}
+
+// BenchmarkDocuments is forward and gradient of attention at T 1,024, causal and within documents of about 256.
+func BenchmarkDocuments(b *testing.B) {
+	for name, starts := range map[string][]int32{"causal": nil, "documents": packed(1, 1024, 250, 262, 256)} {
+		const T, H, D = 1024, 8, 64
+		s := newSource(1)
+		g := &AttentionGrad{Attention: Attention{B: 1, T: T, H: H, G: H, P: D, Dv: D, Starts: starts, Scale: 0.125,
+			Q: s.normal(T * H * D), K: s.normal(T * H * D), V: s.normal(T * H * D), KStride: D, VStride: D,
+			O: s.normal(T * H * D), LSE: s.normal(T * H)}, DO: s.normal(T * H * D), DQ: s.normal(T * H * D),
+			DK: s.normal(T * H * D), DV: s.normal(T * H * D)}
+		for kind, k := range map[string]runner{"forward": &g.Attention, "gradient": g} {
+			b.Run(kind+"/"+name, func(b *testing.B) {
+				for b.Loop() {
+					k.Run()
+				}
+			})
+		}
 	}
 }
 
