@@ -18,8 +18,9 @@ const (
 //
 //	y = (o ⊙ sigmoid(x·Wg)) · Wo
 //
-// The authors' code starts Wg as any other weight and has no bias, so that a gate begins at about a half; so does this.
-// With a gate_width, the first columns of x alone make the gate, which costs less. A layer without a gate has nil.
+// In the authors' code Wg is further columns of Wq: it starts as any other weight, with a bias only where queries have
+// one, which here they have not. So a gate begins at about a half. With a gate_width, the first columns of x alone make
+// the gate, which costs less. A layer without a gate has nil.
 type outputGate struct {
 	Wg graph.Param // [C, H·D], or [C, H] by head; with a gate_width of w [w, ...]
 	C  int

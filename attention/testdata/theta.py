@@ -1,7 +1,7 @@
 """Writes the golden files theta-*.safetensors of this directory: models of kinds and of switches that gen.py does not
-write, such as another rotary base, windows, norms of queries and keys, and blocks whose norms stand elsewhere. They
-have the form of those of gen.py, and are computed without any library: in double precision, with derivatives by the
-chain rule over every scalar. Run in this directory: python3 theta.py [OUT]
+write, such as another rotary base, windows, norms of queries and keys, output gates, and blocks whose norms stand
+elsewhere. They have the form of those of gen.py, and are computed without any library: in double precision, with
+derivatives by the chain rule over every scalar. Run in this directory: python3 theta.py [OUT]
 """
 
 import json
@@ -279,13 +279,26 @@ def normed(layer, name, x):
     return rmsnorm(x, layer[name].flat) if name in layer else x
 
 
+def gated(a, w, o, x):
+    """What the heads of a token attended, times the sigmoid of a product of the layer's input: by head or by element."""
+    if "gate" not in a:
+        return o
+    gates = []
+    for score in product(x[: a.get("gate_width", len(x))], w["Wg"]):
+        s = 1 / (1 + math.exp(-score.value))
+        gates.append(Scalar(s, (score,), (s * (1 - s),)))
+    return [p * gates[i * len(gates) // len(o)] for i, p in enumerate(o)]
+
+
 def logits_of(a, w, tokens):
     xs = [w["embed"].rows[token] for token in tokens]
     for i in range(LAYERS):
         mine = {name.removeprefix(f"blocks.{i}."): x for name, x in w.items() if name.startswith(f"blocks.{i}.")}
         LAYER.update(layer_of(a, i))
         layer = {name.removeprefix("attn."): x for name, x in mine.items() if name.startswith("attn.")}
-        mixed = KINDS.get(a["kind"], latent)(a, layer, [normed(mine, "norm1", x) for x in xs])
+        inputs = [normed(mine, "norm1", x) for x in xs]
+        mixed = KINDS.get(a["kind"], latent)(a, layer, inputs)
+        mixed = [gated(a, layer, o, x) for o, x in zip(mixed, inputs)]
         xs = [[p + q for p, q in zip(x, normed(mine, "norm1post", product(o, layer["Wo"])))] for x, o in zip(xs, mixed)]
         for t, x in enumerate(xs):
             h = normed(mine, "norm2", x)
@@ -326,7 +339,10 @@ def shapes(a):
             s |= {"Wdkv": (C, L), "bdkv": (L,), "normkv": (L,), "Wukv": (1, L, G * 2 * D), "bukv": (1, G * 2 * D)}
         if a["kind"] == "gla_q":
             s |= {"normq": (G, Q // G), "Wuq": (G, Q // G, H // G * (D + R)), "buq": (G, H // G * (D + R))}
-    return s | {"Wo": (H * D, C)}
+    s |= {"Wo": (H * D, C)}
+    if "gate" in a:
+        s |= {"Wg": (a.get("gate_width", C), {"head": H, "element": H * D}[a["gate"]])}
+    return s
 
 
 def weights(model, a, draw):
@@ -403,5 +419,12 @@ if __name__ == "__main__":
     windows = {"window": 3, "pattern": "window,full", "window_rope_theta": 50.0}
     case("gqa-2-window", config("gqa", 2) | {"rope_scaling": scaling} | windows, 7, to)
     case("gla-2-window", config("gla", 2, 4, 12, 24) | windows, 8, to)
+    case("gqa-2-gatehead", config("gqa", 2) | {"gate": "head"}, 10, to)
+    case("gqa-2-gateelement", config("gqa", 2) | {"gate": "element"}, 11, to)
+    case("gqa-2-gatewidth", config("gqa", 2) | {"gate": "head", "gate_width": 3}, 12, to)
+    case("gta-2-gatehead", config("gta", 2) | {"gate": "head"}, 13, to)
+    case("gta-2-gateelement", config("gta", 2) | {"gate": "element", "gate_width": 6}, 14, to)
+    case("mla-gatehead", config("mla", 1, 4, 12, 16) | {"gate": "head"}, 15, to)
+    case("mla-gateelement", config("mla", 1, 4, 12, 16) | {"gate": "element", "gate_width": 12}, 16, to)
     case("gqa-2-post", config("gqa", 2), 7, to, norm="post")
     case("gta-2-both", config("gta", 2), 8, to, norm="both")
