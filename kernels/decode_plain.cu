@@ -31,8 +31,16 @@ template <typename T> __device__ float turned(const T *k, int c, int P, const fl
 	return j < half ? float(k[c]) * angle.x - float(k[c + half]) * angle.y : float(k[c]) * angle.x + float(k[c - half]) * angle.y;
 }
 
-// One block a token and head: its warps take cached tokens in turn, a lane every 32nd column.
-template <typename T, bool TURN> __device__ void plain(const PlainArgs &a, const float2 *table, int turn) {
+// The same, where a token sees the last window tokens alone. Keys lie unrotated where turn is above 0.
+struct WindowArgs {
+	PlainArgs plain;
+	const float2 *table;
+	int turn, window;
+};
+static_assert(sizeof(WindowArgs) == 120);
+
+// One block a token and head: its warps take cached tokens from first on in turn, a lane every 32nd column.
+template <typename T, bool TURN> __device__ void plain(const PlainArgs &a, const float2 *table, int turn, int window = 0) {
 	__shared__ float most[WARPS], sums[WARPS], outs[WARPS][VALUE * 32];
 	const int token = blockIdx.x, h = blockIdx.y, g = h / (a.H / a.G), E = a.P + a.R;
 	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = a.rows[token];
@@ -43,7 +51,8 @@ template <typename T, bool TURN> __device__ void plain(const PlainArgs &a, const
 		const int c = i * 32 + lane;
 		q[i] = c < E ? float(((const T *)a.q)[((long)token * a.H + h) * E + c]) : 0.f;
 	}
-	for (int s = warp; s < S; s += WARPS) {
+	const int first = window > 0 && S > window ? S - window : 0;
+	for (int s = first + warp; s < S; s += WARPS) {
 		const long slot = (long)a.pages[(long)row * a.maxPages + (s >> a.pageShift)] << a.pageShift | (s & ((1 << a.pageShift) - 1));
 		const T *k = (const T *)a.k + (slot * a.G + g) * a.kDim, *kr = (const T *)a.kRope + slot * a.R - a.P;
 		const T *v = (const T *)a.v + (slot * a.G + g) * a.vDim;
@@ -89,6 +98,11 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_plain_f32(const 
 extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_plain_bf16(const __grid_constant__ PlainArgs a) { plain<bf16, false>(a, nullptr, 0); }
 extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_turned_f32(const __grid_constant__ TurnedArgs a) { plain<float, true>(a.plain, a.table, a.turn); }
 extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_turned_bf16(const __grid_constant__ TurnedArgs a) { plain<bf16, true>(a.plain, a.table, a.turn); }
+
+extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_window_f32(const __grid_constant__ WindowArgs a) { plain<float, false>(a.plain, nullptr, 0, a.window); }
+extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_window_bf16(const __grid_constant__ WindowArgs a) { plain<bf16, false>(a.plain, nullptr, 0, a.window); }
+extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_window_turned_f32(const __grid_constant__ WindowArgs a) { plain<float, true>(a.plain, a.table, a.turn, a.window); }
+extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_window_turned_bf16(const __grid_constant__ WindowArgs a) { plain<bf16, true>(a.plain, a.table, a.turn, a.window); }
 
 struct GatherArgs {
 	const void *x; // [slots, width]

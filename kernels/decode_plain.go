@@ -11,12 +11,13 @@ import (
 
 // A DecodePlain is attention of N new tokens to a paged cache, for any dims and in float32 too: what Decode does not
 // take. Q [N,H,P+R]; K [slots,G,KDim] and V [slots,G,VDim], whose first P and Dv columns count; KRope [slots,R]; O
-// [N,H,Dv]. Token i sees positions 0 to Positions[i] of row Rows[i] of Pages [_, MaxPages]; one with row -1 gets zeros.
-// With Turn the last Turn of the P columns of a key are rotated by its position as they are read; Table holds
-// RopeTable(positions, Turn, rotary).
+// [N,H,Dv]. Token i sees positions 0 to Positions[i] of row Rows[i] of Pages [_, MaxPages]; one with row -1 gets
+// zeros. With Turn the last Turn of the P columns of a key are rotated by its position as they are read; Table holds
+// RopeTable(positions, Turn, rotary). With Window a token sees its last Window positions alone, its own with them,
+// and no page of others is read.
 type DecodePlain struct {
 	N, H, G, P, R, Dv, KDim, VDim, Page, MaxPages int
-	Turn                                          int
+	Turn, Window                                  int
 	Scale                                         float32
 	Table                                         device.Buffer
 	Q, K, V, KRope, O                             device.Buffer
@@ -35,7 +36,14 @@ type turnedArgs struct {
 	turn  int32
 }
 
+type windowArgs struct {
+	plain        plainArgs
+	table        device.Ptr
+	turn, window int32
+}
+
 var plainNames, turnedNames = both("decode_plain"), both("decode_turned")
+var windowNames, windowTurnedNames = both("decode_window"), both("decode_window_turned")
 
 // Launch puts the kernel on the stream.
 func (k *DecodePlain) Launch(s *device.Stream) {
@@ -50,6 +58,9 @@ func (k *DecodePlain) Launch(s *device.Stream) {
 		return
 	case k.Turn < 0 || k.Turn > k.P || k.Turn%2 != 0:
 		s.Fail(fmt.Errorf("kernels: decode plain: columns to rotate must be even and at most %d: %d", k.P, k.Turn))
+		return
+	case k.Window < 0:
+		s.Fail(fmt.Errorf("kernels: decode plain: a window of %d", k.Window))
 		return
 	case !powerOfTwo(k.Page):
 		s.Fail(fmt.Errorf("kernels: decode plain: page size: a power of two: %d", k.Page))
@@ -72,6 +83,14 @@ func (k *DecodePlain) Launch(s *device.Stream) {
 			int32(k.H), int32(k.G), int32(k.P), int32(k.R), int32(k.Dv), int32(k.KDim), int32(k.VDim), int32(k.MaxPages),
 			int32(bits.TrailingZeros(uint(k.Page))), k.Scale,
 		}, device.Grid{X: k.N, Y: k.H, Block: 128}
+		if k.Window > 0 {
+			name := windowNames[t]
+			if k.Turn > 0 {
+				name = windowTurnedNames[t]
+			}
+			device.Launch(s, name, grid, &windowArgs{args, k.Table.Ptr, int32(k.Turn), int32(k.Window)})
+			return
+		}
 		if k.Turn > 0 {
 			device.Launch(s, turnedNames[t], grid, &turnedArgs{args, k.Table.Ptr, int32(k.Turn)})
 			return

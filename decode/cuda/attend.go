@@ -153,8 +153,8 @@ func (d *Device) rotate(p *kernels.DecodePart, t *rotation) {
 // place writes queries, if there are any, and the waiting entries to where attention reads them.
 func (d *Device) place(queries ...kernels.DecodePart) {
 	k := kernels.DecodePlace{
-		Parts: queries, Positions: d.meta.positions, Rows: d.meta.rows, Pages: d.pages, N: d.n, Page: decode.PageTokens,
-		MaxPages: d.maxPages,
+		Parts: queries, Positions: d.meta.positions, Rows: d.meta.rows, Pages: d.waitingPages(), N: d.n,
+		Page: decode.PageTokens, MaxPages: d.maxPages,
 	}
 	for _, e := range d.entries {
 		s, v := d.cache[e.layer][e.slot], e.v
@@ -175,6 +175,27 @@ func (d *Device) place(queries ...kernels.DecodePart) {
 		some.Parts = parts
 		d.run(&some)
 	}
+}
+
+// waitingPages is the page table of the entries that wait, which are of one layer.
+func (d *Device) waitingPages() device.Buffer {
+	if len(d.entries) == 0 {
+		return d.pages
+	}
+	return d.pagesOf(d.entries[0].layer)
+}
+
+// pagesOf is the page table of a layer.
+func (d *Device) pagesOf(layer int) device.Buffer {
+	if d.ends(layer) {
+		return d.tail
+	}
+	return d.pages
+}
+
+// ends says that a layer has its pages in the pool of layers with windows.
+func (d *Device) ends(layer int) bool {
+	return d.limits.Tail > 0 && d.model.LayerAttention(layer).Window > 0
 }
 
 // steps says that a batch of one new token each attends from the projections on, in one launch: where a kernel takes
@@ -277,10 +298,11 @@ func (d *Device) attendFew(layer int, s segment, a attention.CacheRead, q, o dev
 	}
 	d.run(&kernels.DecodePlain{
 		N: s.n, H: a.H, G: k.heads, P: a.P, R: a.R, Dv: a.Dv, KDim: k.dim, VDim: v.dim, Page: decode.PageTokens,
-		MaxPages: d.maxPages, Scale: float32(a.Scale), Turn: a.Turn, Table: d.tables[tableKey{a.Turn, a.Rotary}],
-		Q: q, K: k.buf, V: v.buf, KRope: kRope, O: o,
+		MaxPages: d.maxPages, Scale: float32(a.Scale), Turn: a.Turn, Window: a.Window,
+		Table: d.tables[tableKey{a.Turn, a.Rotary}],
+		Q:     q, K: k.buf, V: v.buf, KRope: kRope, O: o,
 		Positions: d.meta.positions.Slice(s.token, d.meta.positions.N), Rows: d.meta.rows.Slice(s.token, d.meta.rows.N),
-		Pages: d.pages,
+		Pages: d.pagesOf(layer),
 	})
 }
 

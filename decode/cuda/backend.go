@@ -87,7 +87,7 @@ const reserve = 512 << 20
 
 // Available loads the weights, and counts what a pass takes beside them.
 func (b *backend) Available(m *decode.Model, l decode.Limits) (int64, error) {
-	l.Pages = 1
+	l.Pages, l.Tail = 1, min(1, l.Tail)
 	d, err := b.plan(m, l)
 	if err != nil {
 		return 0, err
@@ -100,10 +100,6 @@ func (b *backend) Open(m *decode.Model, l decode.Limits) (decode.Device, error) 
 	if l.Pages < 1 {
 		return nil, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d",
 			decode.PageTokens, l.Pages)
-	}
-	if w := m.Window(); w > 0 {
-		return nil, fmt.Errorf("decode: attention.window is %d, and no kernel of a GPU reads a window yet: "+
-			"use --device cpu", w)
 	}
 	d, err := b.plan(m, l)
 	if err != nil {

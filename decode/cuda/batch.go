@@ -81,10 +81,13 @@ func (d *Device) describe(b decode.Batch, key bucket, step bool) error {
 		for t := range r.T {
 			of[r.From+t] = int32(i)
 		}
-		if len(r.Pages) > d.maxPages {
-			return fmt.Errorf("decode: a request of %d pages on a device for %d", len(r.Pages), d.maxPages)
+		if most := max(len(r.Pages), len(r.Tail)); most > d.maxPages {
+			return fmt.Errorf("decode: a request of %d pages on a device for %d", most, d.maxPages)
 		}
-		d.setPages(i, r.Pages)
+		d.setPages(d.pages, d.held, i, r.Pages)
+		if d.limits.Tail > 0 {
+			d.setPages(d.tail, d.heldTail, i, r.Tail)
+		}
 	}
 	copy(section(d.scores), b.Score)
 	if d.sampled {
@@ -127,12 +130,12 @@ func (d *Device) cutMeta(rows int) {
 	}
 }
 
-// setPages brings a row of the page table up to date. The slice of pages stays referenced here, so that one at the same
-// address is known to be the same.
-func (d *Device) setPages(row int, pages []int32) {
-	if old := d.held[row]; len(old) == len(pages) && &old[0] == &pages[0] {
+// setPages brings a row of a page table up to date. The slice of pages stays referenced here, so that one at the same
+// address is known to be the same, but for pages behind a window, which nobody reads.
+func (d *Device) setPages(table device.Buffer, held [][]int32, row int, pages []int32) {
+	if old := held[row]; len(old) == len(pages) && &old[0] == &pages[0] {
 		return
 	}
-	d.held[row] = pages
-	d.queue.upload(d.pages.Slice(row*d.maxPages, (row+1)*d.maxPages), pages)
+	held[row] = pages
+	d.queue.upload(table.Slice(row*d.maxPages, (row+1)*d.maxPages), pages)
 }

@@ -28,8 +28,9 @@ func (b *backend) plan(m *decode.Model, l decode.Limits) (*Device, error) {
 	d := &Device{
 		model: m, limits: l, dev: b.dev, weights: w, t: b.t, tables: map[tableKey]device.Buffer{},
 		maxPages: fours(decode.PagesFor(l.Context)),
-		rank:     b.rank, ranks: b.ranks, held: make([][]int32, l.Rows), graphs: map[bucket]recorded{},
-		seen: map[bucket]bool{},
+		rank:     b.rank, ranks: b.ranks, held: make([][]int32, l.Rows), heldTail: make([][]int32, l.Rows),
+		graphs: map[bucket]recorded{},
+		seen:   map[bucket]bool{},
 	}
 	d.samples = b.dev.Compute == 90 && m.Config.Vocab <= kernels.StepSampleMost(b.dev)
 	work := d.dims(g)
@@ -40,11 +41,18 @@ func (b *backend) plan(m *decode.Model, l decode.Limits) (*Device, error) {
 		{&d.drawn, device.I32, 2 * l.Scores}, {&d.lse, device.F32, most * g.heads()}, {&d.work, device.U8, work},
 		{&d.meta.seen, device.I32, 2 * l.Scores * kernels.SeenWords(m.Config.Vocab)},
 	}
+	if l.Tail > 0 {
+		d.fixed = append(d.fixed, fixed{&d.tail, device.I32, l.Rows * d.maxPages})
+	}
 	for layer := range m.Config.Layers {
 		var slots []slot
+		pages := l.Pages
+		if d.ends(layer) {
+			pages = l.Tail
+		}
 		for _, s := range m.CacheLayout(layer) {
 			slots = append(slots, slot{s.Heads, s.Dim,
-				device.Buffer{Ptr: 1 << 40, N: l.Pages * decode.PageTokens * s.Heads * s.Dim, Type: b.t}})
+				device.Buffer{Ptr: 1 << 40, N: pages * decode.PageTokens * s.Heads * s.Dim, Type: b.t}})
 		}
 		d.cache = append(d.cache, slots)
 	}
@@ -77,9 +85,10 @@ func (d *Device) dims(g *groups) (work int) {
 	return max(work, 16)
 }
 
-// trains says that the kernel of training takes a read. It attends to expanded latents, and to keys that are rotated.
+// trains says that the kernel of training takes a read. It attends to expanded latents, and to keys that are rotated,
+// without a window.
 func (d *Device) trains(r read) bool {
-	if r.Turn > 0 {
+	if r.Turn > 0 || r.Window > 0 {
 		return false
 	}
 	P, R, Dv := r.P, r.R, r.Dv
@@ -93,9 +102,9 @@ func (d *Device) trains(r read) bool {
 	return fits
 }
 
-// decodes says whether the kernels of decoding take a read, and how many bytes they work in.
+// decodes says whether the kernels of decoding take a read, and how many bytes they work in. None has windows.
 func (d *Device) decodes(r read) (work int, ok bool) {
-	if d.t != device.BF16 {
+	if d.t != device.BF16 || r.Window > 0 {
 		return 0, false
 	}
 	shape := kernels.DecodeShape{
@@ -202,6 +211,9 @@ func (d *Device) allocate(open func() (queue, error)) (err error) {
 	}
 	d.queue.launch(fill{d.work, 0})
 	d.queue.launch(fill{d.pages, 0})
+	if d.limits.Tail > 0 {
+		d.queue.launch(fill{d.tail, 0})
+	}
 	for _, slots := range d.cache {
 		for _, s := range slots {
 			d.queue.launch(fill{s.buf, 0xff})

@@ -27,7 +27,9 @@ type Device struct {
 	tables         map[tableKey]device.Buffer
 	pages          device.Buffer // [Rows, maxPages]
 	maxPages       int
-	held           [][]int32 // the rows of pages
+	held           [][]int32     // the rows of pages
+	tail           device.Buffer // as pages, of layers with windows, where there is a pool for them
+	heldTail       [][]int32
 	lse, work      device.Buffer
 	fixed          []fixed
 	logits         device.Buffer // of the last pass: [scores, V]

@@ -7,6 +7,7 @@ import (
 
 	"headroom/internal/device"
 	"headroom/kernels"
+	"headroom/kernels/ref"
 )
 
 // rotated rotates a row by its position's line of a table.
@@ -59,13 +60,14 @@ type paged struct {
 	P, R, Dv, G, kDim, vDim, page int
 	k, v, kRope, pages            device.Buffer
 	line                          int // of the page table
+	first                         int // token that is read
 	turn                          int // columns of a key that are rotated when it is read, by
 	table                         device.Buffer
 }
 
-// read is S keys [S, P+R] and values [S, Dv] of kv head g.
+// read is S keys [S, P+R] and values [S, Dv] of kv head g, without those before the first.
 func (p *simulation) read(c paged, g, S int) (keys, values []float32) {
-	for s := range S {
+	for s := c.first; s < S; s++ {
 		at := p.slot(c.pages, c.line, c.page, s)
 		key := p.view(c.k).row((at*c.G+g)*c.kDim, c.P)
 		if c.turn > 0 {
@@ -137,11 +139,13 @@ func (p *simulation) plain(k *kernels.DecodePlain) {
 		row, S := int(p.view(k.Rows).int(i)), 0
 		if row >= 0 {
 			c.line, S = row*k.MaxPages, int(p.view(k.Positions).int(i))+1
+			c.first = ref.FirstKey(S-1, k.Window)
 		}
 		for g := range k.G {
 			keys, values := p.read(c, g, S)
 			for h := g * share; h < (g+1)*share; h++ {
-				p.view(k.O).setAt((i*k.H+h)*k.Dv, attended(p.view(k.Q).row((i*k.H+h)*E, E), keys, values, S, k.Dv, k.Scale))
+				q := p.view(k.Q).row((i*k.H+h)*E, E)
+				p.view(k.O).setAt((i*k.H+h)*k.Dv, attended(q, keys, values, max(0, S-c.first), k.Dv, k.Scale))
 			}
 		}
 	}

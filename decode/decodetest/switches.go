@@ -25,6 +25,11 @@ var switches = []func(r *rand.Rand, a *attention.Config){
 	func(r *rand.Rand, a *attention.Config) { a.TieKV = r.IntN(4) == 0 },
 	func(r *rand.Rand, a *attention.Config) { a.Bias = []string{"paper", "none"}[r.IntN(2)] },
 	func(r *rand.Rand, a *attention.Config) { a.RopeDim = []int{0, 2, 4}[r.IntN(3)] },
+	func(r *rand.Rand, a *attention.Config) {
+		a.Window = []int{0, 0, 0, 0, 2, 3, 30}[r.IntN(7)]
+		a.Pattern = []attention.Pattern{"", "", "window,full", "full,window", "window"}[r.IntN(5)]
+		a.WindowRopeTheta = []float64{0, 300}[r.IntN(2)]
+	},
 }
 
 // modelSwitches draw the keys of model.Config that change what a model computes, most of the time as they mostly are.

@@ -38,10 +38,11 @@ func TestAttendIsTheReference(t *testing.T) {
 		a := c.read
 		a.Scale = 0.3
 		for _, S := range []int{1, 63, 64, 65, tileTokens, 2*tileTokens + 77} {
-			for _, T := range []int{1, 2, 7, 64} {
+			for j, T := range []int{1, 2, 7, 64} {
 				if T > S {
 					continue
 				}
+				a.Window = []int{0, 1, 70, 600, 5000}[(S+j)%5]
 				total := decode.PagesFor(S) + 3
 				pages := decodetest.Scattered(r, total).Take(t, S)
 				fresh := func(heads, dim int) (slot, []float32) {
@@ -54,7 +55,8 @@ func TestAttendIsTheReference(t *testing.T) {
 				slots := []slot{first}
 				k := ref.Decode{
 					B: 1, T: T, H: a.H, G: c.G, P: a.P, R: a.R, Dv: a.Dv, Page: decode.PageTokens, MaxPages: len(pages), Scale: 0.3,
-					Q: normal(T * a.H * (a.P + a.R)), K: keys, Pages: pages, Lengths: []int32{int32(S)},
+					Window: a.Window,
+					Q:      normal(T * a.H * (a.P + a.R)), K: keys, Pages: pages, Lengths: []int32{int32(S)},
 					O: make([]float32, T*a.H*a.Dv), LSE: make([]float32, T*a.H),
 				}
 				var x scratch

@@ -22,6 +22,7 @@ var unproven = []struct {
 	{"attention.kind=gqla", func(c configs.Run) bool { return c.Attention.Kind == attention.GQLA }},
 	{"attention.tie_kv", func(c configs.Run) bool { return c.Attention.TieKV }},
 	{"attention.qk_norm", func(c configs.Run) bool { return c.Attention.NormsQK() }},
+	{"attention.window", func(c configs.Run) bool { return c.Attention.Window > 0 }},
 	{"attention.rope_scaling", func(c configs.Run) bool { return c.Attention.RopeScaling.Factor != 0 }},
 	{"model.norm: post or both", func(c configs.Run) bool {
 		return c.Model.Norm == model.PostNorm || c.Model.Norm == model.BothNorms

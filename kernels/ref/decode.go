@@ -5,17 +5,18 @@ import (
 	"slices"
 )
 
-// A Decode is attention of T new tokens of each request to the tokens that its pages hold, itself among them: row t of
-// a request of length S sees tokens 0 to S-T+t. A token's slot is page · Page + offset; a key is the first P words of
-// K's row and the R words of KRope that all heads share; a value is V's row, or the first Dv words of K's when V is
-// nil. With Turn the last Turn words of a key in K are rotated by its position before the product, and not in K. Q
-// [B,T,H,P+R]; K, V [slots,G,Dv]; KRope [slots,R]; Pages [B,MaxPages]; Lengths [B]; O [B,T,H,Dv]; LSE [B,T,H] =
-// log Σ exp. A row that sees nothing gets zeros and -Inf.
+// A Decode is attention of T new tokens of each request to the tokens that its pages hold, itself among them: row t
+// of a request of length S sees tokens 0 to S-T+t. A token's slot is page · Page + offset; a key is the first P words
+// of K's row and the R words of KRope that all heads share; a value is V's row, or the first Dv words of K's when V
+// is nil. With Window a row sees the last Window tokens of these alone. With Turn the last Turn words of a key in K
+// are rotated by its position before the product, and not in K. Q [B,T,H,P+R]; K, V [slots,G,Dv]; KRope [slots,R];
+// Pages [B,MaxPages]; Lengths [B]; O [B,T,H,Dv]; LSE [B,T,H] = log Σ exp. A row that sees nothing gets zeros and
+// -Inf.
 type Decode struct {
 	B, T, H, G, P, R, Dv int
 	Page, MaxPages       int
 	Scale                float32
-	Turn                 int
+	Turn, Window         int
 	Rotary               Rotary
 	Q, K, V, KRope       []float32
 	Pages, Lengths       []int32
@@ -46,13 +47,14 @@ func (k *Decode) span(w *worker, lo, hi int) {
 				k.LSE[row] = float32(math.Inf(-1))
 				continue
 			}
-			s := weights[:seen]
+			first := FirstKey(seen-1, k.Window)
+			s := weights[:seen-first]
 			for i := range s {
-				at := slot(pages, k.Page, i)
+				at := slot(pages, k.Page, first+i)
 				key := k.K[(at*k.G+g)*k.Dv:][:k.P]
 				if k.Turn > 0 {
 					key = slices.Clone(key)
-					rotateRow(key[k.P-k.Turn:], key[k.P-k.Turn:], i, k.Rotary)
+					rotateRow(key[k.P-k.Turn:], key[k.P-k.Turn:], first+i, k.Rotary)
 				}
 				s[i] = vec.dot(q[:k.P], key)
 				if k.R > 0 {
@@ -62,7 +64,7 @@ func (k *Decode) span(w *worker, lo, hi int) {
 			m := vec.max(s)
 			sum := vec.exp(s, s, k.Scale, -k.Scale*m)
 			for i, p := range s {
-				v := values[(slot(pages, k.Page, i)*k.G+g)*k.Dv:][:k.Dv]
+				v := values[(slot(pages, k.Page, first+i)*k.G+g)*k.Dv:][:k.Dv]
 				for c := range o {
 					o[c] += p * v[c]
 				}
