@@ -2,6 +2,7 @@ package export
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,6 +74,41 @@ func TestQwen3IsRead(t *testing.T) {
 	if err != nil || m.Config.NormEps != 1e-6 || m.Attention.RopeTheta != 10000 ||
 		m.Attention.QKNorm != attention.HeadNorm {
 		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+// TestQwen3Configurations reads configurations of the shapes that Qwen3 models have, as the library's version 4 writes
+// them: heads wider than the state's share, no scaling, and a window that is not in use.
+func TestQwen3Configurations(t *testing.T) {
+	const common = `"architectures": ["Qwen3ForCausalLM"], "attention_bias": false, "head_dim": 128, "hidden_act": "silu",
+		"initializer_range": 0.02, "max_position_embeddings": 40960, "model_type": "qwen3", "num_key_value_heads": 8,
+		"rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 1000000, "sliding_window": null, "use_cache": true,
+		"use_sliding_window": false, "vocab_size": 151936`
+	for _, c := range []struct {
+		own        string
+		parameters int64
+	}{
+		{`"hidden_size": 1024, "intermediate_size": 3072, "max_window_layers": 28, "num_attention_heads": 16,
+			"num_hidden_layers": 28, "tie_word_embeddings": true`, 596049920},
+		{`"hidden_size": 4096, "intermediate_size": 12288, "max_window_layers": 36, "num_attention_heads": 32,
+			"num_hidden_layers": 36, "tie_word_embeddings": false`, 8190735360},
+	} {
+		var f foreign
+		if err := json.Unmarshal([]byte("{"+common+", "+c.own+"}"), &f); err != nil {
+			t.Fatal(err)
+		}
+		class, m, a, err := f.model()
+		if err != nil || class != Qwen3 || a.Kind != attention.GQA || a.Groups != 8 || a.HeadDim != 128 ||
+			a.QKNorm != attention.HeadNorm || a.RopeTheta != 1e6 {
+			t.Fatalf("%s %+v %+v: %v", class, m, a, err)
+		}
+		tr, err := model.New(m, a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := tr.Count().Parameters; got != c.parameters {
+			t.Errorf("a model of width %d has %d parameters, not %d", m.Width, got, c.parameters)
+		}
 	}
 }
 

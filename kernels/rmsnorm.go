@@ -42,9 +42,12 @@ func (g normGrid) threads() int { return 32 * g.warps * g.rows }
 // shape alone, for the order of sums hangs on it.
 func (g normGrid) blocks(n int) int { return min(ceil(n, g.rows), 132*max(1, 1024/g.threads())) }
 
-// fitsNorm reports rows that a block of 512 threads does not hold.
+// NormMost is the most columns that are normed as one: what a block of 512 threads holds.
+func NormMost(t device.Type) int { return 512 * pack(t) }
+
+// fitsNorm reports rows of more.
 func fitsNorm(s *device.Stream, kernel string, c int, t device.Type) bool {
-	if widest := 512 * pack(t); c > widest {
+	if widest := NormMost(t); c > widest {
 		s.Fail(fmt.Errorf("kernels: %s: C up to %d is supported in %v, it is %d", kernel, widest, t, c))
 		return false
 	}

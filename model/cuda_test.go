@@ -39,7 +39,7 @@ func TestGoldenCUDA(t *testing.T) {
 }
 
 // middling is a model of the kind whose heads have the widths that the GPU's bf16 kernels are made for.
-func middling(t testing.TB, kind string) *Transformer {
+func middling(t testing.TB, kind string, change ...func(*attention.Config)) *Transformer {
 	t.Helper()
 	k, groups, err := attention.Parse(kind)
 	if err != nil {
@@ -47,6 +47,9 @@ func middling(t testing.TB, kind string) *Transformer {
 	}
 	a := attention.Default()
 	a.Kind, a.Groups, a.Heads, a.HeadDim = k, groups, 4, 64
+	for _, f := range change {
+		f(&a)
+	}
 	c := Default()
 	c.Layers, c.Width, c.MLP, c.Vocab, c.Context = 2, 128, 192, 300, 130
 	m, err := New(c, a)
@@ -120,39 +123,47 @@ func distance(a, b []float32) float64 {
 // bf16, and two runs against each other bit for bit.
 func TestTrainingCUDA(t *testing.T) {
 	for _, d := range attention.Descriptions {
-		kind := d.Name(2)
-		m := middling(t, kind)
-		wantLosses, _ := trained(t, m, graph.NewCPU(), 20)
-		_, want := trained(t, m, graph.NewCPU(), 1)
-		for name, c := range map[string]struct {
-			activation graph.DType
-			grad, loss float64
-		}{"fp32": {graph.F32, 1e-4, 1e-4}, "bf16": {graph.BF16, 5e-2, 2e-2}} {
-			t.Run(kind+"/"+name, func(t *testing.T) {
-				backend := openCUDA(t, c.activation)
-				_, grads := trained(t, m, backend, 1)
-				for _, p := range m.Params() {
-					if d := distance(grads[p.Name], want[p.Name]); !(d < c.grad) {
-						t.Errorf("%s: gradient differs from the CPU's by %.3g", p.Name, d)
-					}
-				}
-				losses, last := trained(t, m, backend, 20)
-				for i := range losses {
-					if d := math.Abs(losses[i] - wantLosses[i]); !(d < c.loss) {
-						t.Fatalf("step %d: loss %v, on the CPU %v", i+1, losses[i], wantLosses[i])
-					}
-				}
-				again, lastAgain := trained(t, m, backend, 20)
-				if !slices.Equal(losses, again) {
-					t.Error("two runs have different losses")
-				}
-				for name := range last {
-					if !slices.Equal(last[name], lastAgain[name]) {
-						t.Errorf("%s: two runs have different gradients", name)
-					}
-				}
-			})
+		trainsAsOnCPU(t, d.Name(2), middling(t, d.Name(2)))
+	}
+	for _, kind := range []string{"gqa-2", "mfa"} {
+		for _, norm := range []string{attention.HeadNorm, attention.AllNorm} {
+			m := middling(t, kind, func(a *attention.Config) { a.QKNorm = norm })
+			trainsAsOnCPU(t, kind+" with qk_norm "+norm, m)
 		}
+	}
+}
+
+func trainsAsOnCPU(t *testing.T, what string, m *Transformer) {
+	wantLosses, _ := trained(t, m, graph.NewCPU(), 20)
+	_, want := trained(t, m, graph.NewCPU(), 1)
+	for name, c := range map[string]struct {
+		activation graph.DType
+		grad, loss float64
+	}{"fp32": {graph.F32, 1e-4, 1e-4}, "bf16": {graph.BF16, 5e-2, 2e-2}} {
+		t.Run(what+"/"+name, func(t *testing.T) {
+			backend := openCUDA(t, c.activation)
+			_, grads := trained(t, m, backend, 1)
+			for _, p := range m.Params() {
+				if d := distance(grads[p.Name], want[p.Name]); !(d < c.grad) {
+					t.Errorf("%s: gradient differs from the CPU's by %.3g", p.Name, d)
+				}
+			}
+			losses, last := trained(t, m, backend, 20)
+			for i := range losses {
+				if d := math.Abs(losses[i] - wantLosses[i]); !(d < c.loss) {
+					t.Fatalf("step %d: loss %v, on the CPU %v", i+1, losses[i], wantLosses[i])
+				}
+			}
+			again, lastAgain := trained(t, m, backend, 20)
+			if !slices.Equal(losses, again) {
+				t.Error("two runs have different losses")
+			}
+			for name := range last {
+				if !slices.Equal(last[name], lastAgain[name]) {
+					t.Errorf("%s: two runs have different gradients", name)
+				}
+			}
+		})
 	}
 }
 

@@ -133,15 +133,21 @@ func testBF16(t *testing.T) {
 	}
 	defer b.Close()
 	for _, kind := range decodetest.Kinds {
-		m := decodetest.Tiny(t, kind, wide)
-		d := openDevice(t, m, on, decode.Options{Pages: 20, Rows: 4})
-		all := decodetest.Texts(m)
-		for seed := range uint64(3) {
-			for i, y := range decodetest.Split(t, d, m, seed, all) {
-				right, half := decodetest.Forward(t, m, all[i]), decodetest.ForwardOn(t, b, m, all[i])
-				if got, allowed := off(y, right), 2*off(half, right); !(got <= allowed) {
-					t.Errorf("%s: off by %.2g, the forward pass by %.2g", kind, got, allowed/2)
-				}
+		holdsInBF16(t, kind, decodetest.Tiny(t, kind, wide), on, b)
+	}
+	for _, norm := range []string{attention.HeadNorm, attention.AllNorm} {
+		holdsInBF16(t, "gqa-2 with qk_norm "+norm, decodetest.Tiny(t, "gqa-2", wide, withNorm(norm)), on, b)
+	}
+}
+
+func holdsInBF16(t *testing.T, what string, m *decode.Model, on decode.Backend, b graph.Backend) {
+	d := openDevice(t, m, on, decode.Options{Pages: 20, Rows: 4})
+	all := decodetest.Texts(m)
+	for seed := range uint64(3) {
+		for i, y := range decodetest.Split(t, d, m, seed, all) {
+			right, half := decodetest.Forward(t, m, all[i]), decodetest.ForwardOn(t, b, m, all[i])
+			if got, allowed := off(y, right), 2*off(half, right); !(got <= allowed) {
+				t.Errorf("%s: off by %.2g, the forward pass by %.2g", what, got, allowed/2)
 			}
 		}
 	}

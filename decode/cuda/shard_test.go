@@ -44,6 +44,7 @@ func TestShardsSimulated(t *testing.T) {
 			}
 		}
 	}
+	sayTheSame(t, "gqa-4", simulateParts(device.BF16, 2), withNorm(attention.HeadNorm))
 }
 
 // TestShardsCUDA does so on two GPUs, in float32, where there are two.
@@ -61,9 +62,10 @@ func TestShardsCUDA(t *testing.T) {
 	}
 }
 
-func sayTheSame(t *testing.T, kind string, on decode.Backend) {
+func sayTheSame(t *testing.T, kind string, on decode.Backend, change ...func(*model.Config, *attention.Config)) {
 	t.Helper()
-	m := decodetest.Tiny(t, kind, wide, func(_ *model.Config, a *attention.Config) { a.Heads = 8 })
+	change = append(change, wide, func(_ *model.Config, a *attention.Config) { a.Heads = 8 })
+	m := decodetest.Tiny(t, kind, change...)
 	serve := func(on decode.Backend) (all []*decode.Sequence) {
 		e, err := decode.Open(m, on, decode.Options{Pages: 12, Rows: 3, Chunk: 24})
 		if err != nil {

@@ -14,22 +14,30 @@ import (
 	"headroom/model"
 )
 
-// TestShardsSayTheSame serves random requests with a model in 1, 2 and 4 parts: the same greedy tokens, and logits that
-// differ by the order of sums alone.
+// TestShardsSayTheSame serves random requests with a model in 1, 2 and 4 parts, with each gate and with switches drawn
+// at random: the same greedy tokens, and logits that differ by the order of sums alone.
 func TestShardsSayTheSame(t *testing.T) {
+	eight := func(c *model.Config, a *attention.Config) { a.Heads, c.MLP = 8, 48 }
+	normed := func(_ *model.Config, a *attention.Config) { a.QKNorm = attention.HeadNorm }
+	sameInParts(t, "gqa-2 with qk_norm head", decodetest.Tiny(t, "gqa-2", eight, normed))
 	for _, kind := range append(slices.Clone(decodetest.Kinds), "gta-4", "gla-4", "gla_q-4", "mlra-2", "mlra-4") {
 		for gate, width := range map[string]int{attention.NoGate: 0, attention.HeadGate: 0, attention.ElementGate: 5} {
-			m := decodetest.Tiny(t, kind, func(c *model.Config, a *attention.Config) {
-				a.Heads, c.MLP = 8, 48
-				a.Gate, a.GateWidth = gate, width
-			})
-			want := inParts(t, m, 1)
-			for _, parts := range []int{2, 4} {
-				what := fmt.Sprintf("%s with gate %s in %d parts", kind, gate, parts)
-				for i, s := range inParts(t, m, parts) {
-					sameScores(t, fmt.Sprintf("%s: request %d", what, i), s, want[i])
-				}
-			}
+			gated := func(_ *model.Config, a *attention.Config) { a.Gate, a.GateWidth = gate, width }
+			sameInParts(t, fmt.Sprintf("%s with gate %s", kind, gate), decodetest.Tiny(t, kind, eight, gated))
+		}
+		m := decodetest.Tiny(t, kind, eight, decodetest.Switched(rand.New(rand.NewPCG(1, 4))))
+		if _, err := m.Transformer.Shard(4); err == nil {
+			sameInParts(t, fmt.Sprintf("%+v", m.Attention), m)
+		}
+	}
+}
+
+func sameInParts(t *testing.T, what string, m *decode.Model) {
+	t.Helper()
+	want := inParts(t, m, 1)
+	for _, parts := range []int{2, 4} {
+		for i, s := range inParts(t, m, parts) {
+			sameScores(t, fmt.Sprintf("%s in %d parts: request %d", what, parts, i), s, want[i])
 		}
 	}
 }

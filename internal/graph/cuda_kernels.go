@@ -59,9 +59,15 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 	case EmbedGrad:
 		return &kernels.EmbedGrad{Tokens: x(0), DY: x(1), DTable: y(0), C: a.C, Accumulate: in.Out[0].Accumulate}, nil
 	case RMSNorm:
+		if err := normFits(a.C, in.In[0].Type); err != nil {
+			return nil, err
+		}
 		return &kernels.RMSNorm{X: x(0), W: x(1), Y: y(0), Rstd: on(in.Aux[0].Buf), Rows: a.Rows, Groups: a.Groups, C: a.C,
 			Eps: float32(a.Eps)}, nil
 	case AddRMSNorm:
+		if err := normFits(a.C, in.In[0].Type); err != nil {
+			return nil, err
+		}
 		return &kernels.RMSNorm{
 			X: x(0), Add: x(1), W: x(2), Sum: y(0), Y: y(1), Rstd: on(in.Aux[0].Buf), Rows: a.Rows, Groups: 1, C: a.C,
 			Eps: float32(a.Eps),
@@ -111,6 +117,15 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 		return c.loss(a, in)
 	}
 	return nil, fmt.Errorf("cuda: no kernel for %s", in.Attr.Kind())
+}
+
+// normFits says that there is no kernel for so wide a norm.
+func normFits(c int, t DType) error {
+	if most := kernels.NormMost(deviceTypes[t]); c > most {
+		return fmt.Errorf("cuda: a norm of %d columns has no kernel: in %v the widest is of %d (model.width, a latent, or "+
+			"all heads together where attention.qk_norm is all)", c, t, most)
+	}
+	return nil
 }
 
 type ropeKey struct {
