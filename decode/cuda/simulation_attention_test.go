@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"math"
+	"slices"
 
 	"headroom/internal/device"
 	"headroom/kernels"
@@ -43,12 +44,15 @@ func (p *simulation) place(k *kernels.DecodePlace) {
 				Type: part.Y.Type})
 			for h := range part.Heads {
 				x := p.view(part.X).row(i*part.XRow+h*part.XHead, part.Dim)
+				still := part.Dim - part.Rotate
+				turned := x[still:]
+				if part.Rotate > 0 { // of what was there: the kernel norms the other columns alone
+					turned = rotated(turned, p.view(part.Table), position)
+				}
 				if !part.Norm.Nil() {
-					x = normed(x, p.all(part.Norm)[h*part.Dim:], k.Eps)
+					x = normed(slices.Clone(x), p.all(part.Norm)[h*part.Dim:], k.Eps)
 				}
-				if still := part.Dim - part.Rotate; part.Rotate > 0 {
-					copy(x[still:], rotated(x[still:], p.view(part.Table), position))
-				}
+				copy(x[still:], turned)
 				y.setAt(at*part.YRow+h*part.YHead, x[part.First:])
 			}
 		}
