@@ -220,7 +220,7 @@ func ownConfig(j map[string]any, a attention.Config) error {
 			j[key] = a.QueryLatentDim
 		case "query_norm":
 			j[key] = a.QueryNorm
-		case "qk_norm": // of which refuseOwn has seen that there is none
+		case "qk_norm", "tie_kv": // which unsaid and refuseOwn refuse
 		default:
 			return fmt.Errorf("export: configuration_headroom.py has no key for %s of %s attention", key, a.Kind)
 		}
