@@ -63,6 +63,9 @@ func ClassOf(t *model.Transformer) (c Class, reason string) {
 	if a.Gated() {
 		return Own, fmt.Sprintf("no class that this program writes has an output gate (attention.gate: %s)", a.Gate)
 	}
+	if key := gemmaOnly(t.Config); key != "" {
+		return Own, fmt.Sprintf("no class that this program writes has %s", key)
+	}
 	switch Class(d.Library) {
 	case "":
 		return Own, fmt.Sprintf("no class of the library has %s attention", a.Kind)
@@ -89,6 +92,17 @@ func ClassOf(t *model.Transformer) (c Class, reason string) {
 	return Own, fmt.Sprintf("this program does not write %s, which has %s attention", d.Library, a.Kind)
 }
 
+// gemmaOnly is the key of a model that only Gemma has, if there is one.
+func gemmaOnly(m model.Config) string {
+	switch {
+	case m.Activation != model.SiLU:
+		return "model.activation: " + m.Activation
+	case m.EmbedScale:
+		return "model.embed_scale: true"
+	}
+	return ""
+}
+
 // refuse says what a class cannot compute of a model whose class it is. Of all but Own, ClassOf has seen to that.
 func (c Class) refuse(t *model.Transformer) error {
 	if c != Own {
@@ -105,6 +119,9 @@ func refuseOwn(m model.Config, a attention.Config) error {
 		return err
 	case !d.Exported():
 		return fmt.Errorf("export: %s attention has no layer in modeling_headroom.py, so it cannot be exported yet", a.Kind)
+	case gemmaOnly(m) != "":
+		return fmt.Errorf("export: %s attention in a model with %s is not in modeling_headroom.py, so it cannot be exported "+
+			"yet", a.Kind, gemmaOnly(m))
 	case m.Norm != model.PreNorm:
 		return fmt.Errorf("export: %s attention between norms as of model.norm: %s is not in modeling_headroom.py, so it "+
 			"cannot be exported yet", a.Kind, m.Norm)

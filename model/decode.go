@@ -11,7 +11,9 @@ type Step interface {
 	attention.Step
 	Embed(table graph.Param) graph.Buf           // [N, C]
 	Add(x, y graph.Buf)                          // x += y
+	Times(x graph.Buf, by float64)               // x *= by, of what Embed gave
 	SwiGLU(gate, up graph.Buf) graph.Buf         // [N, F]
+	GeGLU(gate, up graph.Buf) graph.Buf          // [N, F], with the tanh form of GELU
 	Select(x graph.Buf) graph.Buf                // the rows that the batch scores
 	Logits(x graph.Buf, w graph.Param) graph.Buf // x·wᵀ, w [V, C]
 	Release()                                    // frees all results but that of Embed
@@ -21,6 +23,9 @@ type Step interface {
 // scores.
 func (t *Transformer) Decode(s Step) graph.Buf {
 	x := s.Embed(t.embed) // [N, C]
+	if t.Config.EmbedScale {
+		s.Times(x, t.Config.embedScale())
+	}
 	for i, block := range t.blocks {
 		block.decode(s, i, x)
 		s.Release()
@@ -41,7 +46,10 @@ func (k block) decode(s Step, layer int, x graph.Buf) {
 }
 
 func (m mlp) decode(s Step, x graph.Buf) graph.Buf {
-	gate := s.Linear(x, m.Wgate, nil)                 // [N, F]
-	up := s.Linear(x, m.Wup, nil)                     // [N, F]
+	gate := s.Linear(x, m.Wgate, nil) // [N, F]
+	up := s.Linear(x, m.Wup, nil)     // [N, F]
+	if m.gelu {
+		return s.Linear(s.GeGLU(gate, up), m.Wdown, nil) // [N, C]
+	}
 	return s.Linear(s.SwiGLU(gate, up), m.Wdown, nil) // [N, C]
 }

@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"headroom/attention"
@@ -30,6 +31,11 @@ type Config struct {
 	// behind as in Gemma 3 (both)
 	Norm string `mapstructure:"norm" yaml:"norm"`
 
+	// what gates the MLP: silu, or gelu_tanh, the tanh form of GELU
+	Activation string `mapstructure:"activation" yaml:"activation"`
+	// embeddings are multiplied by √width as they are looked up, as in Gemma
+	EmbedScale bool `mapstructure:"embed_scale" yaml:"embed_scale"`
+
 	// standard deviation of the normal distribution that matrices start from
 	InitStd float64 `mapstructure:"init_std" yaml:"init_std"`
 	// projections into the residual stream start with init_std/√(2·layers) (scaled) or with init_std as all others
@@ -43,7 +49,7 @@ const maxLayers = 10000
 // Default is a small model over bytes.
 func Default() Config {
 	return Config{Layers: 4, Width: 128, MLP: 384, Vocab: 257, Context: 256, NormEps: 1e-5, Tie: true,
-		Norm: PreNorm, InitStd: 0.02, Init: Scaled}
+		Norm: PreNorm, Activation: SiLU, InitStd: 0.02, Init: Scaled}
 }
 
 // Validate states the rule that a value breaks.
@@ -67,6 +73,9 @@ func (c Config) Validate() error {
 	}
 	if c.Norm != PreNorm && c.Norm != PostNorm && c.Norm != BothNorms && c.Norm != "" {
 		return fmt.Errorf("model: norm must be %s, %s or %s, it is %s", PreNorm, PostNorm, BothNorms, c.Norm)
+	}
+	if c.Activation != SiLU && c.Activation != GELUTanh && c.Activation != "" {
+		return fmt.Errorf("model: activation must be %s or %s, it is %s", SiLU, GELUTanh, c.Activation)
 	}
 	if c.Init != Scaled && c.Init != Plain && c.Init != "" {
 		return fmt.Errorf("model: init must be %s or %s, it is %s", Scaled, Plain, c.Init)
@@ -101,6 +110,7 @@ func Patterned(c Config, pattern []attention.Config) (*Transformer, error) {
 		return nil, err
 	}
 	c.Init, c.Norm = cmp.Or(c.Init, Scaled), cmp.Or(c.Norm, PreNorm) // a file of an older version does not say
+	c.Activation = cmp.Or(c.Activation, SiLU)
 	t := &Transformer{
 		Config: c, Attention: pattern[0], pattern: pattern,
 		embed: matrix("embed", c.Vocab, c.Width, c.InitStd),
@@ -138,6 +148,9 @@ func (t *Transformer) Uniform() bool {
 	return !slices.ContainsFunc(t.pattern, func(a attention.Config) bool { return a != t.Attention })
 }
 
+// embedScale is √C in float32, as Gemma's reference has it.
+func (c Config) embedScale() float64 { return float64(float32(math.Sqrt(float64(c.Width)))) }
+
 // Params lists all parameters in checkpoint order.
 func (t *Transformer) Params() []graph.Param {
 	ps := []graph.Param{t.embed}
@@ -154,6 +167,9 @@ func (t *Transformer) Params() []graph.Param {
 // Hidden is the pass up to the final norm: [B, T] -> [B, T, C].
 func (t *Transformer) Hidden(b *graph.Builder, tokens *graph.Node) *graph.Node {
 	x := b.Embed(b.Param(t.embed), tokens) // [B, T, C]
+	if t.Config.EmbedScale {
+		x = b.Times(x, t.Config.embedScale())
+	}
 	for _, block := range t.blocks {
 		x = block.forward(b, b.Boundary(x))
 	}

@@ -161,7 +161,7 @@ func (s *session) pointBest() error {
 // unsaid adds the keys that a state of an older version does not say, with what it did: what there was but one way of
 // was done that way, and a switch that was not there yet was off.
 func unsaid(before, now map[string]string) {
-	was := map[string]string{"model.init": model.Scaled, "model.norm": model.PreNorm}
+	was := map[string]string{"model.init": model.Scaled, "model.norm": model.PreNorm, "model.activation": model.SiLU}
 	if d, err := attention.Kind(before["attention.kind"]).Describe(); err == nil && d.Split {
 		was["attention.query_norm"] = attention.WholeNorm
 	}

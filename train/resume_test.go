@@ -294,6 +294,8 @@ func TestOlderSettings(t *testing.T) {
 	delete(s.Settings, "model.init")
 	delete(s.Settings, "attention.qk_norm")
 	delete(s.Settings, "model.norm")
+	delete(s.Settings, "model.activation")
+	delete(s.Settings, "model.embed_scale")
 	delete(s.Settings, "attention.gate")
 	delete(s.Settings, "attention.gate_width")
 	delete(s.Settings, "attention.tie_kv")

@@ -274,6 +274,13 @@ def silu(x):
     return Scalar(x.value * s, (x,), (s * (1 + x.value * (1 - s)),))
 
 
+def gelu(x):
+    """PyTorch's gelu with approximate="tanh"."""
+    root, cube = math.sqrt(2 / math.pi), 0.044715
+    t = math.tanh(root * (x.value + cube * x.value**3))
+    return Scalar(0.5 * x.value * (1 + t), (x,), (0.5 * (1 + t) + 0.5 * x.value * (1 - t * t) * root * (1 + 3 * cube * x.value**2),))
+
+
 def normed(layer, name, x):
     """Of a norm that this model has, or x."""
     return rmsnorm(x, layer[name].flat) if name in layer else x
@@ -290,8 +297,11 @@ def gated(a, w, o, x):
     return [p * gates[i * len(gates) // len(o)] for i, p in enumerate(o)]
 
 
-def logits_of(a, w, tokens):
+def logits_of(model, a, w, tokens):
     xs = [w["embed"].rows[token] for token in tokens]
+    if model.get("embed_scale"):
+        xs = [[c * C**0.5 for c in x] for x in xs]
+    act = gelu if model.get("activation") == "gelu_tanh" else silu
     for i in range(LAYERS):
         mine = {name.removeprefix(f"blocks.{i}."): x for name, x in w.items() if name.startswith(f"blocks.{i}.")}
         LAYER.update(layer_of(a, i))
@@ -302,7 +312,7 @@ def logits_of(a, w, tokens):
         xs = [[p + q for p, q in zip(x, normed(mine, "norm1post", product(o, layer["Wo"])))] for x, o in zip(xs, mixed)]
         for t, x in enumerate(xs):
             h = normed(mine, "norm2", x)
-            inner = [silu(g) * u for g, u in zip(product(h, mine["mlp.Wgate"]), product(h, mine["mlp.Wup"]))]
+            inner = [act(g) * u for g, u in zip(product(h, mine["mlp.Wgate"]), product(h, mine["mlp.Wup"]))]
             xs[t] = [p + q for p, q in zip(x, normed(mine, "norm2post", product(inner, mine["mlp.Wdown"])))]
     return [[dot(rmsnorm(x, w["norm"].flat), row) for row in w["embed"].rows] for x in xs]
 
@@ -382,7 +392,7 @@ def case(name, a, seed, out, **switches):
     tokens, targets = ([[draw.randrange(V) for _ in range(T)] for _ in range(B)] for _ in range(2))
     model = dict(layers=LAYERS, width=C, mlp=MLP, vocab=V, context=T, norm_eps=EPS, tie=True, init_std=0.02) | switches
     w = weights(model, a, draw)
-    logits = [logits_of(a, w, row) for row in tokens]
+    logits = [logits_of(model, a, w, row) for row in tokens]
     terms = [term for row, want in zip(logits, targets) for term in loss_of(row, want)]
     loss = Scalar(sum(t.value for t in terms) / len(terms), tuple(terms), (1 / len(terms),) * len(terms))
     backward(loss)
@@ -428,3 +438,4 @@ if __name__ == "__main__":
     case("mla-gateelement", config("mla", 1, 4, 12, 16) | {"gate": "element", "gate_width": 12}, 16, to)
     case("gqa-2-post", config("gqa", 2), 7, to, norm="post")
     case("gta-2-both", config("gta", 2), 8, to, norm="both")
+    case("gqa-2-gelu", config("gqa", 2) | {"qk_norm": "head"}, 10, to, norm="both", activation="gelu_tanh", embed_scale=True)

@@ -121,3 +121,9 @@ func (g *groups) Gate(o, _ graph.Buf) graph.Buf                     { return g.f
 
 // Add makes another value of x: what is multiplied with it from here on is not multiplied with what it was.
 func (g *groups) Add(x, _ graph.Buf) { delete(g.at, x.Off) }
+
+// GeGLU makes a new value.
+func (g *groups) GeGLU(gate, _ graph.Buf) graph.Buf { return g.fresh(gate.Len) }
+
+// Times changes the value that Embed gave before anything is multiplied with it.
+func (g *groups) Times(graph.Buf, float64) {}

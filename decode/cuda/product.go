@@ -216,3 +216,20 @@ func (d *Device) SwiGLU(gate, up graph.Buf) graph.Buf {
 	d.run(&kernels.DecodeGate{X: both, Y: y.buf, Rows: d.n, F: g.width})
 	return give(y)
 }
+
+// GeGLU takes the memory of its result: Open refuses models that have it.
+func (d *Device) GeGLU(gate, up graph.Buf) graph.Buf {
+	g, _ := d.need(of(gate)), d.need(of(up))
+	d.missing("a gate with GELU")
+	return give(d.take(d.t, d.n, g.width))
+}
+
+// Times does nothing: Open refuses models that scale their embeddings.
+func (d *Device) Times(graph.Buf, float64) { d.missing("a scale of embeddings") }
+
+// missing stops a pass of what has no kernel.
+func (d *Device) missing(what string) {
+	if d.mode == running {
+		d.queue.fail(fmt.Errorf("decode: no kernel of a GPU has %s", what))
+	}
+}

@@ -37,6 +37,10 @@ var modelSwitches = []func(r *rand.Rand, c *model.Config){
 	func(r *rand.Rand, c *model.Config) {
 		c.Norm = []string{model.PreNorm, model.PreNorm, model.PostNorm, model.BothNorms}[r.IntN(4)]
 	},
+	func(r *rand.Rand, c *model.Config) {
+		c.Activation = []string{model.SiLU, model.SiLU, model.GELUTanh}[r.IntN(3)]
+	},
+	func(r *rand.Rand, c *model.Config) { c.EmbedScale = r.IntN(4) == 0 },
 }
 
 // Switched draws a configuration's switches at random, without those that its kind refuses.

@@ -90,6 +90,17 @@ func (c *Device) Add(x, y graph.Buf) {
 	(&ref.Add{X: floats(x), Y: floats(y), Out: floats(x)}).Run()
 }
 
+// Times is x *= by.
+func (c *Device) Times(x graph.Buf, by float64) {
+	(&ref.Times{X: floats(x), Y: floats(x), By: float32(by)}).Run()
+}
+
+// GeGLU is gelu(gate)·up, over gate.
+func (c *Device) GeGLU(gate, up graph.Buf) graph.Buf {
+	(&ref.GeGLU{Gate: floats(gate), Up: floats(up), Y: floats(gate)}).Run()
+	return gate
+}
+
 // SwiGLU is silu(gate)·up, over gate.
 func (c *Device) SwiGLU(gate, up graph.Buf) graph.Buf {
 	(&ref.SwiGLU{Gate: floats(gate), Up: floats(up), Y: floats(gate)}).Run()

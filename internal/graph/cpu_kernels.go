@@ -59,6 +59,12 @@ func cpuKernel(in *Instr) func() {
 	case Rope:
 		return (&ref.Rope{X: x(0), Y: y(0), B: a.B, T: a.T, Heads: a.Heads, D: a.D, R: a.R,
 			Rotary: a.Rotary, Inverse: a.Inverse}).Run
+	case GeGLU:
+		return (&ref.GeGLU{Gate: x(0), Up: x(1), Y: y(0)}).Run
+	case GeGLUGrad:
+		return (&ref.GeGLUGrad{Gate: x(0), Up: x(1), DY: x(2), DGate: y(0), DUp: y(1)}).Run
+	case Times:
+		return (&ref.Times{X: x(0), Y: y(0), By: float32(a.By)}).Run
 	case SwiGLU:
 		return (&ref.SwiGLU{Gate: x(0), Up: x(1), Y: y(0)}).Run
 	case SwiGLUGrad:

@@ -99,6 +99,10 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 		return &kernels.GateGrad{O: x(0), G: x(1), DY: x(2), DO: y(0), DG: y(1), Per: a.Gate.Per}, nil
 	case Columns:
 		return &kernels.Columns{X: x(0), Y: y(0), From: a.From, To: a.To}, nil
+	case GeGLU, GeGLUGrad:
+		return nil, errors.New("cuda: model.activation is gelu_tanh, and no kernel of a GPU has it yet: use the CPU")
+	case Times:
+		return nil, errors.New("cuda: model.embed_scale is true, and no kernel of a GPU has it yet: use the CPU")
 	case Attend:
 		if a.Window > 0 {
 			return nil, fmt.Errorf("cuda: attention.window is %d here, and no kernel of a GPU has windows yet: use the CPU",

@@ -167,6 +167,44 @@ func TestSwiGLU(t *testing.T) {
 	}
 }
 
+// gelu is the oracle of GeGLU: PyTorch's gelu with approximate="tanh".
+func gelu(g, u []float64) []float64 {
+	y := make([]float64, len(g))
+	for i, x := range g {
+		y[i] = x / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x))) * u[i]
+	}
+	return y
+}
+
+func TestGeGLU(t *testing.T) {
+	for _, n := range append(sizes, gateWords+5) {
+		s := newSource(uint64(n))
+		k := &GeGLU{Gate: s.normal(n), Up: s.normal(n), Y: s.guarded(n)}
+		gate, up := wide(k.Gate), wide(k.Up)
+		twice(t, k, k.Y)
+		near(t, "y", k.Y, gelu(gate, up), 1e-6)
+		if n > 127 {
+			continue
+		}
+		g := &GeGLUGrad{Gate: k.Gate, Up: k.Up, DY: s.normal(n), DGate: s.guarded(n), DUp: s.guarded(n)}
+		dy := wide(g.DY)
+		loss := func() float64 { return dot64(gelu(gate, up), dy) }
+		twice(t, g, g.DGate, g.DUp)
+		near(t, "dgate", g.DGate, slope(loss, gate), 1e-6)
+		near(t, "dup", g.DUp, slope(loss, up), 1e-6)
+		s.check(t)
+	}
+	far := []float32{-200, 200, float32(math.NaN())}
+	k := &GeGLU{Gate: far, Up: []float32{1, 1, 1}, Y: make([]float32, 3)}
+	if k.Run(); math.Abs(float64(k.Y[0])) > 1e-30 || k.Y[1] != 200 || k.Y[2] == k.Y[2] {
+		t.Errorf("geglu of -200, 200, NaN = %v", k.Y)
+	}
+	g := &GeGLUGrad{Gate: far, Up: k.Up, DY: k.Up, DGate: make([]float32, 3), DUp: make([]float32, 3)}
+	if g.Run(); math.Abs(float64(g.DGate[0])) > 1e-30 || g.DGate[1] != 1 || g.DGate[2] == g.DGate[2] || g.DUp[1] != 200 {
+		t.Errorf("its gradients there are %v and %v", g.DGate, g.DUp)
+	}
+}
+
 // rotate is the oracle of Rope.
 func rotate(k *Rope, x []float64) []float64 {
 	y := append([]float64(nil), x...)
