@@ -79,6 +79,23 @@ func TestDecodeWork(t *testing.T) {
 	}
 }
 
+// TestCacheTypes holds the bytes of a token and layer that docs/decode.md has, of 64 query heads of 128.
+func TestCacheTypes(t *testing.T) {
+	for name, want := range map[string][3]int{ // in fp32, bf16 and fp8
+		"gqa-8": {8192, 4096, 2064}, "gta-8": {4352, 2176, 1160}, "mla": {2304, 1152, 641}, "gla-2": {2304, 1152, 642},
+	} {
+		_, layout := paper(t, name, 64, 128)
+		for i, c := range attention.CacheTypes {
+			if got := layout.Bytes(1, c); got != want[i] {
+				t.Errorf("%s in %s: %d bytes, want %d", name, c, got, want[i])
+			}
+		}
+	}
+	if err := attention.CacheType("").Validate(); err == nil {
+		t.Error("no type is taken as a type")
+	}
+}
+
 func TestDuplication(t *testing.T) {
 	for name, want := range map[string][4]int{ // on 1, 2, 4 and 8 devices
 		"mha": {1, 1, 1, 1}, "gqa-4": {1, 1, 1, 2}, "mqa": {1, 2, 4, 8}, "gta-4": {1, 1, 1, 2}, "gla-2": {1, 1, 2, 4},
