@@ -64,7 +64,8 @@ func TestShardsCUDA(t *testing.T) {
 
 func sayTheSame(t *testing.T, kind string, on decode.Backend, change ...func(*model.Config, *attention.Config)) {
 	t.Helper()
-	change = append(change, wide, func(_ *model.Config, a *attention.Config) { a.Heads = 8 })
+	gates := map[string]string{"gqa-4": attention.HeadGate, "gta-4": attention.ElementGate, "gla-2": attention.HeadGate}
+	change = append(change, wide, func(_ *model.Config, a *attention.Config) { a.Heads, a.Gate = 8, gates[kind] })
 	m := decodetest.Tiny(t, kind, change...)
 	serve := func(on decode.Backend) (all []*decode.Sequence) {
 		e, err := decode.Open(m, on, decode.Options{Pages: 12, Rows: 3, Chunk: 24})
