@@ -31,10 +31,10 @@ type foreign struct {
 	Scaling map[string]any `json:"rope_scaling"`
 	Partial float64        `json:"partial_rotary_factor"`
 
-	AttentionBias bool `json:"attention_bias"`
-	MLPBias       bool `json:"mlp_bias"`
-	Window        *int `json:"sliding_window"`
-	Quantised     any  `json:"quantization_config"`
+	AttentionBias bool          `json:"attention_bias"`
+	MLPBias       bool          `json:"mlp_bias"`
+	Window        slidingWindow `json:"sliding_window"`
+	Quantised     any           `json:"quantization_config"`
 
 	UseWindow      bool     `json:"use_sliding_window"` // Qwen3, from here
 	WindowFrom     *int     `json:"max_window_layers"`
@@ -62,14 +62,19 @@ type foreign struct {
 func (f foreign) class() (Class, error) {
 	for _, a := range f.Architectures {
 		switch a {
-		case string(Llama), "MistralForCausalLM": // the same function, but for a window that some Mistrals have
+		case string(Mistral): // the same function as Llama, but for a window that some have
+			if f.Window.mistral() != 0 || f.Window.keys != nil {
+				return Mistral, nil
+			}
+			return Llama, nil
+		case string(Llama):
 			return Llama, nil
 		case string(Qwen3), string(Olmo2), string(DeepSeek), string(Own):
 			return Class(a), nil
 		}
 	}
-	return "", fmt.Errorf("architectures %s cannot be read: only %s, MistralForCausalLM, %s, %s, %s and %s",
-		strings.Join(f.Architectures, ", "), Llama, Qwen3, Olmo2, DeepSeek, Own)
+	return "", fmt.Errorf("architectures %s cannot be read: only %s, %s, %s, %s, %s and %s",
+		strings.Join(f.Architectures, ", "), Llama, Mistral, Qwen3, Olmo2, DeepSeek, Own)
 }
 
 // model is the configuration of ours that computes the same, or the first thing that ours cannot express.
@@ -88,6 +93,8 @@ func (f foreign) model() (c Class, m model.Config, a attention.Config, err error
 	a = attention.Config{Kind: attention.GQA, Heads: f.Heads, Groups: f.Groups, HeadDim: f.HeadDim, Bias: "none",
 		RopeTheta: f.theta(), RopeScaling: f.scaling()}
 	switch c {
+	case Mistral:
+		a.Window = f.Window.mistral()
 	case Olmo2:
 		m.Norm, a.QKNorm = model.PostNorm, attention.AllNorm
 	case Qwen3:
@@ -229,10 +236,12 @@ func (f foreign) refuse(c Class) error {
 		return fmt.Errorf("hidden_act is %s, the models here have silu", f.Act)
 	case f.Quantised != nil:
 		return fmt.Errorf("the weights are quantised (quantization_config)")
-	case f.Window != nil && c != Qwen3:
-		return fmt.Errorf("a sliding window (of %d) is not known here", *f.Window)
+	case f.Window.keys != nil && c != Qwen3 && c != Mistral:
+		return fmt.Errorf("a sliding window (of %d) is not known here", *f.Window.keys)
 	case f.AttentionBias || f.MLPBias:
 		return fmt.Errorf("biases (attention_bias or mlp_bias) are not those of the models here")
+	case c == Mistral:
+		return f.refuseMistral()
 	case c == Qwen3:
 		return f.refuseQwen3()
 	case c == DeepSeek:

@@ -28,6 +28,9 @@ func GGUF(checkpoint string, o Options) (r Report, err error) {
 	if err != nil {
 		return r, err
 	}
+	if w := t.Attention.Window; w > 0 {
+		return r, fmt.Errorf("export: attention.window is %d, and llama.cpp's llama has no windows", w)
+	}
 	class, reason := ClassOf(t)
 	arch, ok := architectures[class]
 	switch {

@@ -42,10 +42,6 @@ var modeling embed.FS
 
 // unsaid is an error where a key of attention is one that no class of an export has.
 func unsaid(a attention.Config) error {
-	if a.Window > 0 {
-		return fmt.Errorf("export: attention.window is %d, and neither the classes nor the files that are written here have "+
-			"windows", a.Window)
-	}
 	if a.TieKV {
 		return errors.New("export: attention.tie_kv is true, and neither the classes nor the files that are written here " +
 			"have values that are unrotated keys")
@@ -70,6 +66,9 @@ func ClassOf(t *model.Transformer) (c Class, reason string) {
 	case "":
 		return Own, fmt.Sprintf("no class of the library has %s attention", a.Kind)
 	case Llama:
+		if a.Window > 0 {
+			return windowedClass(t.Config, a)
+		}
 		class, reason := familyOf(t.Config, a)
 		if class != Own && a.RopeDim != a.HeadDim {
 			return Own, fmt.Sprintf("%s rotates whole heads of %d, this model %d columns of them", class, a.HeadDim, a.RopeDim)
@@ -77,6 +76,8 @@ func ClassOf(t *model.Transformer) (c Class, reason string) {
 		return class, reason
 	case DeepSeek:
 		switch {
+		case a.Window > 0:
+			return Own, fmt.Sprintf("%s has no window (attention.window)", DeepSeek)
 		case t.Config.Norm != model.PreNorm:
 			return Own, fmt.Sprintf("%s has its norms before attention and MLP (model.norm: %s)", DeepSeek, model.PreNorm)
 		case a.Bias != "none":
@@ -117,6 +118,9 @@ func refuseOwn(m model.Config, a attention.Config) error {
 	switch {
 	case err != nil:
 		return err
+	case a.Window > 0:
+		return fmt.Errorf("export: attention.window is %d, and modeling_headroom.py has no windows: %s is what has one, "+
+			"in all layers of MHA, GQA or MQA, without a pattern", a.Window, Mistral)
 	case !d.Exported():
 		return fmt.Errorf("export: %s attention has no layer in modeling_headroom.py, so it cannot be exported yet", a.Kind)
 	case gemmaOnly(m) != "":
@@ -141,7 +145,7 @@ func refuseOwn(m model.Config, a attention.Config) error {
 // tensors names the model's tensors as a class has them.
 func (c Class) tensors(t *model.Transformer) []tensor {
 	switch c {
-	case Llama, Qwen3, Olmo2:
+	case Llama, Mistral, Qwen3, Olmo2:
 		return llama(t)
 	case DeepSeek:
 		return deepseek(t)
@@ -170,6 +174,9 @@ func (c Class) config(t *model.Transformer, dtype string, ids object) (map[strin
 	switch c {
 	case Llama:
 		j["model_type"], j["num_key_value_heads"], j["mlp_bias"] = "llama", a.Groups, false
+		rope(j, a)
+	case Mistral:
+		j["model_type"], j["num_key_value_heads"], j["sliding_window"] = "mistral", a.Groups, a.Window
 		rope(j, a)
 	case Olmo2:
 		j["model_type"], j["num_key_value_heads"] = "olmo2", a.Groups

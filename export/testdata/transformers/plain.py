@@ -28,6 +28,10 @@ CASES = {
         "layer_types": ["full_attention"] * 2, "max_window_layers": 28, "rms_norm_eps": 1e-6, "sliding_window": None,
         "tie_word_embeddings": False, "use_sliding_window": False, "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"},
     },
+    "mistral": COMMON | {
+        "architectures": ["MistralForCausalLM"], "model_type": "mistral", "head_dim": 12, "hidden_act": "silu", "rms_norm_eps": 1e-5,
+        "sliding_window": 5, "tie_word_embeddings": False, "rope_parameters": {"rope_theta": 700.0, "rope_type": "default"},
+    },
     "olmo2": COMMON | {
         "architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2", "hidden_act": "silu", "rms_norm_eps": 1e-5,
         "tie_word_embeddings": False, "rope_parameters": {"rope_theta": 800.0, "rope_type": "default"},
@@ -97,6 +101,8 @@ class Model:
             q, k = ([norm(head, self.w[at + name + "_norm.weight"], c["rms_norm_eps"]) for head in all] for name, all in (("q", q), ("k", k)))
         q, k = ([rotate(head, self.place, turns) for head in all] for all in (q, k))
         self.cache[layer].append((k, parts(v, groups)))
+        if c.get("sliding_window"):
+            del self.cache[layer][: -c["sliding_window"]]
         out = []
         for h in range(heads):
             g = h * groups // heads
@@ -196,5 +202,6 @@ def case(name, config, seed, out):
 
 
 if __name__ == "__main__":
-    for seed, (name, config) in enumerate(CASES.items()):
+    for name, config in CASES.items():
+        seed = ["llama3", "qwen3", "olmo2", "mistral"].index(name)
         case(name, config, seed, sys.argv[1] if len(sys.argv) > 1 else ".")
