@@ -13,12 +13,15 @@ type Config struct {
 	Tokenizer string `mapstructure:"tokenizer" yaml:"tokenizer"`
 	// files without llm.c's header are read as plain uint16 ids, as nanoGPT writes them
 	Headerless bool `mapstructure:"headerless" yaml:"headerless"`
+	// what attention does with the documents of a row, in training and evaluation: none reads across their borders, mask
+	// stays within its own
+	Documents string `mapstructure:"documents" yaml:"documents"`
 	// seed of the order of training windows
 	Seed uint64 `mapstructure:"seed" yaml:"seed"`
 }
 
 // Default returns the data part of a run that names no data yet.
-func Default() Config { return Config{Tokenizer: "gpt2", Seed: 1} }
+func Default() Config { return Config{Tokenizer: "gpt2", Documents: NoMask, Seed: 1} }
 
 // Validate reports the first value that breaks a rule.
 func (c Config) Validate() error {
@@ -35,6 +38,9 @@ func (c Config) Validate() error {
 	}
 	if _, err := NewTokenizer(c.Tokenizer); err != nil {
 		return err
+	}
+	if c.Documents != NoMask && c.Documents != DocumentMask {
+		return fmt.Errorf("data: documents must be %s or %s, not %q", NoMask, DocumentMask, c.Documents)
 	}
 	return nil
 }

@@ -40,6 +40,14 @@ type Meta struct {
 	Shards []Shard `json:"shards"`
 }
 
+// Begins is the token before each document.
+func (m *Meta) Begins() int32 {
+	if m.Begin != nil {
+		return *m.Begin
+	}
+	return m.EndOfText
+}
+
 // Totals counts tokens (end-of-text included) and the text they stand for. Bytes and words are of the text alone, as
 // bits per byte and word perplexity need them.
 type Totals struct {

@@ -319,10 +319,7 @@ func (t *Tokenizer) Document() (open int32, closed bool) {
 // its files may have changed since, or have been read otherwise by an older version.
 func (t *Tokenizer) Agrees(m *Meta) error {
 	open, _ := t.Document()
-	begin := m.EndOfText
-	if m.Begin != nil {
-		begin = *m.Begin
-	}
+	begin := m.Begins()
 	if open == begin && t.EndOfText == m.EndOfText {
 		return nil
 	}

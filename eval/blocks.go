@@ -22,10 +22,7 @@ type blocks struct {
 func newBlocks(meta *data.Meta) *blocks {
 	b := &blocks{begins: -1}
 	if meta != nil && meta.Documents > 0 {
-		b.begins = meta.EndOfText
-		if meta.Begin != nil {
-			b.begins = *meta.Begin
-		}
+		b.begins = meta.Begins()
 	}
 	return b
 }

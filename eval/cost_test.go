@@ -53,7 +53,7 @@ func TestPasses(t *testing.T) {
 
 func TestPassTime(t *testing.T) {
 	store, m := tiny(t, 1)
-	p, err := NewPerplexity(store, m, Config{Batch: 2})
+	p, err := NewPerplexity(store, m, Config{Batch: 2}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

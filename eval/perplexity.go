@@ -23,7 +23,8 @@ type Result struct {
 	Words          int64   `json:"words,omitempty"`
 	Context        int     `json:"context"`
 	Stride         int     `json:"stride"`
-	NLL            float64 `json:"nll"` // nats a token
+	Masked         bool    `json:"within_documents,omitempty"` // attention stayed within documents
+	NLL            float64 `json:"nll"`                        // nats a token
 	Perplexity     float64 `json:"perplexity"`
 	BitsPerByte    float64 `json:"bits_per_byte,omitempty"` // comparable across tokenizers
 	WordPerplexity float64 `json:"word_perplexity,omitempty"`
@@ -38,6 +39,7 @@ type Perplexity struct {
 	config Config
 	pass   pass
 	batch  *data.Batch
+	masked bool      // attention stays within documents
 	nll    []float32 // [B, T]
 }
 
@@ -49,7 +51,11 @@ type pass interface {
 }
 
 // A forward pass is the training pass of a model.
-type forward struct{ *graph.Program }
+type forward struct {
+	*graph.Program
+	documents *data.Documents // nil where attention reads all of a row
+	starts    []int32
+}
 
 func (f forward) nll(b *data.Batch, nll []float32) ([]float32, error) {
 	if err := f.SetTokens("tokens", b.Inputs); err != nil {
@@ -57,6 +63,12 @@ func (f forward) nll(b *data.Batch, nll []float32) ([]float32, error) {
 	}
 	if err := f.SetTokens("targets", b.Targets); err != nil {
 		return nil, err
+	}
+	if f.documents != nil {
+		f.documents.Starts(b, f.starts)
+		if err := f.SetTokens(graph.Documents, f.starts); err != nil {
+			return nil, err
+		}
 	}
 	if err := f.RunAll(); err != nil {
 		return nil, err
@@ -82,13 +94,16 @@ func newPerplexity(c Config, p pass) *Perplexity {
 	return &Perplexity{config: c, pass: p, batch: data.NewBatch(c.Batch, c.Context)}
 }
 
-// NewPerplexity compiles the forward pass of a model whose parameters are in store.
-func NewPerplexity(store *graph.Store, m *model.Transformer, c Config) (*Perplexity, error) {
+// NewPerplexity compiles the forward pass of a model whose parameters are in store. Where documents are given,
+// attention stays within them.
+func NewPerplexity(store *graph.Store, m *model.Transformer, c Config, documents *data.Documents) (*Perplexity,
+	error) {
 	c, err := c.resolve(m)
 	if err != nil {
 		return nil, err
 	}
 	prog, err := graph.Compile(store, c.Batch, c.Context, func(b *graph.Builder) []*graph.Node {
+		b.Documents = documents != nil
 		return []*graph.Node{m.NLL(b, b.Tokens("tokens"), b.Tokens("targets"))} // [B, T]
 	})
 	if noRoom := (*graph.MemoryError)(nil); errors.As(err, &noRoom) {
@@ -97,7 +112,9 @@ func NewPerplexity(store *graph.Store, m *model.Transformer, c Config) (*Perplex
 	if err != nil {
 		return nil, err
 	}
-	return newPerplexity(c, forward{prog}), nil
+	p := newPerplexity(c, forward{prog, documents, make([]int32, c.Batch*c.Context)})
+	p.masked = documents != nil
+	return p, nil
 }
 
 // Close frees the pass.
@@ -116,7 +133,7 @@ func (p *Perplexity) Measure(ctx context.Context, name string, set *data.Tokens)
 	}
 	bar := newProgress(p.Progress, name, want, "tokens")
 	defer bar.done()
-	r = Result{Set: name, Context: c.Context, Stride: c.Stride}
+	r = Result{Set: name, Context: c.Context, Stride: c.Stride, Masked: p.masked}
 	sum, documents := 0.0, newBlocks(set.Meta)
 	for r.Tokens < want {
 		if err := ctx.Err(); err != nil {

@@ -70,7 +70,7 @@ func tiny(t *testing.T, seed uint64) (*graph.Store, *model.Transformer) {
 
 func measure(t *testing.T, store *graph.Store, m *model.Transformer, c Config, set *data.Tokens) Result {
 	t.Helper()
-	p, err := NewPerplexity(store, m, c)
+	p, err := NewPerplexity(store, m, c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func TestFiguresOfAUniformModel(t *testing.T) {
 
 func TestOnePassServesManySetsAndFollowsTheWeights(t *testing.T) {
 	store, m := tiny(t, 1)
-	p, err := NewPerplexity(store, m, Config{Batch: 2})
+	p, err := NewPerplexity(store, m, Config{Batch: 2}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,11 +207,11 @@ func TestPerplexityRefuses(t *testing.T) {
 		{Config{Batch: 1, Tokens: -1}, "eval: tokens must be at least 0, not -1"},
 		{Config{Batch: 1, Sets: map[string]string{"books": ""}}, `eval: sets must give each name a path, not "books": ""`},
 	} {
-		if _, err := NewPerplexity(store, m, c.config); err == nil || err.Error() != c.want {
+		if _, err := NewPerplexity(store, m, c.config, nil); err == nil || err.Error() != c.want {
 			t.Errorf("%+v:\ngot  %v\nwant %s", c.config, err, c.want)
 		}
 	}
-	p, err := NewPerplexity(store, m, Default())
+	p, err := NewPerplexity(store, m, Default(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +260,7 @@ func TestNoFigureOfNoNumbers(t *testing.T) {
 	if err := store.Set("norm", x); err != nil {
 		t.Fatal(err)
 	}
-	p, err := NewPerplexity(store, m, Default())
+	p, err := NewPerplexity(store, m, Default(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

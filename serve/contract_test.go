@@ -158,7 +158,8 @@ func evalNLL(t *testing.T, m *decode.Model, text []int32) float64 {
 		t.Fatal(err)
 	}
 	defer set.Close()
-	p, err := eval.NewPerplexity(store, m.Transformer, eval.Config{Batch: 1, Context: testContext, Stride: testContext})
+	p, err := eval.NewPerplexity(store, m.Transformer,
+		eval.Config{Batch: 1, Context: testContext, Stride: testContext}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func (s *session) start() (err error) {
 	}
 	B, T, accumulate := s.Config.Batch, s.Config.Context, s.Config.Accumulate
 	s.trainer, err = graph.NewTrainer(s.Store, B, T, accumulate, func(b *graph.Builder) *graph.Node {
-		b.Recompute = s.Config.Recompute
+		b.Recompute, b.Documents = s.Config.Recompute, s.Documents != nil
 		return s.Model.Loss(b, b.Tokens("tokens"), b.Tokens("targets"), s.Config.ZLoss)
 	})
 	if noRoom := (*graph.MemoryError)(nil); errors.As(err, &noRoom) {
@@ -74,7 +74,11 @@ func (s *session) start() (err error) {
 	for range accumulate {
 		m := data.NewBatch(B, T)
 		s.micro = append(s.micro, m)
-		s.batches = append(s.batches, graph.Batch{"tokens": m.Inputs, "targets": m.Targets})
+		of := graph.Batch{"tokens": m.Inputs, "targets": m.Targets}
+		if s.Documents != nil {
+			of[graph.Documents] = make([]int32, B*T)
+		}
+		s.batches = append(s.batches, of)
 	}
 	if err := s.restore(was); err != nil {
 		return err
@@ -123,9 +127,12 @@ func (s *session) stage() error {
 	if s.staged > s.Config.Steps {
 		return nil
 	}
-	for _, m := range s.micro {
+	for i, m := range s.micro {
 		if err := s.Data.Next(m); err != nil {
 			return fmt.Errorf("train: step %d: %w", s.staged, err)
+		}
+		if s.Documents != nil {
+			s.Documents.Starts(m, s.batches[i][graph.Documents])
 		}
 	}
 	return s.trainer.Stage(s.batches)
@@ -213,6 +220,9 @@ func (s *session) save() (err error) {
 		return err
 	}
 	extra := map[string]string{"tokenizer": s.Settings["data.tokenizer"]}
+	if s.Documents != nil {
+		extra["documents"] = data.DocumentMask
+	}
 	if err := commit(s.Dir, s.state,
 		func(dir string) error { return saveWeights(dir, s.Model, s.Store, extra) }); err != nil {
 		return err

@@ -20,7 +20,9 @@ type Run struct {
 	Model  *model.Transformer // its loss is what is trained
 	Store  *graph.Store       // its parameters, on the device
 	Data   data.Source
-	Resume bool // go on from the newest checkpoint in Dir, if there is one
+	// Documents that attention stays within; nil where it reads all of a row.
+	Documents *data.Documents
+	Resume    bool // go on from the newest checkpoint in Dir, if there is one
 
 	// Settings are further values that a resumed run must share with the one that began, by key: the data's, say.
 	Settings map[string]string

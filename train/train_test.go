@@ -82,7 +82,7 @@ func tinyRank(dir, tokens string, c Config, group graph.Group, shard graph.Shard
 	if err != nil {
 		return Run{}, err
 	}
-	p, err := eval.NewPerplexity(store, m, eval.Config{Batch: 2, Context: 16, Tokens: 100})
+	p, err := eval.NewPerplexity(store, m, eval.Config{Batch: 2, Context: 16, Tokens: 100}, nil)
 	if err != nil {
 		return Run{}, err
 	}

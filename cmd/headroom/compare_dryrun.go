@@ -47,6 +47,10 @@ func dryRun(cmd *cobra.Command, c *lab.Compare, asJSON bool) error {
 		return err
 	}
 	for _, e := range all {
+		if e.Documents > 0 {
+			fmt.Fprintf(cmd.OutOrStdout(), "\n%s: attention stays within documents, of which a row has %.4g on average\n",
+				e.Arm, e.Documents)
+		}
 		if e.Unmatched != "" {
 			fmt.Fprintf(cmd.OutOrStdout(), "\n%s\n", e.Unmatched)
 		}

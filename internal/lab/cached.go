@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"headroom/attention"
 	"headroom/configs"
+	"headroom/data"
 	"headroom/decode"
 	"headroom/eval"
 )
@@ -31,6 +33,10 @@ func CacheTypes(names []string) (types []attention.CacheType, err error) {
 // MeasureCached evaluates a checkpoint on the sets that Measure evaluates, through caches of some types.
 func MeasureCached(ctx context.Context, checkpoint string, c configs.Run, types []attention.CacheType) (
 	all []eval.Cached, err error) {
+	if c.Data.Documents == data.DocumentMask {
+		return nil, errors.New("lab: --cache-type measures through a cache that reads across documents, and this model was " +
+			"trained with data.documents: mask")
+	}
 	m, err := decode.Load(checkpoint)
 	if err != nil {
 		return nil, err

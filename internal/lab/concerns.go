@@ -18,6 +18,14 @@ func (c *Compare) Concerns() (all []string, err error) {
 		return nil, err
 	}
 	for _, arm := range c.Arms {
+		if arm.Config.Data.Documents != c.Arms[0].Config.Data.Documents {
+			all = append(all, fmt.Sprintf("the arms differ in data.documents, and each is measured as it is trained: within "+
+				"documents a token has less before it (%s has %s, %s has %s)", c.Arms[0].label(),
+				c.Arms[0].Config.Data.Documents, arm.label(), arm.Config.Data.Documents))
+			break
+		}
+	}
+	for _, arm := range c.Arms {
 		some, err := concerns(arm.Config)
 		if err != nil {
 			return nil, fmt.Errorf("%w (arm %s)", err, arm.label())

@@ -30,6 +30,7 @@ type Estimate struct {
 	MoreRuns        int     `json:"runs_of_added_rates,omitempty"` // at most, beside these
 	Tokens          int64   `json:"tokens_per_run"`
 	FLOPs           float64 `json:"flops_per_run"`
+	Documents       float64 `json:"documents_per_row,omitempty"` // that attention stays within
 	TokensPerSecond float64 `json:"tokens_per_second,omitempty"`
 	Cost            Cost    `json:"cost"`
 	Training        float64 `json:"training_s,omitempty"`  // steps of one run
@@ -92,6 +93,9 @@ func estimate(ctx context.Context, arm Arm, known map[string]int) (e Estimate, e
 		MLP: arm.Config.Model.MLP, Parameters: count.Parameters,
 		CacheBytes: int64(2 * count.CacheElements), CacheFP8: int64(count.CacheFP8),
 		Tokens: int64(config.Steps) * config.TokensPerStep(),
+	}
+	if e.Documents, err = estimateDocuments(arm.Config, config.Context); err != nil {
+		return e, err
 	}
 	each, err := trainFLOPs(arm.Config)
 	if err != nil {

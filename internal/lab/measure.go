@@ -47,6 +47,9 @@ func Checkpoint(path string) (checkpoint string, c configs.Run, err error) {
 	if c, err = configs.Stored(filepath.Join(run, configName)); errors.Is(err, fs.ErrNotExist) {
 		c, err = configs.Default(), nil
 		c.Data.Tokenizer = extra["tokenizer"]
+		if masked := extra["documents"]; masked != "" {
+			c.Data.Documents = masked
+		}
 	}
 	c.Model, c.Attention = m.Config, m.Attention
 	return checkpoint, c, err

@@ -86,7 +86,7 @@ func probe(ctx context.Context, arm Arm, known map[string]int) (c Cost, found ma
 	// the rate does not matter to the time, and with a small one nothing diverges
 	config.EvalEvery, config.SaveEvery, config.From, config.LR, config.LogEvery = 0, 0, "", 1e-7, 1<<30
 	began = time.Now()
-	run := train.Run{Dir: dir, Config: config, Model: b.model, Store: b.store, Data: source,
+	run := train.Run{Dir: dir, Config: config, Model: b.model, Store: b.store, Data: source, Documents: b.documents,
 		Log: slog.New(slog.DiscardHandler)}
 	if _, err := run.Train(enough); err != nil {
 		return c, nil, err
@@ -115,7 +115,7 @@ func probe(ctx context.Context, arm Arm, known map[string]int) (c Cost, found ma
 // timePass compiles the evaluation of a model that is open, and times it.
 func (b *bench) timePass(ctx context.Context, c configs.Run) (compiled, pass time.Duration, err error) {
 	began := time.Now()
-	if b.ppl, err = eval.NewPerplexity(b.store, b.model, c.Eval); err != nil {
+	if b.ppl, err = eval.NewPerplexity(b.store, b.model, c.Eval, b.documents); err != nil {
 		return 0, 0, err
 	}
 	compiled = time.Since(began)

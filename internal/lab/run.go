@@ -76,6 +76,9 @@ func Measurements(sets []eval.Result) string {
 	var s strings.Builder
 	for _, m := range sets {
 		fmt.Fprintf(&s, "%s: perplexity %.4f, %.4f nats per token over %d tokens", m.Set, m.Perplexity, m.NLL, m.Tokens)
+		if m.Masked {
+			s.WriteString(" within their documents")
+		}
 		if m.BitsPerByte > 0 {
 			fmt.Fprintf(&s, ", %.4f bits per byte", m.BitsPerByte)
 		}
@@ -204,6 +207,8 @@ type bench struct {
 	measured []eval.Result // the last evaluation
 	texts    []Text        // that the run reads
 
+	documents *data.Documents // that attention stays within; nil where it reads all of a row
+
 	questions map[string][]eval.Item // by task
 	progress  io.Writer              // of long measurements; nil for nowhere
 }
@@ -218,6 +223,9 @@ func open(c configs.Run, t *Team, known func(graph.Backend) map[string]int) (b *
 		}
 	}()
 	if b.questions, err = questions(c); err != nil {
+		return b, err
+	}
+	if b.documents, err = documents(c); err != nil {
 		return b, err
 	}
 	if b.backend, err = openDevice(c.Train.Device, c.Train.Precision, t.device()); err != nil {
@@ -243,7 +251,7 @@ func open(c configs.Run, t *Team, known func(graph.Backend) map[string]int) (b *
 	}
 	if b.store, err = graph.NewGroupStore(b.backend, b.model.Params(), group, sharding(c.Train)); err == nil &&
 		len(b.sets) > 0 {
-		if b.ppl, err = eval.NewPerplexity(b.store, b.model, c.Eval); err == nil {
+		if b.ppl, err = eval.NewPerplexity(b.store, b.model, c.Eval, b.documents); err == nil {
 			b.ppl.Progress = b.progress
 		}
 	}
@@ -280,6 +288,10 @@ func openTokens(path string, c configs.Run) (*data.Tokens, error) {
 		t.Close()
 		return nil, fmt.Errorf("lab: %s was made with tokenizer %s, not data.tokenizer %s", path,
 			t.Meta.Tokenizer, c.Data.Tokenizer)
+	}
+	if err := divided(path, t.Meta, c); err != nil {
+		t.Close()
+		return nil, err
 	}
 	if t.Meta != nil && strings.HasSuffix(c.Data.Tokenizer, ".json") {
 		tokenizer, err := data.NewTokenizer(c.Data.Tokenizer) // need not be here to train

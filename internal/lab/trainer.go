@@ -44,10 +44,15 @@ func (b *bench) trainer(r Run) (train.Run, *watched, error) {
 	if err != nil {
 		return train.Run{}, nil, err
 	}
+	if err := b.announce(parts, config.Context, r); err != nil {
+		return train.Run{}, nil, err
+	}
 	source := &watched{Source: loader}
 	t := train.Run{
 		Dir: r.Dir, Config: config, Model: b.model, Store: b.store, Data: source, Resume: r.Resume, Log: r.Log,
-		Settings: map[string]string{"data.tokenizer": r.Config.Absolute().Data.Tokenizer},
+		Documents: b.documents,
+		Settings: map[string]string{"data.tokenizer": r.Config.Absolute().Data.Tokenizer,
+			"data.documents": r.Config.Data.Documents},
 	}
 	if len(b.sets) > 0 {
 		t.Evaluate = b.evaluate
