@@ -53,6 +53,10 @@ type Config struct {
 	// RMSNorm of queries and keys before they rotate, in mha, gqa, mqa and mfa: none, of each head apart with one weight
 	// for all heads (head), or of all heads as one vector (all)
 	QKNorm string `mapstructure:"qk_norm" yaml:"qk_norm"`
+	// products of factors that the queries of tpa are sums of; 0 is the paper's 6
+	QueryRank int `mapstructure:"query_rank" yaml:"query_rank"`
+	// products of factors that the keys and the values of tpa are sums of; 0 is the paper's 2
+	KVRank int `mapstructure:"kv_rank" yaml:"kv_rank"`
 	// values are the keys as they are before they rotate, in mha, gqa and mqa: one state is cached for both
 	TieKV bool `mapstructure:"tie_kv" yaml:"tie_kv"`
 	// paper puts biases on low-rank projections and on GTA's rope key, none puts them nowhere

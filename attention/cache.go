@@ -10,6 +10,7 @@ const (
 	Latent   CacheForm = "latent" // latents that are key and value to absorbed queries, and one rope key
 	// one state, the value's columns and the key's, whose key is rotated when it is read
 	Unrotated CacheForm = "unrotated"
+	Factored  CacheForm = "factored" // factors over heads and over columns, whose products are keys and values
 )
 
 // heads is the word for what a configuration's groups count.

@@ -3,7 +3,8 @@ package attention
 import "fmt"
 
 // A CacheType is how a cache keeps its elements. In fp8 each vector (a head's key, value, tied state or latent of one
-// token) is E4M3 with a scale of its own, a power of two in one byte; the rope key that all heads share stays bf16.
+// token) is E4M3 with a scale of its own, a power of two in one byte; the rope key that all heads share stays bf16, and
+// so do TPA's factors over heads, which are few numbers each.
 type CacheType string
 
 // The types.
@@ -19,6 +20,12 @@ var CacheTypes = []CacheType{FP32, BF16, FP8}
 // RopeKey is the name of the slot of a rope key that all heads share.
 const RopeKey = "kRope"
 
+// KeyHeads and ValueHeads are the names of the slots of factors over heads.
+const (
+	KeyHeads   = "aK"
+	ValueHeads = "aV"
+)
+
 // Validate says what the types are.
 func (c CacheType) Validate() error {
 	switch c {
@@ -30,7 +37,7 @@ func (c CacheType) Validate() error {
 
 // Of is how a cache of the type keeps a slot.
 func (c CacheType) Of(s Slot) CacheType {
-	if c == FP8 && s.Name == RopeKey {
+	if c == FP8 && (s.Name == RopeKey || s.Name == KeyHeads || s.Name == ValueHeads) {
 		return BF16
 	}
 	return c

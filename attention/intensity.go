@@ -10,12 +10,15 @@ const elementBytes = 2 // bf16
 // and the rope key is small beside the rest: 2·q·g/m. g = H/G query heads read one key/value or latent head, and m is
 // 1 where key and value are one state (gta, latent kinds, mfa_kr and tie_kv), else 2. MHA has 1, GQA g, MQA and MFA H,
 // GTA 2g, MLA 2H, GQLA 2H as well, GLA 2H/n. Of MLRA's n latents each head reads b, so that g = H·b/n: MLRA-4 has 2H,
-// and MLRA-2 H.
+// and MLRA-2 H. TPA's R products of D columns a head read 2·R·(H+D) elements, H·D/(H+D) for each query.
 func (c Config) Intensity(q int) float64 {
 	c = c.Resolve()
 	m := 1
-	if c.Form() == KeyValue {
+	switch c.Form() {
+	case KeyValue:
 		m = 2
+	case Factored:
+		return float64(q) * float64(c.Heads*c.HeadDim) / float64(c.Heads+c.HeadDim)
 	}
 	return 2 * float64(q) * float64(c.Reads()) / float64(c.CachedHeads()*m)
 }
@@ -37,12 +40,17 @@ type Work struct{ FLOPs, Bytes float64 }
 // device; a head that reads b latents of MLRA counts as b. Latent kinds decode absorbed: K = L+R and V = L. The others
 // have K = V = D.
 //
+// TPA's factors are read as they lie: each of their R products counts.
+//
 // The paper counts GLA's rope key once per latent head: that is GLA-n on n devices, each with its own copy of it.
 func (c Config) DecodeWork(l Layout, q, S, t int, cache CacheType) Work {
 	s := c.Shape()
-	columns := float64(q) * float64(ceil(c.Reads(), t)*(s.P+s.R+s.Dv))
+	columns, products := float64(q)*float64(ceil(c.Reads(), t)*(s.P+s.R+s.Dv)), 1
+	if c.Form() == Factored {
+		products = c.Resolve().KVRank
+	}
 	return Work{
-		FLOPs: 2 * float64(Kept(S, c.Window)) * columns,
+		FLOPs: 2 * float64(Kept(S, c.Window)) * columns * float64(products),
 		Bytes: float64(min(S, Kept(S, c.Window)+q-1))*float64(l.Bytes(t, cache)) + elementBytes*columns,
 	}
 }

@@ -18,6 +18,7 @@ const (
 	GQA   Kind = "gqa"
 	MFA   Kind = "mfa"
 	MFAKR Kind = "mfa_kr" // MFA whose values are made of its keys
+	TPA   Kind = "tpa"
 	GTA   Kind = "gta"
 	MLA   Kind = "mla"
 	GQLA  Kind = "gqla" // MLA whose heads of keys and values are shared by groups of query heads
@@ -37,7 +38,8 @@ type Description struct {
 	Split bool      // its query latent has a part for each latent head
 	Apart bool      // each head reads as many of its latents as there are groups, each by a softmax of its own
 
-	Keys    []string // what it reads of bias, latents, latent_dim, query_latent_dim, query_norm, qk_norm and tie_kv
+	// what it reads of bias, latents, latent_dim, query_latent_dim, query_norm, qk_norm, tie_kv and the ranks
+	Keys    []string
 	Parts   []string // weights [n, in, out] by which n parts of an input are multiplied apart; [in, out] is n = 1
 	Library string   // the class of the transformers library that can compute it, if there is one
 	Family  string   // its layer in modeling_headroom.py, by the name in config.json, or NoLayer
@@ -81,6 +83,11 @@ var Descriptions = []Description{
 		Kind: MFAKR, Title: "MFA with key reuse: values are made of the keys, which alone are cached",
 		Cache: Unrotated, Keys: []string{"query_latent_dim"}, Family: NoLayer,
 		defaults: mfaDefaults, check: mfaCheck, shape: gqaShape, layer: newMFAKR,
+	},
+	{
+		Kind: TPA, Title: "tensor product attention: queries, keys and values are products of factors, which are cached",
+		Cache: Factored, Keys: []string{"query_rank", "kv_rank"}, Family: NoLayer,
+		defaults: tpaDefaults, check: tpaCheck, shape: gqaShape, layer: newTPA,
 	},
 	{
 		Kind: GTA, Title: "grouped-TIED attention: one state is key and value",
@@ -194,6 +201,9 @@ func (c Config) General() Config {
 	}
 	if !slices.Contains(d.Keys, "tie_kv") {
 		c.TieKV = false
+	}
+	if !slices.Contains(d.Keys, "kv_rank") {
+		c.QueryRank, c.KVRank = 0, 0
 	}
 	if !d.Split {
 		c.QueryNorm = ""

@@ -28,7 +28,11 @@ func TestDescriptions(t *testing.T) {
 			elements += slot.Heads * slot.Dim
 		}
 		want := c.CachedHeads() * 2 * s.Dv
-		if d.Cache != KeyValue {
+		switch d.Cache {
+		case KeyValue:
+		case Factored:
+			want = 2 * c.Resolve().KVRank * (c.Heads + s.Dv)
+		default:
 			want = c.CachedHeads()*s.Dv + s.R
 		}
 		if elements != want || s.P+s.R < 1 {
@@ -49,6 +53,10 @@ type recorder struct {
 func (r *recorder) Linear(x graph.Buf, w graph.Param, _ *graph.Param) graph.Buf {
 	in, out := w.Shape[len(w.Shape)-2], w.Shape[len(w.Shape)-1]
 	return graph.Buf{Len: x.Len / in * out}
+}
+
+func (r *recorder) Expand(_, _ graph.Buf, heads, dim int, _ float64) graph.Buf {
+	return graph.Buf{Len: heads * dim}
 }
 
 func (r *recorder) AddScaled(x, _ graph.Buf, _ graph.Param) graph.Buf { return x }
@@ -104,8 +112,8 @@ func decodesAsDescribed(t *testing.T, d Description, D int) {
 	}
 	shape := kernels.DecodeShape{Cache: string(d.Cache), B: 1, T: 1, H: a.H, G: l.CacheLayout()[a.K].Heads, P: a.P,
 		R: a.R, Dv: a.Dv, Page: 64, MaxPages: 4}
-	// the plain kernel alone reads keys that are not rotated yet, and latents of 64 columns
-	if err := shape.Check(); (err == nil) != (d.Cache != Unrotated && !(d.Apart && D == 64)) {
+	// the plain kernel alone reads keys that are not rotated yet, factors, and latents of 64 columns
+	if err := shape.Check(); (err == nil) != (d.Cache != Unrotated && d.Cache != Factored && !(d.Apart && D == 64)) {
 		t.Errorf("%s: %v", d.Kind, err)
 	}
 }

@@ -18,6 +18,9 @@ type Step interface {
 	// or appended: a device may do it on the way there. x is no longer what it was.
 	Rope(x graph.Buf, heads, r int, rotary graph.Rotary) graph.Buf
 
+	// Expand is scale·A·B of each token, for A [heads, R] of a [N, heads·R] and B [R, dim] of b [N, R·dim].
+	Expand(a, b graph.Buf, heads, dim int, scale float64) graph.Buf
+
 	// AddScaled is x + w·z for w [C], which multiplies the columns of each part of C of z's: by it a value is made of what
 	// was read. x is no longer what it was.
 	AddScaled(x, z graph.Buf, w graph.Param) graph.Buf
@@ -39,11 +42,17 @@ type Step interface {
 // head h/(H/G) of the G of slot K. With Turn, slot K holds keys that were not rotated, which are the values as they
 // lie; reading rotates the last Turn columns of each by its token's position for the scores. Each token sees what its
 // request has in the cache up to itself, or the last Window tokens of that.
+//
+// With Rank, slots K and V hold factors over columns, B [Rank, P] and [Rank, Dv], and KHeads and VHeads those over
+// heads, A [H, Rank]: the key of head h is 1/Rank · A[h]·B of the one pair, and its value that of the other.
 type CacheRead struct {
 	H, P, R, Dv int
 	K, V, KRope int // slots; KRope counts where R > 0
 	Turn        int
 	Rotary      graph.Rotary // of Turn
+	Rank        int          // of factors, or 0
+	KHeads      int          // slots of the factors over heads, where Rank > 0
+	VHeads      int
 	Scale       float64
 	Window      int // 0 is all
 }
@@ -52,6 +61,8 @@ type CacheRead struct {
 // key's, rotated or not yet, or the first of them.
 func (a CacheRead) Form() CacheForm {
 	switch {
+	case a.Rank > 0:
+		return Factored
 	case a.K != a.V:
 		return KeyValue
 	case a.Turn > 0:

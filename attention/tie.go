@@ -22,8 +22,8 @@ func (c Config) checkTie(d Description) error {
 		return nil
 	case d.Kind == MFA:
 		return errors.New("tie_kv must be false: mfa_kr is the mfa whose values are made of its keys")
-	case d.Cache == KeyValue:
-		return errors.New("tie_kv must be false: this kind keeps its keys and values apart")
+	case d.Cache == KeyValue || d.Cache == Factored:
+		return errors.New("tie_kv must be false: keys and values of this kind are made apart")
 	}
 	return errors.New("tie_kv must be false: keys and values of this kind are made of one state already")
 }

@@ -14,7 +14,7 @@ func TestTieKV(t *testing.T) {
 		c := attention.Default()
 		c.Kind, c.Groups, c.HeadDim, c.TieKV = d.Kind, 2, 32, true
 		why := map[attention.Kind]string{attention.MHA: "", attention.GQA: "", attention.MQA: "",
-			attention.MFA: "mfa_kr is the mfa"}
+			attention.MFA: "mfa_kr is the mfa", attention.TPA: "made apart"}
 		want, ok := why[d.Kind]
 		if !ok {
 			want = "made of one state already"

@@ -363,6 +363,8 @@ func (s *specimen) isCounted(t *testing.T) {
 				flops += 2 * float64(a.Rows*a.Groups*a.In*a.Out)
 			case graph.Logits:
 				flops += 2 * float64(a.B*a.T*a.V*a.C)
+			case graph.Expand:
+				flops += 2 * float64(a.Rows*a.H*a.R*a.D)
 			case graph.Attend:
 				flops += 2 * float64(a.B*a.H*(a.P+a.R+a.Dv)) * float64(attention.Keys(T, a.Window))
 			}

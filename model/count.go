@@ -58,6 +58,7 @@ func (t *Transformer) ForwardFLOPs(T int) float64 {
 		a := t.LayerAttention(i)
 		s := a.Shape()
 		attended += int64(a.Reads()*(s.Query+s.Value)) * 2 * attention.Keys(T, a.Window)
+		n += a.Expansions()
 	}
 	return 2*float64(n) + float64(attended)/float64(T)
 }

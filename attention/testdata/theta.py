@@ -211,6 +211,23 @@ def factored(a, w, xs):
     return attend(queries, keys, values)
 
 
+def tensored(a, w, xs):
+    """TPA: queries, keys and values are products of a factor over heads and one over columns, divided by the rank."""
+
+    def expand(heads, columns, rank):
+        lines = list(zip(*parts(columns, rank)))  # D of them, of rank numbers each
+        return [[dot(head, line) * (1 / rank) for line in lines] for head in parts(heads, H)]
+
+    Rq, Rk, R = a["query_rank"], a["kv_rank"], a["rope_dim"] or D
+    queries, keys, values = [], [], []
+    for t, x in enumerate(xs):
+        turned = [sum((rope(row, t, R) for row in parts(product(x, w[name]), rank)), []) for name, rank in (("Wbq", Rq), ("Wbk", Rk))]
+        queries.append(expand(product(x, w["Waq"]), turned[0], Rq))
+        keys.append(expand(product(x, w["Wak"]), turned[1], Rk))
+        values.append(expand(product(x, w["Wav"]), product(x, w["Wbv"]), Rk))
+    return attend(queries, keys, values)
+
+
 def reused(a, w, xs):
     """MFA-KR: the one value head is v = u + alpha * (N u) of the key u before its rotation; a row of w["Wn"] is a column of N."""
     queries, keys, values = [], [], []
@@ -263,7 +280,7 @@ KINDS = {
     "gqa": grouped,
     "gta": tied,
     "mfa": factored,
-    "mfa_kr": reused,
+    "mfa_kr": reused, "tpa": tensored,
     "gqla": grouped_latent,
     "mlra": low_rank,
 }  # the others are latent
@@ -336,6 +353,9 @@ def shapes(a):
         s = {"Wq": (C, H * D), "Wkv": (C, G * D), "Wkr": (C, D // 2), "bkr": (D // 2,)}
     elif a["kind"] == "mfa":
         s = {"Wdq": (C, Q), "normq": (Q,), "Wuq": (Q, H * D), "Wk": (C, D), "Wv": (C, D)}
+    elif a["kind"] == "tpa":
+        Rq, Rk = a["query_rank"], a["kv_rank"]
+        s = {"Waq": (C, H * Rq), "Wbq": (C, Rq * D), "Wak": (C, H * Rk), "Wbk": (C, Rk * D), "Wav": (C, H * Rk), "Wbv": (C, Rk * D)}
     elif a["kind"] == "mfa_kr":
         s = {"Wdq": (C, Q), "normq": (Q,), "Wuq": (Q, H * D), "Wk": (C, D), "Wn": (D, D), "gainv": (D,)}
     elif a["kind"] == "mlra":
@@ -420,6 +440,7 @@ if __name__ == "__main__":
     case("mfa_kr", config("mfa_kr", 1, query=12), 7, to)
     case("mlra-4", config("mlra", 4, 4, 6, 24) | {"latents": 4}, 7, to)
     case("mlra-2", config("mlra", 2, 4, 6, 24) | {"latents": 4}, 8, to)
+    case("tpa", config("tpa", 1) | {"query_rank": 3, "kv_rank": 2}, 14, to)
     case("gqa-2-tie", config("gqa", 2, 4) | {"tie_kv": True, "qk_norm": "head"}, 13, to)
     scaling = dict(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=40)  # of 4 pairs 1 stays and 1 is between
     case("gqa-2-scaled", config("gqa", 2) | {"rope_scaling": scaling}, 6, to)

@@ -110,7 +110,11 @@ func (g *groups) AttendLatent(layer int, _ graph.Buf, a attention.LatentRead) gr
 	return g.fresh(a.H * a.D)
 }
 
-func (g *groups) Embed(table graph.Param) graph.Buf                 { return g.fresh(table.Shape[1]) }
+func (g *groups) Embed(table graph.Param) graph.Buf { return g.fresh(table.Shape[1]) }
+func (g *groups) Expand(_, _ graph.Buf, heads, dim int, _ float64) graph.Buf {
+	return g.fresh(heads * dim)
+}
+
 func (g *groups) AddScaled(x, _ graph.Buf, _ graph.Param) graph.Buf { return g.fresh(x.Len) }
 func (g *groups) SwiGLU(gate, _ graph.Buf) graph.Buf                { return g.fresh(gate.Len) }
 func (g *groups) Select(x graph.Buf) graph.Buf                      { return g.fresh(x.Len) }

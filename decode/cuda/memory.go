@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 
+	"headroom/attention"
 	"headroom/decode"
 	"headroom/internal/device"
 	"headroom/kernels"
@@ -25,6 +26,12 @@ func (b *backend) plan(m *decode.Model, l decode.Limits) (*Device, error) {
 		return nil, err
 	}
 	g := groupsOf(m.Transformer)
+	for _, r := range g.reads {
+		if r.Form() == attention.Factored {
+			return nil, fmt.Errorf("decode: no kernel of CUDA reads the factors of attention.kind %s: use --device cpu",
+				m.LayerAttention(r.layer).Kind)
+		}
+	}
 	d := &Device{
 		model: m, limits: l, dev: b.dev, weights: w, t: b.t, tables: map[tableKey]device.Buffer{},
 		maxPages: fours(decode.PagesFor(l.Context)),

@@ -14,7 +14,7 @@ import (
 
 // TestPlan lays out every kind, on no GPU: shapes must fit each other, and the memory of a pass be that of its tokens.
 func TestPlan(t *testing.T) {
-	for _, kind := range decodetest.Kinds {
+	for _, kind := range kinds {
 		for _, typ := range []device.Type{device.F32, device.BF16} {
 			for _, dim := range []int{8, 64} {
 				m := decodetest.Tiny(t, kind, func(c *model.Config, a *attention.Config) {

@@ -114,6 +114,11 @@ func (d *Device) RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf {
 	return give(&tensor{width: v.width, norm: &pendingNorm{v, w, v.width / w.Shape[len(w.Shape)-1], eps}})
 }
 
+// Expand has no kernel: plan refuses the kind that needs one.
+func (d *Device) Expand(graph.Buf, graph.Buf, int, int, float64) graph.Buf {
+	panic("decode: there is no kernel for products of factors")
+}
+
 // AddScaled is x + w·z.
 func (d *Device) AddScaled(x, z graph.Buf, w graph.Param) graph.Buf {
 	to, v, C := d.need(operand(x)), d.need(operand(z)), w.Shape[0]

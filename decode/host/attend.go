@@ -16,8 +16,10 @@ type scratch struct {
 	q, s, o     []float32 // [G, M, E]  [G, M, S]  [G, M, Dv]
 	k, v, kRope []float32 // [S, G, dim] of their slots
 	top, sum    []float32 // [G, M]
-	turned      []float32 // [S, G, dim]: keys of an unrotated state,
-	turn        *rotary   // rotated by this
+	heads       []float32 // [S, H, Rank]: factors over heads
+	values      []float32 // [S, H, Dv]: values made of factors
+	turned      []float32 // [S, G, dim]: keys made of factors, or of an unrotated state
+	turn        *rotary   // that this rotates
 }
 
 func grow(p *[]float32, n int) []float32 {
@@ -32,6 +34,10 @@ func grow(p *[]float32, n int) []float32 {
 // time, and prompts much less.
 func (x *scratch) attend(slots []slot, row decode.Row, a attention.CacheRead, q, out []float32) {
 	G, E, S := slots[a.K].heads, a.P+a.R, row.Start+row.T
+	wideK, wideV := slots[a.K].dim, slots[a.V].dim
+	if a.Rank > 0 {
+		G, wideK, wideV = a.H, a.P, a.Dv
+	}
 	own := a.H / G
 	M := row.T * own
 	x.pack(row, a, G, q)
@@ -52,7 +58,10 @@ func (x *scratch) attend(slots []slot, row decode.Row, a attention.CacheRead, q,
 		if a.Turn > 0 {
 			k = x.rotated(k, slots[a.K].heads, from, n)
 		}
-		wideK, wideV := slots[a.K].dim, slots[a.V].dim
+		if a.Rank > 0 {
+			k = x.product(&x.turned, slots[a.KHeads], k, row.Pages, from, n, a.Rank)
+			v = x.product(&x.values, slots[a.VHeads], v, row.Pages, from, n, a.Rank)
+		}
 		(&ref.Gemm{
 			TransB: true, M: M, N: n, K: a.P, A: x.q, B: k, C: s, Lda: E, Ldb: G * wideK, Ldc: tileTokens,
 			Batch: G, StrideA: M * E, StrideB: wideK, StrideC: M * tileTokens,
@@ -98,6 +107,15 @@ func (x *scratch) rotated(k []float32, heads, from, n int) []float32 {
 		}
 	})
 	return to
+}
+
+// product makes keys or values [n, H, dim] of n tokens of their factors over heads, in a slot, and over columns.
+func (x *scratch) product(to *[]float32, s slot, columns []float32, pages []int32, from, n, rank int) []float32 {
+	dim := len(columns) / (tileTokens * rank)
+	y := grow(to, tileTokens*s.heads*dim)
+	(&ref.Expand{A: gather(&x.heads, s, pages, from, n), B: columns, Y: y, Rows: n, H: s.heads, R: rank, D: dim,
+		Scale: 1 / float32(rank)}).Run()
+	return y
 }
 
 // pack sorts a row's queries by the head that they read: [T, H, E] -> [G, T·H/G, E].

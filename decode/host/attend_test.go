@@ -11,6 +11,54 @@ import (
 	"headroom/kernels/ref"
 )
 
+// TestFactorsAreTheirProducts holds attention to a cache of factors against that to the keys and values that they are
+// factors of, computed here one by one, over several tiles.
+func TestFactorsAreTheirProducts(t *testing.T) {
+	const H, D, R, Dv = 5, 8, 3, 8
+	r := rand.New(rand.NewPCG(4, 3))
+	for _, S := range []int{1, 65, tileTokens + 77} {
+		total := decode.PagesFor(S) + 3
+		pages := decodetest.Scattered(r, total).Take(t, S)
+		tokens := total * decode.PageTokens
+		fresh := func(heads, dim int) (slot, []float32) {
+			s, x := newSlot(attention.Slot{Heads: heads, Dim: dim}, total, attention.FP32), make([]float32, tokens*heads*dim)
+			for i := range x {
+				x[i] = float32(r.NormFloat64())
+			}
+			s.put(0, x)
+			return s, x
+		}
+		bk, columnsK := fresh(1, R*D)
+		bv, columnsV := fresh(1, R*Dv)
+		ak, headsK := fresh(H, R)
+		av, headsV := fresh(H, R)
+		dense := func(heads, columns []float32, dim int) []float32 {
+			y := make([]float32, tokens*H*dim)
+			for i := range y {
+				token, h, d := i/(H*dim), i/dim%H, i%dim
+				for k := range R {
+					y[i] += heads[(token*H+h)*R+k] * columns[(token*R+k)*dim+d] / R
+				}
+			}
+			return y
+		}
+		q := make([]float32, min(S, 4)*H*D)
+		for i := range q {
+			q[i] = float32(r.NormFloat64())
+		}
+		T := len(q) / (H * D)
+		k := ref.Decode{B: 1, T: T, H: H, G: H, P: D, Dv: Dv, Page: decode.PageTokens, MaxPages: len(pages), Scale: 0.3, Q: q,
+			K: dense(headsK, columnsK, D), V: dense(headsV, columnsV, Dv), Pages: pages, Lengths: []int32{int32(S)},
+			O: make([]float32, T*H*Dv), LSE: make([]float32, T*H)}
+		k.Run()
+		var x scratch
+		got := make([]float32, len(k.O))
+		x.attend([]slot{bk, bv, ak, av}, decode.Row{Pages: pages, Start: S - T, T: T}, attention.CacheRead{H: H, P: D, Dv: Dv,
+			K: 0, V: 1, KHeads: 2, VHeads: 3, Rank: R, Scale: 0.3}, q, got)
+		decodetest.Near(t, "factors", got, k.O)
+	}
+}
+
 // TestAttendIsTheReference holds attend against the reference kernel of decoding, whose conventions it shares: shapes
 // of every kind, with one new token and several, over parts of pages and several tiles.
 func TestAttendIsTheReference(t *testing.T) {

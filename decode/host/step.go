@@ -107,6 +107,14 @@ func (c *Device) SwiGLU(gate, up graph.Buf) graph.Buf {
 	return gate
 }
 
+// Expand is scale·A·B of each token.
+func (c *Device) Expand(a, b graph.Buf, heads, dim int, scale float64) graph.Buf {
+	n, y := c.tokens(), c.take(c.tokens()*heads*dim)
+	(&ref.Expand{A: floats(a), B: floats(b), Y: floats(y), Rows: n, H: heads, R: a.Len / (n * heads), D: dim,
+		Scale: float32(scale)}).Run()
+	return y
+}
+
 // AddScaled is x + w·z, over x.
 func (c *Device) AddScaled(x, z graph.Buf, w graph.Param) graph.Buf {
 	n := w.Shape[0]

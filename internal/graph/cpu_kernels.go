@@ -69,6 +69,11 @@ func cpuKernel(in *Instr) func() {
 		return (&ref.SwiGLU{Gate: x(0), Up: x(1), Y: y(0)}).Run
 	case SwiGLUGrad:
 		return (&ref.SwiGLUGrad{Gate: x(0), Up: x(1), DY: x(2), DGate: y(0), DUp: y(1)}).Run
+	case Expand:
+		return (&ref.Expand{A: x(0), B: x(1), Y: y(0), Rows: a.Rows, H: a.H, R: a.R, D: a.D, Scale: float32(a.Scale)}).Run
+	case ExpandGrad:
+		return (&ref.ExpandGrad{A: x(0), B: x(1), DY: x(2), DA: y(0), DB: y(1), Rows: a.Rows, H: a.H, R: a.R, D: a.D,
+			Scale: float32(a.Scale)}).Run
 	case AddScaled:
 		return (&ref.AddScaled{X: x(0), Z: x(1), A: x(2), Y: y(0), Rows: a.Rows, C: a.C}).Run
 	case AddScaledGrad:

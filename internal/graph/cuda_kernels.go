@@ -89,6 +89,8 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 		return &kernels.SwiGLU{Gate: x(0), Up: x(1), Y: y(0)}, nil
 	case SwiGLUGrad:
 		return &kernels.SwiGLUGrad{Gate: x(0), Up: x(1), DY: x(2), DGate: y(0), DUp: y(1)}, nil
+	case Expand, ExpandGrad:
+		return nil, errors.New("cuda: there is no kernel for the factors of attention.kind tpa: use train.device=cpu")
 	case AddScaled:
 		return &kernels.AddScaled{X: x(0), Z: x(1), A: x(2), Y: y(0), Rows: a.Rows, C: a.C}, nil
 	case AddScaledGrad:
