@@ -196,6 +196,11 @@ func (f *folder) values(tensors []tensor) func(name string) ([]float32, error) {
 		}
 		ours := make([]float32, p.part.param.Size())
 		p.part.unpack(ours, x[p.at:][:len(ours)])
+		if p.tensor.less != 0 {
+			for i := range ours {
+				ours[i] += p.tensor.less
+			}
+		}
 		return ours, nil
 	}
 }

@@ -23,7 +23,7 @@ type foreign struct {
 	Context       int      `json:"max_position_embeddings"`
 	Eps           *float64 `json:"rms_norm_eps"`
 	Std           float64  `json:"initializer_range"`
-	Tie           bool     `json:"tie_word_embeddings"`
+	Tie           *bool    `json:"tie_word_embeddings"`
 	Act           string   `json:"hidden_act"`
 
 	Theta   float64        `json:"rope_theta"`
@@ -39,6 +39,15 @@ type foreign struct {
 	UseWindow      bool     `json:"use_sliding_window"` // Qwen3, from here
 	WindowFrom     *int     `json:"max_window_layers"`
 	AttentionTypes []string `json:"layer_types"`
+
+	Activation    *string  `json:"hidden_activation"` // Gemma 3, from here
+	LocalTheta    float64  `json:"rope_local_base_freq"`
+	Every         int      `json:"sliding_window_pattern"`
+	EveryNow      int      `json:"_sliding_window_pattern"`
+	Scalar        *float64 `json:"query_pre_attn_scalar"`
+	SoftScores    *float64 `json:"attn_logit_softcapping"`
+	SoftLogits    *float64 `json:"final_logit_softcapping"`
+	Bidirectional bool     `json:"use_bidirectional_attention"`
 
 	QueryLatent int      `json:"q_lora_rank"` // DeepSeek, from here
 	Latent      int      `json:"kv_lora_rank"`
@@ -69,12 +78,12 @@ func (f foreign) class() (Class, error) {
 			return Llama, nil
 		case string(Llama):
 			return Llama, nil
-		case string(Qwen3), string(Olmo2), string(DeepSeek), string(Own):
+		case string(Qwen3), string(Olmo2), string(Gemma3), string(DeepSeek), string(Own):
 			return Class(a), nil
 		}
 	}
-	return "", fmt.Errorf("architectures %s cannot be read: only %s, %s, %s, %s, %s and %s",
-		strings.Join(f.Architectures, ", "), Llama, Mistral, Qwen3, Olmo2, DeepSeek, Own)
+	return "", fmt.Errorf("architectures %s cannot be read: only %s, %s, %s, %s, %s, %s and %s",
+		strings.Join(f.Architectures, ", "), Llama, Mistral, Qwen3, Olmo2, Gemma3, DeepSeek, Own)
 }
 
 // model is the configuration of ours that computes the same, or the first thing that ours cannot express.
@@ -86,7 +95,7 @@ func (f foreign) model() (c Class, m model.Config, a attention.Config, err error
 		return c, m, a, err
 	}
 	m = model.Config{Layers: f.Layers, Width: f.Width, MLP: f.MLP, Vocab: f.Vocab, Context: f.Context, NormEps: f.eps(c),
-		Tie: f.Tie, InitStd: f.Std}
+		Tie: f.tie(c), InitStd: f.Std}
 	if !(m.InitStd > 0 && m.InitStd < 10) {
 		m.InitStd = model.Default().InitStd
 	}
@@ -95,6 +104,8 @@ func (f foreign) model() (c Class, m model.Config, a attention.Config, err error
 	switch c {
 	case Mistral:
 		a.Window = f.Window.mistral()
+	case Gemma3:
+		f.gemma(&m, &a)
 	case Olmo2:
 		m.Norm, a.QKNorm = model.PostNorm, attention.AllNorm
 	case Qwen3:
@@ -151,6 +162,14 @@ func (f foreign) eps(c Class) float64 {
 		return 1e-5
 	}
 	return 1e-6
+}
+
+// tie says that the embedding is the head too; where nothing is said it is so in Gemma 3 alone.
+func (f foreign) tie(c Class) bool {
+	if f.Tie == nil {
+		return c == Gemma3
+	}
+	return *f.Tie
 }
 
 // theta is the base of the rotary frequencies; 10,000 where nothing is said, as in the library.
@@ -228,15 +247,19 @@ func (f foreign) refuse(c Class) error {
 			return fmt.Errorf("a dimension of %d is not possible", n)
 		}
 	}
-	if err := f.refuseRope(c); err != nil {
+	if c == Gemma3 {
+		if err := f.refuseGemma3(); err != nil {
+			return err
+		}
+	} else if err := f.refuseRope(c); err != nil {
 		return err
 	}
 	switch {
-	case f.Act != "silu" && f.Act != "" && f.Act != "swish":
+	case c != Gemma3 && f.Act != "silu" && f.Act != "" && f.Act != "swish":
 		return fmt.Errorf("hidden_act is %s, the models here have silu", f.Act)
 	case f.Quantised != nil:
 		return fmt.Errorf("the weights are quantised (quantization_config)")
-	case f.Window.keys != nil && c != Qwen3 && c != Mistral:
+	case f.Window.keys != nil && !slices.Contains([]Class{Qwen3, Mistral, Gemma3}, c):
 		return fmt.Errorf("a sliding window (of %d) is not known here", *f.Window.keys)
 	case f.AttentionBias || f.MLPBias:
 		return fmt.Errorf("biases (attention_bias or mlp_bias) are not those of the models here")

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -28,10 +29,10 @@ func GGUF(checkpoint string, o Options) (r Report, err error) {
 	if err != nil {
 		return r, err
 	}
-	if w := t.Attention.Window; w > 0 {
+	class, reason := ClassOf(t)
+	if w := t.Attention.Window; w > 0 && class != Gemma3 {
 		return r, fmt.Errorf("export: attention.window is %d, and llama.cpp's llama has no windows", w)
 	}
-	class, reason := ClassOf(t)
 	arch, ok := architectures[class]
 	switch {
 	case !ok:
@@ -41,6 +42,10 @@ func GGUF(checkpoint string, o Options) (r Report, err error) {
 		return r, fmt.Errorf("export: GGUF is for MHA, MQA and GQA: %s", reason)
 	case class == Qwen3 && t.Attention.RopeScaling.Factor != 0:
 		return r, fmt.Errorf("export: llama.cpp's %s does not scale rotary embeddings (attention.rope_scaling)", arch)
+	case class == Gemma3:
+		if reason := gemma3Refused(t.Config, t.Attention.Resolve()); reason != "" {
+			return r, fmt.Errorf("export: %s", reason)
+		}
 	case class == Olmo2:
 		if reason := olmo2Refused(t.Config, t.Attention.Resolve()); reason != "" {
 			return r, fmt.Errorf("export: %s", reason)
@@ -67,7 +72,7 @@ func GGUF(checkpoint string, o Options) (r Report, err error) {
 }
 
 // architectures are llama.cpp's names of classes, by which it knows tensors and keys.
-var architectures = map[Class]string{Llama: "llama", Qwen3: "qwen3", Olmo2: "olmo2"}
+var architectures = map[Class]string{Llama: "llama", Qwen3: "qwen3", Olmo2: "olmo2", Gemma3: "gemma3"}
 
 // ggufTensors names the tensors as llama.cpp does. In its llama, query and key rows stand in pairs, as its rotation of
 // that architecture takes them; all others rotate halves, as ours.
@@ -129,6 +134,9 @@ func ggufKeys(t *model.Transformer, arch string, o Options) ([]key, error) {
 		{arch + ".attention.key_length", uint32(a.HeadDim)}, {arch + ".attention.value_length", uint32(a.HeadDim)},
 		{arch + ".rope.dimension_count", uint32(a.HeadDim)}, {arch + ".rope.freq_base", float32(a.RopeTheta)},
 		{arch + ".attention.layer_norm_rms_epsilon", float32(m.NormEps)},
+	}
+	if arch == "gemma3" {
+		keys = append(keys, key{arch + ".attention.sliding_window", uint32(cmp.Or(a.Window, gemmaWindow))})
 	}
 	if o.Tokenizer == "" {
 		return append(keys, key{"tokenizer.ggml.model", "none"}), nil

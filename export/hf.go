@@ -3,8 +3,9 @@
 //
 // A model goes out as the standard class that is exactly the same function, where there is one: LlamaForCausalLM for
 // MHA, MQA and GQA, Qwen3ForCausalLM where these norm each head of queries and keys, Olmo2ForCausalLM where they norm
-// all of them together and the block behind attention and MLP, DeepseekV3ForCausalLM for MLA without biases. The other
-// kinds go out with a small PyTorch module of their own, whose cache holds what the paper says.
+// all of them together and the block behind attention and MLP, Gemma3ForCausalLM where a model has all that Gemma 3
+// has, DeepseekV3ForCausalLM for MLA without biases. The other kinds go out with a small PyTorch module of their own,
+// whose cache holds what the paper says.
 package export
 
 import (
@@ -59,13 +60,16 @@ func ClassOf(t *model.Transformer) (c Class, reason string) {
 	if a.Gated() {
 		return Own, fmt.Sprintf("no class that this program writes has an output gate (attention.gate: %s)", a.Gate)
 	}
-	if key := gemmaOnly(t.Config); key != "" {
+	if key := gemmaOnly(t.Config); key != "" && Class(d.Library) != Llama {
 		return Own, fmt.Sprintf("no class that this program writes has %s", key)
 	}
 	switch Class(d.Library) {
 	case "":
 		return Own, fmt.Sprintf("no class of the library has %s attention", a.Kind)
 	case Llama:
+		if gemmaOnly(t.Config) != "" {
+			return gemmaClass(t.Config, a)
+		}
 		if a.Window > 0 {
 			return windowedClass(t.Config, a)
 		}
@@ -147,6 +151,8 @@ func (c Class) tensors(t *model.Transformer) []tensor {
 	switch c {
 	case Llama, Mistral, Qwen3, Olmo2:
 		return llama(t)
+	case Gemma3:
+		return lessOne(llama(t))
 	case DeepSeek:
 		return deepseek(t)
 	case Own:
@@ -178,6 +184,8 @@ func (c Class) config(t *model.Transformer, dtype string, ids object) (map[strin
 	case Mistral:
 		j["model_type"], j["num_key_value_heads"], j["sliding_window"] = "mistral", a.Groups, a.Window
 		rope(j, a)
+	case Gemma3:
+		gemmaConfig(j, m, a)
 	case Olmo2:
 		j["model_type"], j["num_key_value_heads"] = "olmo2", a.Groups
 		rope(j, a)

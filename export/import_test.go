@@ -18,7 +18,7 @@ import (
 // files, tied embeddings, heads wider than the state's share, DeepSeek-V3's interleaved rotation, Llama 3's scaled one,
 // Qwen3's norms of queries and keys, and Mistral's window. Exported again, they are the same files.
 func TestTransformersModels(t *testing.T) {
-	for _, name := range []string{"llama", "llama-tied", "deepseek", "llama3", "qwen3", "olmo2", "mistral"} {
+	for _, name := range []string{"llama", "llama-tied", "deepseek", "llama3", "qwen3", "olmo2", "gemma3", "mistral"} {
 		dir, back := filepath.Join("testdata", "transformers", name), filepath.Join(t.TempDir(), name)
 		if _, err := Read(dir, back, 0); err != nil {
 			t.Fatal(err)

@@ -15,6 +15,7 @@ type tensor struct {
 	shape []int
 	parts []part
 
+	less   float32   // their values are less by so much than ours
 	values []float32 // what it holds, where that follows from the configuration and it has no parts
 }
 

@@ -34,6 +34,11 @@ func (s source) tensor(t tensor) ([]float32, error) {
 		p.pack(x[at:], ours)
 		at += len(ours)
 	}
+	if t.less != 0 {
+		for i := range x {
+			x[i] -= t.less
+		}
+	}
 	return x, nil
 }
 

@@ -152,6 +152,11 @@ try {
   const olmo2 = {"model.norm": "post", "attention.qk_norm": "all", "train.lr": 0.003};
   await check(llama, "olmo2", "trained.json", 400, "gqa-2", 150, olmo2);
   await check(llama, "olmo2-untied", "plain.json", 400, "mha", 150, {...olmo2, "model.tie": false});
+  await check(llama, "gemma3", "trained.json", 400, "gqa-2", 100, {
+    "model.norm": "both", "model.activation": "gelu_tanh", "model.embed_scale": true, "model.norm_eps": 1e-6, "model.layers": 7,
+    "attention.qk_norm": "head", "attention.window": 12, "attention.pattern": "[window, window, window, window, window, full]",
+    "attention.rope_theta": 1e6, "attention.window_rope_theta": 1e4, "train.lr": 0.003,
+  });
   chat();
   await check(llama, "chat", "chat/tokenizer.json", 404, "gqa-2");
 } catch (wrong) {

@@ -36,6 +36,14 @@ CASES = {
         "architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2", "hidden_act": "silu", "rms_norm_eps": 1e-5,
         "tie_word_embeddings": False, "rope_parameters": {"rope_theta": 800.0, "rope_type": "default"},
     },
+    "gemma3": COMMON | {
+        "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "head_dim": 12, "hidden_activation": "gelu_pytorch_tanh",
+        "_sliding_window_pattern": 6, "attn_logit_softcapping": None, "final_logit_softcapping": None, "num_hidden_layers": 3,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "query_pre_attn_scalar": 12, "rms_norm_eps": 1e-6,
+        "rope_parameters": {"full_attention": {"rope_theta": 5000.0, "rope_type": "default"},
+                            "sliding_attention": {"rope_theta": 300.0, "rope_type": "default"}},
+        "sliding_window": 7, "tie_word_embeddings": True, "use_bidirectional_attention": False,
+    },
 }
 
 
@@ -60,9 +68,14 @@ def silu(x):
     return x / (1 + math.exp(-x))
 
 
-def frequencies(c, dim):
+def gelu(x):
+    return 0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def frequencies(c, dim, layer):
     """The angles of a head's pairs from one place to the next."""
     r = c["rope_parameters"]
+    r = r.get(c["layer_types"][layer], r) if "layer_types" in c else r
     plain = [r["rope_theta"] ** (-2 * i / dim) for i in range(dim // 2)]
     if r["rope_type"] == "default":
         return plain
@@ -89,6 +102,9 @@ def rotate(x, place, turns):
 class Model:
     def __init__(self, config, weights):
         self.c, self.w, self.cache, self.place = config, weights, [[] for _ in range(config["num_hidden_layers"])], 0
+        self.gemma = config["model_type"] == "gemma3_text"
+        if self.gemma:
+            self.w = {name: x if isinstance(x[0], list) else [1 + a for a in x] for name, x in weights.items()}
 
     def attention(self, layer, x):
         c, at = self.c, f"model.layers.{layer}.self_attn."
@@ -96,33 +112,39 @@ class Model:
         q, k, v = (product(self.w[at + name + "_proj.weight"], x) for name in "qkv")
         if c["model_type"] == "olmo2":
             q, k = (norm(all, self.w[at + name + "_norm.weight"], c["rms_norm_eps"]) for name, all in (("q", q), ("k", k)))
-        q, k, turns = parts(q, heads), parts(k, groups), frequencies(c, dim)
-        if c["model_type"] == "qwen3":
+        q, k, turns = parts(q, heads), parts(k, groups), frequencies(c, dim, layer)
+        if c["model_type"] == "qwen3" or self.gemma:
             q, k = ([norm(head, self.w[at + name + "_norm.weight"], c["rms_norm_eps"]) for head in all] for name, all in (("q", q), ("k", k)))
         q, k = ([rotate(head, self.place, turns) for head in all] for all in (q, k))
         self.cache[layer].append((k, parts(v, groups)))
-        if c.get("sliding_window"):
+        if c.get("sliding_window") and not (self.gemma and c["layer_types"][layer] == "full_attention"):
             del self.cache[layer][: -c["sliding_window"]]
         out = []
         for h in range(heads):
             g = h * groups // heads
-            scores = [sum(a * b for a, b in zip(q[h], keys[g])) * dim**-0.5 for keys, _ in self.cache[layer]]
+            scores = [sum(a * b for a, b in zip(q[h], keys[g])) * c.get("query_pre_attn_scalar", dim) ** -0.5 for keys, _ in self.cache[layer]]
             powers = [math.exp(s - max(scores)) for s in scores]
             out += [sum(p * values[g][i] for p, (_, values) in zip(powers, self.cache[layer])) / sum(powers) for i in range(dim)]
         return product(self.w[at + "o_proj.weight"], out)
 
     def mlp(self, layer, x):
         gate, up, down = (self.w[f"model.layers.{layer}.mlp.{name}_proj.weight"] for name in ("gate", "up", "down"))
-        return product(down, [silu(a) * b for a, b in zip(product(gate, x), product(up, x))])
+        return product(down, [(gelu if self.gemma else silu)(a) * b for a, b in zip(product(gate, x), product(up, x))])
 
     def step(self, token):
         """Takes one token in, and gives the logits of the next."""
         x = self.w["model.embed_tokens.weight"][token]
+        if self.gemma:
+            x = [a * self.c["hidden_size"] ** 0.5 for a in x]
         for i in range(self.c["num_hidden_layers"]):
             normed = lambda name, x: norm(x, self.w[f"model.layers.{i}.{name}.weight"], self.c["rms_norm_eps"])
             if self.c["model_type"] == "olmo2":
                 x = add(x, normed("post_attention_layernorm", self.attention(i, x)))
                 x = add(x, normed("post_feedforward_layernorm", self.mlp(i, x)))
+                continue
+            if self.gemma:
+                x = add(x, normed("post_attention_layernorm", self.attention(i, normed("input_layernorm", x))))
+                x = add(x, normed("post_feedforward_layernorm", self.mlp(i, normed("pre_feedforward_layernorm", x))))
                 continue
             x = add(x, self.attention(i, normed("input_layernorm", x)))
             x = add(x, self.mlp(i, normed("post_attention_layernorm", x)))
@@ -140,10 +162,10 @@ def shapes(c):
     s = {"model.embed_tokens.weight": (VOCAB, C), "model.norm.weight": (C,)}
     for i in range(c["num_hidden_layers"]):
         at = f"model.layers.{i}."
-        behind = c["model_type"] == "olmo2"
-        s |= {at + name + "_layernorm.weight": (C,) for name in (("post_attention", "post_feedforward") if behind else ("input", "post_attention"))}
+        norms = {"olmo2": ("post_attention", "post_feedforward"), "gemma3_text": ("input", "post_attention", "pre_feedforward", "post_feedforward")}
+        s |= {at + name + "_layernorm.weight": (C,) for name in norms.get(c["model_type"], ("input", "post_attention"))}
         s |= {at + f"self_attn.{name}_proj.weight": shape for name, shape in {"q": (Q, C), "k": (K, C), "v": (K, C), "o": (C, Q)}.items()}
-        if c["model_type"] == "qwen3":
+        if c["model_type"] in ("qwen3", "gemma3_text"):
             s |= {at + f"self_attn.{name}_norm.weight": (c["head_dim"],) for name in "qk"}
         if c["model_type"] == "olmo2":
             s |= {at + "self_attn.q_norm.weight": (Q,), at + "self_attn.k_norm.weight": (K,)}
@@ -153,9 +175,9 @@ def shapes(c):
     return s
 
 
-def draw(shape, random):
-    """Values that bfloat16 has."""
-    values = [random.gauss(0, 0.2) if len(shape) > 1 else 1 + random.gauss(0, 0.1) for _ in range(math.prod(shape))]
+def draw(shape, random, middle):
+    """Values that bfloat16 has, of norms around a middle."""
+    values = [random.gauss(0, 0.2) if len(shape) > 1 else middle + random.gauss(0, 0.1) for _ in range(math.prod(shape))]
     return [struct.unpack("<f", b"\0\0" + struct.pack("<f", x)[2:])[0] for x in values]
 
 
@@ -177,7 +199,7 @@ def likeliest(logits):
 
 def case(name, config, seed, out):
     r = random.Random(seed)
-    flat = {tensor: (shape, draw(shape, r)) for tensor, shape in shapes(config).items()}
+    flat = {tensor: (shape, draw(shape, r, 0 if config["model_type"] == "gemma3_text" else 1)) for tensor, shape in shapes(config).items()}
     w = {t: x if len(s) == 1 else [x[i : i + s[1]] for i in range(0, len(x), s[1])] for t, (s, x) in flat.items()}
     rows = [[r.randrange(VOCAB) for _ in range(LENGTH)] for _ in range(ROWS)]
     logits = []
@@ -203,5 +225,5 @@ def case(name, config, seed, out):
 
 if __name__ == "__main__":
     for name, config in CASES.items():
-        seed = ["llama3", "qwen3", "olmo2", "mistral"].index(name)
+        seed = ["llama3", "qwen3", "olmo2", "mistral", "gemma3"].index(name)
         case(name, config, seed, sys.argv[1] if len(sys.argv) > 1 else ".")

@@ -1,0 +1,200 @@
+package export
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"headroom/attention"
+	"headroom/model"
+)
+
+// Gemma3 is the class of Gemma 3's text models: norms before and behind attention and MLP, whose weights are one less
+// than ours, norms of each head of queries and keys, GELU in the MLP, scaled embeddings, and windows with a base of
+// their own in most layers.
+const Gemma3 Class = "Gemma3ForCausalLM"
+
+const slidingAttention = "sliding_attention"
+
+// gemmaClass is the class of a model that has a key that only Gemma has, or why it is none.
+func gemmaClass(m model.Config, a attention.Config) (c Class, reason string) {
+	switch {
+	case m.Norm != model.BothNorms || m.Activation != model.GELUTanh || !m.EmbedScale || a.QKNorm != attention.HeadNorm:
+		return Own, fmt.Sprintf("%s has model.norm both, activation gelu_tanh, embed_scale true and attention.qk_norm head, "+
+			"this model %s, %s, %v and %s", Gemma3, m.Norm, m.Activation, m.EmbedScale, a.QKNorm)
+	case a.RopeDim != a.HeadDim:
+		return Own, fmt.Sprintf("%s rotates whole heads of %d, this model %d columns of them", Gemma3, a.HeadDim, a.RopeDim)
+	case a.RopeScaling != attention.RopeScaling{}:
+		return Own, fmt.Sprintf("%s is not written with a scaled rotary embedding (attention.rope_scaling)", Gemma3)
+	}
+	return Gemma3, ""
+}
+
+// gemmaLayers are what the layers of a model are in the library's words, and the bases by which full layers and window
+// layers rotate.
+func gemmaLayers(layers int, a attention.Config) (kinds []string, full, window float64) {
+	for i := range layers {
+		kind, at := fullAttention, a.Layer(i)
+		if at.Window > 0 {
+			kind, window = slidingAttention, at.RopeTheta
+		} else {
+			full = at.RopeTheta
+		}
+		kinds = append(kinds, kind)
+	}
+	return kinds, cmp.Or(full, window), cmp.Or(window, full)
+}
+
+// gemmaConfig adds what its configuration has beside Llama's.
+func gemmaConfig(j map[string]any, m model.Config, a attention.Config) {
+	kinds, full, window := gemmaLayers(m.Layers, a)
+	base := func(theta float64) map[string]any {
+		return map[string]any{"rope_type": "default", "rope_theta": decimal(theta)}
+	}
+	j["model_type"], j["num_key_value_heads"], j["layer_types"] = "gemma3_text", a.Groups, kinds
+	j["hidden_activation"], j["query_pre_attn_scalar"] = "gelu_pytorch_tanh", a.HeadDim
+	j["sliding_window"] = cmp.Or(a.Window, gemmaWindow)
+	j["rope_parameters"] = map[string]any{fullAttention: base(full), slidingAttention: base(window)}
+	j["rope_theta"], j["rope_local_base_freq"] = decimal(full), decimal(window) // of version 4 of the library
+	j["attn_logit_softcapping"], j["final_logit_softcapping"], j["use_bidirectional_attention"] = nil, nil, false
+	delete(j, "hidden_act")
+}
+
+// What Gemma3TextConfig takes where config.json says nothing.
+const (
+	gemmaHeadDim, gemmaGroups, gemmaWindow, gemmaPattern = 256, 4, 4096, 6
+	gemmaTheta, gemmaLocalTheta                          = 1e6, 1e4
+)
+
+// gemma reads what its configuration has beside Llama's.
+func (f foreign) gemma(m *model.Config, a *attention.Config) {
+	m.Norm, m.Activation, m.EmbedScale = model.BothNorms, model.GELUTanh, true
+	a.QKNorm = attention.HeadNorm
+	a.HeadDim, a.Groups = cmp.Or(f.HeadDim, gemmaHeadDim), cmp.Or(f.Groups, gemmaGroups)
+	a.RopeTheta = f.gemmaTheta(fullAttention, f.Theta, gemmaTheta)
+	local := f.gemmaTheta(slidingAttention, f.LocalTheta, gemmaLocalTheta)
+	var words []string
+	for _, kind := range f.gemmaTypes() {
+		word := attention.FullLayer
+		if kind == slidingAttention {
+			word, a.Window = attention.WindowLayer, f.gemmaWindow()
+		}
+		words = append(words, word)
+	}
+	switch {
+	case a.Window == 0:
+	case !slices.Contains(words, attention.FullLayer):
+		a.RopeTheta = local
+	default:
+		period := 1
+		for !slices.Equal(words[period:], words[:len(words)-period]) {
+			period++
+		}
+		a.Pattern, a.WindowRopeTheta = attention.PatternOf(strings.Join(words[:period], ",")), local
+	}
+}
+
+// gemmaTypes are the kinds of its layers: those that it names, or a full one after each sliding_window_pattern-1
+// others.
+func (f foreign) gemmaTypes() (kinds []string) {
+	if len(f.AttentionTypes) > 0 {
+		return f.AttentionTypes
+	}
+	every := cmp.Or(f.Every, f.EveryNow, gemmaPattern)
+	for i := range f.Layers {
+		kind := slidingAttention
+		if (i+1)%every == 0 {
+			kind = fullAttention
+		}
+		kinds = append(kinds, kind)
+	}
+	return kinds
+}
+
+func (f foreign) gemmaWindow() int {
+	if f.Window.keys == nil {
+		return gemmaWindow
+	}
+	return *f.Window.keys
+}
+
+// gemmaTheta is the base of a kind of layers: of version 5 of the library, of version 4, or the usual one.
+func (f foreign) gemmaTheta(kind string, older, usual float64) float64 {
+	of, _ := f.Rope[kind].(map[string]any)
+	now, _ := of["rope_theta"].(float64)
+	return cmp.Or(now, older, usual)
+}
+
+// refuseGemma3 names the first thing that the models here cannot express.
+func (f foreign) refuseGemma3() error {
+	for kind, v := range f.Rope {
+		of, _ := v.(map[string]any)
+		t, said := first(of)
+		if kind != fullAttention && kind != slidingAttention || said && t != "default" {
+			return fmt.Errorf("rope_parameters of %s (%s) are not known here of %s: only those of type default are, by layer "+
+				"type", kind, cmp.Or(t, fmt.Sprint(v)), Gemma3)
+		}
+	}
+	if t, said := first(f.Scaling); said && t != "default" {
+		return fmt.Errorf("rope scaling of type %s (rope_scaling) is not known here of %s", t, Gemma3)
+	}
+	types := f.gemmaTypes()
+	other := func(kind string) bool { return kind != fullAttention && kind != slidingAttention }
+	if i := slices.IndexFunc(types, other); i >= 0 {
+		return fmt.Errorf("layer_types has %s for layer %d, only %s and %s are known here", types[i], i, fullAttention,
+			slidingAttention)
+	}
+	head := cmp.Or(f.HeadDim, gemmaHeadDim)
+	scalar := 256.0
+	if f.Scalar != nil {
+		scalar = *f.Scalar
+	}
+	switch {
+	case f.Activation != nil && *f.Activation != "gelu_pytorch_tanh":
+		return fmt.Errorf("hidden_activation is %s, only gelu_pytorch_tanh is known here of %s", *f.Activation, Gemma3)
+	case len(types) != f.Layers:
+		return fmt.Errorf("layer_types has %d layers, num_hidden_layers is %d", len(types), f.Layers)
+	case slices.Contains(types, slidingAttention) && (f.Window.said && f.Window.keys == nil || f.gemmaWindow() < 1):
+		return fmt.Errorf("sliding_window must be positive where layers are %s", slidingAttention)
+	case scalar != float64(head):
+		return fmt.Errorf("query_pre_attn_scalar is %v, only that of head_dim, %d, is known here", scalar, head)
+	case f.SoftScores != nil || f.SoftLogits != nil:
+		return fmt.Errorf("capped scores or logits (attn_logit_softcapping, final_logit_softcapping) are not known here")
+	case f.Partial != 0 && f.Partial != 1:
+		return fmt.Errorf("a partial rotation of heads (partial_rotary_factor) is not known here")
+	case f.Bidirectional:
+		return fmt.Errorf("attention in both directions (use_bidirectional_attention) is not known here")
+	}
+	return nil
+}
+
+// lessOne are tensors whose norms are one less than ours, which are 1 + w in one place.
+func lessOne(list []tensor) []tensor {
+	for i := range list {
+		if len(list[i].shape) == 1 {
+			list[i].less = 1
+		}
+	}
+	return list
+}
+
+// gemma3Refused is why llama.cpp's gemma3 is not the same function: it has a full layer after each five with windows,
+// which rotate by 10,000.
+func gemma3Refused(m model.Config, a attention.Config) string {
+	kinds, _, window := gemmaLayers(m.Layers, a)
+	for i, kind := range kinds {
+		if (kind == slidingAttention) != (i%gemmaPattern < gemmaPattern-1) {
+			return fmt.Sprintf("llama.cpp's gemma3 has five window layers and a full one in turn, this model %s as layer %d "+
+				"(attention.pattern)", kind, i)
+		}
+	}
+	switch {
+	case window != gemmaLocalTheta:
+		return fmt.Sprintf("window layers of llama.cpp's gemma3 rotate by %v, this model's by %v "+
+			"(attention.window_rope_theta)", float64(gemmaLocalTheta), window)
+	case m.Layers == 62:
+		return "llama.cpp's gemma3 takes a model of 62 layers for the 27B, whose scores are scaled otherwise"
+	}
+	return ""
+}
