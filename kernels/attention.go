@@ -16,12 +16,15 @@ import (
 // With Start, a multiple of 64, there are Start+T keys and values, and the queries are those of the last T: a prompt
 // whose first tokens are in a cache. Gradients have no Start.
 //
+// With Window, and no Start, a query reads the last Window keys alone, its own with them. Kernels of their own, of the
+// widths that any card takes, do that: they go over the tiles that some query of theirs reads.
+//
 // In float32 widths are any up to 256; in bf16 P+R and Dv are multiples of 16 up to 256, P, R and the strides multiples
 // of 8, and the buffers begin on 16 bytes. Hopper has kernels of its own for the widths (P+R)/Dv 64/64, 96/64, 96/96,
 // 128/96, 128/128 and 192/128.
 type Attention struct {
 	B, T, H, G, P, R, Dv int
-	Start                int
+	Start, Window        int
 	Scale                float32
 	Q, K, V, KRope       device.Buffer
 	KStride, VStride     int
@@ -48,13 +51,24 @@ type attentionArgs struct {
 	tied, chunk                            int32
 	scale                                  float32
 	dS                                     device.Ptr
-	start                                  int32
+	start, window                          int32
 }
 
-// hopper gives the instance for this shape, if the device and the type have one.
+// hopper gives the instance for this shape, if the device and the type have one. None has windows.
 func (k *Attention) hopper(s *device.Stream) (attentionTiles, bool) {
 	t, ok := hopperTiles[[2]int{k.P + k.R, k.Dv}]
-	return t, ok && k.Q.Type == device.BF16 && s.Device().Compute == 90
+	return t, ok && k.Window == 0 && k.Q.Type == device.BF16 && s.Device().Compute == 90
+}
+
+// kernel is the name of a kernel that any card has, for the type and where there is a window for that.
+func (k *Attention) kernel(name string) string {
+	if k.Window > 0 {
+		name += "_window"
+	}
+	if k.Q.Type == device.BF16 {
+		return name + "_portable"
+	}
+	return name + "_f32"
 }
 
 // heads is the number of query heads whose tiles are scheduled together. The tiles that run at once are then those of a
@@ -102,6 +116,8 @@ func (k *Attention) valid(s *device.Stream) bool {
 		rule = "B·H must be at most 65535"
 	case k.Start < 0 || k.Start%64 != 0:
 		rule = fmt.Sprintf("Start must be a multiple of 64, it is %d", k.Start)
+	case k.Window < 0 || k.Window > 0 && k.Start > 0:
+		rule = fmt.Sprintf("a window must be positive and stand without Start, they are %d and %d", k.Window, k.Start)
 	}
 	if rule != "" {
 		s.Fail(fmt.Errorf("kernels: attention: %s: B %d, T %d, H %d, G %d, P %d, R %d, Dv %d, strides %d and %d",
@@ -136,7 +152,7 @@ func (k *Attention) args() attentionArgs {
 	return attentionArgs{
 		q: k.Q.Ptr, k: k.K.Ptr, v: k.V.Ptr, kRope: k.KRope.Ptr, o: k.O.Ptr, lse: k.LSE.Ptr,
 		b: int32(k.B), t: int32(k.T), h: int32(k.H), g: int32(k.G), p: int32(k.P), r: int32(k.R), dv: int32(k.Dv),
-		kStride: int32(k.KStride), vStride: int32(k.VStride), scale: k.Scale, start: int32(k.Start),
+		kStride: int32(k.KStride), vStride: int32(k.VStride), scale: k.Scale, start: int32(k.Start), window: int32(k.Window),
 	}
 }
 
@@ -159,10 +175,10 @@ func (k *Attention) Launch(s *device.Stream) {
 		device.Launch(s, t.forward, device.Grid{X: grid, Block: 128 * (t.groups + 1), Shared: t.forwardShared(d, k.Dv)},
 			&args)
 	} else if k.Q.Type == device.BF16 {
-		device.Launch(s, "attention_forward_portable", device.Grid{X: ceil(k.T, 64), Y: k.B * k.H, Z: ceil(k.Dv, 64),
+		device.Launch(s, k.kernel("attention_forward"), device.Grid{X: ceil(k.T, 64), Y: k.B * k.H, Z: ceil(k.Dv, 64),
 			Block: 128, Shared: portableShared(d)}, &args)
 	} else {
-		device.Launch(s, "attention_forward_f32", device.Grid{X: ceil(k.T, 32), Y: k.B * k.H, Block: 256,
+		device.Launch(s, k.kernel("attention_forward"), device.Grid{X: ceil(k.T, 32), Y: k.B * k.H, Block: 256,
 			Shared: plainShared(d, k.Dv)}, &args)
 	}
 }
@@ -228,16 +244,16 @@ func (k *AttentionGrad) products(s *device.Stream, args *attentionArgs) {
 		}
 	} else if k.Q.Type == device.BF16 {
 		shared := portableGradientShared(d, k.Dv)
-		device.Launch(s, "attention_backward_query_portable", device.Grid{X: ceil(k.T, 64), Y: k.B * k.H, Z: ceil(d, 64),
+		device.Launch(s, k.kernel("attention_backward_query"), device.Grid{X: ceil(k.T, 64), Y: k.B * k.H, Z: ceil(d, 64),
 			Block: 128, Shared: shared}, args)
-		device.Launch(s, "attention_backward_key_portable",
+		device.Launch(s, k.kernel("attention_backward_key"),
 			device.Grid{X: ceil(k.T, 64), Y: k.B * k.G, Z: ceil(max(d, k.Dv), 64), Block: 128, Shared: shared + portableStats},
 			args)
 	} else {
 		shared := plainGradientShared(d, k.Dv)
-		device.Launch(s, "attention_backward_query_f32",
+		device.Launch(s, k.kernel("attention_backward_query"),
 			device.Grid{X: ceil(k.T, 32), Y: k.B * k.H, Block: 256, Shared: shared}, args)
-		device.Launch(s, "attention_backward_key_f32",
+		device.Launch(s, k.kernel("attention_backward_key"),
 			device.Grid{X: ceil(k.T, 32), Y: k.B * k.G, Block: 256, Shared: shared}, args)
 	}
 }

@@ -25,9 +25,13 @@ template <typename E> struct AttentionArgs {
 	float scale;
 	uint4 *dS;          // nil, or blocks of 64 queries by 64 keys of [B, H]: see scoreGradients in attention_tile.cuh
 	int start;          // forward only: keys before the first query, a multiple of 64; k, v and kRope have start + T rows
+	int window;         // keys that a query reads, its own with them; for kernels of that name alone, which have no start
 };
 static_assert(sizeof(AttentionArgs<bf16>) == 176);
 
 constexpr float LOG2E = 1.4426950408889634f, LN2 = 0.6931471805599453f;
+
+// firstKey is the first key of query t in a window.
+__device__ __forceinline__ int firstKey(int t, int window) { return max(0, t - window + 1); }
 
 __device__ __forceinline__ int paddedT(int T) { return (T + 63) / 64 * 64; }

@@ -2,6 +2,11 @@
 // 256 threads; thread (y, x) holds row y, score columns x+8i and output columns x+8i, for any widths up to 256.
 #include "attention_args.cuh"
 
+#ifndef WINDOW // attention_fp32_window.cu compiles the same kernels with it
+#define WINDOW false
+#define NAME(kernel) kernel##_f32
+#endif
+
 constexpr int SIDE = 32, WIDEST = 256;
 
 // Bytes of shared memory for keys of D columns and values of Dv, as in attention_shape.go: of the forward kernel, and
@@ -51,7 +56,7 @@ __device__ __forceinline__ void addRows(float (&d)[WIDEST / 8], float *weights, 
 }
 
 // attention_forward_f32: grid [T/32, H·B].
-extern "C" __global__ void __launch_bounds__(256) attention_forward_f32(const __grid_constant__ AttentionArgs<float> p) {
+extern "C" __global__ void __launch_bounds__(256) NAME(attention_forward)(const __grid_constant__ AttentionArgs<float> p) {
 	extern __shared__ float shared[];
 	int D = p.P + p.R, ld = D + 1, lv = p.Dv + 1;
 	float *q = shared, *k = q + SIDE * ld, *v = k + SIDE * ld, *weights = v + SIDE * lv;
@@ -60,7 +65,8 @@ extern "C" __global__ void __launch_bounds__(256) attention_forward_f32(const __
 	float s[4], o[WIDEST / 8] = {}, m = -INFINITY, sum = 0;
 	loadRows(q, ld, p.q + ((size_t)b * p.T * p.H + h) * D, p.H * D, m0, p.T, D);
 	const int last = block + p.start / SIDE, S = p.start + p.T;
-	for (int j = last; j >= 0; j--) {
+	const int stop = WINDOW ? firstKey(m0, p.window) / SIDE : 0;
+	for (int j = last; j >= stop; j--) {
 		__syncthreads();
 		loadKeys(k, ld, p, b, g, j * SIDE, S);
 		loadRows(v, lv, p.v + ((size_t)b * S * p.G + g) * p.vStride, p.G * p.vStride, j * SIDE, S, p.Dv);
@@ -69,7 +75,8 @@ extern "C" __global__ void __launch_bounds__(256) attention_forward_f32(const __
 		float top = m;
 #pragma unroll
 		for (int i = 0; i < 4; i++) {
-			s[i] = j == last && x + 8 * i > y ? -INFINITY : s[i] * p.scale;
+			const bool hidden = j == last && x + 8 * i > y || WINDOW && j * SIDE + x + 8 * i < firstKey(t, p.window);
+			s[i] = hidden ? -INFINITY : s[i] * p.scale;
 			top = fmaxf(top, s[i]);
 		}
 #pragma unroll
@@ -94,7 +101,7 @@ extern "C" __global__ void __launch_bounds__(256) attention_forward_f32(const __
 }
 
 // attention_backward_query_f32: grid [T/32, H·B].
-extern "C" __global__ void __launch_bounds__(256) attention_backward_query_f32(const __grid_constant__ AttentionArgs<float> p) {
+extern "C" __global__ void __launch_bounds__(256) NAME(attention_backward_query)(const __grid_constant__ AttentionArgs<float> p) {
 	extern __shared__ float shared[];
 	int D = p.P + p.R, ld = D + 1, lv = p.Dv + 1;
 	float *q = shared, *k = q + SIDE * ld, *dO = k + SIDE * ld, *v = dO + SIDE * lv, *weights = v + SIDE * lv;
@@ -104,7 +111,8 @@ extern "C" __global__ void __launch_bounds__(256) attention_backward_query_f32(c
 	float delta = p.stats[(size_t)blockIdx.y * paddedT(p.T) + t].y;
 	loadRows(q, ld, p.q + ((size_t)b * p.T * p.H + h) * D, p.H * D, m0, p.T, D);
 	loadRows(dO, lv, p.dO + ((size_t)b * p.T * p.H + h) * p.Dv, p.H * p.Dv, m0, p.T, p.Dv);
-	for (int j = block; j >= 0; j--) {
+	const int stop = WINDOW ? firstKey(m0, p.window) / SIDE : 0;
+	for (int j = block; j >= stop; j--) {
 		__syncthreads();
 		loadKeys(k, ld, p, b, g, j * SIDE, p.T);
 		loadRows(v, lv, p.v + ((size_t)b * p.T * p.G + g) * p.vStride, p.G * p.vStride, j * SIDE, p.T, p.Dv);
@@ -112,7 +120,10 @@ extern "C" __global__ void __launch_bounds__(256) attention_backward_query_f32(c
 		products(s, q, k, ld, D);
 		products(dp, dO, v, lv, p.Dv);
 #pragma unroll
-		for (int i = 0; i < 4; i++) s[i] = j == block && x + 8 * i > y ? 0 : expf(s[i] * p.scale - lse) * (dp[i] - delta);
+		for (int i = 0; i < 4; i++) {
+			const bool hidden = j == block && x + 8 * i > y || WINDOW && j * SIDE + x + 8 * i < firstKey(t, p.window);
+			s[i] = hidden ? 0 : expf(s[i] * p.scale - lse) * (dp[i] - delta);
+		}
 		addRows(dq, weights, s, k, ld, D);
 	}
 	if (t >= p.T) return;
@@ -123,7 +134,7 @@ extern "C" __global__ void __launch_bounds__(256) attention_backward_query_f32(c
 }
 
 // attention_backward_key_f32: grid [T/32, G·B]. Row y is a key, columns x+8i are queries.
-extern "C" __global__ void __launch_bounds__(256) attention_backward_key_f32(const __grid_constant__ AttentionArgs<float> p) {
+extern "C" __global__ void __launch_bounds__(256) NAME(attention_backward_key)(const __grid_constant__ AttentionArgs<float> p) {
 	extern __shared__ float shared[];
 	int D = p.P + p.R, ld = D + 1, lv = p.Dv + 1, share = p.H / p.G;
 	float *k = shared, *q = k + SIDE * ld, *v = q + SIDE * ld, *dO = v + SIDE * lv, *weights = dO + SIDE * lv;
@@ -133,7 +144,8 @@ extern "C" __global__ void __launch_bounds__(256) attention_backward_key_f32(con
 	loadKeys(k, ld, p, b, g, n0, p.T);
 	loadRows(v, lv, p.v + ((size_t)b * p.T * p.G + g) * p.vStride, p.G * p.vStride, n0, p.T, p.Dv);
 	for (int h = g * share; h < (g + 1) * share; h++) {
-		for (int m0 = n0; m0 < p.T; m0 += SIDE) {
+		const int end = WINDOW ? min(p.T, n0 + SIDE - 1 + p.window) : p.T; // behind the last query that reads one of the keys
+		for (int m0 = n0; m0 < end; m0 += SIDE) {
 			__syncthreads();
 			loadRows(q, ld, p.q + ((size_t)b * p.T * p.H + h) * D, p.H * D, m0, p.T, D);
 			loadRows(dO, lv, p.dO + ((size_t)b * p.T * p.H + h) * p.Dv, p.H * p.Dv, m0, p.T, p.Dv);
@@ -144,7 +156,7 @@ extern "C" __global__ void __launch_bounds__(256) attention_backward_key_f32(con
 			for (int i = 0; i < 4; i++) {
 				int t = m0 + x + 8 * i;
 				size_t row = (size_t)b * p.H + h;
-				s[i] = t < key || t >= p.T ? 0 : expf(s[i] * p.scale - p.lse[row * p.T + t]);
+				s[i] = t < key || t >= p.T || WINDOW && key < firstKey(t, p.window) ? 0 : expf(s[i] * p.scale - p.lse[row * p.T + t]);
 				dp[i] = t >= p.T ? 0 : s[i] * (dp[i] - p.stats[row * paddedT(p.T) + t].y);
 			}
 			addRows(dv, weights, s, dO, lv, p.Dv);

@@ -32,7 +32,7 @@ var attentionShapes = []attentionShape{
 // attentionData is one problem on the host, its inputs rounded to the type that the kernels get.
 type attentionData struct {
 	attentionShape
-	B, T            int
+	B, T, window    int // a window of 0 is none
 	q, kv, rope, dO []float32
 	o, lse          []float32
 	dq, dkv, dRope  []float32
@@ -67,7 +67,8 @@ func (a *attentionData) outputs() {
 func (a *attentionData) reference() {
 	a.outputs()
 	k := ref.AttentionGrad{Attention: ref.Attention{
-		B: a.B, T: a.T, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: a.scale(), Q: a.q, K: a.kv, V: a.kv[a.v:],
+		B: a.B, T: a.T, Window: a.window, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: a.scale(), Q: a.q, K: a.kv,
+		V:       a.kv[a.v:],
 		KRope:   a.rope,
 		KStride: a.stride, VStride: a.stride, O: a.o, LSE: a.lse,
 	}, DO: a.dO, DQ: a.dq, DK: a.dkv, DV: a.dkv[a.v:], DKRope: a.dRope, Tied: a.tied()}
@@ -151,7 +152,9 @@ func (a *attentionData) head(b, h int, round func(float64) float64, fused bool) 
 			for i := range D {
 				p[j] += float64(q[i]) * key(j, i)
 			}
-			p[j] *= scale
+			if p[j] *= scale; j < ref.FirstKey(t, a.window) {
+				p[j] = math.Inf(-1)
+			}
 			top = max(top, p[j])
 		}
 		for _, x := range p {
@@ -198,8 +201,8 @@ func (a *attentionData) kernels(r *rig, typ device.Type, recompute bool) (launch
 	outs []device.Buffer) {
 	kv, dkv := r.in(typ, a.kv), r.out(typ, len(a.kv))
 	k := AttentionGrad{Attention: Attention{
-		B: a.B, T: a.T, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: a.scale(), Q: r.in(typ, a.q), K: kv,
-		V:     kv.Slice(a.v, kv.N),
+		B: a.B, T: a.T, Window: a.window, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: a.scale(), Q: r.in(typ, a.q),
+		K: kv, V: kv.Slice(a.v, kv.N),
 		KRope: r.in(typ, a.rope), KStride: a.stride, VStride: a.stride, O: r.out(typ, len(a.dO)),
 		LSE: r.out(device.F32, a.B*a.H*a.T),
 	}, DO: r.in(typ, a.dO), DQ: r.out(typ, len(a.q)), DK: dkv, DV: dkv.Slice(a.v, kv.N), DKRope: r.out(typ, len(a.rope)),
@@ -232,31 +235,47 @@ func TestAttention(t *testing.T) {
 	for _, typ := range types {
 		for _, d := range attentionShapes {
 			for _, T := range append([]int{256}, sizes...) {
-				t.Run(fmt.Sprint(typ, d, T), func(t *testing.T) {
-					r, B := newRig(t), 1+min(T, 65)/65
-					exact, plain := newAttentionData(d, B, T, typ), newAttentionData(d, B, T, typ)
-					exact.naive(exactly, false)
-					allowed := make([]float64, len(attentionOutputs))
-					widen := func() {
-						for i := range allowed {
-							allowed[i] = max(allowed[i], 2*distance(plain.results()[i], exact.results()[i])+2e-6)
-						}
-					}
-					if typ == device.BF16 { // of three tokens either rounding may be the lucky one
-						plain.naive(toBF16, false)
-						widen()
-						plain.naive(toBF16, true)
-					} else {
-						plain.reference()
-					}
-					widen()
-					for _, recompute := range []bool{false, true} {
-						launch, outs := exact.kernels(r, typ, recompute)
-						r.checkAttention(launch, outs, exact.results(), allowed)
-					}
-				})
+				t.Run(fmt.Sprint(typ, d, T), func(t *testing.T) { testAttention(t, typ, d, T, 0) })
 			}
 		}
+	}
+}
+
+// TestAttentionWindow is TestAttention in windows that end within tiles, at their edges and beyond.
+func TestAttentionWindow(t *testing.T) {
+	for _, typ := range types {
+		for i, d := range attentionShapes {
+			for j, T := range []int{1, 65, 127, 300} {
+				for _, window := range [][]int{{2, 64, 129}, {32, 65, 200}, {1, 33, 128}}[(i+j)%3] {
+					t.Run(fmt.Sprint(typ, d, T, window), func(t *testing.T) { testAttention(t, typ, d, T, window) })
+				}
+			}
+		}
+	}
+}
+
+func testAttention(t *testing.T, typ device.Type, d attentionShape, T, window int) {
+	r, B := newRig(t), 1+min(T, 65)/65
+	exact, plain := newAttentionData(d, B, T, typ), newAttentionData(d, B, T, typ)
+	exact.window, plain.window = window, window
+	exact.naive(exactly, false)
+	allowed := make([]float64, len(attentionOutputs))
+	widen := func() {
+		for i := range allowed {
+			allowed[i] = max(allowed[i], 2*distance(plain.results()[i], exact.results()[i])+2e-6)
+		}
+	}
+	if typ == device.BF16 { // of three tokens either rounding may be the lucky one
+		plain.naive(toBF16, false)
+		widen()
+		plain.naive(toBF16, true)
+	} else {
+		plain.reference()
+	}
+	widen()
+	for _, recompute := range []bool{false, true} {
+		launch, outs := exact.kernels(r, typ, recompute)
+		r.checkAttention(launch, outs, exact.results(), allowed)
 	}
 }
 

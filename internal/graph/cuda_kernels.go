@@ -106,10 +106,6 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 	case Times:
 		return nil, errors.New("cuda: model.embed_scale is true, and no kernel of a GPU has it yet: use the CPU")
 	case Attend:
-		if a.Window > 0 {
-			return nil, fmt.Errorf("cuda: attention.window is %d here, and no kernel of a GPU has windows yet: use the CPU",
-				a.Window)
-		}
 		if a.Documents {
 			return nil, errors.New("cuda: data.documents is mask here, and no kernel of a GPU keeps attention within " +
 				"documents yet: use the CPU")
@@ -190,8 +186,9 @@ func cudaProduct(in *Instr) *kernels.Gemm {
 }
 
 func cudaAttention(a Attend, in []Buf) *kernels.Attention {
-	k := &kernels.Attention{B: a.B, T: a.T, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: float32(a.Scale),
-		Q: on(in[0]), K: on(in[1])}
+	k := &kernels.Attention{B: a.B, T: a.T, Window: a.Window, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv,
+		Scale: float32(a.Scale),
+		Q:     on(in[0]), K: on(in[1])}
 	if a.Shared {
 		kv := on(in[1])
 		k.KStride, k.VStride = a.W, a.W
