@@ -13,7 +13,7 @@ import (
 )
 
 // tiny is a decoder with every op in it: one grouped layer, gated by head, one tied in a window, gated by element from
-// a few columns, and one latent with two latent heads.
+// a few columns, and one latent with two latent heads, each of which every head reads apart.
 type tiny struct{ V, C, F, H, D int }
 
 var small = tiny{V: 11, C: 8, F: 12, H: 4, D: 4}
@@ -73,12 +73,13 @@ func (m tiny) latent(b *Builder, name string, x *Node) *Node {
 	q := b.Reshape(b.Linear(x, m.param(b, name+"Wq", m.C, m.H*(m.D+R)), nil), b.B, b.T, m.H, m.D+R)
 	c := b.Reshape(b.Linear(x, m.param(b, name+"Wdkv", m.C, n*L), nil), b.B, b.T, n, L)
 	c = b.RMSNorm(c, m.param(b, name+"normkv", n, L), 1e-5)
-	kv := b.Linear(c, m.param(b, name+"Wukv", n, L, m.H/n*2*m.D), m.param(b, name+"bukv", n, m.H/n*2*m.D))
-	kv = b.Reshape(kv, b.B, b.T, m.H, 2*m.D)
+	c = b.Scale(c, 1.3)
+	kv := b.Linear(c, m.param(b, name+"Wukv", n, L, m.H*2*m.D), m.param(b, name+"bukv", n, m.H*2*m.D))
+	kv = b.Reshape(kv, b.B, b.T, n*m.H, 2*m.D)
 	kr := b.Reshape(b.Linear(x, m.param(b, name+"Wkr", m.C, R), nil), b.B, b.T, 1, R)
 	q, kr = b.Rope(q, R, Rotary{Theta: 100}), b.Rope(kr, R, Rotary{Theta: 100})
-	o := b.AttendShared(q, kv, kr, m.D, m.D, m.D, Mask{}, 0.4)
-	return b.Reshape(o, b.B, b.T, -1)
+	o := b.AttendShared(b.Repeat(q, 1, n), kv, kr, m.D, m.D, m.D, Mask{}, 0.4)
+	return b.Reshape(b.Fold(o, 1, n, 0.7), b.B, b.T, -1)
 }
 
 // params collects what a pass declares.
