@@ -158,6 +158,9 @@ func (d *Device) place(queries ...kernels.DecodePart) {
 	}
 	for _, e := range d.entries {
 		s, v := d.cache[e.layer][e.slot], e.v
+		if r := v.rotation; r != nil { // parts of a slot may be more than its heads, as TPA's factors are
+			s.heads, s.dim = r.heads, s.heads*s.dim/r.heads
+		}
 		p := kernels.DecodePart{Y: s.buf, YRow: s.heads * s.dim, YHead: s.dim, Heads: s.heads, Dim: s.dim, Cache: true}
 		if n := v.norm; n != nil && !v.there() && v.rotation == nil && n.groups == s.heads &&
 			(k.Eps == 0 || k.Eps == float32(n.eps)) {
@@ -293,6 +296,15 @@ func (d *Device) attendFew(layer int, s segment, a attention.CacheRead, q, o dev
 			DecodeShape: d.shape(layer, a, s), Scale: float32(a.Scale), Q: q, K: k.buf, V: value, KRope: kRope, O: o, LSE: d.lse,
 			Pages: d.pages.Slice(s.row*d.maxPages, d.pages.N), Lengths: d.meta.lengths.Slice(s.row, d.meta.lengths.N),
 			Work: d.work,
+		})
+		return
+	}
+	if a.Rank > 0 {
+		d.run(&kernels.DecodeFactors{
+			N: s.n, H: a.H, R: a.Rank, D: a.P, Page: decode.PageTokens, MaxPages: d.maxPages, Window: a.Window,
+			Scale: float32(a.Scale), Q: q, BK: k.buf, BV: v.buf, AK: c[a.KHeads].buf, AV: c[a.VHeads].buf, O: o,
+			Positions: d.meta.positions.Slice(s.token, d.meta.positions.N), Rows: d.meta.rows.Slice(s.token, d.meta.rows.N),
+			Pages: d.pagesOf(layer),
 		})
 		return
 	}

@@ -77,7 +77,7 @@ func openDevice(t *testing.T, m *decode.Model, on decode.Backend, o decode.Optio
 
 func TestCUDAAnySplitIsTheForwardPass(t *testing.T) {
 	everywhere(t, graph.F32, func(t *testing.T, on decode.Backend) {
-		for _, kind := range kinds {
+		for _, kind := range decodetest.Kinds {
 			for _, f := range []func(*model.Config, *attention.Config){func(*model.Config, *attention.Config) {}, wide} {
 				m := decodetest.Tiny(t, kind, f)
 				d := openDevice(t, m, on, decode.Options{Pages: 20, Rows: 4})
@@ -114,7 +114,7 @@ func off(got, want []float32) float64 {
 func TestCUDABF16(t *testing.T) {
 	t.Run("simulated", func(t *testing.T) {
 		on := simulate(device.BF16)
-		for _, kind := range kinds {
+		for _, kind := range decodetest.Kinds {
 			m := decodetest.Tiny(t, kind, wide)
 			d, all := openDevice(t, m, on, decode.Options{Pages: 20, Rows: 4}), decodetest.Texts(m)
 			for i, y := range decodetest.Split(t, d, m, 1, all) {
@@ -132,7 +132,7 @@ func testBF16(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	for _, kind := range kinds {
+	for _, kind := range decodetest.Kinds {
 		holdsInBF16(t, kind, decodetest.Tiny(t, kind, wide), on, b)
 	}
 	for _, norm := range []string{attention.HeadNorm, attention.AllNorm} {
@@ -157,7 +157,7 @@ func holdsInBF16(t *testing.T, what string, m *decode.Model, on decode.Backend, 
 // bf16 too, which has kernels of its own.
 func TestCUDAEngine(t *testing.T) {
 	test := func(t *testing.T, on decode.Backend) {
-		for _, kind := range kinds {
+		for _, kind := range decodetest.Kinds {
 			for _, drafter := range []decode.Drafter{nil, decode.Lookup{Guesses: 3}} {
 				m := decodetest.Tiny(t, kind, wide, func(c *model.Config, _ *attention.Config) { c.Context = 150 })
 				o := decode.Options{Pages: 9, Rows: 4, Chunk: 40, Ends: []int32{5}, Drafter: drafter}
@@ -215,7 +215,7 @@ func TestCUDARowAloneEqualsRowInBatch(t *testing.T) {
 }
 
 func testRowAlone(t *testing.T, on decode.Backend) {
-	for _, kind := range kinds {
+	for _, kind := range decodetest.Kinds {
 		m := decodetest.Tiny(t, kind, wide)
 		V := m.Config.Vocab
 		d := openDevice(t, m, on, decode.Options{Pages: 40, Rows: 16, Chunk: 400})

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 
-	"headroom/attention"
 	"headroom/decode"
 	"headroom/internal/device"
 	"headroom/kernels"
@@ -26,12 +25,6 @@ func (b *backend) plan(m *decode.Model, l decode.Limits) (*Device, error) {
 		return nil, err
 	}
 	g := groupsOf(m.Transformer)
-	for _, r := range g.reads {
-		if r.Form() == attention.Factored {
-			return nil, fmt.Errorf("decode: no kernel of CUDA reads the factors of attention.kind %s: use --device cpu",
-				m.LayerAttention(r.layer).Kind)
-		}
-	}
 	d := &Device{
 		model: m, limits: l, dev: b.dev, weights: w, t: b.t, tables: map[tableKey]device.Buffer{},
 		maxPages: fours(decode.PagesFor(l.Context)),
@@ -95,7 +88,7 @@ func (d *Device) dims(g *groups) (work int) {
 // trains says that the kernel of training takes a read. It attends to expanded latents, and to keys that are rotated,
 // without a window.
 func (d *Device) trains(r read) bool {
-	if r.Turn > 0 || r.Window > 0 {
+	if r.Turn > 0 || r.Rank > 0 || r.Window > 0 {
 		return false
 	}
 	P, R, Dv := r.P, r.R, r.Dv

@@ -36,7 +36,7 @@ func TestCUDARandom(t *testing.T) {
 // anyModel is a model of any kind, of dims that the fast kernels take or do not.
 func anyModel(t *testing.T, r *rand.Rand, of func(*model.Config)) (*decode.Model, string) {
 	t.Helper()
-	what := kinds[r.IntN(len(kinds))]
+	what := decodetest.Kinds[r.IntN(len(decodetest.Kinds))]
 	m := decodetest.Tiny(t, what, func(c *model.Config, a *attention.Config) {
 		c.Layers, c.Width, c.MLP, c.Vocab = 1+r.IntN(2), 16+8*r.IntN(8), 8+r.IntN(60), 30+r.IntN(300)
 		c.Context, c.Tie = 20+r.IntN(200), r.IntN(2) == 0
@@ -182,7 +182,7 @@ func TestCUDAPagesComeBack(t *testing.T) {
 // large enough to round differently.
 func TestCUDAGreedySpeculationIsGreedy(t *testing.T) {
 	everywhere(t, graph.F32, func(t *testing.T, on decode.Backend) {
-		kinds := kinds
+		kinds := decodetest.Kinds
 		if isSimulated(on) {
 			kinds = []string{"gta-2", "gla-2"}
 		}

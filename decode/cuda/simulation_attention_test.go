@@ -155,6 +155,37 @@ func (p *simulation) plain(k *kernels.DecodePlain) {
 	}
 }
 
+func (p *simulation) factors(k *kernels.DecodeFactors) {
+	for i := range k.N {
+		row, S := int(p.view(k.Rows).int(i)), 0
+		if row >= 0 {
+			S = int(p.view(k.Positions).int(i)) + 1
+		}
+		first := max(0, ref.FirstKey(S-1, k.Window))
+		for h := range k.H {
+			var keys, values []float32
+			for s := first; s < S; s++ {
+				at := p.slot(k.Pages, row*k.MaxPages, k.Page, s)
+				for _, x := range []struct {
+					heads, columns device.Buffer
+					to             *[]float32
+				}{{k.AK, k.BK, &keys}, {k.AV, k.BV, &values}} {
+					sum := make([]float32, k.D)
+					for r := range k.R {
+						head := p.view(x.heads).get((at*k.H+h)*k.R + r)
+						for d, z := range p.view(x.columns).row((at*k.R+r)*k.D, k.D) {
+							sum[d] += head * z / float32(k.R)
+						}
+					}
+					*x.to = append(*x.to, sum...)
+				}
+			}
+			q := p.view(k.Q).row((i*k.H+h)*k.D, k.D)
+			p.view(k.O).setAt((i*k.H+h)*k.D, attended(q, keys, values, max(0, S-first), k.D, k.Scale))
+		}
+	}
+}
+
 func (p *simulation) stepAttend(k *kernels.StepAttend) {
 	c := paged{P: k.P, R: k.R, Dv: k.Dv, G: k.G, kDim: k.Dv, vDim: k.Dv, page: k.Page, k: k.KCache, v: k.VCache,
 		kRope: k.RopeCache, pages: k.Pages}

@@ -54,6 +54,17 @@ func (p *simulation) compute(k launcher) {
 			x[i] += y[i]
 		}
 		p.view(k.Out).setAll(x)
+	case *kernels.Expand:
+		a, b, y := p.view(k.A), p.view(k.B), p.view(k.Y)
+		for i := range k.Rows * k.H * k.D {
+			row, h, d, sum := i/(k.H*k.D), i/k.D%k.H, i%k.D, float32(0)
+			for r := range k.R {
+				sum += a.get(row*k.LdA+h*k.R+r) * b.get(row*k.LdB+r*k.D+d)
+			}
+			y.set(i, k.Scale*sum)
+		}
+	case *kernels.DecodeFactors:
+		p.factors(k)
 	case *kernels.AddScaled:
 		x, z, a := p.all(k.X), p.all(k.Z), p.all(k.A)
 		for i := range x {

@@ -114,9 +114,12 @@ func (d *Device) RMSNorm(x graph.Buf, w graph.Param, eps float64) graph.Buf {
 	return give(&tensor{width: v.width, norm: &pendingNorm{v, w, v.width / w.Shape[len(w.Shape)-1], eps}})
 }
 
-// Expand has no kernel: plan refuses the kind that needs one.
-func (d *Device) Expand(graph.Buf, graph.Buf, int, int, float64) graph.Buf {
-	panic("decode: there is no kernel for products of factors")
+// Expand is scale·A·B of each row.
+func (d *Device) Expand(a, b graph.Buf, heads, dim int, scale float64) graph.Buf {
+	x, z, y := d.need(operand(a)), d.need(operand(b)), d.take(d.t, d.n, heads*dim)
+	d.run(&kernels.Expand{A: x.rows(0, d.n), B: z.rows(0, d.n), Y: y.buf, Rows: d.n, H: heads, R: x.width / heads, D: dim,
+		LdA: x.stride, LdB: z.stride, Scale: float32(scale)})
+	return give(y)
 }
 
 // AddScaled is x + w·z.

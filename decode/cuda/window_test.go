@@ -25,7 +25,7 @@ func TestCUDAWindows(t *testing.T) {
 }
 
 func testWindows(t *testing.T, on decode.Backend) {
-	for i, kind := range kinds {
+	for i, kind := range decodetest.Kinds {
 		window := []int{1, 64, 65, 100, 130}[i%5]
 		what := fmt.Sprintf("%s in a window of %d", kind, window)
 		m := decodetest.Windowed(t, kind, window)

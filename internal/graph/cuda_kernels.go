@@ -89,8 +89,11 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 		return &kernels.SwiGLU{Gate: x(0), Up: x(1), Y: y(0)}, nil
 	case SwiGLUGrad:
 		return &kernels.SwiGLUGrad{Gate: x(0), Up: x(1), DY: x(2), DGate: y(0), DUp: y(1)}, nil
-	case Expand, ExpandGrad:
-		return nil, errors.New("cuda: there is no kernel for the factors of attention.kind tpa: use train.device=cpu")
+	case Expand:
+		return &kernels.Expand{A: x(0), B: x(1), Y: y(0), Rows: a.Rows, H: a.H, R: a.R, D: a.D, Scale: float32(a.Scale)}, nil
+	case ExpandGrad:
+		return &kernels.ExpandGrad{A: x(0), B: x(1), DY: x(2), DA: y(0), DB: y(1), Rows: a.Rows, H: a.H, R: a.R, D: a.D,
+			Scale: float32(a.Scale)}, nil
 	case AddScaled:
 		return &kernels.AddScaled{X: x(0), Z: x(1), A: x(2), Y: y(0), Rows: a.Rows, C: a.C}, nil
 	case AddScaledGrad:

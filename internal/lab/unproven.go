@@ -20,6 +20,7 @@ var unproven = []struct {
 	{"attention.kind=mlra", func(c configs.Run) bool { return c.Attention.Kind == attention.MLRA }},
 	{"attention.gate", func(c configs.Run) bool { return c.Attention.Gated() }},
 	{"attention.kind=gqla", func(c configs.Run) bool { return c.Attention.Kind == attention.GQLA }},
+	{"attention.kind=tpa", func(c configs.Run) bool { return c.Attention.Kind == attention.TPA }},
 	{"attention.tie_kv", func(c configs.Run) bool { return c.Attention.TieKV }},
 	{"attention.qk_norm", func(c configs.Run) bool { return c.Attention.NormsQK() }},
 	{"attention.window", func(c configs.Run) bool { return c.Attention.Window > 0 }},

@@ -1,0 +1,112 @@
+//go:build gpu
+
+package kernels
+
+import (
+	"fmt"
+	"math/bits"
+
+	"headroom/internal/device"
+)
+
+// An Expand is Y = Scale·A·B of each row, small products of factors: A [Rows, H, R] and B [Rows, R, D], whose rows lie
+// LdA and LdB apart, or side by side where these are 0; Y [Rows, H, D].
+type Expand struct {
+	A, B, Y                 device.Buffer
+	Rows, H, R, D, LdA, LdB int
+	Scale                   float32
+}
+
+type expandArgs struct {
+	a, b, y           device.Ptr
+	rows              int64
+	h, r, d, ldA, ldB int32
+	scale             float32
+}
+
+var expandNames, expandGradNames, factorsNames = both("expand"), both("expand_grad"), both("decode_factors")
+
+// Launch puts the kernel on the stream.
+func (k *Expand) Launch(s *device.Stream) {
+	t, n, ldA, ldB := k.Y.Type, k.Rows*k.H*k.D, k.LdA, k.LdB
+	if ldA == 0 {
+		ldA = k.H * k.R
+	}
+	if ldB == 0 {
+		ldB = k.R * k.D
+	}
+	if n > 0 && fits(s, "expand", want{"A", k.A, (k.Rows-1)*ldA + k.H*k.R, t}, want{"B", k.B, (k.Rows-1)*ldB + k.R*k.D, t},
+		want{"Y", k.Y, n, t}) {
+		args := expandArgs{k.A.Ptr, k.B.Ptr, k.Y.Ptr, int64(k.Rows), int32(k.H), int32(k.R), int32(k.D), int32(ldA),
+			int32(ldB), k.Scale}
+		device.Launch(s, expandNames[t], device.Grid{X: ceil(n, 256), Block: 256}, &args)
+	}
+}
+
+// An ExpandGrad is DA = Scale·DY·Bᵀ and DB = Scale·Aᵀ·DY of each row, of Expand's shapes side by side.
+type ExpandGrad struct {
+	A, B, DY, DA, DB device.Buffer
+	Rows, H, R, D    int
+	Scale            float32
+}
+
+type expandGradArgs struct {
+	a, b, dy, da, db device.Ptr
+	rows             int64
+	h, r, d          int32
+	scale            float32
+}
+
+// Launch puts the kernel on the stream.
+func (k *ExpandGrad) Launch(s *device.Stream) {
+	t, heads, columns := k.DY.Type, k.Rows*k.H*k.R, k.Rows*k.R*k.D
+	if k.Rows > 0 && fits(s, "expand_grad", want{"A", k.A, heads, t}, want{"B", k.B, columns, t},
+		want{"DY", k.DY, k.Rows * k.H * k.D, t}, want{"DA", k.DA, heads, t}, want{"DB", k.DB, columns, t}) {
+		args := expandGradArgs{k.A.Ptr, k.B.Ptr, k.DY.Ptr, k.DA.Ptr, k.DB.Ptr, int64(k.Rows), int32(k.H), int32(k.R),
+			int32(k.D), k.Scale}
+		device.Launch(s, expandGradNames[t], device.Grid{X: ceil(heads+columns, 256), Block: 256}, &args)
+	}
+}
+
+// A DecodeFactors is attention of N new tokens to a paged cache of factors: the key of head h of a token is
+// 1/R · AK[h]·BK, its value 1/R · AV[h]·BV. Q, O [N,H,D]; BK, BV [slots,R,D]; AK, AV [slots,H,R]. D is 256 at most.
+// Positions, Rows, Pages and Window are those of DecodePlain.
+type DecodeFactors struct {
+	N, H, R, D, Page, MaxPages, Window int
+	Scale                              float32
+	Q, BK, BV, AK, AV, O               device.Buffer
+	Positions, Rows, Pages             device.Buffer
+}
+
+type factorsArgs struct {
+	q, bk, bv, ak, av, o, positions, rows, pages device.Ptr
+	h, r, d, maxPages, pageShift, window         int32
+	scale                                        float32
+}
+
+// Launch puts the kernel on the stream.
+func (k *DecodeFactors) Launch(s *device.Stream) {
+	t := k.Q.Type
+	switch {
+	case k.D > 256:
+		s.Fail(fmt.Errorf("kernels: decode factors: heads of %d columns, at most 256", k.D))
+		return
+	case k.R < 1 || k.Window < 0:
+		s.Fail(fmt.Errorf("kernels: decode factors: %d factors in a window of %d", k.R, k.Window))
+		return
+	case !powerOfTwo(k.Page):
+		s.Fail(fmt.Errorf("kernels: decode factors: page size: a power of two: %d", k.Page))
+		return
+	}
+	if k.N > 0 && fits(s, "decode factors", want{"Q", k.Q, k.N * k.H * k.D, t}, want{"BK", k.BK, k.Page * k.R * k.D, t},
+		want{"BV", k.BV, k.Page * k.R * k.D, t}, want{"AK", k.AK, k.Page * k.H * k.R, t},
+		want{"AV", k.AV, k.Page * k.H * k.R, t}, want{"O", k.O, k.N * k.H * k.D, t},
+		want{"Positions", k.Positions, k.N, device.I32}, want{"Rows", k.Rows, k.N, device.I32},
+		want{"Pages", k.Pages, k.MaxPages, device.I32}) {
+		device.Launch(s, factorsNames[t], device.Grid{X: k.N, Y: k.H, Block: 128}, &factorsArgs{
+			k.Q.Ptr, k.BK.Ptr, k.BV.Ptr, k.AK.Ptr, k.AV.Ptr, k.O.Ptr, k.Positions.Ptr, k.Rows.Ptr, k.Pages.Ptr,
+			int32(k.H), int32(k.R), int32(k.D), int32(k.MaxPages), int32(bits.TrailingZeros(uint(k.Page))), int32(k.Window),
+			k.Scale,
+		})
+	}
+}
