@@ -68,6 +68,8 @@ type Config struct {
 	Gate string `mapstructure:"gate" yaml:"gate"`
 	// the gate is made of so many of the first columns of the layer's input; 0 is all
 	GateWidth int `mapstructure:"gate_width" yaml:"gate_width"`
+	// scores are divided by the root of this; 0 is head_dim
+	ScaleDim float64 `mapstructure:"scale_dim" yaml:"scale_dim"`
 	// the rotary embedding for contexts longer than those that the model was first trained on
 	RopeScaling RopeScaling `mapstructure:"rope_scaling" yaml:"rope_scaling"`
 	// keys that a query reads at most in window layers, its own with them; 0: all keys, in every layer
@@ -194,7 +196,7 @@ func (c Config) Validate() error {
 		return fail("rope_theta must be above 1, it is %v", c.RopeTheta)
 	}
 	for _, err := range []error{c.RopeScaling.validate(), c.checkWindow(), c.checkQKNorm(d), checkGate(c),
-		c.checkTie(d), d.check(r)} {
+		c.checkTie(d), c.checkScale(d), d.check(r)} {
 		if err != nil {
 			return fail("%w", err)
 		}

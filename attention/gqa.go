@@ -2,7 +2,6 @@ package attention
 
 import (
 	"fmt"
-	"math"
 
 	"headroom/internal/graph"
 )
@@ -25,11 +24,12 @@ type groupedQuery struct {
 	gate *outputGate
 
 	H, G, D, R int
+	scale      float64
 	rotary     graph.Rotary
 	mask       graph.Mask
 }
 
-var groupedKeys = []string{"qk_norm", "tie_kv"}
+var groupedKeys = []string{"qk_norm", "tie_kv", "scale_dim"}
 
 func mhaDefaults(c settings) {
 	c.is("groups", &c.Groups, c.Heads, "heads")
@@ -60,7 +60,8 @@ func newGQA(c Config, p Place, w weights, out graph.Param) Layer {
 		Wq: w.matrix("Wq", C, c.Heads*c.HeadDim),
 		Wk: w.matrix("Wk", C, c.Groups*c.HeadDim),
 		Wo: out, norm: newQueryKeyNorm(c, p, w), gate: newGate(c, C, w),
-		H: c.Heads, G: c.Groups, D: c.HeadDim, R: c.RopeDim, rotary: c.Rotary(), mask: c.mask(),
+		H: c.Heads, G: c.Groups, D: c.HeadDim, R: c.RopeDim, scale: c.scale(c.HeadDim), rotary: c.Rotary(),
+		mask: c.mask(),
 	}
 	if !c.TieKV {
 		v := w.matrix("Wv", C, c.Groups*c.HeadDim)
@@ -86,10 +87,10 @@ func (a *groupedQuery) Forward(b *graph.Builder, x *graph.Node) *graph.Node {
 	}
 	q = b.Rope(q, a.R, a.rotary)
 	k = b.Rope(k, a.R, a.rotary)
-	o := b.Attend(q, k, v, a.mask, 1/math.Sqrt(float64(a.D))) // [B, T, H, D]
-	o = b.Reshape(o, b.B, b.T, a.H*a.D)                       // [B, T, H·D]
-	o = a.gate.forward(b, o, x)                               // [B, T, H·D]
-	return b.Linear(o, b.Param(a.Wo), nil)                    // [B, T, C]
+	o := b.Attend(q, k, v, a.mask, a.scale) // [B, T, H, D]
+	o = b.Reshape(o, b.B, b.T, a.H*a.D)     // [B, T, H·D]
+	o = a.gate.forward(b, o, x)             // [B, T, H·D]
+	return b.Linear(o, b.Param(a.Wo), nil)  // [B, T, C]
 }
 
 func (a *groupedQuery) CacheLayout() Layout {
@@ -100,7 +101,7 @@ func (a *groupedQuery) CacheLayout() Layout {
 }
 
 func (a *groupedQuery) Decode(s Step, layer int, x graph.Buf) graph.Buf {
-	read := CacheRead{H: a.H, P: a.D, Dv: a.D, Scale: 1 / math.Sqrt(float64(a.D)), Window: a.mask.Window}
+	read := CacheRead{H: a.H, P: a.D, Dv: a.D, Scale: a.scale, Window: a.mask.Window}
 	q := s.Linear(x, a.Wq, nil) // [N, H·D]
 	k := s.Linear(x, a.Wk, nil) // [N, G·D]
 	var v graph.Buf

@@ -38,7 +38,7 @@ type Description struct {
 	Split bool      // its query latent has a part for each latent head
 	Apart bool      // each head reads as many of its latents as there are groups, each by a softmax of its own
 
-	// what it reads of bias, latents, latent_dim, query_latent_dim, query_norm, qk_norm, tie_kv and the ranks
+	// what it reads of bias, latents, latent_dim, query_latent_dim, query_norm, qk_norm, tie_kv, scale_dim and the ranks
 	Keys    []string
 	Parts   []string // weights [n, in, out] by which n parts of an input are multiplied apart; [in, out] is n = 1
 	Library string   // the class of the transformers library that can compute it, if there is one
@@ -201,6 +201,9 @@ func (c Config) General() Config {
 	}
 	if !slices.Contains(d.Keys, "tie_kv") {
 		c.TieKV = false
+	}
+	if c.ScaleDim == float64(c.HeadDim) || !slices.Contains(d.Keys, "scale_dim") {
+		c.ScaleDim = 0
 	}
 	if !slices.Contains(d.Keys, "kv_rank") {
 		c.QueryRank, c.KVRank = 0, 0

@@ -53,7 +53,7 @@ func gemmaConfig(j map[string]any, m model.Config, a attention.Config) {
 		return map[string]any{"rope_type": "default", "rope_theta": decimal(theta)}
 	}
 	j["model_type"], j["num_key_value_heads"], j["layer_types"] = "gemma3_text", a.Groups, kinds
-	j["hidden_activation"], j["query_pre_attn_scalar"] = "gelu_pytorch_tanh", a.HeadDim
+	j["hidden_activation"], j["query_pre_attn_scalar"] = "gelu_pytorch_tanh", cmp.Or(a.ScaleDim, float64(a.HeadDim))
 	j["sliding_window"] = cmp.Or(a.Window, gemmaWindow)
 	j["rope_parameters"] = map[string]any{fullAttention: base(full), slidingAttention: base(window)}
 	j["rope_theta"], j["rope_local_base_freq"] = decimal(full), decimal(window) // of version 4 of the library
@@ -72,6 +72,9 @@ func (f foreign) gemma(m *model.Config, a *attention.Config) {
 	m.Norm, m.Activation, m.EmbedScale = model.BothNorms, model.GELUTanh, true
 	a.QKNorm = attention.HeadNorm
 	a.HeadDim, a.Groups = cmp.Or(f.HeadDim, gemmaHeadDim), cmp.Or(f.Groups, gemmaGroups)
+	if a.ScaleDim = f.gemmaScalar(); a.ScaleDim == float64(a.HeadDim) {
+		a.ScaleDim = 0
+	}
 	a.RopeTheta = f.gemmaTheta(fullAttention, f.Theta, gemmaTheta)
 	local := f.gemmaTheta(slidingAttention, f.LocalTheta, gemmaLocalTheta)
 	var words []string
@@ -93,6 +96,14 @@ func (f foreign) gemma(m *model.Config, a *attention.Config) {
 		}
 		a.Pattern, a.WindowRopeTheta = attention.PatternOf(strings.Join(words[:period], ",")), local
 	}
+}
+
+// gemmaScalar is what scores are divided by the root of.
+func (f foreign) gemmaScalar() float64 {
+	if f.Scalar != nil {
+		return *f.Scalar
+	}
+	return 256
 }
 
 // gemmaTypes are the kinds of its layers: those that it names, or a full one after each sliding_window_pattern-1
@@ -145,11 +156,7 @@ func (f foreign) refuseGemma3() error {
 		return fmt.Errorf("layer_types has %s for layer %d, only %s and %s are known here", types[i], i, fullAttention,
 			slidingAttention)
 	}
-	head := cmp.Or(f.HeadDim, gemmaHeadDim)
-	scalar := 256.0
-	if f.Scalar != nil {
-		scalar = *f.Scalar
-	}
+	scalar := f.gemmaScalar()
 	switch {
 	case f.Activation != nil && *f.Activation != "gelu_pytorch_tanh":
 		return fmt.Errorf("hidden_activation is %s, only gelu_pytorch_tanh is known here of %s", *f.Activation, Gemma3)
@@ -157,8 +164,8 @@ func (f foreign) refuseGemma3() error {
 		return fmt.Errorf("layer_types has %d layers, num_hidden_layers is %d", len(types), f.Layers)
 	case slices.Contains(types, slidingAttention) && (f.Window.said && f.Window.keys == nil || f.gemmaWindow() < 1):
 		return fmt.Errorf("sliding_window must be positive where layers are %s", slidingAttention)
-	case scalar != float64(head):
-		return fmt.Errorf("query_pre_attn_scalar is %v, only that of head_dim, %d, is known here", scalar, head)
+	case !(scalar > 0 && scalar <= 1<<20):
+		return fmt.Errorf("query_pre_attn_scalar must be positive, it is %v", scalar)
 	case f.SoftScores != nil || f.SoftLogits != nil:
 		return fmt.Errorf("capped scores or logits (attn_logit_softcapping, final_logit_softcapping) are not known here")
 	case f.Partial != 0 && f.Partial != 1:
@@ -193,8 +200,8 @@ func gemma3Refused(m model.Config, a attention.Config) string {
 	case window != gemmaLocalTheta:
 		return fmt.Sprintf("window layers of llama.cpp's gemma3 rotate by %v, this model's by %v "+
 			"(attention.window_rope_theta)", float64(gemmaLocalTheta), window)
-	case m.Layers == 62:
-		return "llama.cpp's gemma3 takes a model of 62 layers for the 27B, whose scores are scaled otherwise"
+	case a.ScaleDim != 0 || m.Layers == 62:
+		return "llama.cpp's gemma3 divides scores by the root of head_dim (attention.scale_dim), but for models of 62 layers"
 	}
 	return ""
 }

@@ -34,6 +34,7 @@ func round(m *decode.Model) {
 func TestGemma3GoesThereAndBack(t *testing.T) {
 	for name, change := range map[string]func(*model.Config, *attention.Config){
 		"five and one": func(*model.Config, *attention.Config) {},
+		"other scale":  func(_ *model.Config, a *attention.Config) { a.ScaleDim = 168 },
 		"untied":       func(c *model.Config, _ *attention.Config) { c.Tie = false },
 		"one base":     func(_ *model.Config, a *attention.Config) { a.WindowRopeTheta = 0 },
 		"full first":   func(_ *model.Config, a *attention.Config) { a.Pattern = attention.PatternOf("full,window") },
@@ -61,8 +62,7 @@ func TestGemma3IsRead(t *testing.T) {
 	dir := filepath.Join("testdata", "transformers", "gemma3")
 	for change, want := range map[string]string{
 		`{"hidden_activation": "gelu"}`:                                              "hidden_activation is gelu",
-		`{"query_pre_attn_scalar": 168}`:                                             "query_pre_attn_scalar is 168",
-		`{"query_pre_attn_scalar": null}`:                                            "query_pre_attn_scalar is 256",
+		`{"query_pre_attn_scalar": -1}`:                                              "query_pre_attn_scalar must be positive, it is -1",
 		`{"final_logit_softcapping": 30.0}`:                                          "final_logit_softcapping",
 		`{"attn_logit_softcapping": 50.0}`:                                           "attn_logit_softcapping",
 		`{"use_bidirectional_attention": true}`:                                      "use_bidirectional_attention",
@@ -101,6 +101,9 @@ func TestGemma3IsRead(t *testing.T) {
 	}
 	a := read(`{"rope_parameters": null, "layer_types": null, "sliding_window_pattern": 3, "_sliding_window_pattern": null}`)
 	if a.Pattern != "window,window,full" || a.RopeTheta != 1e6 || a.WindowRopeTheta != 1e4 || a.Window != 7 {
+		t.Errorf("%+v", a)
+	}
+	if a = read(`{"query_pre_attn_scalar": null}`); a.ScaleDim != 256 {
 		t.Errorf("%+v", a)
 	}
 	if a = read(`{"layer_types": null}`); a.Pattern != "" || a.Window != 7 || a.RopeTheta != 300 { // three of six layers
@@ -161,6 +164,7 @@ func TestGGUFGemma3(t *testing.T) {
 			a.Pattern = attention.PatternOf("window,full")
 		},
 		"(attention.window_rope_theta)": func(_ *model.Config, a *attention.Config) { a.WindowRopeTheta = 500 },
+		"(attention.scale_dim)":         func(_ *model.Config, a *attention.Config) { a.ScaleDim = 168 },
 		"62 layers":                     func(c *model.Config, _ *attention.Config) { c.Layers = 62 },
 	} {
 		checkpoint, _ := tiny(t, "gqa-2", gemma3, change)

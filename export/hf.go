@@ -70,6 +70,10 @@ func ClassOf(t *model.Transformer) (c Class, reason string) {
 		if gemmaOnly(t.Config) != "" {
 			return gemmaClass(t.Config, a)
 		}
+		if a.ScaleDim != 0 {
+			return Own, fmt.Sprintf("of the classes that this program writes only %s divides scores by another root than that "+
+				"of head_dim (attention.scale_dim: %v)", Gemma3, a.ScaleDim)
+		}
 		if a.Window > 0 {
 			return windowedClass(t.Config, a)
 		}
@@ -136,6 +140,9 @@ func refuseOwn(m model.Config, a attention.Config) error {
 	case a.Gated():
 		return fmt.Errorf("export: an output gate (attention.gate: %s) has no layer in modeling_headroom.py, so it cannot "+
 			"be exported yet", a.Gate)
+	case a.ScaleDim != 0:
+		return fmt.Errorf("export: %s attention with another softmax scale (attention.scale_dim: %v) is not in "+
+			"modeling_headroom.py, so it cannot be exported yet", a.Kind, a.ScaleDim)
 	case a.RopeScaling != attention.RopeScaling{}:
 		return fmt.Errorf("export: %s attention with a scaled rotary embedding (attention.rope_scaling) has no layer in "+
 			"modeling_headroom.py, so it cannot be exported yet", a.Kind)
@@ -252,7 +259,7 @@ func ownConfig(j map[string]any, a attention.Config) error {
 			j[key] = a.QueryLatentDim
 		case "query_norm":
 			j[key] = a.QueryNorm
-		case "qk_norm", "tie_kv": // which unsaid and refuseOwn refuse
+		case "qk_norm", "tie_kv", "scale_dim": // which unsaid and refuseOwn refuse
 		default:
 			return fmt.Errorf("export: configuration_headroom.py has no key for %s of %s attention", key, a.Kind)
 		}

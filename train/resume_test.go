@@ -294,6 +294,7 @@ func TestOlderSettings(t *testing.T) {
 	delete(s.Settings, "model.init")
 	delete(s.Settings, "attention.qk_norm")
 	delete(s.Settings, "model.norm")
+	delete(s.Settings, "attention.scale_dim")
 	delete(s.Settings, "model.activation")
 	delete(s.Settings, "model.embed_scale")
 	delete(s.Settings, "attention.gate")

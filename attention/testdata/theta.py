@@ -115,7 +115,7 @@ def attend(queries, keys, values):
         line = []
         for h in range(H):
             q = queries[t][h]
-            p = softmax([dot(q, keys[s][h]) * len(q) ** -0.5 for s in read])
+            p = softmax([dot(q, keys[s][h]) * (LAYER["dim"] or len(q)) ** -0.5 for s in read])
             line += [dot(p, column) for column in zip(*(values[s][h] for s in read))]
         out.append(line)
     return out
@@ -268,7 +268,7 @@ def low_rank(a, w, xs):
 def layer_of(a, i):
     """What a configuration says of a layer. A window layer that has a base of its own rotates unscaled."""
     pattern = a.get("pattern", "window").split(",")
-    layer = dict(window=T, theta=a["rope_theta"], scaling=a.get("rope_scaling"))
+    layer = dict(window=T, theta=a["rope_theta"], scaling=a.get("rope_scaling"), dim=a.get("scale_dim"))
     if "window" in a and pattern[i % len(pattern)] == "window":
         layer["window"] = a["window"]
         if "window_rope_theta" in a:
@@ -459,4 +459,4 @@ if __name__ == "__main__":
     case("mla-gateelement", config("mla", 1, 4, 12, 16) | {"gate": "element", "gate_width": 12}, 16, to)
     case("gqa-2-post", config("gqa", 2), 7, to, norm="post")
     case("gta-2-both", config("gta", 2), 8, to, norm="both")
-    case("gqa-2-gelu", config("gqa", 2) | {"qk_norm": "head"}, 10, to, norm="both", activation="gelu_tanh", embed_scale=True)
+    case("gqa-2-gelu", config("gqa", 2) | {"qk_norm": "head", "scale_dim": 5.5}, 10, to, norm="both", activation="gelu_tanh", embed_scale=True)

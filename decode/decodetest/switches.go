@@ -30,6 +30,7 @@ var switches = []func(r *rand.Rand, a *attention.Config){
 		a.Pattern = []attention.Pattern{"", "", "window,full", "full,window", "window"}[r.IntN(5)]
 		a.WindowRopeTheta = []float64{0, 300}[r.IntN(2)]
 	},
+	func(r *rand.Rand, a *attention.Config) { a.ScaleDim = []float64{0, 0, 5.5}[r.IntN(3)] },
 }
 
 // modelSwitches draw the keys of model.Config that change what a model computes, most of the time as they mostly are.

@@ -24,6 +24,7 @@ var unproven = []struct {
 	{"attention.tie_kv", func(c configs.Run) bool { return c.Attention.TieKV }},
 	{"attention.qk_norm", func(c configs.Run) bool { return c.Attention.NormsQK() }},
 	{"attention.window", func(c configs.Run) bool { return c.Attention.Window > 0 }},
+	{"attention.scale_dim", func(c configs.Run) bool { return c.Attention.ScaleDim != 0 }},
 	{"attention.rope_scaling", func(c configs.Run) bool { return c.Attention.RopeScaling.Factor != 0 }},
 	{"model.norm: post or both", func(c configs.Run) bool {
 		return c.Model.Norm == model.PostNorm || c.Model.Norm == model.BothNorms
