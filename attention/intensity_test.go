@@ -28,7 +28,7 @@ func paper(t *testing.T, name string, H, D int) (attention.Config, attention.Lay
 func TestIntensity(t *testing.T) {
 	for name, want := range map[string]float64{
 		"mha": 1, "gqa-4": 32, "gqa-8": 16, "mqa": 128, "gta-4": 64, "gta-8": 32, "mla": 256, "gla-2": 128, "gla-8": 32,
-		"gla_q-2": 128, "mfa": 128, "mlra-4": 256, "mlra-2": 128,
+		"gla_q-2": 128, "mfa": 128, "mfa_kr": 256, "tpa": 64, "mlra-4": 256, "mlra-2": 128,
 	} {
 		c, layout := paper(t, name, 128, 128)
 		for _, q := range []int{1, 2, 4} {
@@ -83,6 +83,7 @@ func TestDecodeWork(t *testing.T) {
 func TestCacheTypes(t *testing.T) {
 	for name, want := range map[string][3]int{ // in fp32, bf16 and fp8
 		"gqa-8": {8192, 4096, 2064}, "gta-8": {4352, 2176, 1160}, "mla": {2304, 1152, 641}, "gla-2": {2304, 1152, 642},
+		"mfa_kr": {512, 256, 129}, "tpa": {3072, 1536, 1026},
 	} {
 		_, layout := paper(t, name, 64, 128)
 		for i, c := range attention.CacheTypes {
@@ -123,6 +124,8 @@ func TestElements(t *testing.T) {
 		"mha":    {2 * D * 16, 2 * D * 8, 2 * D * 4, 2 * D * 2},
 		"gqa-4":  {2 * D * 4, 2 * D * 2, 2 * D, 2 * D},
 		"mqa":    {2 * D, 2 * D, 2 * D, 2 * D},
+		"mfa_kr": {D, D, D, D},
+		"tpa":    {4 * (D + 16), 4 * (D + 8), 4 * (D + 4), 4 * (D + 2)}, // factors over columns are on all devices
 		"mfa":    {2 * D, 2 * D, 2 * D, 2 * D},
 		"gta-4":  {D*4 + 64, D*2 + 64, D + 64, D + 64},
 		"gla-2":  {2*D*2 + 64, 2*D + 64, 2*D + 64, 2*D + 64},
@@ -195,6 +198,9 @@ func TestValidate(t *testing.T) {
 		},
 		"mfa: query_latent_dim must be positive, it is -1": func(c *attention.Config) {
 			c.Kind, c.QueryLatentDim = attention.MFA, -1
+		},
+		"tpa: query_rank and kv_rank must be positive, they are 6 and -1": func(c *attention.Config) {
+			c.Kind, c.KVRank = attention.TPA, -1
 		},
 		"mfa: rope_dim 34 is larger than head_dim 32": func(c *attention.Config) {
 			c.Kind, c.RopeDim = attention.MFA, 34

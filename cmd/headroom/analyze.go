@@ -158,7 +158,7 @@ func printAnalyses(out io.Writer, g roofline.GPU, context int, cache attention.C
 	row("model", "attention", "parameters", "forward FLOPs/token", "training FLOPs/token", "long q=1", "q=2", "q=4")
 	for _, a := range all {
 		row(a.Name, a.Attention, a.Parameters, fmt.Sprintf("%.4g", a.ForwardFLOPs), fmt.Sprintf("%.4g", a.TrainFLOPs),
-			a.LongContext[0], a.LongContext[1], a.LongContext[2])
+			fmt.Sprintf("%.4g", a.LongContext[0]), fmt.Sprintf("%.4g", a.LongContext[1]), fmt.Sprintf("%.4g", a.LongContext[2]))
 	}
 	failed = errors.Join(failed, w.Flush())
 	_, err := fmt.Fprintf(out, "\n%s: %.4g TFLOP/s, %.4g TB/s, ridge at %.1f FLOPs/byte; each q: FLOPs/byte in a "+

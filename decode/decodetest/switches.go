@@ -26,6 +26,9 @@ var switches = []func(r *rand.Rand, a *attention.Config){
 	func(r *rand.Rand, a *attention.Config) { a.Bias = []string{"paper", "none"}[r.IntN(2)] },
 	func(r *rand.Rand, a *attention.Config) { a.RopeDim = []int{0, 2, 4}[r.IntN(3)] },
 	func(r *rand.Rand, a *attention.Config) {
+		a.QueryRank, a.KVRank = []int{0, 1, 4}[r.IntN(3)], []int{0, 1, 3}[r.IntN(3)]
+	},
+	func(r *rand.Rand, a *attention.Config) {
 		a.Window = []int{0, 0, 0, 0, 2, 3, 30}[r.IntN(7)]
 		a.Pattern = []attention.Pattern{"", "", "window,full", "full,window", "window"}[r.IntN(5)]
 		a.WindowRopeTheta = []float64{0, 300}[r.IntN(2)]
