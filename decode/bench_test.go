@@ -52,3 +52,20 @@ func TestBench(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
+
+// TestBenchInWindows measures a model with windows in contexts of many: what a step reads is counted so.
+func TestBenchInWindows(t *testing.T) {
+	m := decodetest.Windowed(t, "gqa-2", 70)
+	r, err := decode.Bench(context.Background(), m, host.New(), 2, 500, 2, 1e9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := int64(4 * m.CacheLayout(0).Elements())
+	if r.CacheBytes != 2*token*(500+2*70) || r.TokenMillis <= 0 || r.FirstMillis <= 0 {
+		t.Errorf("%+v", r)
+	}
+	p, err := decode.BenchPrefill(context.Background(), m, host.New(), 2, 500, 1e9)
+	if err != nil || p.Millis <= 0 {
+		t.Errorf("%+v, %v", p, err)
+	}
+}

@@ -102,9 +102,10 @@ func (t *tails) reach(s *Sequence, n int) []int32 {
 	return s.tail
 }
 
-// learn names a full page of a sequence.
+// learn names a full page of a sequence, if it is here: where a cache is made up to measure speed with, pages are
+// behind that never were.
 func (t *tails) learn(s *Sequence, page int, name uint64) {
-	if t != nil {
+	if t != nil && page >= s.behind {
 		t.pool.learn(s.tail[page], name, make([]int32, PageTokens))
 	}
 }
