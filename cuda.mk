@@ -40,6 +40,10 @@ kernels/image/%.fatbin: kernels/%.cu $(wildcard kernels/*.cuh) cuda.mk | $(NVCC)
 	@echo "nvcc $<"
 	@$(NVCC) $(NVCCFLAGS) -fatbin -o $@ $< >bin/cuda/$*.log 2>&1 || { cat bin/cuda/$*.log; rm -f $@; exit 1; }
 
+# These compile the other file a second time.
+kernels/image/attention_fp32_masked.fatbin: kernels/attention_fp32.cu
+kernels/image/attention_portable_masked.fatbin: kernels/attention_portable.cu
+
 bin/cuda/libcuda.a: scripts/lazy-cuda.sh | $(NVCC)
 	@mkdir -p bin/cuda
 	scripts/lazy-cuda.sh $(CUDA_HOME)/lib64/stubs/libcuda.so $@

@@ -16,8 +16,9 @@ import (
 // With Start, a multiple of 64, there are Start+T keys and values, and the queries are those of the last T: a prompt
 // whose first tokens are in a cache. Gradients have no Start.
 //
-// With Window, and no Start, a query reads the last Window keys alone, its own with them. Kernels of their own, of the
-// widths that any card takes, do that: they go over the tiles that some query of theirs reads.
+// With Window, and no Start, a query reads the last Window keys alone, its own with them; with Starts, and no Start, it
+// reads no key before its document. Kernels of their own, of the widths that any card takes, do both: they go over the
+// tiles that some query of theirs reads.
 //
 // In float32 widths are any up to 256; in bf16 P+R and Dv are multiples of 16 up to 256, P, R and the strides multiples
 // of 8, and the buffers begin on 16 bytes. Hopper has kernels of its own for the widths (P+R)/Dv 64/64, 96/64, 96/96,
@@ -25,6 +26,7 @@ import (
 type Attention struct {
 	B, T, H, G, P, R, Dv int
 	Start, Window        int
+	Starts               device.Buffer // [B,T] int32: where the document of each position starts in its row; or none
 	Scale                float32
 	Q, K, V, KRope       device.Buffer
 	KStride, VStride     int
@@ -52,18 +54,22 @@ type attentionArgs struct {
 	scale                                  float32
 	dS                                     device.Ptr
 	start, window                          int32
+	starts                                 device.Ptr
 }
 
-// hopper gives the instance for this shape, if the device and the type have one. None has windows.
+// hopper gives the instance for this shape, if the device and the type have one. None is masked.
 func (k *Attention) hopper(s *device.Stream) (attentionTiles, bool) {
 	t, ok := hopperTiles[[2]int{k.P + k.R, k.Dv}]
-	return t, ok && k.Window == 0 && k.Q.Type == device.BF16 && s.Device().Compute == 90
+	return t, ok && !k.masked() && k.Q.Type == device.BF16 && s.Device().Compute == 90
 }
 
-// kernel is the name of a kernel that any card has, for the type and where there is a window for that.
+// masked says that a query may read less than all keys up to its own.
+func (k *Attention) masked() bool { return k.Window > 0 || !k.Starts.Nil() }
+
+// kernel is the name of a kernel that any card has, for the type and where it is masked for that.
 func (k *Attention) kernel(name string) string {
-	if k.Window > 0 {
-		name += "_window"
+	if k.masked() {
+		name += "_masked"
 	}
 	if k.Q.Type == device.BF16 {
 		return name + "_portable"
@@ -116,8 +122,9 @@ func (k *Attention) valid(s *device.Stream) bool {
 		rule = "B·H must be at most 65535"
 	case k.Start < 0 || k.Start%64 != 0:
 		rule = fmt.Sprintf("Start must be a multiple of 64, it is %d", k.Start)
-	case k.Window < 0 || k.Window > 0 && k.Start > 0:
-		rule = fmt.Sprintf("a window must be positive and stand without Start, they are %d and %d", k.Window, k.Start)
+	case k.Window < 0 || k.masked() && k.Start > 0:
+		rule = fmt.Sprintf("a window must be positive and, as Starts, stand without Start, they are %d and %d", k.Window,
+			k.Start)
 	}
 	if rule != "" {
 		s.Fail(fmt.Errorf("kernels: attention: %s: B %d, T %d, H %d, G %d, P %d, R %d, Dv %d, strides %d and %d",
@@ -132,6 +139,7 @@ func (k *Attention) valid(s *device.Stream) bool {
 		want{"V", k.V, last(keys*k.G, k.VStride, k.Dv), t},
 		want{"O", k.O, rows * k.H * k.Dv, t}, want{"LSE", k.LSE, rows * k.H, device.F32}) &&
 		(k.R == 0 || fits(s, "attention", want{"KRope", k.KRope, keys * k.R, t})) &&
+		(k.Starts.Nil() || fits(s, "attention", want{"Starts", k.Starts, rows, device.I32})) &&
 		k.aligned(s, k.Q, k.K, k.V, k.KRope, k.O)
 }
 
@@ -153,6 +161,7 @@ func (k *Attention) args() attentionArgs {
 		q: k.Q.Ptr, k: k.K.Ptr, v: k.V.Ptr, kRope: k.KRope.Ptr, o: k.O.Ptr, lse: k.LSE.Ptr,
 		b: int32(k.B), t: int32(k.T), h: int32(k.H), g: int32(k.G), p: int32(k.P), r: int32(k.R), dv: int32(k.Dv),
 		kStride: int32(k.KStride), vStride: int32(k.VStride), scale: k.Scale, start: int32(k.Start), window: int32(k.Window),
+		starts: k.Starts.Ptr,
 	}
 }
 

@@ -25,13 +25,18 @@ template <typename E> struct AttentionArgs {
 	float scale;
 	uint4 *dS;          // nil, or blocks of 64 queries by 64 keys of [B, H]: see scoreGradients in attention_tile.cuh
 	int start;          // forward only: keys before the first query, a multiple of 64; k, v and kRope have start + T rows
-	int window;         // keys that a query reads, its own with them; for kernels of that name alone, which have no start
+	int window;         // masked kernels alone, which have no start: keys that a query reads, its own with them; 0: all
+	const int *starts;  // masked kernels alone: [B, T] where the document of each position starts in its row; nil: at 0
 };
-static_assert(sizeof(AttentionArgs<bf16>) == 176);
+static_assert(sizeof(AttentionArgs<bf16>) == 184);
 
 constexpr float LOG2E = 1.4426950408889634f, LN2 = 0.6931471805599453f;
 
-// firstKey is the first key of query t in a window.
-__device__ __forceinline__ int firstKey(int t, int window) { return max(0, t - window + 1); }
+// firstKey is the first key that the query at position t of row b reads in masked kernels. It never falls as t grows, so
+// that the queries of a tile read no tile of keys before that of the first one's.
+template <typename E> __device__ __forceinline__ int firstKey(const AttentionArgs<E> &p, int b, int t) {
+	t = min(t, p.T - 1);
+	return max(p.window > 0 ? t - p.window + 1 : 0, p.starts ? p.starts[(size_t)b * p.T + t] : 0);
+}
 
 __device__ __forceinline__ int paddedT(int T) { return (T + 63) / 64 * 64; }

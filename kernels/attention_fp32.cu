@@ -2,9 +2,8 @@
 // 256 threads; thread (y, x) holds row y, score columns x+8i and output columns x+8i, for any widths up to 256.
 #include "attention_args.cuh"
 
-#ifndef WINDOW // attention_fp32_window.cu compiles the same kernels with it
-#define WINDOW false
-#define NAME(kernel) kernel##_f32
+#ifndef MASKED // attention_fp32_masked.cu compiles the same kernels with it
+#define MASKED false
 #endif
 
 constexpr int SIDE = 32, WIDEST = 256;
@@ -56,7 +55,7 @@ __device__ __forceinline__ void addRows(float (&d)[WIDEST / 8], float *weights, 
 }
 
 // attention_forward_f32: grid [T/32, H·B].
-extern "C" __global__ void __launch_bounds__(256) NAME(attention_forward)(const __grid_constant__ AttentionArgs<float> p) {
+extern "C" __global__ void __launch_bounds__(256) attention_forward_f32(const __grid_constant__ AttentionArgs<float> p) {
 	extern __shared__ float shared[];
 	int D = p.P + p.R, ld = D + 1, lv = p.Dv + 1;
 	float *q = shared, *k = q + SIDE * ld, *v = k + SIDE * ld, *weights = v + SIDE * lv;
@@ -65,7 +64,7 @@ extern "C" __global__ void __launch_bounds__(256) NAME(attention_forward)(const 
 	float s[4], o[WIDEST / 8] = {}, m = -INFINITY, sum = 0;
 	loadRows(q, ld, p.q + ((size_t)b * p.T * p.H + h) * D, p.H * D, m0, p.T, D);
 	const int last = block + p.start / SIDE, S = p.start + p.T;
-	const int stop = WINDOW ? firstKey(m0, p.window) / SIDE : 0;
+	const int stop = MASKED ? firstKey(p, b, m0) / SIDE : 0;
 	for (int j = last; j >= stop; j--) {
 		__syncthreads();
 		loadKeys(k, ld, p, b, g, j * SIDE, S);
@@ -75,7 +74,7 @@ extern "C" __global__ void __launch_bounds__(256) NAME(attention_forward)(const 
 		float top = m;
 #pragma unroll
 		for (int i = 0; i < 4; i++) {
-			const bool hidden = j == last && x + 8 * i > y || WINDOW && j * SIDE + x + 8 * i < firstKey(t, p.window);
+			const bool hidden = j == last && x + 8 * i > y || MASKED && j * SIDE + x + 8 * i < firstKey(p, b, t);
 			s[i] = hidden ? -INFINITY : s[i] * p.scale;
 			top = fmaxf(top, s[i]);
 		}
@@ -101,7 +100,7 @@ extern "C" __global__ void __launch_bounds__(256) NAME(attention_forward)(const 
 }
 
 // attention_backward_query_f32: grid [T/32, H·B].
-extern "C" __global__ void __launch_bounds__(256) NAME(attention_backward_query)(const __grid_constant__ AttentionArgs<float> p) {
+extern "C" __global__ void __launch_bounds__(256) attention_backward_query_f32(const __grid_constant__ AttentionArgs<float> p) {
 	extern __shared__ float shared[];
 	int D = p.P + p.R, ld = D + 1, lv = p.Dv + 1;
 	float *q = shared, *k = q + SIDE * ld, *dO = k + SIDE * ld, *v = dO + SIDE * lv, *weights = v + SIDE * lv;
@@ -111,7 +110,7 @@ extern "C" __global__ void __launch_bounds__(256) NAME(attention_backward_query)
 	float delta = p.stats[(size_t)blockIdx.y * paddedT(p.T) + t].y;
 	loadRows(q, ld, p.q + ((size_t)b * p.T * p.H + h) * D, p.H * D, m0, p.T, D);
 	loadRows(dO, lv, p.dO + ((size_t)b * p.T * p.H + h) * p.Dv, p.H * p.Dv, m0, p.T, p.Dv);
-	const int stop = WINDOW ? firstKey(m0, p.window) / SIDE : 0;
+	const int stop = MASKED ? firstKey(p, b, m0) / SIDE : 0;
 	for (int j = block; j >= stop; j--) {
 		__syncthreads();
 		loadKeys(k, ld, p, b, g, j * SIDE, p.T);
@@ -121,7 +120,7 @@ extern "C" __global__ void __launch_bounds__(256) NAME(attention_backward_query)
 		products(dp, dO, v, lv, p.Dv);
 #pragma unroll
 		for (int i = 0; i < 4; i++) {
-			const bool hidden = j == block && x + 8 * i > y || WINDOW && j * SIDE + x + 8 * i < firstKey(t, p.window);
+			const bool hidden = j == block && x + 8 * i > y || MASKED && j * SIDE + x + 8 * i < firstKey(p, b, t);
 			s[i] = hidden ? 0 : expf(s[i] * p.scale - lse) * (dp[i] - delta);
 		}
 		addRows(dq, weights, s, k, ld, D);
@@ -134,7 +133,7 @@ extern "C" __global__ void __launch_bounds__(256) NAME(attention_backward_query)
 }
 
 // attention_backward_key_f32: grid [T/32, G·B]. Row y is a key, columns x+8i are queries.
-extern "C" __global__ void __launch_bounds__(256) NAME(attention_backward_key)(const __grid_constant__ AttentionArgs<float> p) {
+extern "C" __global__ void __launch_bounds__(256) attention_backward_key_f32(const __grid_constant__ AttentionArgs<float> p) {
 	extern __shared__ float shared[];
 	int D = p.P + p.R, ld = D + 1, lv = p.Dv + 1, share = p.H / p.G;
 	float *k = shared, *q = k + SIDE * ld, *v = q + SIDE * ld, *dO = v + SIDE * lv, *weights = dO + SIDE * lv;
@@ -144,8 +143,8 @@ extern "C" __global__ void __launch_bounds__(256) NAME(attention_backward_key)(c
 	loadKeys(k, ld, p, b, g, n0, p.T);
 	loadRows(v, lv, p.v + ((size_t)b * p.T * p.G + g) * p.vStride, p.G * p.vStride, n0, p.T, p.Dv);
 	for (int h = g * share; h < (g + 1) * share; h++) {
-		const int end = WINDOW ? min(p.T, n0 + SIDE - 1 + p.window) : p.T; // behind the last query that reads one of the keys
-		for (int m0 = n0; m0 < end; m0 += SIDE) {
+		for (int m0 = n0; m0 < p.T; m0 += SIDE) {
+			if (MASKED && firstKey(p, b, m0) >= n0 + SIDE) break; // nor does any query behind it read these keys
 			__syncthreads();
 			loadRows(q, ld, p.q + ((size_t)b * p.T * p.H + h) * D, p.H * D, m0, p.T, D);
 			loadRows(dO, lv, p.dO + ((size_t)b * p.T * p.H + h) * p.Dv, p.H * p.Dv, m0, p.T, p.Dv);
@@ -156,7 +155,7 @@ extern "C" __global__ void __launch_bounds__(256) NAME(attention_backward_key)(c
 			for (int i = 0; i < 4; i++) {
 				int t = m0 + x + 8 * i;
 				size_t row = (size_t)b * p.H + h;
-				s[i] = t < key || t >= p.T || WINDOW && key < firstKey(t, p.window) ? 0 : expf(s[i] * p.scale - p.lse[row * p.T + t]);
+				s[i] = t < key || t >= p.T || MASKED && key < firstKey(p, b, t) ? 0 : expf(s[i] * p.scale - p.lse[row * p.T + t]);
 				dp[i] = t >= p.T ? 0 : s[i] * (dp[i] - p.stats[row * paddedT(p.T) + t].y);
 			}
 			addRows(dv, weights, s, dO, lv, p.Dv);

@@ -3,9 +3,8 @@
 // block sums, so that registers do not grow with them (scores are recomputed for each chunk).
 #include "attention_args.cuh"
 
-#ifndef WINDOW // attention_portable_window.cu compiles the same kernels with it
-#define WINDOW false
-#define NAME(kernel) kernel##_portable
+#ifndef MASKED // attention_portable_masked.cu compiles the same kernels with it
+#define MASKED false
 #endif
 
 constexpr int TILE = 64, THREADS = 128, CHUNK = 64;
@@ -82,7 +81,7 @@ __device__ __forceinline__ void storeColumns(bf16 *row, const float (&d)[CHUNK /
 }
 
 // attention_forward_portable: grid [T/64, H·B, Dv/CHUNK]; shared memory 64 rows of q, k and a chunk of v.
-extern "C" __global__ void __launch_bounds__(THREADS) NAME(attention_forward)(const __grid_constant__ AttentionArgs<bf16> p) {
+extern "C" __global__ void __launch_bounds__(THREADS) attention_forward_portable(const __grid_constant__ AttentionArgs<bf16> p) {
 	extern __shared__ __align__(16) bf16 rows[];
 	int D = p.P + p.R, ld = pitch(D), lv = pitch(CHUNK), col0 = blockIdx.z * CHUNK, cols = min(CHUNK, p.Dv - col0);
 	bf16 *q = rows, *k = q + TILE * ld, *v = k + TILE * ld;
@@ -91,7 +90,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) NAME(attention_forward)(co
 	float c = p.scale * LOG2E, s[32], o[CHUNK / 2] = {}, m[2] = {-INFINITY, -INFINITY}, sum[2] = {};
 	loadRows(q, ld, p.q + ((size_t)b * p.T * p.H + h) * D, p.H * D, m0, p.T, D);
 	const int last = block + p.start / TILE, S = p.start + p.T;
-	const int stop = WINDOW ? firstKey(m0, p.window) / TILE : 0;
+	const int stop = MASKED ? firstKey(p, b, m0) / TILE : 0;
 	for (int j = last; j >= stop; j--) {
 		loadKeys(k, ld, p, b, g, j * TILE, S);
 		loadRows(v, lv, p.v + ((size_t)b * S * p.G + g) * p.vStride + col0, p.G * p.vStride, j * TILE, S, cols);
@@ -107,7 +106,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) NAME(attention_forward)(co
 			for (int e = 0; e < 32; e++) {
 				if (e % 4 / 2 != r) continue;
 				if (j == last && e / 4 * 8 + lane % 4 * 2 + e % 2 > row + 8 * r) s[e] = -INFINITY;
-				if (WINDOW && j * TILE + e / 4 * 8 + lane % 4 * 2 + e % 2 < firstKey(m0 + row + 8 * r, p.window)) s[e] = -INFINITY;
+				if (MASKED && j * TILE + e / 4 * 8 + lane % 4 * 2 + e % 2 < firstKey(p, b, m0 + row + 8 * r)) s[e] = -INFINITY;
 				top = fmaxf(top, s[e]);
 			}
 			top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
@@ -135,7 +134,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) NAME(attention_forward)(co
 }
 
 // attention_backward_query_portable: grid [T/64, H·B, D/CHUNK]; shared memory 64 rows of q, k, dO, v.
-extern "C" __global__ void __launch_bounds__(THREADS) NAME(attention_backward_query)(const __grid_constant__ AttentionArgs<bf16> p) {
+extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_query_portable(const __grid_constant__ AttentionArgs<bf16> p) {
 	extern __shared__ __align__(16) bf16 rows[];
 	int D = p.P + p.R, ld = pitch(D), lv = pitch(p.Dv), col0 = blockIdx.z * CHUNK, cols = min(CHUNK, D - col0);
 	bf16 *q = rows, *k = q + TILE * ld, *dO = k + TILE * ld, *v = dO + TILE * lv;
@@ -147,7 +146,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) NAME(attention_backward_qu
 	for (int r = 0; r < 2; r++) stat[r] = p.stats[(size_t)blockIdx.y * paddedT(p.T) + m0 + row + 8 * r];
 	loadRows(q, ld, p.q + ((size_t)b * p.T * p.H + h) * D, p.H * D, m0, p.T, D);
 	loadRows(dO, lv, p.dO + ((size_t)b * p.T * p.H + h) * p.Dv, p.H * p.Dv, m0, p.T, p.Dv);
-	const int stop = WINDOW ? firstKey(m0, p.window) / TILE : 0;
+	const int stop = MASKED ? firstKey(p, b, m0) / TILE : 0;
 	for (int j = block; j >= stop; j--) {
 		loadKeys(k, ld, p, b, g, j * TILE, p.T);
 		loadRows(v, lv, p.v + ((size_t)b * p.T * p.G + g) * p.vStride, p.G * p.vStride, j * TILE, p.T, p.Dv);
@@ -160,7 +159,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) NAME(attention_backward_qu
 		for (int e = 0; e < 32; e++) {
 			int r = e % 4 / 2;
 			if (j == block && e / 4 * 8 + lane % 4 * 2 + e % 2 > row + 8 * r) s[e] = -INFINITY;
-			if (WINDOW && j * TILE + e / 4 * 8 + lane % 4 * 2 + e % 2 < firstKey(m0 + row + 8 * r, p.window)) s[e] = -INFINITY;
+			if (MASKED && j * TILE + e / 4 * 8 + lane % 4 * 2 + e % 2 < firstKey(p, b, m0 + row + 8 * r)) s[e] = -INFINITY;
 			s[e] = fastExp2(fmaf(s[e], c, stat[r].x)) * (dp[e] - stat[r].y);
 		}
 		addColumns(dq, s, k + col0, ld, cols);
@@ -175,7 +174,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) NAME(attention_backward_qu
 
 // attention_backward_key_portable: grid [T/64, G·B, max(D, Dv)/CHUNK]; shared memory 64 rows of k, q, v, dO, and 64
 // statistics.
-extern "C" __global__ void __launch_bounds__(THREADS) NAME(attention_backward_key)(const __grid_constant__ AttentionArgs<bf16> p) {
+extern "C" __global__ void __launch_bounds__(THREADS) attention_backward_key_portable(const __grid_constant__ AttentionArgs<bf16> p) {
 	extern __shared__ __align__(16) bf16 rows[];
 	int D = p.P + p.R, ld = pitch(D), lv = pitch(p.Dv), col0 = blockIdx.z * CHUNK, share = p.H / p.G;
 	int colsK = max(min(CHUNK, D - col0), 0), colsV = max(min(CHUNK, p.Dv - col0), 0);
@@ -187,8 +186,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) NAME(attention_backward_ke
 	loadKeys(k, ld, p, b, g, n0, p.T);
 	loadRows(v, lv, p.v + ((size_t)b * p.T * p.G + g) * p.vStride, p.G * p.vStride, n0, p.T, p.Dv);
 	for (int h = g * share; h < (g + 1) * share; h++) {
-		const int end = WINDOW ? min(p.T, n0 + TILE - 1 + p.window) : p.T; // behind the last query that reads one of the keys
-		for (int m0 = n0; m0 < end; m0 += TILE) {
+		for (int m0 = n0; m0 < p.T; m0 += TILE) {
+			if (MASKED && firstKey(p, b, m0) >= n0 + TILE) break; // nor does any query behind it read these keys
 			loadRows(q, ld, p.q + ((size_t)b * p.T * p.H + h) * D, p.H * D, m0, p.T, D);
 			loadRows(dO, lv, p.dO + ((size_t)b * p.T * p.H + h) * p.Dv, p.H * p.Dv, m0, p.T, p.Dv);
 			if (threadIdx.x < 32) copyAsync16(smemAddress(stats + 2 * threadIdx.x), p.stats + ((size_t)b * p.H + h) * paddedT(p.T) + m0 + 2 * threadIdx.x, true);
@@ -202,7 +201,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) NAME(attention_backward_ke
 				int col = e / 4 * 8 + t2 + e % 2;
 				float2 stat = stats[col];
 				if (m0 == n0 && col < row + e % 4 / 2 * 8) s[e] = -INFINITY;
-				if (WINDOW && n0 + row + e % 4 / 2 * 8 < firstKey(m0 + col, p.window)) s[e] = -INFINITY;
+				if (MASKED && n0 + row + e % 4 / 2 * 8 < firstKey(p, b, m0 + col)) s[e] = -INFINITY;
 				s[e] = fastExp2(fmaf(s[e], c, stat.x));
 				dp[e] = s[e] * (dp[e] - stat.y);
 			}

@@ -32,7 +32,8 @@ var attentionShapes = []attentionShape{
 // attentionData is one problem on the host, its inputs rounded to the type that the kernels get.
 type attentionData struct {
 	attentionShape
-	B, T, window    int // a window of 0 is none
+	B, T, window    int     // a window of 0 is none
+	starts          []int32 // [B,T] of documents; nil: none
 	q, kv, rope, dO []float32
 	o, lse          []float32
 	dq, dkv, dRope  []float32
@@ -67,8 +68,8 @@ func (a *attentionData) outputs() {
 func (a *attentionData) reference() {
 	a.outputs()
 	k := ref.AttentionGrad{Attention: ref.Attention{
-		B: a.B, T: a.T, Window: a.window, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: a.scale(), Q: a.q, K: a.kv,
-		V:       a.kv[a.v:],
+		B: a.B, T: a.T, Window: a.window, Starts: a.starts, H: a.H, G: a.G, P: a.P, R: a.R, Dv: a.Dv, Scale: a.scale(),
+		Q: a.q, K: a.kv, V: a.kv[a.v:],
 		KRope:   a.rope,
 		KStride: a.stride, VStride: a.stride, O: a.o, LSE: a.lse,
 	}, DO: a.dO, DQ: a.dq, DK: a.dkv, DV: a.dkv[a.v:], DKRope: a.dRope, Tied: a.tied()}
@@ -152,7 +153,7 @@ func (a *attentionData) head(b, h int, round func(float64) float64, fused bool) 
 			for i := range D {
 				p[j] += float64(q[i]) * key(j, i)
 			}
-			if p[j] *= scale; j < ref.FirstKey(t, a.window) {
+			if p[j] *= scale; j < ref.FirstKey(t, a.window) || a.starts != nil && j < int(a.starts[b*a.T+t]) {
 				p[j] = math.Inf(-1)
 			}
 			top = max(top, p[j])
@@ -207,6 +208,9 @@ func (a *attentionData) kernels(r *rig, typ device.Type, recompute bool) (launch
 		LSE: r.out(device.F32, a.B*a.H*a.T),
 	}, DO: r.in(typ, a.dO), DQ: r.out(typ, len(a.q)), DK: dkv, DV: dkv.Slice(a.v, kv.N), DKRope: r.out(typ, len(a.rope)),
 		Tied: a.tied(), Recompute: recompute}
+	if a.starts != nil {
+		k.Starts = r.tokens(a.starts)
+	}
 	return func(s *device.Stream) {
 		k.Attention.Launch(s)
 		k.Launch(s)
@@ -235,7 +239,7 @@ func TestAttention(t *testing.T) {
 	for _, typ := range types {
 		for _, d := range attentionShapes {
 			for _, T := range append([]int{256}, sizes...) {
-				t.Run(fmt.Sprint(typ, d, T), func(t *testing.T) { testAttention(t, typ, d, T, 0) })
+				t.Run(fmt.Sprint(typ, d, T), func(t *testing.T) { testAttention(t, typ, d, T, 0, 0) })
 			}
 		}
 	}
@@ -247,17 +251,37 @@ func TestAttentionWindow(t *testing.T) {
 		for i, d := range attentionShapes {
 			for j, T := range []int{1, 65, 127, 300} {
 				for _, window := range [][]int{{2, 64, 129}, {32, 65, 200}, {1, 33, 128}}[(i+j)%3] {
-					t.Run(fmt.Sprint(typ, d, T, window), func(t *testing.T) { testAttention(t, typ, d, T, window) })
+					t.Run(fmt.Sprint(typ, d, T, window), func(t *testing.T) { testAttention(t, typ, d, T, window, 0) })
 				}
 			}
 		}
 	}
 }
 
-func testAttention(t *testing.T, typ device.Type, d attentionShape, T, window int) {
+// TestAttentionDocuments is TestAttention within documents, with a window too; the first of a row goes on from the row
+// before.
+func TestAttentionDocuments(t *testing.T) {
+	for _, typ := range types {
+		for i, d := range attentionShapes {
+			for j, T := range []int{1, 65, 127, 300} {
+				for _, c := range [][2]int{{0, 3}, {0, 70}, {33, 40}}[(i+j)%3:] {
+					t.Run(fmt.Sprint(typ, d, T, c), func(t *testing.T) { testAttention(t, typ, d, T, c[0], c[1]) })
+				}
+			}
+		}
+	}
+}
+
+// testAttention compares in windows and within documents of a length, where these are not 0.
+func testAttention(t *testing.T, typ device.Type, d attentionShape, T, window, length int) {
 	r, B := newRig(t), 1+min(T, 65)/65
 	exact, plain := newAttentionData(d, B, T, typ), newAttentionData(d, B, T, typ)
-	exact.window, plain.window = window, window
+	for at := range B * T {
+		if length > 0 {
+			exact.starts = append(exact.starts, int32(max(0, (at+29)/length*length-29-at/T*T)))
+		}
+	}
+	exact.window, plain.window, plain.starts = window, window, exact.starts
 	exact.naive(exactly, false)
 	allowed := make([]float64, len(attentionOutputs))
 	widen := func() {

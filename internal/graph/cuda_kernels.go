@@ -109,11 +109,10 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 	case Times:
 		return nil, errors.New("cuda: model.embed_scale is true, and no kernel of a GPU has it yet: use the CPU")
 	case Attend:
-		if a.Documents {
-			return nil, errors.New("cuda: data.documents is mask here, and no kernel of a GPU keeps attention within " +
-				"documents yet: use the CPU")
-		}
 		k := cudaAttention(a, in.In)
+		if a.Documents {
+			k.Starts = on(in.In[3])
+		}
 		k.O, k.LSE = y(0), on(in.Aux[0].Buf)
 		return k, nil
 	case AttendGrad:
@@ -206,7 +205,11 @@ func cudaAttention(a Attend, in []Buf) *kernels.Attention {
 func cudaAttentionGrad(a Attend, in *Instr) *kernels.AttentionGrad {
 	g := &kernels.AttentionGrad{Attention: *cudaAttention(a, in.In), DO: on(in.In[4]), DQ: on(in.Out[0].Buf),
 		DK: on(in.Out[1].Buf), Tied: a.Tied()}
-	g.O, g.LSE = on(in.In[3]), on(in.In[5])
+	aux := in.In[5:]
+	if a.Documents {
+		g.Starts, aux = on(in.In[5]), in.In[6:]
+	}
+	g.O, g.LSE = on(in.In[3]), on(aux[0])
 	if a.Shared {
 		g.DV, g.DKRope = g.DK.Slice(a.VOff, g.DK.N), on(in.Out[2].Buf)
 	} else {

@@ -6,6 +6,7 @@ import (
 
 	"headroom/attention"
 	"headroom/configs"
+	"headroom/data"
 	"headroom/model"
 )
 
@@ -18,6 +19,7 @@ var unproven = []struct {
 }{
 	{"attention.kind=mfa_kr", func(c configs.Run) bool { return c.Attention.Kind == attention.MFAKR }},
 	{"attention.kind=mlra", func(c configs.Run) bool { return c.Attention.Kind == attention.MLRA }},
+	{"data.documents: mask", func(c configs.Run) bool { return c.Data.Documents == data.DocumentMask }},
 	{"attention.gate", func(c configs.Run) bool { return c.Attention.Gated() }},
 	{"attention.kind=gqla", func(c configs.Run) bool { return c.Attention.Kind == attention.GQLA }},
 	{"attention.kind=tpa", func(c configs.Run) bool { return c.Attention.Kind == attention.TPA }},
