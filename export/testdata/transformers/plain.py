@@ -39,7 +39,7 @@ CASES = {
     "gemma3": COMMON | {
         "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "head_dim": 12, "hidden_activation": "gelu_pytorch_tanh",
         "_sliding_window_pattern": 6, "attn_logit_softcapping": None, "final_logit_softcapping": None, "num_hidden_layers": 3,
-        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "query_pre_attn_scalar": 12, "rms_norm_eps": 1e-6,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "query_pre_attn_scalar": 20, "rms_norm_eps": 1e-6,
         "rope_parameters": {"full_attention": {"rope_theta": 5000.0, "rope_type": "default"},
                             "sliding_attention": {"rope_theta": 300.0, "rope_type": "default"}},
         "sliding_window": 7, "tie_word_embeddings": True, "use_bidirectional_attention": False,
