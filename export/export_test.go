@@ -494,6 +494,35 @@ type place struct {
 	at   uint64 // from start
 }
 
+// writtenGGUF exports a checkpoint in bf16 and reads the file.
+func writtenGGUF(t *testing.T, checkpoint string) (text []byte, values map[string]any, places map[string]place,
+	start uint64) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "m.gguf")
+	if _, err := GGUF(checkpoint, Options{Dir: path, DType: "bf16"}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, places, start = readGGUF(t, text)
+	return text, values, places, start
+}
+
+// refusesGGUF exports models of a family that llama.cpp's does not have, by the error that says so.
+func refusesGGUF(t *testing.T, family func(*model.Config, *attention.Config),
+	changes map[string]func(*model.Config, *attention.Config)) {
+	t.Helper()
+	for want, change := range changes {
+		checkpoint, _ := tiny(t, "gqa-2", family, change)
+		_, err := GGUF(checkpoint, Options{Dir: filepath.Join(t.TempDir(), "x"), DType: "fp32"})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
 // readGGUF reads what stands before the tensors.
 func readGGUF(t *testing.T, text []byte) (values map[string]any, places map[string]place, start uint64) {
 	t.Helper()

@@ -3,7 +3,6 @@ package export
 import (
 	"encoding/binary"
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -115,15 +114,7 @@ func TestQwen3Configurations(t *testing.T) {
 // TestGGUFQwen3 finds the rows of queries and keys as they are, and the norms, under the names of llama.cpp's qwen3.
 func TestGGUFQwen3(t *testing.T) {
 	checkpoint, m := tiny(t, "gqa-2", headNorms)
-	path := filepath.Join(t.TempDir(), "m.gguf")
-	if _, err := GGUF(checkpoint, Options{Dir: path, DType: "bf16"}); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	values, places, start := readGGUF(t, text)
+	text, values, places, start := writtenGGUF(t, checkpoint)
 	if values["general.architecture"] != "qwen3" || values["qwen3.attention.head_count_kv"] != uint32(2) ||
 		values["qwen3.attention.key_length"] != uint32(8) {
 		t.Errorf("%v", values)

@@ -55,15 +55,7 @@ func TestScalingIsRead(t *testing.T) {
 // than four times in the original context 1, and of those that turn less than once in it the factor.
 func TestGGUFScalesRope(t *testing.T) {
 	checkpoint, _ := tiny(t, "gqa-2", scaled)
-	path := filepath.Join(t.TempDir(), "m.gguf")
-	if _, err := GGUF(checkpoint, Options{Dir: path, DType: "bf16"}); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, tensors, start := readGGUF(t, text)
+	text, _, tensors, start := writtenGGUF(t, checkpoint)
 	got := tensors["rope_freqs.weight"]
 	if got.typ != ggmlF32 || len(got.dims) != 1 || got.dims[0] != 4 {
 		t.Fatalf("%+v", got)
@@ -77,14 +69,7 @@ func TestGGUFScalesRope(t *testing.T) {
 		}
 	}
 	if plain, _ := tiny(t, "gqa-2"); plain != "" {
-		path := filepath.Join(t.TempDir(), "plain.gguf")
-		if _, err := GGUF(plain, Options{Dir: path, DType: "bf16"}); err != nil {
-			t.Fatal(err)
-		}
-		if text, err = os.ReadFile(path); err != nil {
-			t.Fatal(err)
-		}
-		if _, tensors, _ = readGGUF(t, text); len(tensors) == 0 || tensors["rope_freqs.weight"].dims != nil {
+		if _, _, tensors, _ = writtenGGUF(t, plain); len(tensors) == 0 || tensors["rope_freqs.weight"].dims != nil {
 			t.Errorf("a model without scaling has %+v", tensors["rope_freqs.weight"])
 		}
 	}

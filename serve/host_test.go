@@ -141,20 +141,8 @@ func benchmarkHost(b *testing.B, clients int, pass time.Duration) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	s := New(m, e, decode.Memory{}, Config{Name: "ideal", Tokenizer: letters{}, Rows: clients})
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(ctx, l, "", "") }()
-	defer func() {
-		cancel()
-		if err := <-ended; err != nil {
-			b.Error(err)
-		}
-	}()
+	url, stop := serveIdeal(b, m, e, clients)
+	defer stop()
 	var left, tokens atomic.Int64
 	left.Store(int64(b.N))
 	before, began := cpuTime(), time.Now()
@@ -172,7 +160,7 @@ func benchmarkHost(b *testing.B, clients int, pass time.Duration) {
 				}
 				body, _ := json.Marshal(object{"prompt": prompt, "max_tokens": n, "temperature": 0,
 					"ignore_eos": true, "stream": true})
-				a, err := client.Post("http://"+l.Addr().String()+"/v1/completions", "application/json", bytes.NewReader(body))
+				a, err := client.Post(url+"/v1/completions", "application/json", bytes.NewReader(body))
 				if err != nil {
 					b.Error(err)
 					return
@@ -195,6 +183,25 @@ func benchmarkHost(b *testing.B, clients int, pass time.Duration) {
 	b.ReportMetric(float64(d.host.Microseconds())/float64(d.passes), "host-µs/pass")
 	b.ReportMetric(float64(d.tables)/float64(d.passes), "tables/pass")
 	b.ReportMetric(0, "ns/op")
+}
+
+// serveIdeal serves an engine until it is stopped.
+func serveIdeal(t testing.TB, m *decode.Model, e *decode.Engine, rows int) (url string, stop func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(m, e, decode.Memory{}, Config{Name: "ideal", Tokenizer: letters{}, Rows: rows})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, l, "", "") }()
+	return "http://" + l.Addr().String(), func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // cpuTime is what this process has had of the processors.

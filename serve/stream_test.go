@@ -3,9 +3,7 @@ package serve
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -28,27 +26,15 @@ func TestStreamComesWhileItIsMade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := New(m, e, decode.Memory{}, Config{Name: "ideal", Tokenizer: letters{}, Rows: 1})
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(ctx, l, "", "") }()
-	defer func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	}()
+	url, stop := serveIdeal(t, m, e, 1)
+	defer stop()
 	never := time.AfterFunc(2*time.Minute, func() {
 		t.Error("nothing came before the answer was whole")
 		close(read)
 	})
 	body, _ := json.Marshal(object{"prompt": []int{1, 2, 3}, "max_tokens": 12, "temperature": 0, "stream": true,
 		"ignore_eos": true})
-	a, err := http.Post("http://"+l.Addr().String()+"/v1/completions", "application/json", bytes.NewReader(body))
+	a, err := http.Post(url+"/v1/completions", "application/json", bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}

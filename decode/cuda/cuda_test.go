@@ -46,6 +46,20 @@ func everywhere(t *testing.T, typ graph.DType, test func(t *testing.T, on decode
 	t.Run("gpu", func(t *testing.T) { test(t, onGPU(t, typ)) })
 }
 
+// decodesAsForward holds models against the forward pass, by pieces and steps, on all such devices.
+func decodesAsForward(t *testing.T, each func(*testing.T, func(t *testing.T, what string, m *decode.Model))) {
+	test := func(t *testing.T, on decode.Backend) {
+		each(t, func(t *testing.T, what string, m *decode.Model) {
+			d, all := openDevice(t, m, on, decode.Options{Pages: 20, Rows: 4}), decodetest.Texts(m)
+			for i, y := range decodetest.Split(t, d, m, 1, all) {
+				decodetest.Near(t, what, y, decodetest.Forward(t, m, all[i]))
+			}
+		})
+	}
+	everywhere(t, graph.F32, test)
+	t.Run("simulated in bf16", func(t *testing.T) { test(t, simulate(device.BF16)) })
+}
+
 // isSimulated says that bf16 loses nothing on a backend.
 func isSimulated(on decode.Backend) bool { return on.Name() == "simulated" }
 

@@ -10,7 +10,6 @@ import (
 	"headroom/decode"
 	"headroom/decode/decodetest"
 	"headroom/internal/device"
-	"headroom/internal/graph"
 	"headroom/kernels"
 	"headroom/model"
 )
@@ -41,16 +40,7 @@ func eachGated(t *testing.T, test func(t *testing.T, what string, m *decode.Mode
 
 // TestCUDAGate: output gates are those of the forward pass, by pieces and steps.
 func TestCUDAGate(t *testing.T) {
-	test := func(t *testing.T, on decode.Backend) {
-		eachGated(t, func(t *testing.T, what string, m *decode.Model) {
-			d, all := openDevice(t, m, on, decode.Options{Pages: 20, Rows: 4}), decodetest.Texts(m)
-			for i, y := range decodetest.Split(t, d, m, 1, all) {
-				decodetest.Near(t, what, y, decodetest.Forward(t, m, all[i]))
-			}
-		})
-	}
-	everywhere(t, graph.F32, test)
-	t.Run("simulated in bf16", func(t *testing.T) { test(t, simulate(device.BF16)) })
+	decodesAsForward(t, eachGated)
 }
 
 // TestGateKeepsTheStep: with a gate, also of few heads, a step of one token is the launches of one without it, and one

@@ -9,7 +9,6 @@ import (
 	"headroom/decode"
 	"headroom/decode/decodetest"
 	"headroom/internal/device"
-	"headroom/internal/graph"
 	"headroom/kernels"
 	"headroom/model"
 )
@@ -33,16 +32,7 @@ func eachNormed(t *testing.T, test func(t *testing.T, what string, m *decode.Mod
 
 // TestCUDAQKNorm: norms of queries and keys before their rotation are those of the forward pass, by pieces and steps.
 func TestCUDAQKNorm(t *testing.T) {
-	test := func(t *testing.T, on decode.Backend) {
-		eachNormed(t, func(t *testing.T, what string, m *decode.Model) {
-			d, all := openDevice(t, m, on, decode.Options{Pages: 20, Rows: 4}), decodetest.Texts(m)
-			for i, y := range decodetest.Split(t, d, m, 1, all) {
-				decodetest.Near(t, what, y, decodetest.Forward(t, m, all[i]))
-			}
-		})
-	}
-	everywhere(t, graph.F32, test)
-	t.Run("simulated in bf16", func(t *testing.T) { test(t, simulate(device.BF16)) })
+	decodesAsForward(t, eachNormed)
 }
 
 // TestQKNormKeepsTheStep: a step of one token attends by the kernel of steps, on keys that are normed before it.

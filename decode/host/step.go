@@ -92,7 +92,8 @@ func (c *Device) Add(x, y graph.Buf) {
 
 // Times is x *= by.
 func (c *Device) Times(x graph.Buf, by float64) {
-	(&ref.Times{X: floats(x), Y: floats(x), By: float32(by)}).Run()
+	rows := c.tokens()
+	(&ref.Repeat{X: floats(x), Y: floats(x), Rows: rows, Times: 1, Inner: x.Len / rows, Scale: float32(by)}).Run()
 }
 
 // GeGLU is gelu(gate)·up, over gate.

@@ -64,7 +64,8 @@ func cpuKernel(in *Instr) func() {
 	case GeGLUGrad:
 		return (&ref.GeGLUGrad{Gate: x(0), Up: x(1), DY: x(2), DGate: y(0), DUp: y(1)}).Run
 	case Times:
-		return (&ref.Times{X: x(0), Y: y(0), By: float32(a.By)}).Run
+		rows, C := rowsOf(a.Shape.tensor())
+		return (&ref.Repeat{X: x(0), Y: y(0), Rows: rows, Times: 1, Inner: C, Scale: float32(a.By)}).Run
 	case SwiGLU:
 		return (&ref.SwiGLU{Gate: x(0), Up: x(1), Y: y(0)}).Run
 	case SwiGLUGrad:

@@ -20,12 +20,19 @@ type Fold struct {
 	Shape              shape4 // of y in the graph
 }
 
+// rowsOf are the rows of a shape, and their columns.
+func rowsOf(s tensor.Shape) (rows, columns int) {
+	columns = s[len(s)-1]
+	return s.TotalSize() / columns, columns
+}
+
 // Scale is s·x.
 func (b *Builder) Scale(x *Node, s float64) *Node {
 	if b.failed() {
 		return nil
 	}
-	return b.apply(Repeat{1, 1, x.Shape().TotalSize(), s, toShape4(x.Shape())}, x)
+	rows, C := rowsOf(x.Shape())
+	return b.apply(Repeat{rows, 1, C, s, toShape4(x.Shape())}, x)
 }
 
 // Repeat writes each of the parts into which the heads of x [B, T, H, W] fall so many times, one after the other:

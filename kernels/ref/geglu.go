@@ -52,18 +52,3 @@ func (k *GeGLUGrad) span(w *worker, lo, hi int) {
 		}
 	}
 }
-
-// A Times is Y = By·X. Y may alias X.
-type Times struct {
-	X, Y []float32
-	By   float32
-}
-
-// Run executes the kernel on all cores.
-func (k *Times) Run() { parallel(k, len(k.Y), words) }
-
-func (k *Times) span(_ *worker, lo, hi int) {
-	for i := lo; i < hi; i++ {
-		k.Y[i] = k.By * k.X[i]
-	}
-}

@@ -1,6 +1,7 @@
 package ref
 
-// A Repeat is Y[r, t, i] = Scale·X[r, i]: X [Rows, Inner], Y [Rows, Times, Inner].
+// A Repeat is Y[r, t, i] = Scale·X[r, i]: X [Rows, Inner], Y [Rows, Times, Inner]. With Times of 1,
+// Y may be X.
 type Repeat struct {
 	X, Y               []float32
 	Rows, Times, Inner int

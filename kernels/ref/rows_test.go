@@ -143,24 +143,32 @@ func swish(g, u []float64) []float64 {
 	return y
 }
 
-func TestSwiGLU(t *testing.T) {
+// testGated holds a gated product and its gradient, of any size, against an oracle and its slopes.
+func testGated(t *testing.T, oracle func(gate, up []float64) []float64, product func(gate, up, y []float32) runner,
+	gradient func(gate, up, dy, dgate, dup []float32) runner) {
+	t.Helper()
 	for _, n := range append(sizes, gateWords+5) {
 		s := newSource(uint64(n))
-		k := &SwiGLU{Gate: s.normal(n), Up: s.normal(n), Y: s.guarded(n)}
-		gate, up := wide(k.Gate), wide(k.Up)
-		twice(t, k, k.Y)
-		near(t, "y", k.Y, swish(gate, up), 1e-6)
+		gate, up, y := s.normal(n), s.normal(n), s.guarded(n)
+		wideGate, wideUp := wide(gate), wide(up)
+		twice(t, product(gate, up, y), y)
+		near(t, "y", y, oracle(wideGate, wideUp), 1e-6)
 		if n > 127 {
 			continue
 		}
-		g := &SwiGLUGrad{Gate: k.Gate, Up: k.Up, DY: s.normal(n), DGate: s.guarded(n), DUp: s.guarded(n)}
-		dy := wide(g.DY)
-		loss := func() float64 { return dot64(swish(gate, up), dy) }
-		twice(t, g, g.DGate, g.DUp)
-		near(t, "dgate", g.DGate, slope(loss, gate), 1e-6)
-		near(t, "dup", g.DUp, slope(loss, up), 1e-6)
+		dy, dgate, dup := s.normal(n), s.guarded(n), s.guarded(n)
+		wideDY := wide(dy)
+		loss := func() float64 { return dot64(oracle(wideGate, wideUp), wideDY) }
+		twice(t, gradient(gate, up, dy, dgate, dup), dgate, dup)
+		near(t, "dgate", dgate, slope(loss, wideGate), 1e-6)
+		near(t, "dup", dup, slope(loss, wideUp), 1e-6)
 		s.check(t)
 	}
+}
+
+func TestSwiGLU(t *testing.T) {
+	testGated(t, swish, func(gate, up, y []float32) runner { return &SwiGLU{gate, up, y} },
+		func(gate, up, dy, dgate, dup []float32) runner { return &SwiGLUGrad{gate, up, dy, dgate, dup} })
 	k := &SwiGLU{Gate: []float32{-200, 200, float32(math.NaN())}, Up: []float32{1, 1, 1}, Y: make([]float32, 3)}
 	if k.Run(); math.Abs(float64(k.Y[0])) > 1e-30 || k.Y[1] != 200 || k.Y[2] == k.Y[2] {
 		t.Errorf("swiglu of -200, 200, NaN = %v", k.Y)
@@ -177,23 +185,8 @@ func gelu(g, u []float64) []float64 {
 }
 
 func TestGeGLU(t *testing.T) {
-	for _, n := range append(sizes, gateWords+5) {
-		s := newSource(uint64(n))
-		k := &GeGLU{Gate: s.normal(n), Up: s.normal(n), Y: s.guarded(n)}
-		gate, up := wide(k.Gate), wide(k.Up)
-		twice(t, k, k.Y)
-		near(t, "y", k.Y, gelu(gate, up), 1e-6)
-		if n > 127 {
-			continue
-		}
-		g := &GeGLUGrad{Gate: k.Gate, Up: k.Up, DY: s.normal(n), DGate: s.guarded(n), DUp: s.guarded(n)}
-		dy := wide(g.DY)
-		loss := func() float64 { return dot64(gelu(gate, up), dy) }
-		twice(t, g, g.DGate, g.DUp)
-		near(t, "dgate", g.DGate, slope(loss, gate), 1e-6)
-		near(t, "dup", g.DUp, slope(loss, up), 1e-6)
-		s.check(t)
-	}
+	testGated(t, gelu, func(gate, up, y []float32) runner { return &GeGLU{gate, up, y} },
+		func(gate, up, dy, dgate, dup []float32) runner { return &GeGLUGrad{gate, up, dy, dgate, dup} })
 	far := []float32{-200, 200, float32(math.NaN())}
 	k := &GeGLU{Gate: far, Up: []float32{1, 1, 1}, Y: make([]float32, 3)}
 	if k.Run(); math.Abs(float64(k.Y[0])) > 1e-30 || k.Y[1] != 200 || k.Y[2] == k.Y[2] {
