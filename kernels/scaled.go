@@ -28,10 +28,11 @@ func (k *AddScaled) Launch(s *device.Stream) {
 	}
 }
 
-// An AddScaledGrad is DZ = A·DY and DA = Σ_rows Z·DY, which is float32. DZ may alias DY.
+// An AddScaledGrad is DZ = A·DY and DA = Σ_rows Z·DY, which is float32 and which Accumulate adds to. DZ may alias DY.
 type AddScaledGrad struct {
 	Z, A, DY, DZ, DA device.Buffer
 	Rows, C          int
+	Accumulate       bool
 }
 
 type addScaledGradArgs struct {
@@ -60,5 +61,5 @@ func (k *AddScaledGrad) Launch(s *device.Stream) {
 	part := work.Take(device.F32, k.shares()*k.C)
 	args := addScaledGradArgs{k.Z.Ptr, k.A.Ptr, k.DY.Ptr, k.DZ.Ptr, part.Ptr, int64(k.Rows), int32(k.C)}
 	device.Launch(s, addScaledGradNames[t], device.Grid{X: ceil(k.C, 32), Y: k.shares(), Block: 256}, &args)
-	sumShares(s, part, k.DA, k.shares(), k.C, false)
+	sumShares(s, part, k.DA, k.shares(), k.C, k.Accumulate)
 }

@@ -5,6 +5,7 @@ package kernels
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"headroom/internal/device"
@@ -31,6 +32,11 @@ func TestAddScaled(t *testing.T) {
 				(&ref.AddScaledGrad{Z: z, A: a, DY: dy, DZ: dz, DA: da, Rows: rows, C: C}).Run()
 				g := AddScaledGrad{Z: bz, A: ba, DY: bdy, DZ: r.out(typ, n), DA: r.out(device.F32, C), Rows: rows, C: C}
 				r.check(g.Launch, result{"dz", g.DZ, dz, nil, 0}, result{"da", g.DA, da, nil, 0})
+
+				old := slices.Clone(da)
+				g.Accumulate = true
+				(&ref.AddScaledGrad{Z: z, A: a, DY: dy, DZ: dz, DA: da, Rows: rows, C: C, Accumulate: true}).Run()
+				r.check(g.Launch, result{"dz", g.DZ, dz, nil, 0}, result{"da", g.DA, da, old, 0})
 			})
 		}
 	}

@@ -110,11 +110,15 @@ func trainedOn(t *testing.T, m *Transformer, store *graph.Store, steps int) (los
 	return losses, grads
 }
 
+// distance is ‖a - b‖ / ‖b‖, or ‖a‖ where b is zero, as the gradient of a weight is that only a zero gain leads to.
 func distance(a, b []float32) float64 {
 	var d, n float64
 	for i := range b {
 		d += (float64(a[i]) - float64(b[i])) * (float64(a[i]) - float64(b[i]))
 		n += float64(b[i]) * float64(b[i])
+	}
+	if n == 0 {
+		n = 1
 	}
 	return math.Sqrt(d / n)
 }
@@ -131,6 +135,23 @@ func TestTrainingCUDA(t *testing.T) {
 			trainsAsOnCPU(t, kind+" with qk_norm "+norm, m)
 		}
 	}
+	for name, change := range map[string]func(*attention.Config){
+		"gate head":                 func(a *attention.Config) { a.Gate = attention.HeadGate },
+		"gate element":              func(a *attention.Config) { a.Gate = attention.ElementGate },
+		"gate element of 8 columns": func(a *attention.Config) { a.Gate, a.GateWidth = attention.ElementGate, 8 },
+		"window": func(a *attention.Config) {
+			a.Window, a.Pattern, a.WindowRopeTheta = 40, "window,full", 3000
+		},
+		"scale_dim": func(a *attention.Config) { a.ScaleDim = 40 },
+		"rope_scaling": func(a *attention.Config) {
+			a.RopeScaling = attention.RopeScaling{Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalContext: 40}
+		},
+	} {
+		for _, kind := range []string{"gta-2", "gla-2"} {
+			trainsAsOnCPU(t, kind+" with "+name, middling(t, kind, change))
+		}
+	}
+	trainsAsOnCPU(t, "gqa-2 with tie_kv", middling(t, "gqa-2", func(a *attention.Config) { a.TieKV = true }))
 }
 
 func trainsAsOnCPU(t *testing.T, what string, m *Transformer) {

@@ -78,7 +78,8 @@ func cpuKernel(in *Instr) func() {
 	case AddScaled:
 		return (&ref.AddScaled{X: x(0), Z: x(1), A: x(2), Y: y(0), Rows: a.Rows, C: a.C}).Run
 	case AddScaledGrad:
-		return (&ref.AddScaledGrad{Z: x(0), A: x(1), DY: x(2), DZ: y(0), DA: y(1), Rows: a.Rows, C: a.C}).Run
+		return (&ref.AddScaledGrad{Z: x(0), A: x(1), DY: x(2), DZ: y(0), DA: y(1), Rows: a.Rows, C: a.C,
+			Accumulate: in.Out[1].Accumulate}).Run
 	case Gate:
 		return (&ref.Gate{O: x(0), G: x(1), Y: y(0), Per: a.Per}).Run
 	case GateGrad:

@@ -97,7 +97,8 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 	case AddScaled:
 		return &kernels.AddScaled{X: x(0), Z: x(1), A: x(2), Y: y(0), Rows: a.Rows, C: a.C}, nil
 	case AddScaledGrad:
-		return &kernels.AddScaledGrad{Z: x(0), A: x(1), DY: x(2), DZ: y(0), DA: y(1), Rows: a.Rows, C: a.C}, nil
+		return &kernels.AddScaledGrad{Z: x(0), A: x(1), DY: x(2), DZ: y(0), DA: y(1), Rows: a.Rows, C: a.C,
+			Accumulate: in.Out[1].Accumulate}, nil
 	case Gate:
 		return &kernels.Gate{O: x(0), G: x(1), Y: y(0), Per: a.Per}, nil
 	case GateGrad:

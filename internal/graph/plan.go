@@ -329,6 +329,8 @@ func accumulates(a Attr, slot int) bool {
 		return true
 	case RMSNormGrad:
 		return true
+	case AddScaledGrad:
+		return slot == 1 // that of the gains
 	case Loss:
 		return slot == 2 // the gradient of the head
 	}

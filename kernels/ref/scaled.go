@@ -20,10 +20,11 @@ func (k *AddScaled) span(_ *worker, lo, hi int) {
 	}
 }
 
-// An AddScaledGrad is DZ = A·DY and DA = Σ_rows Z·DY.
+// An AddScaledGrad is DZ = A·DY and DA = Σ_rows Z·DY. Accumulate adds to DA.
 type AddScaledGrad struct {
 	Z, A, DY, DZ, DA []float32
 	Rows, C          int
+	Accumulate       bool
 }
 
 // Run executes the kernel on all cores.
@@ -31,7 +32,9 @@ func (k *AddScaledGrad) Run() { parallel(k, k.C, 64) }
 
 func (k *AddScaledGrad) span(_ *worker, lo, hi int) {
 	a, da := k.A[lo:hi], k.DA[lo:hi]
-	clear(da)
+	if !k.Accumulate {
+		clear(da)
+	}
 	for row := range k.Rows {
 		z, dy, dz := k.Z[row*k.C+lo:row*k.C+hi], k.DY[row*k.C+lo:row*k.C+hi], k.DZ[row*k.C+lo:row*k.C+hi]
 		for c, g := range dy {
