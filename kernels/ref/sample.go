@@ -27,10 +27,13 @@ type StepSample struct {
 	Tokens  []int32
 }
 
-// Run executes the kernel.
-func (k *StepSample) Run() {
+// Run executes the kernel on all cores.
+func (k *StepSample) Run() { parallel(k, k.Rows, 1) }
+
+func (k *StepSample) span(_ *worker, lo, hi int) {
 	words := (k.V + 31) / 32
-	for r, c := range k.Choices[:k.Rows] {
+	for r := lo; r < hi; r++ {
+		c := k.Choices[r]
 		l := make([]float64, k.V)
 		for i, v := range k.Logits[r*k.V:][:k.V] {
 			l[i] = float64(v)
