@@ -1,6 +1,7 @@
 // What stands between the products of a decode step, for any dims, in float32 and bf16: looking tokens up, norms and
 // SwiGLU of rows that lie in a wider product, the way of queries, keys and values into their places, the largest logit.
 // A warp or a block takes a row; the rows are few. All of them start while the kernel before still runs.
+#include "gelu.cuh"
 #include "vector.cuh"
 
 // after waits for the kernel before, and lets the next one start its own waiting.
@@ -77,6 +78,17 @@ template <typename T> __device__ void decode_gate(const DecodeGateArgs &a) {
 	((T *)a.y)[i] = T(g / (1.f + __expf(-g)) * up);
 }
 ROWS(decode_gate, DecodeGateArgs, 256)
+
+// The same with the tanh form of GELU.
+template <typename T> __device__ void decode_gelu(const DecodeGateArgs &a) {
+	after();
+	const long i = (long)blockIdx.x * 256 + threadIdx.x;
+	if (i >= a.n) return;
+	const T *x = (const T *)a.x + i / a.F * 2 * a.F + i % a.F;
+	const float g = fresh(x), up = fresh(x + a.F);
+	((T *)a.y)[i] = T(g * gelu_gate(g) * up);
+}
+ROWS(decode_gelu, DecodeGateArgs, 256)
 
 struct DecodeOutputGateArgs {
 	const void *g; // [rows, width / per] with a stride between rows

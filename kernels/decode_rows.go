@@ -59,10 +59,11 @@ func (k *DecodeNorm) Launch(s *device.Stream) {
 	}
 }
 
-// A DecodeGate is SwiGLU of a product that holds gate and up side by side: X [Rows, 2F], Y [Rows, F].
+// A DecodeGate is SwiGLU of a product that holds gate and up side by side, or GeGLU: X [Rows, 2F], Y [Rows, F].
 type DecodeGate struct {
 	X, Y    device.Buffer
 	Rows, F int
+	GELU    bool // in its tanh form, in the place of silu
 }
 
 type decodeGateArgs struct {
@@ -71,14 +72,18 @@ type decodeGateArgs struct {
 	f    int32
 }
 
-var decodeGateNames = both("decode_gate")
+var decodeGateNames, decodeGELUNames = both("decode_gate"), both("decode_gelu")
 
 // Launch puts the kernel on the stream.
 func (k *DecodeGate) Launch(s *device.Stream) {
 	t, n := k.X.Type, k.Rows*k.F
 	if n > 0 && fits(s, "decode gate", want{"X", k.X, 2 * n, t}, want{"Y", k.Y, n, t}) {
 		args := decodeGateArgs{k.X.Ptr, k.Y.Ptr, int64(n), int32(k.F)}
-		device.Launch(s, decodeGateNames[t], device.Grid{X: ceil(n, 256), Block: 256, Overlap: true}, &args)
+		name := decodeGateNames[t]
+		if k.GELU {
+			name = decodeGELUNames[t]
+		}
+		device.Launch(s, name, device.Grid{X: ceil(n, 256), Block: 256, Overlap: true}, &args)
 	}
 }
 

@@ -34,6 +34,15 @@ func TestElementwise(t *testing.T) {
 				(&ref.SwiGLUGrad{Gate: x, Up: y, DY: dy, DGate: dgate, DUp: dup}).Run()
 				grad := SwiGLUGrad{bx, by, bdy, r.out(typ, n), r.out(typ, n)}
 				r.check(grad.Launch, result{"dgate", grad.DGate, dgate, nil, 0}, result{"dup", grad.DUp, dup, nil, 0})
+
+				(&ref.GeGLU{Gate: x, Up: y, Y: gated}).Run()
+				geglu := GeGLU{bx, by, r.out(typ, n)}
+				r.check(geglu.Launch, result{"geglu", geglu.Y, gated, nil, 0})
+
+				(&ref.GeGLUGrad{Gate: x, Up: y, DY: dy, DGate: dgate, DUp: dup}).Run()
+				gelu := GeGLUGrad{bx, by, bdy, r.out(typ, n), r.out(typ, n)}
+				r.check(gelu.Launch, result{"dgate of geglu", gelu.DGate, dgate, nil, 0},
+					result{"dup of geglu", gelu.DUp, dup, nil, 0})
 			})
 		}
 	}

@@ -151,6 +151,13 @@ func TestTrainingCUDA(t *testing.T) {
 			trainsAsOnCPU(t, kind+" with "+name, middling(t, kind, change))
 		}
 	}
+	gemma := middling(t, "gqa-2")
+	gemma.Config.Norm, gemma.Config.Activation, gemma.Config.EmbedScale = BothNorms, GELUTanh, true
+	if gemma, err := New(gemma.Config, gemma.Attention); err != nil {
+		t.Error(err)
+	} else {
+		trainsAsOnCPU(t, "gqa-2 with norms on both sides, GELU and scaled embeddings", gemma)
+	}
 	trainsAsOnCPU(t, "gqa-2 with tie_kv", middling(t, "gqa-2", func(a *attention.Config) { a.TieKV = true }))
 }
 

@@ -11,7 +11,7 @@ type Step interface {
 	attention.Step
 	Embed(table graph.Param) graph.Buf           // [N, C]
 	Add(x, y graph.Buf)                          // x += y
-	Times(x graph.Buf, by float64)               // x *= by, of what Embed gave
+	Scale(x graph.Buf, by float64)               // x *= by, of what Embed gave
 	SwiGLU(gate, up graph.Buf) graph.Buf         // [N, F]
 	GeGLU(gate, up graph.Buf) graph.Buf          // [N, F], with the tanh form of GELU
 	Select(x graph.Buf) graph.Buf                // the rows that the batch scores
@@ -24,7 +24,7 @@ type Step interface {
 func (t *Transformer) Decode(s Step) graph.Buf {
 	x := s.Embed(t.embed) // [N, C]
 	if t.Config.EmbedScale {
-		s.Times(x, t.Config.embedScale())
+		s.Scale(x, t.Config.embedScale())
 	}
 	for i, block := range t.blocks {
 		block.decode(s, i, x)

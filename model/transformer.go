@@ -168,7 +168,7 @@ func (t *Transformer) Params() []graph.Param {
 func (t *Transformer) Hidden(b *graph.Builder, tokens *graph.Node) *graph.Node {
 	x := b.Embed(b.Param(t.embed), tokens) // [B, T, C]
 	if t.Config.EmbedScale {
-		x = b.Times(x, t.Config.embedScale())
+		x = b.Scale(x, t.Config.embedScale())
 	}
 	for _, block := range t.blocks {
 		x = block.forward(b, b.Boundary(x))

@@ -11,7 +11,6 @@ import (
 	"headroom/internal/device"
 	"headroom/internal/graph"
 	"headroom/kernels"
-	"headroom/model"
 )
 
 // New is the backend of an NVIDIA GPU, by its number, with weights, cache and values in bf16 or float32.
@@ -101,13 +100,6 @@ func (b *backend) Open(m *decode.Model, l decode.Limits) (decode.Device, error) 
 	if l.Pages < 1 {
 		return nil, fmt.Errorf("decode: the cache pool must have at least one page of %d tokens, it has %d",
 			decode.PageTokens, l.Pages)
-	}
-	switch {
-	case m.Config.Activation == model.GELUTanh:
-		return nil, fmt.Errorf("decode: model.activation is %s, and no kernel of a GPU has it yet: use --device cpu",
-			model.GELUTanh)
-	case m.Config.EmbedScale:
-		return nil, errors.New("decode: model.embed_scale is true, and no kernel of a GPU has it yet: use --device cpu")
 	}
 	d, err := b.plan(m, l)
 	if err != nil {

@@ -129,5 +129,5 @@ func (g *groups) Add(x, _ graph.Buf) { delete(g.at, x.Off) }
 // GeGLU makes a new value.
 func (g *groups) GeGLU(gate, _ graph.Buf) graph.Buf { return g.fresh(gate.Len) }
 
-// Times changes the value that Embed gave before anything is multiplied with it.
-func (g *groups) Times(graph.Buf, float64) {}
+// Scale changes the value that Embed gave before anything is multiplied with it.
+func (g *groups) Scale(graph.Buf, float64) {}

@@ -207,29 +207,20 @@ func (d *Device) SwiGLU(gate, up graph.Buf) graph.Buf {
 			return give(y)
 		}
 	}
+	return d.gated(gate, up, false)
+}
+
+// gated is the gate of two products side by side, by a launch of its own.
+func (d *Device) gated(gate, up graph.Buf, gelu bool) graph.Buf {
 	g, u := d.need(of(gate)), d.need(of(up))
 	if g.stride != 2*g.width || u.buf.Ptr != g.buf.Ptr+device.Ptr(g.width*g.buf.Type.Size()) {
 		panic("decode: gate and up do not lie side by side")
 	}
 	y := d.take(d.t, d.n, g.width)
 	both := device.Buffer{Ptr: g.buf.Ptr, N: d.n * g.stride, Type: g.buf.Type}
-	d.run(&kernels.DecodeGate{X: both, Y: y.buf, Rows: d.n, F: g.width})
+	d.run(&kernels.DecodeGate{X: both, Y: y.buf, Rows: d.n, F: g.width, GELU: gelu})
 	return give(y)
 }
 
-// GeGLU takes the memory of its result: Open refuses models that have it.
-func (d *Device) GeGLU(gate, up graph.Buf) graph.Buf {
-	g, _ := d.need(of(gate)), d.need(of(up))
-	d.missing("a gate with GELU")
-	return give(d.take(d.t, d.n, g.width))
-}
-
-// Times does nothing: Open refuses models that scale their embeddings.
-func (d *Device) Times(graph.Buf, float64) { d.missing("a scale of embeddings") }
-
-// missing stops a pass of what has no kernel.
-func (d *Device) missing(what string) {
-	if d.mode == running {
-		d.queue.fail(fmt.Errorf("decode: no kernel of a GPU has %s", what))
-	}
-}
+// GeGLU is gelu(gate)·up of two products side by side.
+func (d *Device) GeGLU(gate, up graph.Buf) graph.Buf { return d.gated(gate, up, true) }

@@ -43,7 +43,6 @@ func anyModel(t *testing.T, r *rand.Rand, of func(*model.Config)) (*decode.Model
 		a.HeadDim = []int{8, 16, 64, 64, 64, 96, 128}[r.IntN(7)]
 		a.RopeDim, a.Heads = 0, 2*(1+r.IntN(4))
 		decodetest.Switched(r)(c, a)
-		c.Activation, c.EmbedScale = model.SiLU, false // no kernel has them
 		of(c)
 		what += fmt.Sprintf(" %+v, %+v", *c, *a)
 	})

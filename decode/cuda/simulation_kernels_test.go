@@ -40,7 +40,11 @@ func (p *simulation) compute(k launcher) {
 		x, y := p.view(k.X), p.view(k.Y)
 		for i := range k.Rows * k.F {
 			g, up := float64(x.get(i/k.F*2*k.F+i%k.F)), float64(x.get(i/k.F*2*k.F+i%k.F+k.F))
-			y.set(i, float32(g/(1+math.Exp(-g))*up))
+			at := g
+			if k.GELU {
+				at = 2 * math.Sqrt(2/math.Pi) * (g + 0.044715*g*g*g)
+			}
+			y.set(i, float32(g/(1+math.Exp(-at))*up))
 		}
 	case *kernels.DecodeOutputGate:
 		g, o := p.view(k.G), p.view(k.O)
@@ -71,6 +75,12 @@ func (p *simulation) compute(k launcher) {
 			x[i] += a[i%k.C] * z[i]
 		}
 		p.view(k.Y).setAll(x)
+	case *kernels.Repeat:
+		x, y := p.all(k.X), make([]float32, k.Rows*k.Times*k.Inner)
+		for i := range y {
+			y[i] = k.Scale * x[i/(k.Times*k.Inner)*k.Inner+i%k.Inner]
+		}
+		p.view(k.Y).setAll(y)
 	case *kernels.Fold:
 		x, y := p.all(k.X), make([]float32, k.Rows*k.Inner)
 		for i := range k.Rows * k.Times * k.Inner {

@@ -100,6 +100,13 @@ func (d *Device) Embed(table graph.Param) graph.Buf {
 	return give(x)
 }
 
+// Scale multiplies what Embed gave.
+func (d *Device) Scale(x graph.Buf, by float64) {
+	v := operand(x)
+	rows := v.rows(0, d.n)
+	d.run(&kernels.Repeat{X: rows, Y: rows, Rows: d.n, Times: 1, Inner: v.width, Scale: float32(by)})
+}
+
 // Release writes the entries that no attention wrote, and frees all values but that of Embed.
 func (d *Device) Release() {
 	if len(d.entries) > 0 {

@@ -90,8 +90,8 @@ func (c *Device) Add(x, y graph.Buf) {
 	(&ref.Add{X: floats(x), Y: floats(y), Out: floats(x)}).Run()
 }
 
-// Times is x *= by.
-func (c *Device) Times(x graph.Buf, by float64) {
+// Scale is x *= by.
+func (c *Device) Scale(x graph.Buf, by float64) {
 	rows := c.tokens()
 	(&ref.Repeat{X: floats(x), Y: floats(x), Rows: rows, Times: 1, Inner: x.Len / rows, Scale: float32(by)}).Run()
 }

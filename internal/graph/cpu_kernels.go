@@ -63,9 +63,6 @@ func cpuKernel(in *Instr) func() {
 		return (&ref.GeGLU{Gate: x(0), Up: x(1), Y: y(0)}).Run
 	case GeGLUGrad:
 		return (&ref.GeGLUGrad{Gate: x(0), Up: x(1), DY: x(2), DGate: y(0), DUp: y(1)}).Run
-	case Times:
-		rows, C := rowsOf(a.Shape.tensor())
-		return (&ref.Repeat{X: x(0), Y: y(0), Rows: rows, Times: 1, Inner: C, Scale: float32(a.By)}).Run
 	case SwiGLU:
 		return (&ref.SwiGLU{Gate: x(0), Up: x(1), Y: y(0)}).Run
 	case SwiGLUGrad:

@@ -3,7 +3,6 @@
 package graph
 
 import (
-	"errors"
 	"fmt"
 
 	"headroom/internal/device"
@@ -105,10 +104,10 @@ func (c *CUDA) kernel(in *Instr) (launcher, error) {
 		return &kernels.GateGrad{O: x(0), G: x(1), DY: x(2), DO: y(0), DG: y(1), Per: a.Gate.Per}, nil
 	case Columns:
 		return &kernels.Columns{X: x(0), Y: y(0), From: a.From, To: a.To}, nil
-	case GeGLU, GeGLUGrad:
-		return nil, errors.New("cuda: model.activation is gelu_tanh, and no kernel of a GPU has it yet: use the CPU")
-	case Times:
-		return nil, errors.New("cuda: model.embed_scale is true, and no kernel of a GPU has it yet: use the CPU")
+	case GeGLU:
+		return &kernels.GeGLU{Gate: x(0), Up: x(1), Y: y(0)}, nil
+	case GeGLUGrad:
+		return &kernels.GeGLUGrad{Gate: x(0), Up: x(1), DY: x(2), DGate: y(0), DUp: y(1)}, nil
 	case Attend:
 		k := cudaAttention(a, in.In)
 		if a.Documents {

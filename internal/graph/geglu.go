@@ -35,26 +35,3 @@ func (GeGLUGrad) Kind() string { return "geglu.grad" }
 func (a GeGLUGrad) outputs() []tensor.Shape {
 	return []tensor.Shape{a.Shape.tensor(), a.Shape.tensor()}
 }
-
-// Times is x times a constant.
-type Times struct {
-	Shape shape4
-	By    float64
-}
-
-// Times multiplies every element of x by a constant.
-func (b *Builder) Times(x *Node, by float64) *Node {
-	if b.failed() {
-		return nil
-	}
-	return b.apply(Times{toShape4(x.Shape()), by}, x)
-}
-
-func (Times) Kind() string              { return "times" }
-func (a Times) outputs() []tensor.Shape { return []tensor.Shape{a.Shape.tensor()} }
-func (Times) aux() []Aux                { return nil }
-
-func (a Times) grad(n *applied) (gorgonia.Nodes, error) {
-	dx, err := n.apply(a, n.dout)
-	return gorgonia.Nodes{dx}, err
-}

@@ -28,6 +28,8 @@ var unproven = []struct {
 	{"attention.window", func(c configs.Run) bool { return c.Attention.Window > 0 }},
 	{"attention.scale_dim", func(c configs.Run) bool { return c.Attention.ScaleDim != 0 }},
 	{"attention.rope_scaling", func(c configs.Run) bool { return c.Attention.RopeScaling.Factor != 0 }},
+	{"model.activation: gelu_tanh", func(c configs.Run) bool { return c.Model.Activation == model.GELUTanh }},
+	{"model.embed_scale", func(c configs.Run) bool { return c.Model.EmbedScale }},
 	{"model.norm: post or both", func(c configs.Run) bool {
 		return c.Model.Norm == model.PostNorm || c.Model.Norm == model.BothNorms
 	}},
