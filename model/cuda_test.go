@@ -123,16 +123,16 @@ func distance(a, b []float32) float64 {
 	return math.Sqrt(d / n)
 }
 
-// TestTrainingCUDA holds one step's gradients and twenty steps' losses on the GPU against the CPU, in float32 and in
-// bf16, and two runs against each other bit for bit.
+// TestTrainingCUDA holds one step's gradients and the losses of several steps on the GPU against the CPU, in float32
+// and in bf16, and two runs against each other bit for bit: every kind, and every switch with some kinds.
 func TestTrainingCUDA(t *testing.T) {
 	for _, d := range attention.Descriptions {
-		trainsAsOnCPU(t, d.Name(2), middling(t, d.Name(2)))
+		trainsAsOnCPU(t, d.Name(2), middling(t, d.Name(2)), 20)
 	}
 	for _, kind := range []string{"gqa-2", "mfa"} {
 		for _, norm := range []string{attention.HeadNorm, attention.AllNorm} {
 			m := middling(t, kind, func(a *attention.Config) { a.QKNorm = norm })
-			trainsAsOnCPU(t, kind+" with qk_norm "+norm, m)
+			trainsAsOnCPU(t, kind+" with qk_norm "+norm, m, 4)
 		}
 	}
 	for name, change := range map[string]func(*attention.Config){
@@ -148,7 +148,7 @@ func TestTrainingCUDA(t *testing.T) {
 		},
 	} {
 		for _, kind := range []string{"gta-2", "gla-2"} {
-			trainsAsOnCPU(t, kind+" with "+name, middling(t, kind, change))
+			trainsAsOnCPU(t, kind+" with "+name, middling(t, kind, change), 4)
 		}
 	}
 	gemma := middling(t, "gqa-2")
@@ -156,13 +156,13 @@ func TestTrainingCUDA(t *testing.T) {
 	if gemma, err := New(gemma.Config, gemma.Attention); err != nil {
 		t.Error(err)
 	} else {
-		trainsAsOnCPU(t, "gqa-2 with norms on both sides, GELU and scaled embeddings", gemma)
+		trainsAsOnCPU(t, "gqa-2 with norms on both sides, GELU and scaled embeddings", gemma, 4)
 	}
-	trainsAsOnCPU(t, "gqa-2 with tie_kv", middling(t, "gqa-2", func(a *attention.Config) { a.TieKV = true }))
+	trainsAsOnCPU(t, "gqa-2 with tie_kv", middling(t, "gqa-2", func(a *attention.Config) { a.TieKV = true }), 4)
 }
 
-func trainsAsOnCPU(t *testing.T, what string, m *Transformer) {
-	wantLosses, _ := trained(t, m, graph.NewCPU(), 20)
+func trainsAsOnCPU(t *testing.T, what string, m *Transformer, steps int) {
+	wantLosses, _ := trained(t, m, graph.NewCPU(), steps)
 	_, want := trained(t, m, graph.NewCPU(), 1)
 	for name, c := range map[string]struct {
 		activation graph.DType
@@ -176,13 +176,13 @@ func trainsAsOnCPU(t *testing.T, what string, m *Transformer) {
 					t.Errorf("%s: gradient differs from the CPU's by %.3g", p.Name, d)
 				}
 			}
-			losses, last := trained(t, m, backend, 20)
+			losses, last := trained(t, m, backend, steps)
 			for i := range losses {
 				if d := math.Abs(losses[i] - wantLosses[i]); !(d < c.loss) {
 					t.Fatalf("step %d: loss %v, on the CPU %v", i+1, losses[i], wantLosses[i])
 				}
 			}
-			again, lastAgain := trained(t, m, backend, 20)
+			again, lastAgain := trained(t, m, backend, steps)
 			if !slices.Equal(losses, again) {
 				t.Error("two runs have different losses")
 			}
