@@ -81,12 +81,12 @@ var Descriptions = []Description{
 	},
 	{
 		Kind: MFAKR, Title: "MFA with key reuse: values are made of the keys, which alone are cached",
-		Cache: Unrotated, Keys: []string{"query_latent_dim"}, Family: NoLayer,
+		Cache: Unrotated, Keys: []string{"query_latent_dim"}, Family: "mfa_kr",
 		defaults: mfaDefaults, check: mfaCheck, shape: gqaShape, layer: newMFAKR,
 	},
 	{
 		Kind: TPA, Title: "tensor product attention: queries, keys and values are products of factors, which are cached",
-		Cache: Factored, Keys: []string{"query_rank", "kv_rank"}, Family: NoLayer,
+		Cache: Factored, Keys: []string{"query_rank", "kv_rank"}, Family: "tpa",
 		defaults: tpaDefaults, check: tpaCheck, shape: gqaShape, layer: newTPA,
 	},
 	{
@@ -107,12 +107,12 @@ var Descriptions = []Description{
 	{
 		Kind: MLRA, Title: "multi-head low-rank attention: each head reads 2 or 4 of 4 latents apart, and adds up",
 		Usual: 4, Cache: Latent, Apart: true, Keys: []string{"latent_dim", "query_latent_dim", "latents"},
-		Parts: []string{"Wukv"}, Family: NoLayer,
+		Parts: latentParts, Family: "mlra",
 		defaults: mlraDefaults, check: mlraCheck, shape: latentShape, layer: newMLRA,
 	},
 	{
 		Kind: GQLA, Title: "one latent, made into key/value heads that groups of query heads share",
-		Usual: 4, Cache: Latent, One: true, Keys: latentKeys, Parts: []string{"Wukv"}, Family: NoLayer,
+		Usual: 4, Cache: Latent, One: true, Keys: latentKeys, Parts: latentParts, Family: "gqla",
 		defaults: gqlaDefaults, check: latentCheck, shape: latentShape, layer: newGQLA,
 	},
 	{

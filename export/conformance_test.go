@@ -29,17 +29,18 @@ func TestConformance(t *testing.T) {
 			t.Run("causality", s.seesThePastAlone)
 			t.Run("decode", s.decodesAsForward)
 			t.Run("counts", s.isCounted)
-			if d.Family == attention.NoLayer {
-				t.Run("export", func(t *testing.T) { s.isRefused(t, checkpoint) })
-			} else {
-				t.Run("export", func(t *testing.T) { s.goesThereAndBack(t, checkpoint) })
-			}
+			t.Run("export", func(t *testing.T) {
+				if d.Exported() {
+					s.goesThereAndBack(t, checkpoint)
+				} else {
+					refuses(t, HF, checkpoint, string(d.Kind)+" attention")
+				}
+			})
 		})
 	}
 }
 
-// TestConformanceInWindows holds every kind, with a window in the second of its two layers, to the same. No export has
-// windows in some layers.
+// TestConformanceInWindows holds every kind, with a window in the second of its two layers, to the same.
 func TestConformanceInWindows(t *testing.T) {
 	for _, d := range attention.Descriptions {
 		t.Run(string(d.Kind), func(t *testing.T) {
@@ -51,9 +52,7 @@ func TestConformanceInWindows(t *testing.T) {
 			t.Run("causality", s.seesThePastAlone)
 			t.Run("decode", s.decodesAsForward)
 			t.Run("counts", s.isCounted)
-			t.Run("export", func(t *testing.T) {
-				s.isRefused(t, checkpoint, "attention.window is 4", "attention.window is 4")
-			})
+			t.Run("export", func(t *testing.T) { s.goesOutAsOwn(t, checkpoint, "attention.window is 4") })
 		})
 		t.Run(string(d.Kind)+" in every layer", func(t *testing.T) {
 			_, m := tiny(t, d.Name(2), unusual, func(_ *model.Config, a *attention.Config) { a.Window = 3 })
@@ -406,22 +405,27 @@ func (s *specimen) isCounted(t *testing.T) {
 	}
 }
 
-// isRefused says that exports which would not be exact are errors that say why, for HF and for GGUF, and leave nothing.
-// A kind without a layer in Python is named where nothing is said.
-func (s *specimen) isRefused(t *testing.T, checkpoint string, why ...string) {
-	if len(why) == 0 {
-		why = []string{string(s.Attention.Kind) + " attention", "GGUF is for MHA, MQA and GQA"}
+// refuses says that an export which would not be exact is an error that says why, and leaves nothing.
+func refuses(t *testing.T, write func(string, Options) (Report, error), checkpoint, why string) {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "export")
+	_, err := write(checkpoint, Options{Dir: out, DType: "fp32", ShardBytes: 1 << 30})
+	if err == nil || !strings.Contains(err.Error(), why) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("exported with %v, want %q", err, why)
 	}
-	out := filepath.Join(t.TempDir(), "hf")
-	for i, write := range []func(string, Options) (Report, error){HF, GGUF} {
-		_, err := write(checkpoint, Options{Dir: out, DType: "fp32", ShardBytes: 1 << 30})
-		if err == nil || !strings.Contains(err.Error(), why[i]) {
-			t.Errorf("exported with %v", err)
-		}
-		if _, err := os.Stat(out); !os.IsNotExist(err) {
-			t.Errorf("a refused export left %s: %v", out, err)
-		}
+	if _, err := os.Stat(out); !os.IsNotExist(err) {
+		t.Errorf("a refused export left %s: %v", out, err)
 	}
+}
+
+// goesOutAsOwn exports a model as the project's own class, there and back, and refuses it as a GGUF file by a key.
+func (s *specimen) goesOutAsOwn(t *testing.T, checkpoint, key string) {
+	t.Helper()
+	if c, reason := ClassOf(s.Transformer); c != Own || reason == "" {
+		t.Errorf("it goes out as %s, since %q", c, reason)
+	}
+	s.goesThereAndBack(t, checkpoint)
+	refuses(t, GGUF, checkpoint, key)
 }
 
 // goesThereAndBack exports, verifies and imports, and finds the very same weights.

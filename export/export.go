@@ -47,15 +47,14 @@ func HF(checkpoint string, o Options) (r Report, err error) {
 		return r, fmt.Errorf("export: a file of weights must have at least one byte, not %d", o.ShardBytes)
 	}
 	t, _, err := model.Load(checkpoint)
-	if err == nil {
-		err = unsaid(t.Attention)
-	}
 	if err != nil {
 		return r, err
 	}
 	class, reason := ClassOf(t)
-	if err := class.refuse(t); err != nil {
-		return r, err
+	if class == Own {
+		if err := refuseOwn(t.Attention.Kind); err != nil {
+			return r, err
+		}
 	}
 	weights, err := t.OpenWeights(checkpoint)
 	if err != nil {

@@ -35,6 +35,7 @@ type foreign struct {
 	MLPBias       bool          `json:"mlp_bias"`
 	Window        slidingWindow `json:"sliding_window"`
 	Quantised     any           `json:"quantization_config"`
+	PerLayer      any           `json:"per_layer_config"`
 
 	UseWindow      bool     `json:"use_sliding_window"` // Qwen3, from here
 	WindowFrom     *int     `json:"max_window_layers"`
@@ -58,13 +59,7 @@ type foreign struct {
 	Dense       int      `json:"first_k_dense_replace"`
 	LayerTypes  []string `json:"mlp_layer_types"`
 
-	Kind           string `json:"kind"` // our own class, from here
-	RopeDim        int    `json:"rope_dim"`
-	LatentDim      int    `json:"latent_dim"`
-	QueryLatentDim int    `json:"query_latent_dim"`
-	SplitQuery     bool   `json:"split_query"`
-	QueryNorm      string `json:"query_norm"`
-	Bias           bool   `json:"low_rank_bias"`
+	ownKeys
 }
 
 // class is the first of the architectures that can be read.
@@ -110,12 +105,13 @@ func (f foreign) model() (c Class, m model.Config, a attention.Config, err error
 		m.Norm, a.QKNorm = model.PostNorm, attention.AllNorm
 	case Qwen3:
 		a.QKNorm, a.HeadDim = attention.HeadNorm, cmp.Or(f.HeadDim, 128) // which is 128 where nothing is said
+		a.Window, a.Pattern = windows(f.qwen3Types(), f.qwen3Window())
 	case DeepSeek:
 		a.Kind, a.Groups, a.HeadDim = attention.MLA, 1, f.Plain
 		a.RopeDim, a.LatentDim, a.QueryLatentDim = f.Rotary, f.Latent, f.QueryLatent
 		return c, m, a, nil
 	case Own:
-		if err = f.own(&a); err != nil {
+		if err = f.own(&m, &a); err != nil {
 			return c, m, a, err
 		}
 	}
@@ -126,31 +122,6 @@ func (f foreign) model() (c Class, m model.Config, a attention.Config, err error
 		a.HeadDim = f.Width / f.Heads
 	}
 	return c, m, a.Special(), nil
-}
-
-// own reads what configuration_headroom.py holds.
-func (f foreign) own(a *attention.Config) error {
-	a.RopeDim = f.RopeDim
-	a.LatentDim, a.QueryLatentDim = f.LatentDim, f.QueryLatentDim
-	if f.Bias {
-		a.Bias = "paper"
-	}
-	var families []string
-	for _, d := range attention.Descriptions {
-		if !d.Exported() {
-			continue
-		}
-		if d.Family == f.Kind && d.Of == "" && d.Split == f.SplitQuery {
-			if a.Kind = d.Kind; d.Split {
-				a.QueryNorm = cmp.Or(f.QueryNorm, attention.WholeNorm) // older exports do not say
-			}
-			return nil
-		}
-		if !slices.Contains(families, d.Family) {
-			families = append(families, d.Family)
-		}
-	}
-	return fmt.Errorf("kind is one of %s, not %q", strings.Join(families, ", "), f.Kind)
 }
 
 // eps is the epsilon of norms; where nothing is said it is that of the class.
@@ -241,8 +212,8 @@ func (f foreign) refuse(c Class) error {
 		}
 	}
 	for _, n := range []int{f.Width, f.MLP, f.Layers, f.Heads, f.Groups, f.HeadDim, f.QueryLatent, f.Latent, f.Plain,
-		f.Rotary, f.Value,
-		f.RopeDim, f.LatentDim, f.QueryLatentDim, f.Vocab / 64, f.Context / 4096} {
+		f.Rotary, f.Value, f.RopeDim, f.Latents, f.LatentDim, f.QueryLatentDim, f.QueryRank, f.KVRank, f.GateWidth,
+		f.Vocab / 64, f.Context / 4096} {
 		if n < 0 || n > 1<<20 {
 			return fmt.Errorf("a dimension of %d is not possible", n)
 		}
@@ -257,9 +228,11 @@ func (f foreign) refuse(c Class) error {
 	switch {
 	case c != Gemma3 && f.Act != "silu" && f.Act != "" && f.Act != "swish":
 		return fmt.Errorf("hidden_act is %s, the models here have silu", f.Act)
+	case f.PerLayer != nil:
+		return fmt.Errorf("layers that are configured apart (per_layer_config) are not known here")
 	case f.Quantised != nil:
 		return fmt.Errorf("the weights are quantised (quantization_config)")
-	case f.Window.keys != nil && !slices.Contains([]Class{Qwen3, Mistral, Gemma3}, c):
+	case f.Window.keys != nil && !slices.Contains([]Class{Qwen3, Mistral, Gemma3, Own}, c):
 		return fmt.Errorf("a sliding window (of %d) is not known here", *f.Window.keys)
 	case f.AttentionBias || f.MLPBias:
 		return fmt.Errorf("biases (attention_bias or mlp_bias) are not those of the models here")
@@ -269,6 +242,8 @@ func (f foreign) refuse(c Class) error {
 		return f.refuseQwen3()
 	case c == DeepSeek:
 		return f.refuseDeepSeek()
+	case c == Own:
+		return f.refuseOwnLayers()
 	}
 	return nil
 }

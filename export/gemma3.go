@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	"headroom/attention"
 	"headroom/model"
@@ -14,8 +13,6 @@ import (
 // than ours, norms of each head of queries and keys, GELU in the MLP, scaled embeddings, and windows with a base of
 // their own in most layers.
 const Gemma3 Class = "Gemma3ForCausalLM"
-
-const slidingAttention = "sliding_attention"
 
 // gemmaClass is the class of a model that has a key that only Gemma has, or why it is none.
 func gemmaClass(m model.Config, a attention.Config) (c Class, reason string) {
@@ -31,28 +28,25 @@ func gemmaClass(m model.Config, a attention.Config) (c Class, reason string) {
 	return Gemma3, ""
 }
 
-// gemmaLayers are what the layers of a model are in the library's words, and the bases by which full layers and window
-// layers rotate.
-func gemmaLayers(layers int, a attention.Config) (kinds []string, full, window float64) {
+// gemmaThetas are the bases by which full layers and window layers rotate.
+func gemmaThetas(layers int, a attention.Config) (full, window float64) {
 	for i := range layers {
-		kind, at := fullAttention, a.Layer(i)
-		if at.Window > 0 {
-			kind, window = slidingAttention, at.RopeTheta
+		if at := a.Layer(i); at.Window > 0 {
+			window = at.RopeTheta
 		} else {
 			full = at.RopeTheta
 		}
-		kinds = append(kinds, kind)
 	}
-	return kinds, cmp.Or(full, window), cmp.Or(window, full)
+	return cmp.Or(full, window), cmp.Or(window, full)
 }
 
 // gemmaConfig adds what its configuration has beside Llama's.
 func gemmaConfig(j map[string]any, m model.Config, a attention.Config) {
-	kinds, full, window := gemmaLayers(m.Layers, a)
+	full, window := gemmaThetas(m.Layers, a)
 	base := func(theta float64) map[string]any {
 		return map[string]any{"rope_type": "default", "rope_theta": decimal(theta)}
 	}
-	j["model_type"], j["num_key_value_heads"], j["layer_types"] = "gemma3_text", a.Groups, kinds
+	j["model_type"], j["num_key_value_heads"], j["layer_types"] = "gemma3_text", a.Groups, layerTypes(m.Layers, a)
 	j["hidden_activation"], j["query_pre_attn_scalar"] = "gelu_pytorch_tanh", cmp.Or(a.ScaleDim, float64(a.HeadDim))
 	j["sliding_window"] = cmp.Or(a.Window, gemmaWindow)
 	j["rope_parameters"] = map[string]any{fullAttention: base(full), slidingAttention: base(window)}
@@ -77,24 +71,12 @@ func (f foreign) gemma(m *model.Config, a *attention.Config) {
 	}
 	a.RopeTheta = f.gemmaTheta(fullAttention, f.Theta, gemmaTheta)
 	local := f.gemmaTheta(slidingAttention, f.LocalTheta, gemmaLocalTheta)
-	var words []string
-	for _, kind := range f.gemmaTypes() {
-		word := attention.FullLayer
-		if kind == slidingAttention {
-			word, a.Window = attention.WindowLayer, f.gemmaWindow()
-		}
-		words = append(words, word)
-	}
-	switch {
+	switch a.Window, a.Pattern = windows(f.gemmaTypes(), f.gemmaWindow()); {
 	case a.Window == 0:
-	case !slices.Contains(words, attention.FullLayer):
+	case a.Pattern == "":
 		a.RopeTheta = local
 	default:
-		period := 1
-		for !slices.Equal(words[period:], words[:len(words)-period]) {
-			period++
-		}
-		a.Pattern, a.WindowRopeTheta = attention.PatternOf(strings.Join(words[:period], ",")), local
+		a.WindowRopeTheta = local
 	}
 }
 
@@ -151,17 +133,13 @@ func (f foreign) refuseGemma3() error {
 		return fmt.Errorf("rope scaling of type %s (rope_scaling) is not known here of %s", t, Gemma3)
 	}
 	types := f.gemmaTypes()
-	other := func(kind string) bool { return kind != fullAttention && kind != slidingAttention }
-	if i := slices.IndexFunc(types, other); i >= 0 {
-		return fmt.Errorf("layer_types has %s for layer %d, only %s and %s are known here", types[i], i, fullAttention,
-			slidingAttention)
+	if err := f.refuseLayers(types); err != nil {
+		return err
 	}
 	scalar := f.gemmaScalar()
 	switch {
 	case f.Activation != nil && *f.Activation != "gelu_pytorch_tanh":
 		return fmt.Errorf("hidden_activation is %s, only gelu_pytorch_tanh is known here of %s", *f.Activation, Gemma3)
-	case len(types) != f.Layers:
-		return fmt.Errorf("layer_types has %d layers, num_hidden_layers is %d", len(types), f.Layers)
 	case slices.Contains(types, slidingAttention) && (f.Window.said && f.Window.keys == nil || f.gemmaWindow() < 1):
 		return fmt.Errorf("sliding_window must be positive where layers are %s", slidingAttention)
 	case !(scalar > 0 && scalar <= 1<<20):
@@ -189,8 +167,8 @@ func lessOne(list []tensor) []tensor {
 // gemma3Refused is why llama.cpp's gemma3 is not the same function: it has a full layer after each five with windows,
 // which rotate by 10,000.
 func gemma3Refused(m model.Config, a attention.Config) string {
-	kinds, _, window := gemmaLayers(m.Layers, a)
-	for i, kind := range kinds {
+	_, window := gemmaThetas(m.Layers, a)
+	for i, kind := range layerTypes(m.Layers, a) {
 		if (kind == slidingAttention) != (i%gemmaPattern < gemmaPattern-1) {
 			return fmt.Sprintf("llama.cpp's gemma3 has five window layers and a full one in turn, this model %s as layer %d "+
 				"(attention.pattern)", kind, i)

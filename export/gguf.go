@@ -23,9 +23,6 @@ func GGUF(checkpoint string, o Options) (r Report, err error) {
 		return r, fmt.Errorf("export: dtype must be fp32 or bf16, not %s", o.DType)
 	}
 	t, _, err := model.Load(checkpoint)
-	if err == nil {
-		err = unsaid(t.Attention)
-	}
 	if err != nil {
 		return r, err
 	}

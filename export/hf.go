@@ -4,17 +4,13 @@
 // A model goes out as the standard class that is exactly the same function, where there is one: LlamaForCausalLM for
 // MHA, MQA and GQA, Qwen3ForCausalLM where these norm each head of queries and keys, Olmo2ForCausalLM where they norm
 // all of them together and the block behind attention and MLP, Gemma3ForCausalLM where a model has all that Gemma 3
-// has, DeepseekV3ForCausalLM for MLA without biases. The other kinds go out with a small PyTorch module of their own,
-// whose cache holds what the paper says.
+// has, DeepseekV3ForCausalLM for MLA without biases. All other kinds, and these with switches that no such class has,
+// go out with a small PyTorch module of their own, whose cache holds what the paper says.
 package export
 
 import (
-	"embed"
-	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -29,26 +25,10 @@ type Class string
 const (
 	Llama    Class = "LlamaForCausalLM"
 	DeepSeek Class = "DeepseekV3ForCausalLM"
-	Own      Class = "HeadroomForCausalLM" // of modeling_headroom.py, which goes along
 )
-
-// code are the Python files of an export whose class is Own.
-var code = []string{"modeling_headroom.py", "configuration_headroom.py"}
 
 // deepseekEps is the epsilon of DeepseekV3ForCausalLM's norms of latents, which no key of its configuration changes.
 const deepseekEps = 1e-6
-
-//go:embed modeling_headroom.py configuration_headroom.py
-var modeling embed.FS
-
-// unsaid is an error where a key of attention is one that no class of an export has.
-func unsaid(a attention.Config) error {
-	if a.TieKV {
-		return errors.New("export: attention.tie_kv is true, and neither the classes nor the files that are written here " +
-			"have values that are unrotated keys")
-	}
-	return nil
-}
 
 // ClassOf is the class that computes what a model does, and for Own the reason why it is none of the others.
 func ClassOf(t *model.Transformer) (c Class, reason string) {
@@ -59,6 +39,9 @@ func ClassOf(t *model.Transformer) (c Class, reason string) {
 	}
 	if a.Gated() {
 		return Own, fmt.Sprintf("no class that this program writes has an output gate (attention.gate: %s)", a.Gate)
+	}
+	if a.TieKV {
+		return Own, "no class that this program writes has values that are unrotated keys (attention.tie_kv: true)"
 	}
 	if key := gemmaOnly(t.Config); key != "" && Class(d.Library) != Llama {
 		return Own, fmt.Sprintf("no class that this program writes has %s", key)
@@ -112,47 +95,6 @@ func gemmaOnly(m model.Config) string {
 	return ""
 }
 
-// refuse says what a class cannot compute of a model whose class it is. Of all but Own, ClassOf has seen to that.
-func (c Class) refuse(t *model.Transformer) error {
-	if c != Own {
-		return nil
-	}
-	return refuseOwn(t.Config, t.Attention)
-}
-
-// refuseOwn says what modeling_headroom.py has no layer for.
-func refuseOwn(m model.Config, a attention.Config) error {
-	d, err := a.Kind.Describe()
-	switch {
-	case err != nil:
-		return err
-	case a.Window > 0:
-		return fmt.Errorf("export: attention.window is %d, and modeling_headroom.py has no windows: %s is what has one, "+
-			"in all layers of MHA, GQA or MQA, without a pattern", a.Window, Mistral)
-	case !d.Exported():
-		return fmt.Errorf("export: %s attention has no layer in modeling_headroom.py, so it cannot be exported yet", a.Kind)
-	case gemmaOnly(m) != "":
-		return fmt.Errorf("export: %s attention in a model with %s is not in modeling_headroom.py, so it cannot be exported "+
-			"yet", a.Kind, gemmaOnly(m))
-	case m.Norm != model.PreNorm:
-		return fmt.Errorf("export: %s attention between norms as of model.norm: %s is not in modeling_headroom.py, so it "+
-			"cannot be exported yet", a.Kind, m.Norm)
-	case a.Gated():
-		return fmt.Errorf("export: an output gate (attention.gate: %s) has no layer in modeling_headroom.py, so it cannot "+
-			"be exported yet", a.Gate)
-	case a.ScaleDim != 0:
-		return fmt.Errorf("export: %s attention with another softmax scale (attention.scale_dim: %v) is not in "+
-			"modeling_headroom.py, so it cannot be exported yet", a.Kind, a.ScaleDim)
-	case a.RopeScaling != attention.RopeScaling{}:
-		return fmt.Errorf("export: %s attention with a scaled rotary embedding (attention.rope_scaling) has no layer in "+
-			"modeling_headroom.py, so it cannot be exported yet", a.Kind)
-	case a.NormsQK():
-		return fmt.Errorf("export: %s attention with norms of queries and keys (attention.qk_norm: %s) has no layer in "+
-			"modeling_headroom.py, so it cannot be exported", a.Kind, a.QKNorm)
-	}
-	return nil
-}
-
 // tensors names the model's tensors as a class has them.
 func (c Class) tensors(t *model.Transformer) []tensor {
 	switch c {
@@ -198,7 +140,7 @@ func (c Class) config(t *model.Transformer, dtype string, ids object) (map[strin
 		rope(j, a)
 	case Qwen3:
 		j["num_key_value_heads"] = a.Groups
-		qwen3Config(j, m)
+		qwen3Config(j, m, a)
 		rope(j, a)
 	case DeepSeek:
 		j["model_type"], j["num_key_value_heads"] = "deepseek_v3", a.Heads
@@ -208,7 +150,7 @@ func (c Class) config(t *model.Transformer, dtype string, ids object) (map[strin
 		rope(j, a)
 		delete(j, "head_dim") // the library's is that of the rotary part
 	case Own:
-		return j, ownConfig(j, a)
+		return j, ownConfig(j, m, a)
 	default:
 		return nil, fmt.Errorf("export: class %q has no configuration here", c)
 	}
@@ -229,56 +171,6 @@ func rope(j map[string]any, a attention.Config) {
 	parameters := maps.Clone(scaling)
 	parameters["rope_theta"] = theta
 	j["rope_parameters"] = parameters
-}
-
-// ownConfig adds what configuration_headroom.py reads.
-func ownConfig(j map[string]any, a attention.Config) error {
-	j["model_type"], j["num_key_value_heads"], j["rope_dim"] = "headroom", a.Groups, a.RopeDim
-	j["auto_map"] = map[string]string{
-		"AutoConfig":           "configuration_headroom.HeadroomConfig",
-		"AutoModel":            "modeling_headroom.HeadroomModel",
-		"AutoModelForCausalLM": "modeling_headroom.HeadroomForCausalLM",
-	}
-	delete(j, "attention_bias")
-	delete(j, "hidden_act")
-	d, err := a.Kind.Describe()
-	if err != nil {
-		return err
-	}
-	j["kind"] = d.Family
-	if d.Cache == attention.Latent {
-		j["split_query"] = d.Split
-	}
-	for _, key := range d.Keys {
-		switch key {
-		case "bias":
-			j["low_rank_bias"] = a.Bias == "paper"
-		case "latent_dim":
-			j[key] = a.LatentDim
-		case "query_latent_dim":
-			j[key] = a.QueryLatentDim
-		case "query_norm":
-			j[key] = a.QueryNorm
-		case "qk_norm", "tie_kv", "scale_dim": // which unsaid and refuseOwn refuse
-		default:
-			return fmt.Errorf("export: configuration_headroom.py has no key for %s of %s attention", key, a.Kind)
-		}
-	}
-	return nil
-}
-
-// copyCode puts modeling_headroom.py and its configuration beside the weights.
-func copyCode(dir string) error {
-	for _, name := range code {
-		text, err := modeling.ReadFile(name)
-		if err != nil {
-			panic(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o666); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // decimal is a number that stays a float for a reader that tells them from integers.

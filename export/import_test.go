@@ -1,6 +1,7 @@
 package export
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -13,12 +14,13 @@ import (
 	"headroom/internal/safetensors"
 )
 
-// TestTransformersModels imports models that the transformers library wrote, by testdata/transformers/gen.py, or that
-// plain.py wrote beside it, and computes the library's or plain Python's logits and greedy tokens. They have sharded
-// files, tied embeddings, heads wider than the state's share, DeepSeek-V3's interleaved rotation, Llama 3's scaled one,
-// Qwen3's norms of queries and keys, and Mistral's window. Exported again, they are the same files.
+// TestTransformersModels imports models that the transformers library wrote, by testdata/transformers/gen.py, and
+// computes the library's logits and greedy tokens. They have sharded files, tied embeddings, heads wider than the
+// state's share, DeepSeek-V3's interleaved rotation, Llama 3's scaled one, the norms of Qwen3, OLMo 2 and Gemma 3, and
+// windows. Exported again, they are the same files, and the export is verified.
 func TestTransformersModels(t *testing.T) {
-	for _, name := range []string{"llama", "llama-tied", "deepseek", "llama3", "qwen3", "olmo2", "gemma3", "mistral"} {
+	for _, name := range []string{"llama", "llama-tied", "deepseek", "llama3", "qwen3", "qwen3-window", "olmo2", "gemma3",
+		"mistral"} {
 		dir, back := filepath.Join("testdata", "transformers", name), filepath.Join(t.TempDir(), name)
 		if _, err := Read(dir, back, 0); err != nil {
 			t.Fatal(err)
@@ -61,6 +63,9 @@ func TestTransformersModels(t *testing.T) {
 		out := filepath.Join(t.TempDir(), name)
 		if _, err := HF(back, Options{Dir: out, DType: "fp32", ShardBytes: 1 << 30}); err != nil {
 			t.Fatal(err)
+		}
+		if v, err := Verify(context.Background(), out, m, "there-is-no-such-python", false); err != nil || len(v.Failed) > 0 {
+			t.Errorf("%s: %+v, %v", name, v, err)
 		}
 		if got, want := bits(t, out), bits(t, dir); !maps.Equal(got, want) {
 			t.Errorf("%s: goes out again with other tensors: %v, were %v", name, slices.Sorted(maps.Keys(got)),

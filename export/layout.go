@@ -200,6 +200,8 @@ func own(t *model.Transformer) []tensor {
 		switch {
 		case p.Name == "embed" || role == attention.Norm:
 			n.same(name+".weight", p.Name)
+		case role == attention.Gain:
+			n.same(name, p.Name)
 		case role == attention.Matrix:
 			n.transposed(name+".weight", p.Name)
 		case role == attention.Bias:

@@ -31,6 +31,7 @@ type library struct {
 	Cache       int      `json:"cache_elements"`            // of a token, in one layer
 	CacheWant   int      `json:"cache_elements_of_paper"`   // what the kind's layout says
 	Greedy      int      `json:"greedy_equal"`              // tokens
+	GreedyAnew  int      `json:"greedy_uncached_equal"`     // without a cache
 	GreedyBatch int      `json:"greedy_padded_equal"`       // beside a longer row
 	Tokenizer   *bool    `json:"tokenizer_equal,omitempty"` // the ids of all texts
 	Decoded     *bool    `json:"decoded_equal,omitempty"`   // and the way back
@@ -96,6 +97,8 @@ func (v *Verdict) judgeLibrary(l *library, q request) {
 	}
 	v.fail(v.Class != DeepSeek && l.Cache != l.CacheWant, "the cache has %d elements a token and layer, not %d",
 		l.Cache, l.CacheWant)
+	v.fail(l.GreedyAnew != v.GreedyOf, "without a cache %d of %d greedy tokens are others", v.GreedyOf-l.GreedyAnew,
+		v.GreedyOf)
 	v.fail(l.GreedyBatch != v.GreedyOf, "beside a longer row %d of %d greedy tokens are others",
 		v.GreedyOf-l.GreedyBatch, v.GreedyOf)
 	v.fail(l.Tokenizer != nil && !*l.Tokenizer, "the tokenizer makes other ids of a text")

@@ -55,9 +55,12 @@ func (f foreign) refuseMistral() error {
 // windowedClass is the class of a model with a window, or why there is none.
 func windowedClass(m model.Config, a attention.Config) (c Class, reason string) {
 	switch class, _ := familyOf(m, a); {
+	case class == Qwen3 && a.RopeDim == a.HeadDim && a.General().WindowRopeTheta == 0:
+		return Qwen3, ""
 	case class != Llama || a.RopeDim != a.HeadDim:
-		return Own, fmt.Sprintf("attention.window is %d, and of the classes that this program writes only %s has a window, "+
-			"which rotates whole heads and norms no queries", a.Window, Mistral)
+		return Own, fmt.Sprintf("attention.window is %d, and of the classes that this program writes only %s, %s and %s "+
+			"have windows, which rotate whole heads: this model has its norms or its rotation otherwise", a.Window, Mistral,
+			Qwen3, Gemma3)
 	case a.General().Pattern != "":
 		return Own, fmt.Sprintf("attention.window is %d in some layers alone (attention.pattern), and in %s in all", a.Window,
 			Mistral)

@@ -13,12 +13,11 @@ import (
 )
 
 // TestWindowsGoOutAsMistral: a window in all layers goes out as Mistral's and comes back; one that Mistral does not
-// have is refused by its key.
+// have goes out as the project's own class.
 func TestWindowsGoOutAsMistral(t *testing.T) {
-	with := func(change func(*attention.Config)) func(*model.Config, *attention.Config) {
-		return func(_ *model.Config, a *attention.Config) { a.Window = 5; change(a) }
+	with := func(also func(*attention.Config)) change {
+		return func(_ *model.Config, a *attention.Config) { a.Window = 5; also(a) }
 	}
-	plain := with(func(*attention.Config) {})
 	for _, kind := range []string{"mha", "gqa-2", "mqa"} {
 		for _, pattern := range []attention.Pattern{"", "window,window"} {
 			checkpoint, m := tiny(t, kind, with(func(a *attention.Config) { a.Pattern = pattern }))
@@ -35,21 +34,24 @@ func TestWindowsGoOutAsMistral(t *testing.T) {
 			(&specimen{Model: m}).goesThereAndBack(t, checkpoint)
 		}
 	}
-	for name, change := range map[string]func(*model.Config, *attention.Config){
+	for name, change := range map[string]change{
 		"some layers": with(func(a *attention.Config) { a.Pattern = "window,full" }),
 		"partly":      with(func(a *attention.Config) { a.RopeDim = 4 }),
-		"normed":      with(func(a *attention.Config) { a.QKNorm = attention.HeadNorm }),
+		"normed":      with(func(a *attention.Config) { a.QKNorm = attention.AllNorm }),
+		"normed and based apart": with(func(a *attention.Config) {
+			a.QKNorm, a.Pattern, a.WindowRopeTheta = attention.HeadNorm, "window,full", 300
+		}),
 		"scaled": with(func(a *attention.Config) {
 			a.RopeScaling = attention.RopeScaling{Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalContext: 40}
 		}),
 	} {
 		checkpoint, m := tiny(t, "gqa-2", change)
 		t.Run(name, func(t *testing.T) {
-			(&specimen{Model: m}).isRefused(t, checkpoint, "attention.window is 5", "attention.window is 5")
+			(&specimen{Model: m}).goesOutAsOwn(t, checkpoint, "attention.window is 5")
 		})
 	}
-	checkpoint, m := tiny(t, "mla", plainMLA, plain)
-	(&specimen{Model: m}).isRefused(t, checkpoint, "attention.window is 5", "attention.window is 5")
+	checkpoint, m := tiny(t, "mla", plainMLA, windowed)
+	(&specimen{Model: m}).goesOutAsOwn(t, checkpoint, "attention.window is 5")
 }
 
 // TestMistralIsRead: what is not said of a window is what the library takes then, and null is no window.

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -20,25 +22,87 @@ import (
 	"headroom/model"
 )
 
-// modelingCases are tiny models of every kind. They go out in the class that HF chooses, and MHA, MQA and GQA, which
-// the library has, in ours as well.
+// A change is a change of a tiny model.
+type change = func(*model.Config, *attention.Config)
+
+// changes makes several one.
+func changes(all ...change) []change { return all }
+
+// everything is every switch that all kinds have, at once: windows with a base of their own beside scaled full layers.
+func everything(c *model.Config, a *attention.Config) {
+	scaled(c, a)
+	c.Norm, c.Activation, c.EmbedScale = model.BothNorms, model.GELUTanh, true
+	a.Gate, a.GateWidth = attention.ElementGate, 3
+	a.Window, a.Pattern, a.WindowRopeTheta = 5, "window,full", 300
+}
+
+func with(f func(a *attention.Config)) change {
+	return func(_ *model.Config, a *attention.Config) { f(a) }
+}
+
+var (
+	gateOfHeads    = with(func(a *attention.Config) { a.Gate = attention.HeadGate })
+	gateOfElements = with(func(a *attention.Config) { a.Gate = attention.ElementGate })
+	narrowGate     = with(func(a *attention.Config) { a.Gate, a.GateWidth = attention.HeadGate, 3 })
+	allNorms       = with(func(a *attention.Config) { a.QKNorm = attention.AllNorm })
+	partly         = with(func(a *attention.Config) { a.RopeDim = 4 })
+	otherScale     = with(func(a *attention.Config) { a.ScaleDim = 5.5 })
+	tiedValues     = with(func(a *attention.Config) { a.TieKV = true })
+	noBias         = with(func(a *attention.Config) { a.Bias = "none" })
+	windowed       = with(func(a *attention.Config) { a.Window = 5 })
+	patterned      = with(func(a *attention.Config) { a.Window, a.Pattern = 4, "full,window" })
+	ranks          = with(func(a *attention.Config) { a.QueryRank, a.KVRank = 3, 4 })
+)
+
+func postNorms(c *model.Config, _ *attention.Config) { c.Norm = model.PostNorm }
+func bothNorms(c *model.Config, _ *attention.Config) { c.Norm = model.BothNorms }
+func gelu(c *model.Config, _ *attention.Config)      { c.Activation = model.GELUTanh }
+func embedScale(c *model.Config, _ *attention.Config) {
+	c.EmbedScale = true
+}
+
+// modelingCases are tiny models of every kind and every switch. They go out in the class that HF chooses, and MHA, MQA
+// and GQA, which the library has, in ours as well.
 var modelingCases = []struct {
 	name, kind string
 	class      Class // that is forced; empty: HF's choice
-	change     []func(*model.Config, *attention.Config)
+	change     []change
 }{
 	{"llama-gqa", "gqa-2", "", nil}, {"mha", "mha", Own, nil}, {"gqa", "gqa-2", Own, nil},
-	{"mqa-tied", "mqa", Own, []func(*model.Config, *attention.Config){tied}},
-	{"deepseek-mla", "mla", "", []func(*model.Config, *attention.Config){plainMLA}}, {"mla", "mla", "", nil},
+	{"mqa-tied", "mqa", Own, changes(tied)},
+	{"deepseek-mla", "mla", "", changes(plainMLA)}, {"mla", "mla", "", nil},
 	{"gta", "gta-2", "", nil},
-	{"gla", "gla-2", "", nil}, {"gla-plain-tied", "gla-2", "", []func(*model.Config, *attention.Config){plainMLA, tied}},
-	{"gla_q", "gla_q-2", "", nil},
-	{"gla_q-whole", "gla_q-2", "", []func(*model.Config, *attention.Config){wholeNorm}},
-	{"mfa", "mfa", "", nil}, {"mfa-theta", "mfa", "", []func(*model.Config, *attention.Config){spun}},
-	{"gqa-theta", "gqa-2", Own, []func(*model.Config, *attention.Config){spun}},
-	{"mla-theta", "mla", "", []func(*model.Config, *attention.Config){spun}},
-	{"gta-theta", "gta-2", "", []func(*model.Config, *attention.Config){spun}},
-	{"gla-theta", "gla-2", "", []func(*model.Config, *attention.Config){spun}},
+	{"gla", "gla-2", "", nil}, {"gla-plain-tied", "gla-2", "", changes(plainMLA, tied)},
+	{"gla_q", "gla_q-2", "", nil}, {"gla_q-whole", "gla_q-2", "", changes(wholeNorm)},
+	{"mfa", "mfa", "", nil}, {"mfa-theta", "mfa", "", changes(spun)},
+	{"gqa-theta", "gqa-2", Own, changes(spun)}, {"mla-theta", "mla", "", changes(spun)},
+	{"gta-theta", "gta-2", "", changes(spun)}, {"gla-theta", "gla-2", "", changes(spun)},
+
+	{"llama-scaled", "gqa-2", "", changes(scaled)}, {"mistral", "gqa-2", "", changes(windowed)},
+	{"qwen3", "gqa-2", "", changes(headNorms)}, {"qwen3-window", "gqa-2", "", changes(headNorms, patterned)}, {"olmo2", "mha", "", changes(olmo2)},
+	{"gemma3", "gqa-2", "", changes(tied, gemma3)},
+
+	{"mfa_kr", "mfa_kr", "", nil}, {"mfa_kr-window", "mfa_kr", "", changes(patterned)},
+	{"tpa", "tpa", "", nil}, {"tpa-ranks", "tpa", "", changes(ranks, windowed)},
+	{"gqla", "gqla-2", "", nil}, {"gqla-plain", "gqla-2", "", changes(noBias, spun)},
+	{"mlra-2", "mlra-2", "", nil}, {"mlra-4", "mlra-4", "", changes(spun)},
+
+	{"gqa-gate-head", "gqa-2", "", changes(gateOfHeads)}, {"gqa-gate-element", "gqa-2", "", changes(gateOfElements)},
+	{"gqa-gate-width", "gqa-2", "", changes(narrowGate)}, {"gqa-norms", "gqa-2", "", changes(allNorms)},
+	{"gqa-norms-part", "gqa-2", "", changes(headNorms, partly)}, {"mfa-norms-head", "mfa", "", changes(headNorms)},
+	{"mfa-norms-all", "mfa", "", changes(allNorms)}, {"gqa-scale", "gqa-2", Own, changes(otherScale)},
+	{"gqa-post", "gqa-2", "", changes(postNorms)}, {"mla-both", "mla", "", changes(bothNorms)},
+	{"gta-gelu", "gta-2", "", changes(gelu)}, {"gla-embed", "gla-2", "", changes(embedScale)},
+	{"mla-scaled", "mla", "", changes(scaled)}, {"gqa-tie", "gqa-2", "", changes(tiedValues)},
+	{"gqa-tie-norms", "gqa-2", "", changes(tiedValues, headNorms, partly, patterned)},
+	{"gta-window", "gta-2", "", changes(windowed)}, {"gla-window", "gla-2", "", changes(patterned)},
+
+	{"gqa-all", "gqa-2", "", changes(everything, allNorms, otherScale)}, {"mfa-all", "mfa", "", changes(everything, headNorms)},
+	{"mfa_kr-all", "mfa_kr", "", changes(everything)}, {"tpa-all", "tpa", "", changes(everything)},
+	{"gta-all", "gta-2", "", changes(everything)}, {"gla-all", "gla-2", "", changes(everything)},
+	{"gla_q-all", "gla_q-2", "", changes(everything)}, {"mlra-2-all", "mlra-2", "", changes(everything)},
+	{"mlra-4-all", "mlra-4", "", changes(everything)}, {"gqla-all", "gqla-2", "", changes(everything)},
+	{"mla-all", "mla", "", changes(everything)},
 }
 
 // modelingRequest is what record.py is asked to run.
@@ -57,16 +121,19 @@ type modelingRecord struct {
 	Code    string    `json:"code"`    // of modeling_headroom.py, where it ran
 	Logits  []float64 `json:"logits"`  // [T, columns], in one pass
 	Steps   []float64 `json:"steps"`   // through the cache
-	Cache   int       `json:"cache"`   // elements a token and layer
+	Cache   int       `json:"cache"`   // elements of a token that is kept, in the first layer
+	Kept    []int     `json:"kept"`    // tokens in each layer, after Tokens
 	Greedy  []int32   `json:"greedy"`
+	Anew    []int32   `json:"anew"`   // without a cache
 	Padded  []int32   `json:"padded"` // beside a longer row
+	Again   float64   `json:"again"`  // how far logits are off after saving and loading
 }
 
 func modelingAsk() (q modelingRequest) {
 	for i := range 24 {
 		q.Tokens = append(q.Tokens, int32(7+i*i*31)%257)
 	}
-	for c := 0; c < 260; c += 11 {
+	for c := 0; c < 260; c += 29 {
 		q.Columns = append(q.Columns, c)
 	}
 	q.Past, q.New = 9, 32
@@ -193,8 +260,11 @@ func (r modelingRecord) against(t *testing.T, m *decode.Model, class Class, dir 
 	fail(r.Class != class, "it loaded as %s, not %s", r.Class, class)
 	fail(r.Weights != want.Weights, "it was recorded with other weights: record again")
 	fail(r.Code != want.Code, "it was recorded with another modeling_headroom.py: record again")
+	fail(!slices.Equal(r.Kept, want.Kept), "the layers keep %d tokens, not %d", r.Kept, want.Kept)
+	fail(r.Again != 0, "saved and loaded again, a logit is %g off", r.Again)
 	fail(class != DeepSeek && r.Cache != want.Cache, "a token's cache has %d elements, not %d", r.Cache, want.Cache)
 	fail(!slices.Equal(r.Greedy, want.Greedy), "greedy tokens %v, here %v", r.Greedy, want.Greedy)
+	fail(!slices.Equal(r.Anew, want.Greedy), "greedy tokens without a cache %v, here %v", r.Anew, want.Greedy)
 	fail(!slices.Equal(r.Padded, want.Greedy), "greedy tokens beside a longer row %v, here %v", r.Padded, want.Greedy)
 	for name, got := range map[string][]float64{"in one pass": r.Logits, "through the cache": r.Steps} {
 		if fail(len(got) != len(want.Logits), "%d logits %s, not %d", len(got), name, len(want.Logits)); len(got) != len(
@@ -240,8 +310,57 @@ func ours(t *testing.T, m *decode.Model, class Class, dir string) (r modelingRec
 	if class == Own {
 		r.Code = digest("modeling_headroom.py")
 	}
-	r.Class, r.Steps, r.Padded, r.Cache = class, r.Logits, r.Greedy, m.CacheLayout(0).Elements()
+	r.Class, r.Steps, r.Anew, r.Padded, r.Cache = class, r.Logits, r.Greedy, r.Greedy, m.CacheLayout(0).Elements()
+	for i := range m.Config.Layers {
+		kept := len(q.Tokens)
+		if w := m.LayerAttention(i).Window; w > 0 {
+			kept = min(kept, w-1) // the library drops what the next token will not see
+		}
+		r.Kept = append(r.Kept, kept)
+	}
 	return r
+}
+
+// TestOlderExportsAreRead reads config.json as the version before the switches wrote it (revision d538b04): the same
+// model, and what is written today, which torch has run.
+func TestOlderExportsAreRead(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("testdata", "modeling", "older", "configs.json"))
+	older := map[string]json.RawMessage{}
+	if err == nil {
+		err = json.Unmarshal(text, &older)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range modelingCases {
+		config, ok := older[c.name]
+		if !ok {
+			continue
+		}
+		delete(older, c.name)
+		dir := t.TempDir()
+		m, class := modelingExport(t, i, dir)
+		var f foreign
+		if err := json.Unmarshal(config, &f); err != nil {
+			t.Fatal(err)
+		}
+		got, mc, ac, err := f.model()
+		if err != nil || got != class {
+			t.Fatalf("%s: %s, %v", c.name, got, err)
+		}
+		if tr, err := model.New(mc, ac); err != nil || !alike(tr, m.Transformer) {
+			t.Errorf("%s is read as %+v %+v (%v)", c.name, mc, ac, err)
+		}
+		now, err := os.ReadFile(filepath.Join(dir, "config.json"))
+		var was, is any
+		if err = errors.Join(err, json.Unmarshal(config, &was), json.Unmarshal(now, &is)); err != nil ||
+			!reflect.DeepEqual(was, is) {
+			t.Errorf("%s is written as %s (%v), was %s", c.name, now, err, config)
+		}
+	}
+	if len(older) > 0 {
+		t.Errorf("there are no cases of %v", slices.Sorted(maps.Keys(older)))
+	}
 }
 
 // TestModelingFinds: a record of what we compute ourselves holds, and each thing in it that is changed is found.
@@ -256,10 +375,13 @@ func TestModelingFinds(t *testing.T) {
 		"other weights":       func(r *modelingRecord) { r.Weights = "x" },
 		"another modeling":    func(r *modelingRecord) { r.Code = "x" },
 		"cache has":           func(r *modelingRecord) { r.Cache++ },
+		"layers keep":         func(r *modelingRecord) { r.Kept = r.Kept[1:] },
+		"loaded again":        func(r *modelingRecord) { r.Again = 1e-6 },
+		"without a cache":     func(r *modelingRecord) { r.Anew = nil },
 		"greedy tokens":       func(r *modelingRecord) { r.Greedy = r.Greedy[1:] },
 		"beside a longer row": func(r *modelingRecord) { r.Padded = nil },
 		"in one pass":         func(r *modelingRecord) { r.Logits = slices.Clone(r.Logits); r.Logits[5] += 2e-4 },
-		"through the cache":   func(r *modelingRecord) { r.Steps = slices.Clone(r.Steps); r.Steps[400] = math.NaN() },
+		"through the cache":   func(r *modelingRecord) { r.Steps = slices.Clone(r.Steps); r.Steps[200] = math.NaN() },
 	} {
 		r := ours(t, m, class, dir)
 		spoil(&r)

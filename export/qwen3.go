@@ -2,41 +2,65 @@ package export
 
 import (
 	"fmt"
+	"slices"
 
+	"headroom/attention"
 	"headroom/model"
 )
 
-// Qwen3 is Llama whose queries and keys are normed before they rotate, each head apart.
+// Qwen3 is Llama whose queries and keys are normed before they rotate, each head apart. Some of its layers may have a
+// window.
 const Qwen3 Class = "Qwen3ForCausalLM"
 
 // qwen3Config adds what its configuration has beside Llama's.
-func qwen3Config(j map[string]any, m model.Config) {
-	kinds := make([]string, m.Layers)
-	for i := range kinds {
-		kinds[i] = fullAttention
+func qwen3Config(j map[string]any, m model.Config, a attention.Config) {
+	j["model_type"], j["layer_types"], j["max_window_layers"] = "qwen3", layerTypes(m.Layers, a), m.Layers
+	if j["use_sliding_window"], j["sliding_window"] = a.Window > 0, nil; a.Window > 0 {
+		j["sliding_window"] = a.Window
 	}
-	j["model_type"], j["layer_types"] = "qwen3", kinds
-	j["use_sliding_window"], j["sliding_window"], j["max_window_layers"] = false, nil, m.Layers
 }
 
-// fullAttention is the library's word for a layer whose queries see all keys before them.
-const fullAttention = "full_attention"
+// What Qwen3Config takes where config.json says nothing.
+const qwen3Window, qwen3WindowFrom = 4096, 28
 
-// refuseQwen3 names what its layers may have beside full attention. A window counts where use_sliding_window says so
-// only, and then in the layers that layer_types names, or from max_window_layers on.
-func (f foreign) refuseQwen3() error {
-	for i, kind := range f.AttentionTypes {
-		if kind != fullAttention {
-			return fmt.Errorf("layer_types has %s for layer %d, only %s of %s is known here", kind, i, fullAttention, Qwen3)
-		}
+// qwen3Types are the kinds of its layers: those that it names, or full ones, and where use_sliding_window says so
+// windows from max_window_layers on.
+func (f foreign) qwen3Types() (kinds []string) {
+	if len(f.AttentionTypes) > 0 {
+		return f.AttentionTypes
 	}
-	from := 28
+	from := qwen3WindowFrom
 	if f.WindowFrom != nil {
 		from = *f.WindowFrom
 	}
-	if f.UseWindow && len(f.AttentionTypes) == 0 && from < f.Layers {
-		return fmt.Errorf("a sliding window (use_sliding_window) from layer %d on (max_window_layers) is not known here",
-			from)
+	for i := range f.Layers {
+		kind := fullAttention
+		if f.UseWindow && i >= from {
+			kind = slidingAttention
+		}
+		kinds = append(kinds, kind)
+	}
+	return kinds
+}
+
+func (f foreign) qwen3Window() int {
+	if f.Window.keys == nil {
+		return qwen3Window
+	}
+	return *f.Window.keys
+}
+
+// refuseQwen3 names what is wrong with its layers.
+func (f foreign) refuseQwen3() error {
+	kinds := f.qwen3Types()
+	if err := f.refuseLayers(kinds); err != nil {
+		return err
+	}
+	switch i := slices.Index(kinds, slidingAttention); {
+	case i >= 0 && !f.UseWindow:
+		return fmt.Errorf("layer_types has %s for layer %d, and use_sliding_window is false", slidingAttention, i)
+	case i >= 0 && (f.Window.said && f.Window.keys == nil || f.qwen3Window() < 1):
+		return fmt.Errorf("sliding_window must be positive where layers are %s", slidingAttention)
 	}
 	return nil
 }

@@ -14,20 +14,19 @@ import (
 	"headroom/model"
 )
 
-// TestQKNormIsNotLost: no export leaves norms of queries and keys out. Where a class has them the file has their
-// weights; what cannot be exported is refused by the key, and leaves nothing.
+// TestQKNormIsNotLost: norms of queries and keys go out in the class that has them, or in the project's own, and come
+// back.
 func TestQKNormIsNotLost(t *testing.T) {
-	partly := func(_ *model.Config, a *attention.Config) { a.RopeDim = 4 }
 	whole := func(_ *model.Config, a *attention.Config) { a.RopeDim = 0 }
 	for _, kind := range []string{"mha", "gqa-2", "mqa", "mfa"} {
 		for _, norm := range []string{attention.HeadNorm, attention.AllNorm} {
-			for i, rotation := range []func(*model.Config, *attention.Config){whole, partly} {
+			for i, rotation := range []change{whole, partly} {
 				checkpoint, m := tiny(t, kind, rotation, func(_ *model.Config, a *attention.Config) { a.QKNorm = norm })
 				s := &specimen{Model: m}
 				if kind != "mfa" && norm == attention.HeadNorm && i == 0 {
 					s.goesThereAndBack(t, checkpoint)
 				} else {
-					s.isRefused(t, checkpoint)
+					s.goesOutAsOwn(t, checkpoint, "GGUF is for MHA, MQA and GQA")
 				}
 			}
 		}
@@ -45,19 +44,22 @@ func TestQwen3IsRead(t *testing.T) {
 	dir := filepath.Join("testdata", "transformers", "qwen3")
 	for change, want := range map[string]string{
 		`{}`: "",
-		`{"sliding_window": 4096, "layer_types": null, "use_sliding_window": false}`: "",
-		`{"use_sliding_window": true, "sliding_window": 16}`:                         "", // layer_types say that none has it
-		`{"use_sliding_window": true, "layer_types": null, "max_window_layers": 2}`:  "",
-		`{"use_sliding_window": true, "layer_types": null, "max_window_layers": 1}`:  "use_sliding_window",
-		`{"layer_types": ["full_attention", "sliding_attention"]}`:                   "layer_types has sliding_attention for layer 1",
-		`{"attention_bias": true}`:                             "attention_bias",
-		`{"hidden_act": "gelu"}`:                               "hidden_act is gelu",
-		`{"rope_scaling": {"rope_type": "yarn", "factor": 4}}`: "yarn",
-		`{"head_dim": null}`:                                   "q_proj.weight is [48 32]",
-		`{"tie_word_embeddings": true}`:                        "", // the library ignores the file's head then
-		`{"num_key_value_heads": null}`:                        "k_proj.weight is [24 32]",
-		`{"architectures": ["Qwen3MoeForCausalLM"]}`:           "Qwen3MoeForCausalLM cannot be read",
-		`{"architectures": ["LlamaForCausalLM"]}`:              "k_norm.weight",
+		`{"sliding_window": 4096, "layer_types": null, "use_sliding_window": false}`:                                "",
+		`{"use_sliding_window": true, "sliding_window": 16}`:                                                        "", // layer_types say that none has it
+		`{"use_sliding_window": true, "layer_types": null, "max_window_layers": 2}`:                                 "",
+		`{"use_sliding_window": true, "layer_types": null, "max_window_layers": 1}`:                                 "sliding_window must be positive",
+		`{"use_sliding_window": true, "sliding_window": 0, "layer_types": ["full_attention", "sliding_attention"]}`: "sliding_window must be positive",
+		`{"layer_types": ["full_attention", "sliding_attention"]}`:                                                  "layer 1, and use_sliding_window is false",
+		`{"layer_types": ["full_attention"]}`:                                                                       "layer_types has 1 layers",
+		`{"layer_types": ["full_attention", "linear_attention"]}`:                                                   "layer_types has linear_attention for layer 1",
+		`{"attention_bias": true}`:                                                                                  "attention_bias",
+		`{"hidden_act": "gelu"}`:                                                                                    "hidden_act is gelu",
+		`{"rope_scaling": {"rope_type": "yarn", "factor": 4}}`:                                                      "yarn",
+		`{"head_dim": null}`:                         "q_proj.weight is [48 32]",
+		`{"tie_word_embeddings": true}`:              "", // the library ignores the file's head then
+		`{"num_key_value_heads": null}`:              "k_proj.weight is [24 32]",
+		`{"architectures": ["Qwen3MoeForCausalLM"]}`: "Qwen3MoeForCausalLM cannot be read",
+		`{"architectures": ["LlamaForCausalLM"]}`:    "k_norm.weight",
 	} {
 		back := filepath.Join(t.TempDir(), "back")
 		_, err := Read(changed(t, dir, change), back, 0)
@@ -73,6 +75,43 @@ func TestQwen3IsRead(t *testing.T) {
 	if err != nil || m.Config.NormEps != 1e-6 || m.Attention.RopeTheta != 10000 ||
 		m.Attention.QKNorm != attention.HeadNorm {
 		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+// TestQwen3Windows reads windows by the kinds of layers, by the first layer that has one, and by what the library takes
+// where nothing is said; and writes what it read.
+func TestQwen3Windows(t *testing.T) {
+	dir := filepath.Join("testdata", "transformers", "qwen3")
+	for change, want := range map[string]attention.Config{
+		`{"use_sliding_window": true, "sliding_window": 9, "layer_types": ["full_attention", "sliding_attention"]}`: {
+			Window: 9, Pattern: "full,window"},
+		`{"use_sliding_window": true, "sliding_window": 9, "layer_types": null, "max_window_layers": 1}`: {
+			Window: 9, Pattern: "full,window"},
+		`{"use_sliding_window": true, "sliding_window": 9, "layer_types": null, "max_window_layers": 0}`:    {Window: 9},
+		`{"use_sliding_window": true, "sliding_window": 9, "layer_types": null, "max_window_layers": null}`: {},
+	} {
+		dirs := t.TempDir()
+		back, out, again := filepath.Join(dirs, "back"), filepath.Join(dirs, "hf"), filepath.Join(dirs, "again")
+		if _, err := Read(changed(t, dir, change), back, 0); err != nil {
+			t.Fatal(change, err)
+		}
+		m, err := decode.Load(back)
+		if err != nil || m.Attention.Window != want.Window || m.Attention.Pattern != want.Pattern {
+			t.Fatalf("%s: %+v, %v", change, m.Attention, err)
+		}
+		if r, err := HF(back, Options{Dir: out, DType: "fp32", ShardBytes: 1 << 30}); err != nil || r.Class != Qwen3 {
+			t.Fatalf("%s: %+v, %v", change, r, err)
+		}
+		if _, err := Read(out, again, 0); err != nil {
+			t.Fatal(change, err)
+		}
+		if got, err := decode.Load(again); err != nil || !alike(got.Transformer, m.Transformer) {
+			t.Errorf("%s came back as %+v (%v)", change, got.Attention, err)
+		}
+	}
+	var silent foreign
+	if err := json.Unmarshal([]byte(`{"use_sliding_window": true}`), &silent); err != nil || silent.qwen3Window() != 4096 {
+		t.Errorf("a Qwen3 that says nothing has a window of %d (%v)", silent.qwen3Window(), err)
 	}
 }
 

@@ -11,10 +11,10 @@ import (
 	"headroom/decode"
 )
 
-// TestScaledMLAIsRefused: DeepseekV3ForCausalLM is not written with a scaled rotary embedding, which nobody has tried.
-func TestScaledMLAIsRefused(t *testing.T) {
+// TestScaledMLAIsOwn: DeepseekV3ForCausalLM is not written with a scaled rotary embedding, which nobody has tried.
+func TestScaledMLAIsOwn(t *testing.T) {
 	checkpoint, m := tiny(t, "mla", plainMLA, scaled)
-	(&specimen{Model: m}).isRefused(t, checkpoint)
+	(&specimen{Model: m}).goesOutAsOwn(t, checkpoint, "attention.rope_scaling")
 }
 
 // TestScalingIsRead reads the names of the library's version 4, and refuses what is incomplete or contradicts itself.

@@ -47,35 +47,34 @@ func TestSwitches(t *testing.T) {
 	}
 }
 
-// TestSwitchesGoOutOrNowhere exports every kind with switches drawn at random: it comes back as it was, or is refused
-// and leaves nothing.
-func TestSwitchesGoOutOrNowhere(t *testing.T) {
-	out, refused := 0, 0
+// TestSwitchesGoOut exports every kind with switches drawn at random, few and many: it comes back as it was, and a GGUF
+// file has all of it or is refused and leaves nothing.
+func TestSwitchesGoOut(t *testing.T) {
+	classes, refused := map[Class]int{}, 0
 	for _, d := range attention.Descriptions {
-		for seed := range uint64(40) {
+		for seed := range uint64(16) {
 			t.Run(fmt.Sprintf("%s/%d", d.Kind, seed), func(t *testing.T) {
-				checkpoint, m := tiny(t, d.Name(2), unusual, fewer(rand.New(rand.NewPCG(seed, 13))))
-				dir := filepath.Join(t.TempDir(), "export")
-				for _, write := range []func(string, Options) (Report, error){GGUF, HF} {
-					_, err := write(checkpoint, Options{Dir: dir, DType: "fp32", ShardBytes: 1 << 30})
-					if _, none := os.Stat(dir); (err != nil) != os.IsNotExist(none) {
-						t.Errorf("%+v %+v: %v, and the export: %v", m.Config, m.Attention, err, none)
-					}
-					if err != nil {
-						refused++
-						continue
-					}
-					if err := os.RemoveAll(dir); err != nil {
-						t.Fatal(err)
-					}
-					out++
-					(&specimen{Model: m}).goesThereAndBack(t, checkpoint)
+				draw := fewer
+				if seed%2 == 1 {
+					draw = decodetest.Switched
+				}
+				checkpoint, m := tiny(t, d.Name(2), unusual, draw(rand.New(rand.NewPCG(seed, 13))))
+				(&specimen{Model: m}).goesThereAndBack(t, checkpoint)
+				c, _ := ClassOf(m.Transformer)
+				classes[c]++
+				file := filepath.Join(t.TempDir(), "m.gguf")
+				_, err := GGUF(checkpoint, Options{Dir: file, DType: "fp32"})
+				if _, none := os.Stat(file); (err != nil) != os.IsNotExist(none) || err == nil && c == Own {
+					t.Errorf("%+v %+v: %v, and the export: %v", m.Config, m.Attention, err, none)
+				}
+				if err != nil {
+					refused++
 				}
 			})
 		}
 	}
-	if out < 20 || refused < 20 {
-		t.Errorf("%d went out and %d were refused: too few of one", out, refused)
+	if classes[Own] < 100 || classes[Llama] < 3 || refused < 100 {
+		t.Errorf("they went out as %v, and %d were refused as GGUF: too few of one", classes, refused)
 	}
 }
 

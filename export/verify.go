@@ -56,7 +56,7 @@ func Verify(ctx context.Context, dir string, m *decode.Model, python string, ins
 	v = Verdict{Dir: dir, Class: class, DType: "fp32", Tolerance: Tolerance}
 	rounded := m
 	if f.half() {
-		v.DType, rounded = "bf16", bf16(m)
+		v.DType, rounded = "bf16", bf16(m, list)
 	}
 	q, err := newRequest(rounded, 1)
 	if err != nil {
@@ -91,10 +91,17 @@ func Verify(ctx context.Context, dir string, m *decode.Model, python string, ins
 
 // alike says that two models compute the same of the same weights.
 func alike(x, y *model.Transformer) bool {
-	a, b := x.Attention.General(), y.Attention.General()
 	m, n := x.Config, y.Config
 	m.Init, n.Init = "", "" // how weights were initialised does not matter
-	return m == n && a == b && len(x.Params()) == len(y.Params())
+	if m != n || len(x.Params()) != len(y.Params()) {
+		return false
+	}
+	for i := range m.Layers {
+		if x.LayerAttention(i).General() != y.LayerAttention(i).General() {
+			return false
+		}
+	}
+	return true
 }
 
 // checkCode says whether the Python of a directory, which the library runs, is what this program writes.
@@ -150,15 +157,18 @@ func (f *folder) half() bool {
 	return false
 }
 
-// bf16 is a model with its weights rounded.
-func bf16(m *decode.Model) *decode.Model {
+// bf16 is a model with its weights rounded as in foreign tensors.
+func bf16(m *decode.Model, list []tensor) *decode.Model {
 	r := &decode.Model{Transformer: m.Transformer, Tokenizer: m.Tokenizer, Weights: map[string][]float32{}}
-	for name, w := range m.Weights {
-		x := make([]float32, len(w))
-		for i, v := range w {
-			x[i] = safetensors.FromBF16(safetensors.ToBF16(v))
+	for _, t := range list {
+		for _, p := range t.parts {
+			w := m.Weights[p.param.Name]
+			x := make([]float32, len(w))
+			for i, v := range w {
+				x[i] = safetensors.FromBF16(safetensors.ToBF16(v-t.less)) + t.less
+			}
+			r.Weights[p.param.Name] = x
 		}
-		r.Weights[name] = x
 	}
 	return r
 }

@@ -40,7 +40,8 @@ for t in range(T // 2, T):
     pieces.append(out.logits)
 report["steps"] = apart(torch.cat(pieces, 1), logits)
 layer = out.past_key_values.layers[0]
-report["cache_elements"] = (layer.keys.numel() + layer.values.numel()) // (B * T)
+kept = layer.keys.shape[2]  # a window keeps fewer than T
+report["cache_elements"] = (layer.keys.numel() + layer.values.numel()) // (B * kept)
 
 # Rows of several lengths in one batch, padded on the left.
 lengths = [T - b * (T // (2 * B)) for b in range(B)]
@@ -53,11 +54,12 @@ for name, more in (("padded", {"position_ids": places}), ("padded_without_positi
         out = model(padded, attention_mask=seen, **more).logits
         report[name] = max(apart(out[b, T - n :], logits[b, :n]) for b, n in enumerate(lengths))
 
-# Greedy text, alone and in a padded batch.
+# Greedy text: alone, without a cache, and in a padded batch.
 prompt, want = torch.tensor([request["prompt"]]), request["greedy"]
 ask = dict(max_new_tokens=len(want), min_new_tokens=len(want), do_sample=False, pad_token_id=0, eos_token_id=None)
-got = model.generate(prompt, attention_mask=torch.ones_like(prompt), **ask)[0, prompt.shape[1] :].tolist()
-report["greedy_equal"] = sum(a == b for a, b in zip(got, want))
+for name, more in (("greedy_equal", {}), ("greedy_uncached_equal", {"use_cache": False})):
+    got = model.generate(prompt, attention_mask=torch.ones_like(prompt), **more, **ask)[0, prompt.shape[1] :].tolist()
+    report[name] = sum(a == b for a, b in zip(got, want))
 beside = torch.cat((torch.zeros(1, 3, dtype=torch.long), prompt), 1)
 longer = torch.cat((tokens[:1, :3], prompt), 1)
 seen = torch.ones(2, beside.shape[1], dtype=torch.long)

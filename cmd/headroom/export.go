@@ -26,8 +26,8 @@ configuration, figures and command.
 MHA, MQA and GQA become LlamaForCausalLM, or MistralForCausalLM with a window in every layer, or
 Qwen3ForCausalLM with attention.qk_norm head, or Olmo2ForCausalLM with qk_norm all and model.norm post, or
 Gemma3ForCausalLM with all that it has (docs/export.md). MLA without biases and with model.norm_eps 1e-6
-becomes DeepseekV3ForCausalLM. The other kinds come with modeling_headroom.py, which the library loads with
-trust_remote_code and whose cache has the kind's own layout. A kind without a layer there is refused by name.
+becomes DeepseekV3ForCausalLM. All else, other kinds and other switches, comes with modeling_headroom.py, which
+the library loads with trust_remote_code and whose cache has the kind's own layout.
 
 --format gguf writes MHA, MQA and GQA as one file for llama.cpp and programs built on it, with the tokenizer
 where headroom trained it. Weights are written in the precision that the run was trained in, unless --dtype says

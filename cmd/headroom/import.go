@@ -22,8 +22,8 @@ func importCommand() *cobra.Command {
 		Long: `Import reads a directory of the transformers library and writes a checkpoint that eval, bench,
 generate and train --from take. It reads the Llama family (Llama with its llama3 rope scaling, and Mistral
 with and without a window), OLMo 2, Gemma 3's text models, dense Qwen3 and DeepSeek-V3, and what headroom
-export wrote. What the models here cannot express is refused by name: other rope scaling, windows of other
-classes, mixtures of experts, biases, quantised weights.
+export wrote. What the models here cannot express is refused by the name of its field in config.json: other
+rope scaling, windows of other classes, mixtures of experts, biases, quantised weights.
 
 Only safetensors are read, and only files inside the directory. The tokens that begin and end a text are those
 that the directory's files name (docs/tokens.md).`,

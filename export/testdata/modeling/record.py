@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 
 import torch
 import transformers
@@ -25,11 +26,22 @@ def numbers(x):
     return [float(f"{v:.7g}") for v in x.flatten().tolist()]
 
 
+def load(where):
+    return transformers.AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, trust_remote_code=True).eval()
+
+
+def again(model):
+    """The model as the library saves and loads it."""
+    with tempfile.TemporaryDirectory() as where:
+        model.save_pretrained(where)
+        return load(where)
+
+
 for name in sorted(os.listdir(exports)):
     where = os.path.join(exports, name)
     with open(os.path.join(where, "request.json")) as f:
         request = json.load(f)
-    model = transformers.AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, trust_remote_code=True).eval()
+    model = load(where)
     tokens, columns = torch.tensor([request["tokens"]]), request["columns"]  # [1, T]
     T, past = tokens.shape[1], request["past"]
     whole = model(tokens).logits[0][:, columns]  # [T, columns]
@@ -41,7 +53,8 @@ for name in sorted(os.listdir(exports)):
         result = model(tokens[:, t : t + 1], past_key_values=result.past_key_values, use_cache=True)
         steps.append(result.logits[0])
     steps = torch.cat(steps)[:, columns]
-    layer = result.past_key_values.layers[0]
+    layers = result.past_key_values.layers
+    kept = [layer.keys.shape[2] for layer in layers]
 
     # Greedy text, in a batch beside a longer row and padded on its left.
     prompt, ask = tokens[:, :past], dict(do_sample=False, pad_token_id=0, eos_token_id=None)
@@ -56,9 +69,12 @@ for name in sorted(os.listdir(exports)):
         "code": digest(os.path.join(where, "modeling_headroom.py")) if type(model).__name__ == "HeadroomForCausalLM" else "",
         "logits": numbers(whole),
         "steps": numbers(steps),
-        "cache": (layer.keys.numel() + layer.values.numel()) // T,
+        "cache": (layers[0].keys.numel() + layers[0].values.numel()) // kept[0],
+        "kept": kept,
         "greedy": model.generate(prompt, attention_mask=torch.ones_like(prompt), **ask)[0, past:].tolist(),
+        "anew": model.generate(prompt, attention_mask=torch.ones_like(prompt), use_cache=False, **ask)[0, past:].tolist(),
         "padded": model.generate(batch, attention_mask=seen, **ask)[0, batch.shape[1] :].tolist(),
+        "again": (again(model)(tokens).logits[0][:, columns] - whole).abs().max().item(),
     }
     with open(os.path.join(out, name + ".json"), "w") as f:
         json.dump(record, f)
