@@ -284,6 +284,7 @@ func TestRefuses(t *testing.T) {
 		{`{"qk_norm":"head"}`, "qk_norm must be none"},
 		{`{"scaled_rope":{"factor":8.0}}`, "high_freq_factor must be above low_freq_factor"},
 		{`{"per_layer_config":{"0":{"head_dim":4}}}`, "per_layer_config"},
+		{`{"sinks":4}`, "config.json has sinks, which this version does not know"},
 		{`{"quantization_config":{}}`, "quantised"},
 		{`{"hidden_act":"gelu"}`, "hidden_act is gelu"},
 		{`{"num_hidden_layers":0}`, "num_hidden_layers must be positive"},

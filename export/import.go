@@ -3,6 +3,7 @@ package export
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"headroom/model"
 )
@@ -15,6 +16,8 @@ type Import struct {
 	Parameters int64  `json:"parameters"`
 	Context    int    `json:"context"`
 	Tokenizer  string `json:"tokenizer,omitempty"` // the name of ours, or the path of the file beside the weights
+
+	Unknown []string `json:"unknown,omitempty"` // keys of config.json of which nobody here knows what they change
 
 	Begin string   `json:"begin,omitempty"` // what a text begins with
 	Ends  []string `json:"ends,omitempty"`  // the tokens that end one
@@ -29,8 +32,12 @@ func Read(dir, out string, context int) (r Import, err error) {
 		return r, err
 	}
 	defer f.Close()
+	var config map[string]any
+	if err := f.json("config.json", &config); err != nil {
+		return r, err
+	}
 	r = Import{Dir: out, Class: class, Attention: t.Attention.Name(), Parameters: t.Count().Parameters,
-		Context: t.Config.Context}
+		Context: t.Config.Context, Unknown: unknown(class, config)}
 	extra := map[string]string{}
 	r.Tokenizer = f.tokenizer()
 	err = whole(out, func(to string) error {
@@ -71,6 +78,9 @@ func openModel(dir string, context int) (f *folder, t *model.Transformer, list [
 		return nil, nil, nil, "", err
 	}
 	class, m, a, err := c.model()
+	if err == nil && class == Own {
+		err = f.allKnown()
+	}
 	if err != nil {
 		return nil, nil, nil, "", fmt.Errorf("export: %s: %w", dir, err)
 	}
@@ -94,6 +104,18 @@ func openModel(dir string, context int) (f *folder, t *model.Transformer, list [
 		list = halves(list)
 	}
 	return f, t, list, class, f.check(list)
+}
+
+// allKnown refuses what a newer version of this program says of a model of its own class.
+func (f *folder) allKnown() error {
+	config := map[string]any{}
+	if err := f.json("config.json", &config); err != nil {
+		return err
+	}
+	if keys := unknown(Own, config); len(keys) > 0 {
+		return fmt.Errorf("config.json has %s, which this version does not know of %s", strings.Join(keys, ", "), Own)
+	}
+	return nil
 }
 
 // halves are tensors whose rotary columns are in two halves, as ours are.

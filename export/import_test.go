@@ -22,8 +22,8 @@ func TestTransformersModels(t *testing.T) {
 	for _, name := range []string{"llama", "llama-tied", "deepseek", "llama3", "qwen3", "qwen3-window", "olmo2", "gemma3",
 		"mistral"} {
 		dir, back := filepath.Join("testdata", "transformers", name), filepath.Join(t.TempDir(), name)
-		if _, err := Read(dir, back, 0); err != nil {
-			t.Fatal(err)
+		if r, err := Read(dir, back, 0); err != nil || len(r.Unknown) > 0 {
+			t.Fatalf("%+v, %v", r, err)
 		}
 		m, err := decode.Load(back)
 		if err != nil {
@@ -71,6 +71,16 @@ func TestTransformersModels(t *testing.T) {
 			t.Errorf("%s: goes out again with other tensors: %v, were %v", name, slices.Sorted(maps.Keys(got)),
 				slices.Sorted(maps.Keys(want)))
 		}
+	}
+}
+
+// TestUnknownKeysAreNamed: what config.json says beside what is known here is named, but for what says nothing.
+func TestUnknownKeysAreNamed(t *testing.T) {
+	dir := changed(t, filepath.Join("testdata", "transformers", "llama"),
+		`{"sinks": 4, "gate": "head", "value_residual": true, "clip_qkv": null, "scales": [], "softcap": 0.0}`)
+	r, err := Read(dir, filepath.Join(t.TempDir(), "back"), 0)
+	if want := []string{"gate", "sinks", "value_residual"}; err != nil || !slices.Equal(r.Unknown, want) {
+		t.Errorf("%v are unknown, want %v (%v)", r.Unknown, want, err)
 	}
 }
 

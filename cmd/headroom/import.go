@@ -42,6 +42,10 @@ that the directory's files name (docs/tokens.md).`,
 			case asJSON:
 				return writeJSON(cmd.OutOrStdout(), r)
 			}
+			if len(r.Unknown) > 0 {
+				slog.Warn("config.json has keys that are not known here, and may change what the model computes", "keys",
+					strings.Join(r.Unknown, " "))
+			}
 			if r.Tokenizer != "" {
 				slog.Info("special tokens", "a_text_begins_with", cmp.Or(r.Begin, "nothing"), "and_ends_with",
 					strings.Join(r.Ends, " "))
