@@ -395,9 +395,9 @@ class Block(nn.Module):
 
     def __init__(self, c, layer):
         super().__init__()
-        norm = lambda there: RMSNorm(c.hidden_size, eps=c.rms_norm_eps) if there else nn.Identity()
-        self.norm1, self.norm2 = norm(c.norm != "post"), norm(c.norm != "post")
-        self.norm1post, self.norm2post = norm(c.norm != "pre"), norm(c.norm != "pre")
+        before, behind = c.norm != "post", c.norm != "pre"
+        for name, there in (("norm1", before), ("norm1post", behind), ("norm2", before), ("norm2post", behind)):
+            self.add_module(name, RMSNorm(c.hidden_size, eps=c.rms_norm_eps) if there else nn.Identity())
         self.attn = KINDS[c.kind](c, layer)
         self.mlp = MLP(c)
 
