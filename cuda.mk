@@ -43,6 +43,10 @@ kernels/image/%.fatbin: kernels/%.cu $(wildcard kernels/*.cuh) cuda.mk | $(NVCC)
 # These compile the other file a second time.
 kernels/image/attention_fp32_masked.fatbin: kernels/attention_fp32.cu
 kernels/image/attention_portable_masked.fatbin: kernels/attention_portable.cu
+kernels/image/attention_forward_masked.fatbin: kernels/attention_forward.cu
+kernels/image/attention_backward_key_masked.fatbin: kernels/attention_backward_key.cu
+kernels/image/attention_backward_query_masked.fatbin: kernels/attention_backward_query.cu
+kernels/image/attention_query_gradient_masked.fatbin: kernels/attention_query_gradient.cu
 
 bin/cuda/libcuda.a: scripts/lazy-cuda.sh | $(NVCC)
 	@mkdir -p bin/cuda

@@ -17,8 +17,8 @@ import (
 // whose first tokens are in a cache. Gradients have no Start.
 //
 // With Window, and no Start, a query reads the last Window keys alone, its own with them; with Starts, and no Start, it
-// reads no key before its document. Kernels of their own, of the widths that any card takes, do both: they go over the
-// tiles that some query of theirs reads.
+// reads no key before its document. Kernels of their own, compiled from the same files, do both: they go over the tiles
+// that some query of theirs reads.
 //
 // In float32 widths are any up to 256; in bf16 P+R and Dv are multiples of 16 up to 256, P, R and the strides multiples
 // of 8, and the buffers begin on 16 bytes. Hopper has kernels of its own for the widths (P+R)/Dv 64/64, 96/64, 96/96,
@@ -54,13 +54,17 @@ type attentionArgs struct {
 	scale                                  float32
 	dS                                     device.Ptr
 	start, window                          int32
-	starts                                 device.Ptr
+	starts, ends                           device.Ptr
 }
 
-// hopper gives the instance for this shape, if the device and the type have one. None is masked.
+// hopper gives the instance for this shape, if the device and the type have one.
 func (k *Attention) hopper(s *device.Stream) (attentionTiles, bool) {
-	t, ok := hopperTiles[[2]int{k.P + k.R, k.Dv}]
-	return t, ok && !k.masked() && k.Q.Type == device.BF16 && s.Device().Compute == 90
+	tiles := hopperTiles
+	if k.masked() {
+		tiles = maskedTiles
+	}
+	t, ok := tiles[[2]int{k.P + k.R, k.Dv}]
+	return t, ok && k.Q.Type == device.BF16 && s.Device().Compute == 90
 }
 
 // masked says that a query may read less than all keys up to its own.
@@ -91,14 +95,26 @@ func (k *Attention) Scratch() int { return 256 }
 
 // Scratch is the bytes that Launch takes from its stream's scratch memory, but for the gradients of scores.
 func (k *AttentionGrad) Scratch() int {
-	return 8*k.B*k.H*ceil(k.T, 64)*64 + 4*k.B*k.G*k.T*k.R + 3*256
+	return 8*k.B*k.H*ceil(k.T, 64)*64 + 4*k.B*k.G*k.T*k.R + 4*k.ends() + 4*256
 }
 
-// kept is the number of gradients of scores that are kept, in blocks of 64 queries by 64 keys up to the diagonal.
+// ends is the number of keys whose last query the gradient finds first.
+func (k *AttentionGrad) ends() int {
+	if k.masked() {
+		return k.B * k.T
+	}
+	return 0
+}
+
+// kept is the number of gradients of scores that are kept, in blocks of 64 queries by 64 keys: all up to the diagonal,
+// or in a window those that bandOf of attention_tile.cuh counts.
 func (k *AttentionGrad) kept(s *device.Stream) int {
 	const limit = 1 << 30
 	blocks := ceil(k.T, 64)
 	n := k.B * k.H * blocks * (blocks + 1) / 2 * 64 * 64
+	if k.Window > 0 {
+		n = k.B * k.H * blocks * min((k.Window+62)/64+2, blocks) * 64 * 64
+	}
 	if t, ok := k.hopper(s); !ok || t.gradient == "" || k.Recompute || 2*n > limit {
 		return 0
 	}
@@ -225,6 +241,11 @@ func (k *AttentionGrad) Launch(s *device.Stream) {
 	args.queue = work.Take(device.I32, 2).Ptr
 	if kept > 0 {
 		args.dS = work.Take(device.BF16, kept).Ptr
+	}
+	if _, ok := k.hopper(s); ok && k.masked() {
+		n := k.ends()
+		args.ends = work.Take(device.I32, n).Ptr
+		device.Launch(s, "attention_ends", device.Grid{X: ceil(n, 256), Block: 256}, &args)
 	}
 	device.Launch(s, statisticsNames[t], device.Grid{X: 2 * ceil(k.T, 64), Y: k.H, Z: k.B, Block: 256}, &args)
 	k.products(s, &args)

@@ -27,8 +27,9 @@ template <typename E> struct AttentionArgs {
 	int start;          // forward only: keys before the first query, a multiple of 64; k, v and kRope have start + T rows
 	int window;         // masked kernels alone, which have no start: keys that a query reads, its own with them; 0: all
 	const int *starts;  // masked kernels alone: [B, T] where the document of each position starts in its row; nil: at 0
+	const int *ends;    // masked gradients on Hopper alone: [B, T] behind the last query that reads each key
 };
-static_assert(sizeof(AttentionArgs<bf16>) == 184);
+static_assert(sizeof(AttentionArgs<bf16>) == 192);
 
 constexpr float LOG2E = 1.4426950408889634f, LN2 = 0.6931471805599453f;
 

@@ -16,6 +16,17 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 	static constexpr int Q = (DK + 63) / 64 * BQ * 128, DO = (DV + 63) / 64 * BQ * 128;
 	static constexpr int stats0 = K + V + STAGES * (Q + DO), bars = stats0 + STAGES * BQ * 8, smem = bars + 32 + 16 * STAGES + 1024;
 
+	// Where queries no longer see keys, counted from the diagonal of the warpgroup: of its first key, which ends first, and
+	// of the two of a lane.
+	struct Ends {
+		int first, row[2];
+		__device__ Ends(const AttentionArgs<bf16> &p, int b, int key, int lane) {
+			if (!MASKED) return;
+			first = end(p, b, key) - key;
+			for (int r = 0; r < 2; r++) row[r] = end(p, b, key + lane + 8 * r) - key;
+		}
+	};
+
 	uint32_t base;
 	__device__ uint32_t q(int s) { return base + K + V + s * (Q + DO); }
 	__device__ uint32_t dO(int s) { return q(s) + Q; }
@@ -42,9 +53,10 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 			copyKeys<DK, BN>(base, p, b, g, n0, p.T);
 			copyRows<DV, BN>(base + K, p.v + ((size_t)b * p.T * p.G + g) * p.vStride, p.G * p.vStride, n0, p.T);
 			feed.commit(kvFull());
+			const int stop = end(p, b, n0 + BN - 1); // of the queries that see a key of the tile
 			for (int h = g * share; h < (g + 1) * share; h++) {
 				const float2 *stat = p.stats + ((size_t)b * p.H + h) * Tp + threadIdx.x % 128 * 2;
-				for (int m0 = n0; m0 < p.T; m0 += BQ) {
+				for (int m0 = n0; m0 < (MASKED ? stop : p.T); m0 += BQ) {
 					feed.acquire(empty(ring.stage), ring.parity);
 					copyRows<DK, BQ>(q(ring.stage), p.q + ((size_t)b * p.T * p.H + h) * DK, p.H * DK, m0, p.T);
 					copyRows<DV, BQ>(dO(ring.stage), p.dO + ((size_t)b * p.T * p.H + h) * DV, p.H * DV, m0, p.T);
@@ -94,13 +106,23 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 		for (int i = 0; i < BQ / 16; i++) wgmma<1>(d, a[i], descriptor(b, i * 2048), 1);
 	}
 
+	// end is behind the last query that sees the key at a position.
+	__device__ static int end(const AttentionArgs<bf16> &p, int b, int key) {
+		return MASKED ? p.ends[(size_t)b * p.T + min(key, p.T - 1)] : p.T;
+	}
+
 	// probabilities turns S into P; on the diagonal a key sees the queries from itself on.
-	__device__ void probabilities(float (&s)[BQ / 2], int stage, float c, int diagonal) {
+	__device__ void probabilities(float (&s)[BQ / 2], int stage, float c, int diagonal, const Ends &ends) {
 		int t2 = threadIdx.x % 4 * 2, first = threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4 - diagonal * BQ - t2;
 		if (diagonal < DIAGONAL) {
 #pragma unroll
 			for (int e = 0; e < BQ / 2; e++)
 				if (e / 4 * 8 + e % 2 < first + e % 4 / 2 * 8) s[e] = -INFINITY;
+		}
+		if (MASKED && (diagonal + 1) * BQ > ends.first) {
+#pragma unroll
+			for (int e = 0; e < BQ / 2; e++)
+				if (e / 4 * 8 + e % 2 >= ends.row[e % 4 / 2] - diagonal * BQ - t2) s[e] = -INFINITY;
 		}
 #pragma unroll
 		for (int i = 0; i < BQ / 8; i++) {
@@ -147,8 +169,8 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 	}
 
 	// advance waits for this warpgroup's next block, of the next head when m has reached mine.
-	__device__ void advance(Ring &ring, int &m, int mine, int before) {
-		if (++m == mine) m = 0, skip(ring, before);
+	__device__ void advance(Ring &ring, int &m, int mine, int between) {
+		if (++m == mine) m = 0, skip(ring, between);
 		barrierWait(full(ring.stage), ring.parity);
 	}
 
@@ -164,13 +186,14 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 			query = key;
 			to = scoreGradients(p, b, h, query, key) + threadIdx.x % 128 / 32 * 128 + threadIdx.x % 32;
 		}
-		__device__ void keep(const AttentionArgs<bf16> &p, const uint32_t (&ds)[BQ / 16][4]) {
+		__device__ void keep(const AttentionArgs<bf16> &p, const uint32_t (&ds)[BQ / 16][4], int blocks) {
 			if constexpr (BQ == 64) {
 				if (!to) return;
 #pragma unroll
 				for (int e = 0; e < 4; e++) __stcs(to + e * 32, make_uint4(ds[e][0], ds[e][1], ds[e][2], ds[e][3]));
-				to += ++query * 512;
-				if (query * 64 >= p.T && ++h < p.H) head(p); // after the group's last head nothing follows
+				query++;
+				to += (MASKED && p.window > 0 ? bandOf(p) + 1 : query) * 512;
+				if ((MASKED ? query == key + blocks : query * 64 >= p.T) && ++h < p.H) head(p); // after the group's last head nothing follows
 			}
 		}
 	};
@@ -204,7 +227,12 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 			barrierWait(kvFull(), i & 1);
 			if (!tileAt(Queue::published(slots()), (p.T + BN - 1) / BN, p.B * p.G, p.chunk, false, tile)) break;
 			int b = tile.head / p.G, g = tile.head % p.G, n0 = tile.block * BN;
-			int blocks = (p.T - n0 + BQ - 1) / BQ, before = min(wg * DIAGONAL, blocks), mine = blocks - before;
+			int blocks = (end(p, b, n0 + BN - 1) - n0 + BQ - 1) / BQ, before = min(wg * DIAGONAL, blocks), mine = blocks - before;
+			// Behind the last query of the first warpgroup's keys it passes over up to two blocks of the second's. It computes
+			// more than two, as zeros: it still holds a stage, and the others must suffice for what it passes over.
+			int after = MASKED && wg == 0 ? blocks - (end(p, b, n0 + 63) - n0 + BQ - 1) / BQ : 0;
+			if (after > 2) after = 0;
+			mine -= after;
 			uint32_t key[HOLDK ? DK / 16 : 1][4], value[HOLDV ? DV / 16 : 1][4];
 			if constexpr (HOLDK) {
 #pragma unroll
@@ -224,6 +252,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 			float s[BQ / 2], dp[BQ / 2], dk[DK / 2], dv[DV / 2];
 			uint32_t prob[BQ / 16][4], ds[BQ / 16][4];
 			Keeper keeper(p, b, g * share, n0 / 64 + wg);
+			const Ends ends(p, b, n0 + 64 * wg, rowInTile - 64 * wg);
 #pragma unroll
 			for (int e = 0; e < DK / 2; e++) dk[e] = 0;
 #pragma unroll
@@ -237,7 +266,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 					wgmmaCommit();
 					wgmmaWait<1>();
 					pin(s);
-					probabilities(s, ring.stage, c, m);
+					probabilities(s, ring.stage, c, m, ends);
 #pragma unroll
 					for (int e = 0; e < BQ / 16; e++) packFragment(prob[e], s, e);
 					wgmmaWait<0>();
@@ -249,13 +278,13 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 					for (int e = 0; e < BQ / 16; e++) packFragment(ds[e], dp, e);
 					add(dk, ds, q(ring.stage));
 					wgmmaCommit();
-					keeper.keep(p, ds);
+					keeper.keep(p, ds, mine);
 					wgmmaWait<0>();
 					pin(dv);
 					pin(dk);
 					barrierArrive(empty(ring.stage));
 					ring.next<STAGES>();
-					if (n > 1) advance(ring, m, mine, before);
+					if (n > 1) advance(ring, m, mine, after + before);
 				}
 			} else {
 				barrierWait(full(ring.stage), ring.parity);
@@ -265,13 +294,13 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 				wgmmaWait<0>();
 				pin(s);
 				pin(dp);
-				probabilities(s, ring.stage, c, 0);
+				probabilities(s, ring.stage, c, 0, ends);
 				gradients(dp, s, ring.stage);
 #pragma unroll
 				for (int e = 0; e < BQ / 16; e++) packFragment(prob[e], s, e), packFragment(ds[e], dp, e);
 				int held = ring.stage, n = share * mine - 1, m = 0;
 				ring.next<STAGES>();
-				if (n > 0) advance(ring, m, mine, before);
+				if (n > 0) advance(ring, m, mine, after + before);
 				for (; n > 0; n--) {
 					scores(s, key, ring.stage);
 					outputs(dp, value, ring.stage);
@@ -279,11 +308,11 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 					add(dv, prob, dO(held));
 					add(dk, ds, q(held));
 					wgmmaCommit();
-					keeper.keep(p, ds);
+					keeper.keep(p, ds, mine);
 					wgmmaWait<1>();
 					pin(s);
 					pin(dp);
-					probabilities(s, ring.stage, c, m);
+					probabilities(s, ring.stage, c, m, ends);
 					gradients(dp, s, ring.stage);
 					pin(s);
 					pin(dp);
@@ -295,19 +324,20 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 					pin(dk);
 					barrierArrive(empty(held));
 					held = current;
-					if (n > 1) advance(ring, m, mine, before);
+					if (n > 1) advance(ring, m, mine, after + before);
 #pragma unroll
 					for (int e = 0; e < BQ / 16; e++) packFragment(prob[e], s, e), packFragment(ds[e], dp, e);
 				}
 				add(dv, prob, dO(held));
 				add(dk, ds, q(held));
 				wgmmaCommit();
-				keeper.keep(p, ds);
+				keeper.keep(p, ds, mine);
 				wgmmaWait<0>();
 				pin(dv);
 				pin(dk);
 				barrierArrive(empty(held));
 			}
+			if (MASKED) skip(ring, after);
 			if (!HOLDK || !HOLDV) barrierArrive(kvEmpty());
 			store(p, b, g, n0 + rowInTile, dk, dv);
 		}
@@ -340,7 +370,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 // Widths of key and value, queries a block, stages, operands held, lean, bytes of shared memory: as in
 // attention_shape.go.
 #define ATTENTION_BACKWARD_KEY(DK, DV, BQ, STAGES, HOLD, LEAN, BYTES) \
-	extern "C" __global__ void __launch_bounds__(384, 1) attention_backward_key_##DK##_##DV(const __grid_constant__ AttentionArgs<bf16> p) { \
+	extern "C" __global__ void __launch_bounds__(384, 1) ATTENTION(attention_backward_key_##DK##_##DV)(const __grid_constant__ AttentionArgs<bf16> p) { \
 		ON_HOPPER(static_assert(BackwardKey<DK, DV, BQ, STAGES, HOLD, LEAN>::smem == BYTES); BackwardKey<DK, DV, BQ, STAGES, HOLD, LEAN>().run(p);) \
 	}
 

@@ -37,7 +37,8 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 			copyRows<DK, BM>(base, p.q + ((size_t)b * p.T * p.H + h) * DK, p.H * DK, m0, p.T);
 			copyRows<DV, BM>(base + Q, p.dO + ((size_t)b * p.T * p.H + h) * DV, p.H * DV, m0, p.T);
 			feed.commit(qFull());
-			for (int j = (min(m0 + BM, p.T) - 1) / BN; j >= 0; j--) {
+			const int stop = MASKED ? firstKey(p, b, m0) / BN : 0;
+			for (int j = (min(m0 + BM, p.T) - 1) / BN; j >= stop; j--) {
 				feed.acquire(empty(ring.stage), ring.parity);
 				copyKeys<DK, BN>(k(ring.stage), p, b, g, j * BN, p.T);
 				copyRows<DV, BN>(v(ring.stage), p.v + ((size_t)b * p.T * p.G + g) * p.vStride, p.G * p.vStride, j * BN, p.T);
@@ -87,6 +88,23 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 		wgmmaCommit();
 	}
 
+	// hide takes out of block j what lies before the first keys of queries t and t + 8.
+	__device__ static void hide(float (&s)[32], const AttentionArgs<bf16> &p, int b, int t, int j) {
+		const int at = j * BN + threadIdx.x % 4 * 2, first[2] = {firstKey(p, b, t) - at, firstKey(p, b, t + 8) - at};
+#pragma unroll
+		for (int e = 0; e < 32; e++)
+			if (e / 4 * 8 + e % 2 < first[e % 4 / 2]) s[e] = -INFINITY;
+	}
+
+	// skip passes over the blocks from one down to another, which this warpgroup's queries do not see.
+	__device__ void skip(Ring &ring, int from, int to) {
+		for (; from > to; from--) {
+			barrierWait(full(ring.stage), ring.parity);
+			release(empty(ring.stage));
+			ring.next<STAGES>();
+		}
+	}
+
 	__device__ void consume(const AttentionArgs<bf16> &p) {
 		int wg = warpgroup(), lane = threadIdx.x % 32, rowInTile = threadIdx.x / 32 * 16 + lane / 4, Tp = paddedT(p.T);
 		float c = p.scale * LOG2E;
@@ -96,10 +114,13 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 			barrierWait(qFull(), i & 1);
 			if (!tileAt(Queue::published(slots()), (p.T + BM - 1) / BM, p.B * p.H, p.chunk, true, tile)) break;
 			int b = tile.head / p.H, h = tile.head % p.H, m0 = tile.block * BM, first = m0 + 64 * wg;
-			int last = (min(m0 + BM, p.T) - 1) / BN, j = first < p.T ? first / BN : -1;
+			// the last blocks of the tile and of this warpgroup, and the key before which nothing is hidden from any of its queries
+			const int stop = MASKED ? firstKey(p, b, m0) / BN : 0, mine = MASKED ? firstKey(p, b, first) / BN : 0;
+			const int hidden = MASKED ? firstKey(p, b, first + 63) : 0;
+			int last = (min(m0 + BM, p.T) - 1) / BN, j = first < p.T ? first / BN : stop - 1;
 			float2 stat[2];
 #pragma unroll
-			for (int r = 0; r < 2; r++) stat[r] = j < 0 ? float2{} : p.stats[((size_t)b * p.H + h) * Tp + m0 + rowInTile + 8 * r];
+			for (int r = 0; r < 2; r++) stat[r] = j < stop ? float2{} : p.stats[((size_t)b * p.H + h) * Tp + m0 + rowInTile + 8 * r];
 			uint32_t q[HOLD ? DK / 16 : 1][4], dO[HOLD ? DV / 16 : 1][4];
 			if constexpr (HOLD) {
 #pragma unroll
@@ -108,12 +129,8 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 				for (int e = 0; e < DV / 16; e++) fragment<BM>(dO[e], base + Q, threadIdx.x / 32 * 16, e);
 				barrierArrive(qEmpty());
 			}
-			for (int skip = last; skip > j; skip--) { // blocks that only later warpgroups of the tile see
-				barrierWait(full(ring.stage), ring.parity);
-				release(empty(ring.stage));
-				ring.next<STAGES>();
-			}
-			if (j < 0) {
+			skip(ring, last, j); // only later warpgroups of the tile see them
+			if (j < stop) {
 				if (!HOLD) barrierArrive(qEmpty());
 				continue;
 			}
@@ -130,24 +147,26 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 #pragma unroll
 			for (int e = 0; e < 32; e++)
 				if (e / 4 * 8 + e % 2 > row + e % 4 / 2 * 8) s[e] = -INFINITY;
+			if (MASKED && j * BN < hidden) hide(s, p, b, m0 + rowInTile, j);
 			uint32_t ds[4][4];
 			scoreGradient(s, dp, stat, c);
 #pragma unroll
 			for (int e = 0; e < 4; e++) packFragment(ds[e], s, e);
 			int held = ring.stage;
 			ring.next<STAGES>();
-			if (j > 0) barrierWait(full(ring.stage), ring.parity);
-			for (; j > 0; j--) {
+			if (j > mine) barrierWait(full(ring.stage), ring.parity);
+			for (; j > mine; j--) {
 				products(s, dp, q, dO, ring.stage);
 				addQuery(dq, ds, held);
 				wgmmaWait<1>();
 				pin(s);
 				pin(dp);
+				if (MASKED && (j - 1) * BN < hidden) hide(s, p, b, m0 + rowInTile, j - 1);
 				scoreGradient(s, dp, stat, c);
 				pin(s);
 				int current = ring.stage;
 				ring.next<STAGES>();
-				if (j > 1) barrierWait(full(ring.stage), ring.parity); // here its branch also keeps ptxas from waiting for dq before the exponentials
+				if (j > mine + 1) barrierWait(full(ring.stage), ring.parity); // here its branch also keeps ptxas from waiting for dq before the exponentials
 				wgmmaWait<0>();
 				pin(dq);
 				release(empty(held));
@@ -160,6 +179,7 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 			wgmmaWait<0>();
 			pin(dq);
 			release(empty(held));
+			if (MASKED) skip(ring, mine, stop); // only earlier warpgroups of the tile see them
 #pragma unroll
 			for (int r = 0; r < 2; r++) {
 				int t = m0 + rowInTile + 8 * r;
@@ -195,7 +215,7 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 // Widths of key and value, warpgroups, stages, whether queries stay in registers, bytes of shared memory: as in
 // attention_shape.go.
 #define ATTENTION_BACKWARD_QUERY(DK, DV, WGS, STAGES, HOLD, BYTES) \
-	extern "C" __global__ void __launch_bounds__(WGS * 128 + 128, 1) attention_backward_query_##DK##_##DV(const __grid_constant__ AttentionArgs<bf16> p) { \
+	extern "C" __global__ void __launch_bounds__(WGS * 128 + 128, 1) ATTENTION(attention_backward_query_##DK##_##DV)(const __grid_constant__ AttentionArgs<bf16> p) { \
 		ON_HOPPER(static_assert(BackwardQuery<DK, DV, WGS, STAGES, HOLD>::smem == BYTES); BackwardQuery<DK, DV, WGS, STAGES, HOLD>().run(p);) \
 	}
 

@@ -64,7 +64,8 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 			int b = tile.head / p.H, h = tile.head % p.H, g = h / (p.H / p.G), m0 = tile.block * BM;
 			copyRows<DK, BM>(base, p.q + ((size_t)b * p.T * p.H + h) * DK, p.H * DK, m0, p.T);
 			feed.commit(qFull());
-			for (int j = (p.start + min(m0 + BM, p.T) - 1) / BN; j >= 0; j--) {
+			const int stop = MASKED ? firstKey(p, b, m0) / BN : 0;
+			for (int j = (p.start + min(m0 + BM, p.T) - 1) / BN; j >= stop; j--) {
 				feed.acquire(kEmpty(kr.stage), kr.parity);
 				copyKeys<DK, BN>(k(kr.stage), p, b, g, j * BN, S);
 				feed.commit(kFull(kr.stage));
@@ -93,6 +94,26 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 		for (int i = 0; i < BN / 16; i++) wgmma<1>(o, probs[i], descriptor(b, i * 2048), 1);
 	}
 
+	// hide takes out of block j what lies before the first keys of queries t and t + 8.
+	__device__ static void hide(float (&s)[BN / 2], const AttentionArgs<bf16> &p, int b, int t, int j) {
+		const int at = j * BN + threadIdx.x % 4 * 2, first[2] = {firstKey(p, b, t) - at, firstKey(p, b, t + 8) - at};
+#pragma unroll
+		for (int e = 0; e < BN / 2; e++)
+			if (e / 4 * 8 + e % 2 < first[e % 4 / 2]) s[e] = -INFINITY;
+	}
+
+	// skip passes over the blocks from one down to another, which this warpgroup's queries do not see.
+	__device__ void skip(Ring &kr, Ring &vr, int from, int to) {
+		for (; from > to; from--) {
+			barrierWait(kFull(kr.stage), kr.parity);
+			release(kEmpty(kr.stage));
+			kr.next<STAGES>();
+			barrierWait(vFull(vr.stage), vr.parity);
+			release(vEmpty(vr.stage));
+			vr.next<STAGES>();
+		}
+	}
+
 	__device__ void consume(const AttentionArgs<bf16> &p) {
 		int wg = warpgroup(), lane = threadIdx.x % 32, rowInTile = threadIdx.x / 32 * 16 + lane / 4;
 		uint32_t q = base + wg * 8192;
@@ -104,16 +125,12 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 			if (!tileAt(Queue::published(slots()), (p.T + BM - 1) / BM, p.B * p.H, p.chunk, true, tile)) break;
 			int b = tile.head / p.H, h = tile.head % p.H, m0 = tile.block * BM;
 			int last = (p.start + min(m0 + BM, p.T) - 1) / BN, j = (p.start + min(m0 + 64 * wg + 64, p.T) - 1) / BN;
-			if (m0 + 64 * wg >= p.T) j = -1;
-			for (int skip = last; skip > j; skip--) { // blocks that only later warpgroups of the tile see
-				barrierWait(kFull(kr.stage), kr.parity);
-				release(kEmpty(kr.stage));
-				kr.next<STAGES>();
-				barrierWait(vFull(vr.stage), vr.parity);
-				release(vEmpty(vr.stage));
-				vr.next<STAGES>();
-			}
-			if (j < 0) {
+			// the last blocks of the tile and of this warpgroup, and the key before which nothing is hidden from any of its queries
+			const int stop = MASKED ? firstKey(p, b, m0) / BN : 0, mine = MASKED ? firstKey(p, b, m0 + 64 * wg) / BN : 0;
+			const int hidden = MASKED ? firstKey(p, b, m0 + 64 * wg + 63) : 0;
+			if (m0 + 64 * wg >= p.T) j = stop - 1;
+			skip(kr, vr, last, j); // only later warpgroups of the tile see them
+			if (j < stop) {
 				barrierArrive(qEmpty());
 				continue;
 			}
@@ -135,12 +152,13 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 #pragma unroll
 			for (int e = 0; e < BN / 2; e++)
 				if (e / 4 * 8 + e % 2 > row + e % 4 / 2 * 8) s[e] = -INFINITY;
+			if (MASKED && j * BN < hidden) hide(s, p, b, m0 + rowInTile, j);
 			softmax(s, m, sum, shrink, c);
 #pragma unroll
 			for (int e = 0; e < BN / 16; e++) packFragment(probs[e], s, e);
 			
-			if (j > 0) barrierWait(kFull(kr.stage), kr.parity);
-			for (; j > 0; j--) {
+			if (j > mine) barrierWait(kFull(kr.stage), kr.parity);
+			for (; j > mine; j--) {
 				barrierWait(vFull(vr.stage), vr.parity);
 				pin(s);
 				pin(o);
@@ -153,9 +171,10 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 				pin(s);
 				release(kEmpty(kr.stage));
 				kr.next<STAGES>();
+				if (MASKED && (j - 1) * BN < hidden) hide(s, p, b, m0 + rowInTile, j - 1);
 				softmax(s, m, sum, shrink, c);
 				pin(s);
-				if (j > 1) barrierWait(kFull(kr.stage), kr.parity); // here its branch also keeps ptxas from waiting for o before the softmax
+				if (j > mine + 1) barrierWait(kFull(kr.stage), kr.parity); // here its branch also keeps ptxas from waiting for o before the softmax
 				wgmmaWait<0>();
 				pin(o);
 				release(vEmpty(vr.stage));
@@ -176,6 +195,7 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 			pin(o);
 			release(vEmpty(vr.stage));
 			vr.next<STAGES>();
+			if (MASKED) skip(kr, vr, mine, stop); // only earlier warpgroups of the tile see them
 
 #pragma unroll
 			for (int r = 0; r < 2; r++) {
@@ -216,7 +236,7 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 
 // Widths of key and value, warpgroups, keys a block, stages, bytes of shared memory: as in attention_shape.go.
 #define ATTENTION_FORWARD(DK, DV, WGS, BN, STAGES, BYTES) \
-	extern "C" __global__ void __launch_bounds__(WGS * 128 + 128, 1) attention_forward_##DK##_##DV(const __grid_constant__ AttentionArgs<bf16> p) { \
+	extern "C" __global__ void __launch_bounds__(WGS * 128 + 128, 1) ATTENTION(attention_forward_##DK##_##DV)(const __grid_constant__ AttentionArgs<bf16> p) { \
 		ON_HOPPER(static_assert(Forward<DK, DV, WGS, BN, STAGES>::smem == BYTES); Forward<DK, DV, WGS, BN, STAGES>().run(p);) \
 	}
 

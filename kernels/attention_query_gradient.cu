@@ -25,6 +25,9 @@ template <int DK, int STAGES> struct QueryGradient {
 	__device__ uint32_t full(int s) { return base + bars + 32 + 16 * s; }
 	__device__ uint32_t empty(int s) { return full(s) + 8; }
 
+	// lowest is the first block of keys that a block of queries sees.
+	__device__ static int lowest(const AttentionArgs<bf16> &p, int b, int query) { return MASKED ? firstKey(p, b, query * 64) / BN : 0; }
+
 	__device__ void produce(const AttentionArgs<bf16> &p) {
 		Ring ring = {0, 1};
 		Feed feed;
@@ -38,11 +41,13 @@ template <int DK, int STAGES> struct QueryGradient {
 			queue.offer(tileFull(), more, p.queue);
 			if (!more) break;
 			int b = tile.head / p.H, h = tile.head % p.H, g = h / (p.H / p.G), first = tile.block * WGS;
-			for (int j = min(first + WGS, blocks) - 1; j >= 0; j--) {
+			const int stop = lowest(p, b, first);
+			for (int j = min(first + WGS, blocks) - 1; j >= stop; j--) {
 				feed.acquire(empty(ring.stage), ring.parity);
 				copyKeys<DK, BN>(k(ring.stage), p, b, g, j * BN, p.T);
 				if (Queue::leader()) {
 					int from = max(j - first, 0), to = min(WGS, blocks - first); // warpgroups that see the keys
+					while (MASKED && lowest(p, b, first + to - 1) > j) to--;
 					barrierExpect(full(ring.stage), (to - from) * DS);
 					for (int wg = from; wg < to; wg++) copyBulk(dS(ring.stage, wg), scoreGradients(p, b, h, first + wg, j), DS, full(ring.stage));
 				}
@@ -75,6 +80,15 @@ template <int DK, int STAGES> struct QueryGradient {
 		wgmmaCommit();
 	}
 
+	// skip passes over the blocks from one down to another, which this warpgroup's queries do not see.
+	__device__ void skip(Ring &ring, int from, int to) {
+		for (; from > to; from--) {
+			barrierWait(full(ring.stage), ring.parity);
+			release(empty(ring.stage));
+			ring.next<STAGES>();
+		}
+	}
+
 	__device__ void consume(const AttentionArgs<bf16> &p) {
 		int wg = warpgroup(), rowInTile = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, blocks = (p.T + 63) / 64;
 		Ring ring = {0, 0};
@@ -84,13 +98,10 @@ template <int DK, int STAGES> struct QueryGradient {
 			if (!tileAt(Queue::published(slots()), (p.T + BM - 1) / BM, p.B * p.H, p.chunk, true, tile)) break;
 			barrierArrive(tileEmpty());
 			int b = tile.head / p.H, h = tile.head % p.H, first = tile.block * WGS;
-			int mine = first + wg < blocks ? first + wg : -1;
-			for (int skip = min(first + WGS, blocks) - 1; skip > mine; skip--) { // blocks that only later warpgroups of the tile see
-				barrierWait(full(ring.stage), ring.parity);
-				release(empty(ring.stage));
-				ring.next<STAGES>();
-			}
-			if (mine < 0) continue;
+			const int stop = lowest(p, b, first), low = lowest(p, b, first + wg); // the last blocks of the tile and of this warpgroup
+			int mine = first + wg < blocks ? first + wg : stop - 1;
+			skip(ring, min(first + WGS, blocks) - 1, mine); // only later warpgroups of the tile see them
+			if (mine < stop) continue;
 
 			float dq[DK / 2];
 #pragma unroll
@@ -103,17 +114,18 @@ template <int DK, int STAGES> struct QueryGradient {
 				add(dq, ds, held);
 				ring.next<STAGES>();
 				uint32_t next[4][4];
-				if (j > 0) {
+				if (j > low) {
 					barrierWait(full(ring.stage), ring.parity);
 					load(next, ring.stage);
 				}
 				wgmmaWait<0>();
 				pin(dq);
 				release(empty(held));
-				if (j == 0) break;
+				if (j == low) break;
 #pragma unroll
 				for (int e = 0; e < 16; e++) ds[e / 4][e % 4] = next[e / 4][e % 4];
 			}
+			if (MASKED) skip(ring, low, stop); // only earlier warpgroups of the tile see them
 #pragma unroll
 			for (int r = 0; r < 2; r++) {
 				int t = first * 64 + rowInTile + 8 * r;
@@ -143,7 +155,7 @@ template <int DK, int STAGES> struct QueryGradient {
 
 // Width of the key, stages, bytes of shared memory: as in attention_shape.go.
 #define ATTENTION_QUERY_GRADIENT(DK, STAGES, BYTES) \
-	extern "C" __global__ void __launch_bounds__(512, 1) attention_query_gradient_##DK(const __grid_constant__ AttentionArgs<bf16> p) { \
+	extern "C" __global__ void __launch_bounds__(512, 1) ATTENTION(attention_query_gradient_##DK)(const __grid_constant__ AttentionArgs<bf16> p) { \
 		ON_HOPPER(static_assert(QueryGradient<DK, STAGES>::smem == BYTES); QueryGradient<DK, STAGES>().run(p);) \
 	}
 

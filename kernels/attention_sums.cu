@@ -1,5 +1,5 @@
-// The two small kernels around the backward pass: the statistics of every query before it, the shared rope gradient
-// after.
+// The small kernels around the backward pass: the statistics of every query before it, and where attention is masked the
+// last query of every key; the shared rope gradient after.
 #include "attention_args.cuh"
 
 // statistics: grid [Tp/32, H, B], 256 threads. Eight threads take a row, of bf16 16 bytes each at a time. It also sets
@@ -39,6 +39,21 @@ template <typename E> __device__ __forceinline__ void ropeGradient(const Attenti
 	float sum = 0;
 	for (int g = 0; g < p.G; g++) sum += p.ropeParts[((size_t)blockIdx.y * p.G + g) * n + i];
 	store(p.dKRope + (size_t)blockIdx.y * n + i, sum);
+}
+
+// attention_ends: grid [ceil(B·T/256)]. A query's first key never falls as queries go on, so that the last query that
+// reads a key is found by halving.
+extern "C" __global__ void attention_ends(const __grid_constant__ AttentionArgs<bf16> p) {
+	const int i = blockIdx.x * 256 + threadIdx.x;
+	if (i >= p.B * p.T) return;
+	const int b = i / p.T, key = i % p.T;
+	int last = key, end = p.T - 1;
+	while (last < end) {
+		const int t = (last + end + 1) / 2;
+		if (firstKey(p, b, t) <= key) last = t;
+		else end = t - 1;
+	}
+	((int *)p.ends)[i] = last + 1;
 }
 
 extern "C" __global__ void attention_statistics_bf16(const __grid_constant__ AttentionArgs<bf16> p) { statistics(p); }

@@ -272,6 +272,16 @@ func TestAttentionDocuments(t *testing.T) {
 	}
 }
 
+// TestAttentionLongDocuments has documents that end between the keys of two warpgroups and go on over many blocks, and a
+// window beside them.
+func TestAttentionLongDocuments(t *testing.T) {
+	for _, d := range attentionShapes[:9] {
+		for _, c := range [][3]int{{700, 0, 360}, {700, 100, 360}, {700, 400, 330}, {1000, 130, 0}} {
+			t.Run(fmt.Sprint(d, c), func(t *testing.T) { testAttention(t, device.BF16, d, c[0], c[1], c[2]) })
+		}
+	}
+}
+
 // testAttention compares in windows and within documents of a length, where these are not 0.
 func testAttention(t *testing.T, typ device.Type, d attentionShape, T, window, length int) {
 	r, B := newRig(t), 1+min(T, 65)/65
@@ -418,16 +428,7 @@ func BenchmarkAttention(b *testing.B) {
 		{12, 12, 64, 32, 64, 128, 64}, {16, 4, 128, 0, 128, 256, 128}, {16, 16, 128, 64, 128, 256, 128}} {
 		const B, T = 16, 2048
 		r := newRig(b)
-		rows, D := B*T, d.P+d.R
-		noise := func(n int) device.Buffer { return r.random(device.BF16, n, 1) }
-		kv, dkv := noise(rows*d.G*d.stride), noise(rows*d.G*d.stride)
-		k := AttentionGrad{Attention: Attention{
-			B: B, T: T, H: d.H, G: d.G, P: d.P, R: d.R, Dv: d.Dv, Scale: float32(1 / math.Sqrt(float64(D))),
-			Q: noise(rows * d.H * D), K: kv, V: kv.Slice(d.v, kv.N),
-			KRope: noise(rows * d.R), KStride: d.stride, VStride: d.stride, O: noise(rows * d.H * d.Dv),
-			LSE: r.out(device.F32, rows*d.H),
-		}, DO: noise(rows * d.H * d.Dv), DQ: noise(rows * d.H * D), DK: dkv, DV: dkv.Slice(d.v, kv.N),
-			DKRope: noise(rows * d.R), Tied: d.tied()}
+		k, D := r.attention(d, B, T), d.P+d.R
 		pairs := float64(B*d.H) * T * T
 		b.Run(fmt.Sprint("forward ", d), func(b *testing.B) {
 			for range b.N {
@@ -440,4 +441,52 @@ func BenchmarkAttention(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkMaskedAttention times forward and gradient at B 2, T 8192: causal, in a window of 512, within documents of
+// 1,024 tokens, and in one document alone, which masks nothing.
+func BenchmarkMaskedAttention(b *testing.B) {
+	for _, d := range []attentionShape{{12, 4, 64, 0, 64, 128, 64}, {12, 4, 32, 32, 64, 64, 0}, {12, 12, 64, 32, 64, 128, 64},
+		{12, 3, 64, 64, 128, 128, 0}, {16, 4, 128, 0, 128, 256, 128}, {16, 16, 128, 64, 128, 256, 128}} {
+		const B, T = 2, 8192
+		r := newRig(b)
+		k := r.attention(d, B, T)
+		documents, one := make([]int32, B*T), make([]int32, B*T)
+		for i := range documents {
+			documents[i] = int32(i % T / 1024 * 1024)
+		}
+		for _, c := range []struct {
+			name   string
+			window int
+			starts device.Buffer
+		}{{"causal", 0, device.Buffer{}}, {"window", 512, device.Buffer{}}, {"documents", 0, r.tokens(documents)},
+			{"one document", 0, r.tokens(one)}} {
+			k := *k
+			k.Window, k.Starts = c.window, c.starts
+			b.Run(fmt.Sprint("forward ", c.name, d), func(b *testing.B) {
+				for range b.N {
+					r.speed(b, 0, 0, k.Attention.Launch)
+				}
+			})
+			b.Run(fmt.Sprint("backward ", c.name, d), func(b *testing.B) {
+				for range b.N {
+					r.speed(b, 0, 0, k.Launch)
+				}
+			})
+		}
+	}
+}
+
+// attention is a problem of noise.
+func (r *rig) attention(d attentionShape, B, T int) *AttentionGrad {
+	rows, D := B*T, d.P+d.R
+	noise := func(n int) device.Buffer { return r.random(device.BF16, n, 1) }
+	kv, dkv := noise(rows*d.G*d.stride), noise(rows*d.G*d.stride)
+	return &AttentionGrad{Attention: Attention{
+		B: B, T: T, H: d.H, G: d.G, P: d.P, R: d.R, Dv: d.Dv, Scale: float32(1 / math.Sqrt(float64(D))),
+		Q: noise(rows * d.H * D), K: kv, V: kv.Slice(d.v, kv.N),
+		KRope: noise(rows * d.R), KStride: d.stride, VStride: d.stride, O: noise(rows * d.H * d.Dv),
+		LSE: r.out(device.F32, rows*d.H),
+	}, DO: noise(rows * d.H * d.Dv), DQ: noise(rows * d.H * D), DK: dkv, DV: dkv.Slice(d.v, kv.N),
+		DKRope: noise(rows * d.R), Tied: d.tied()}
 }

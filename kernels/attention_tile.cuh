@@ -4,6 +4,16 @@
 #pragma once
 #include "attention_args.cuh"
 
+// The files *_masked.cu compile the kernels a second time with MASKED, for attention in a window or within documents.
+#ifndef MASKED
+#define MASKED false
+#endif
+#if MASKED
+#define ATTENTION(kernel) kernel##_masked
+#else
+#define ATTENTION(kernel) kernel
+#endif
+
 #ifdef HOPPER
 
 // A Ring walks the stages of a circular buffer; the parity flips each time round.
@@ -98,9 +108,12 @@ struct Queue {
 
 // scoreGradients is where dS of block (query, key) of a head lies, for a warp of the keys and a warp of the queries:
 // rows of blocks from the first key to the diagonal, 8 KB a block, in it 16 keys by 16 queries a warp of each, 16 bytes
-// a lane.
+// a lane. In a window they are rows of as many blocks as see a block of keys, and one more, from the diagonal on.
+__device__ __forceinline__ int bandOf(const AttentionArgs<bf16> &p) { return min((p.window + 62) / 64 + 2, (p.T + 63) / 64); }
 __device__ __forceinline__ uint4 *scoreGradients(const AttentionArgs<bf16> &p, int b, int h, int query, int key) {
 	int blocks = (p.T + 63) / 64;
+	if (MASKED && p.window > 0)
+		return p.dS + (((size_t)b * p.H + h) * blocks * bandOf(p) + query * bandOf(p) + query - key) * 512;
 	return p.dS + (((size_t)b * p.H + h) * (blocks * (blocks + 1) / 2) + query * (query + 1) / 2 + key) * 512;
 }
 

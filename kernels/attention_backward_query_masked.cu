@@ -1,0 +1,4 @@
+// The kernels of attention_backward_query.cu for attention in a window or within documents, of names that end in _masked: what
+// is compiled there stays as it is.
+#define MASKED true
+#include "attention_backward_query.cu"
