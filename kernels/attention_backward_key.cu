@@ -228,10 +228,10 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 			if (!tileAt(Queue::published(slots()), (p.T + BN - 1) / BN, p.B * p.G, p.chunk, false, tile)) break;
 			int b = tile.head / p.G, g = tile.head % p.G, n0 = tile.block * BN;
 			int blocks = (end(p, b, n0 + BN - 1) - n0 + BQ - 1) / BQ, before = min(wg * DIAGONAL, blocks), mine = blocks - before;
-			// Behind the last query of the first warpgroup's keys it passes over up to two blocks of the second's. It computes
-			// more than two, as zeros: it still holds a stage, and the others must suffice for what it passes over.
+			// Behind the last query of the first warpgroup's keys it passes over the blocks of the second's, but where it still
+			// holds a stage then, over one alone: for more the other stages do not suffice, and it computes them, as zeros.
 			int after = MASKED && wg == 0 ? blocks - (end(p, b, n0 + 63) - n0 + BQ - 1) / BQ : 0;
-			if (after > 2) after = 0;
+			if (!LEAN && after > 1) after = 0;
 			mine -= after;
 			uint32_t key[HOLDK ? DK / 16 : 1][4], value[HOLDV ? DV / 16 : 1][4];
 			if constexpr (HOLDK) {
