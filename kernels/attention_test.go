@@ -272,11 +272,11 @@ func TestAttentionDocuments(t *testing.T) {
 	}
 }
 
-// TestAttentionLongDocuments has documents that end between the keys of two warpgroups and go on over many blocks, and a
-// window beside them.
+// TestAttentionLongDocuments has documents that end between the keys of two warpgroups and go on over many blocks,
+// and a window beside them.
 func TestAttentionLongDocuments(t *testing.T) {
-	for _, d := range []attentionShape{{2, 1, 64, 0, 64, 128, 64}, {2, 1, 48, 48, 96, 96, 0}, {2, 1, 128, 0, 128, 256, 128},
-		{1, 1, 128, 64, 128, 256, 128}} {
+	for _, d := range []attentionShape{{2, 1, 64, 0, 64, 128, 64}, {2, 1, 48, 48, 96, 96, 0},
+		{2, 1, 128, 0, 128, 256, 128}, {1, 1, 128, 64, 128, 256, 128}} {
 		for _, c := range [][3]int{{480, 0, 250}, {480, 100, 250}, {480, 300, 250}, {480, 130, 0}} {
 			t.Run(fmt.Sprint(d, c), func(t *testing.T) { testAttention(t, device.BF16, d, c[0], c[1], c[2]) })
 		}
@@ -447,8 +447,9 @@ func BenchmarkAttention(b *testing.B) {
 // BenchmarkMaskedAttention times forward and gradient at B 2, T 8192: causal, in a window of 512, within documents of
 // 1,024 tokens, and in one document alone, which masks nothing.
 func BenchmarkMaskedAttention(b *testing.B) {
-	for _, d := range []attentionShape{{12, 4, 64, 0, 64, 128, 64}, {12, 4, 32, 32, 64, 64, 0}, {12, 12, 64, 32, 64, 128, 64},
-		{12, 3, 64, 64, 128, 128, 0}, {16, 4, 128, 0, 128, 256, 128}, {16, 16, 128, 64, 128, 256, 128}} {
+	for _, d := range []attentionShape{{12, 4, 64, 0, 64, 128, 64}, {12, 4, 32, 32, 64, 64, 0},
+		{12, 12, 64, 32, 64, 128, 64}, {12, 3, 64, 64, 128, 128, 0}, {16, 4, 128, 0, 128, 256, 128},
+		{16, 16, 128, 64, 128, 256, 128}} {
 		const B, T = 2, 8192
 		r := newRig(b)
 		k := r.attention(d, B, T)

@@ -37,20 +37,29 @@ func (s benchSize) with(name string) (c BenchCase, err error) {
 }
 
 // BenchCases are those that this project is measured by: on a CPU two kinds in two sizes, on a byte vocabulary; on a
-// GPU four kinds at about 180M parameters and two at about 800M, on a vocabulary of 128,256.
-func BenchCases(device string) (cases []BenchCase, err error) {
+// GPU four kinds at about 180M parameters and two at about 800M, on a vocabulary of 128,256. With kinds they are those
+// kinds in the smaller size.
+func BenchCases(device string, kinds ...string) (cases []BenchCase, err error) {
 	add := func(s benchSize, kinds ...string) {
 		for _, kind := range kinds {
 			c, bad := s.with(kind)
 			cases, err = append(cases, c), errors.Join(err, bad)
 		}
 	}
-	if device == "cpu" {
-		add(benchSize{4, 128, 4, 32, 384, 256, 16, 256}, "gqa-4", "gla-2")
+	cpu, gpu := benchSize{4, 128, 4, 32, 384, 256, 16, 256}, benchSize{12, 768, 12, 64, 2048, 128256, 16, 2048}
+	switch {
+	case len(kinds) > 0 && device == "cpu":
+		add(cpu, kinds...)
+		return cases, err
+	case len(kinds) > 0:
+		add(gpu, kinds...)
+		return cases, err
+	case device == "cpu":
+		add(cpu, "gqa-4", "gla-2")
 		add(benchSize{6, 256, 8, 32, 688, 256, 8, 512}, "gqa-4", "gla-2")
 		return cases, err
 	}
-	add(benchSize{12, 768, 12, 64, 2048, 128256, 16, 2048}, "gqa-4", "gta-4", "mla", "gla-2")
+	add(gpu, "gqa-4", "gta-4", "mla", "gla-2")
 	add(benchSize{24, 1536, 24, 64, 4096, 128256, 8, 2048}, "gqa-4", "gla-2")
 	return cases, err
 }

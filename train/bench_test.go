@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"headroom/attention"
 	"headroom/internal/graph"
+	"headroom/model"
 )
 
 // BenchmarkStep is `headroom bench train --device cpu` under go test.
@@ -61,6 +63,17 @@ func TestBenchCases(t *testing.T) {
 	}
 	if names := strings.Join(got, " "); names != "gqa-4 gla-2 gqa-4 gla-2" {
 		t.Errorf("the cases are %s", names)
+	}
+	for _, d := range attention.Descriptions { // each kind in the smaller size of each device
+		for _, device := range []string{"cpu", "cuda"} {
+			cases, err := BenchCases(device, d.Name(4))
+			if err == nil && len(cases) == 1 {
+				_, err = model.New(cases[0].Model, cases[0].Attention)
+			}
+			if err != nil || len(cases) != 1 {
+				t.Errorf("%s on %s: %d cases, %v", d.Name(4), device, len(cases), err)
+			}
+		}
 	}
 }
 

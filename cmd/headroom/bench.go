@@ -24,16 +24,19 @@ func benchTrainCommand() *cobra.Command {
 	var device, precision string
 	var steps int
 	var asJSON bool
+	var kinds []string
 	cmd := &cobra.Command{
 		Use:   "train",
 		Short: "time training steps: forward, backward, clipping and AdamW",
 		Long: `Bench train times optimizer steps on random tokens. It prints the median step, the arithmetic rate (6N
 + 6·L·C·T operations a token) and its share of a large matrix product's rate in the same run, the memory, and
 the time of the kernels by kind. On a CPU it takes two small models with a byte vocabulary, on a GPU models of
-about 180M and 800M parameters with a vocabulary of 128,256. "unplanned" is the memory that the activations
+about 180M and 800M parameters with a vocabulary of 128,256. --attention names other kinds, which it takes in
+the smaller size alone. "unplanned" is the memory that the activations
 would take without sharing buffers.`,
-		Example: "  headroom bench train --device cpu --json",
-		Args:    cobra.NoArgs,
+		Example: `  headroom bench train --device cpu --json
+  headroom bench train --device cuda --precision bf16 --attention gqa-4,mlra-2,tpa,gqla-4`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if steps < 1 {
 				return fmt.Errorf("bench: steps must be at least 1, not %d", steps)
@@ -44,7 +47,7 @@ would take without sharing buffers.`,
 			}
 			defer backend.Close()
 			var results []train.BenchResult
-			cases, err := train.BenchCases(device)
+			cases, err := train.BenchCases(device, kinds...)
 			if err != nil {
 				return err
 			}
@@ -70,6 +73,8 @@ would take without sharing buffers.`,
 	cmd.Flags().StringVar(&device, "device", "cpu", "cpu or cuda")
 	cmd.Flags().StringVar(&precision, "precision", "fp32", "fp32 or bf16")
 	cmd.Flags().IntVar(&steps, "steps", 10, "timed steps of each case, after two to warm up")
+	cmd.Flags().StringSliceVar(&kinds, "attention", nil,
+		"kinds, such as gqa-4,mlra-2,tpa; none is the project's own table")
 	cmd.Flags().BoolVar(&asJSON, "json", false, `print {"results": [...]}`)
 	return cmd
 }
