@@ -1,5 +1,6 @@
-// Products of factors over heads and over columns, and attention to a paged cache of such factors. Plain rather than
-// fast: a thread has one element, and attention goes as that of decode_plain.cu.
+// Products of factors over heads and over columns, and attention to a paged cache of such factors. The products come in
+// a fast form, of packs of columns, and a plain one of any sizes, where a thread has one element; attention is plain, as
+// that of decode_plain.cu.
 #include "vector.cuh"
 
 struct ExpandArgs {
@@ -25,6 +26,42 @@ template <typename T> __device__ void expand(const ExpandArgs &p) {
 }
 extern "C" __global__ void __launch_bounds__(256) expand_f32(const __grid_constant__ ExpandArgs a) { expand<float>(a); }
 extern "C" __global__ void __launch_bounds__(256) expand_bf16(const __grid_constant__ ExpandArgs a) { expand<bf16>(a); }
+
+constexpr int RANK = 8; // factors that a thread of the fast forms keeps
+
+// The same, where a thread has one Pack of columns, of all heads, and keeps that of b: y is written once, in lines.
+template <typename T> __device__ void expand_packs(const ExpandArgs &p) {
+	constexpr int N = Pack<T>::N;
+	const int packs = p.D / N;
+	const int64_t i = int64_t(blockIdx.x) * 256 + threadIdx.x, row = i / packs;
+	if (row >= p.rows)
+		return;
+	const int d = i % packs * N;
+	const T *a = (const T *)p.a + row * p.lda, *b = (const T *)p.b + row * p.ldb + d;
+	T *y = (T *)p.y + row * p.H * p.D + d;
+	Pack<T> kept[RANK];
+#pragma unroll
+	for (int r = 0; r < RANK; r++)
+		if (r < p.R) kept[r] = load<true>(b + r * p.D, N);
+	for (int h = 0; h < p.H; h++) {
+		float sum[N] = {};
+#pragma unroll
+		for (int r = 0; r < RANK; r++) {
+			if (r >= p.R) break;
+			const float head = float(a[h * p.R + r]);
+#pragma unroll
+			for (int j = 0; j < N; j++)
+				sum[j] += head * kept[r][j];
+		}
+		Pack<T> out;
+#pragma unroll
+		for (int j = 0; j < N; j++)
+			out.set(j, p.scale * sum[j]);
+		store<true>(y + h * p.D, out, N);
+	}
+}
+extern "C" __global__ void __launch_bounds__(256) expand_packs_f32(const __grid_constant__ ExpandArgs a) { expand_packs<float>(a); }
+extern "C" __global__ void __launch_bounds__(256) expand_packs_bf16(const __grid_constant__ ExpandArgs a) { expand_packs<bf16>(a); }
 
 struct ExpandGradArgs {
 	const void *a, *b, *dy; // [rows, H, R], [rows, R, D], [rows, H, D]
@@ -58,6 +95,53 @@ template <typename T> __device__ void expand_grad(const ExpandGradArgs &p) {
 }
 extern "C" __global__ void __launch_bounds__(256) expand_grad_f32(const __grid_constant__ ExpandGradArgs a) { expand_grad<float>(a); }
 extern "C" __global__ void __launch_bounds__(256) expand_grad_bf16(const __grid_constant__ ExpandGradArgs a) { expand_grad<bf16>(a); }
+
+// The same by packs: the lanes of a row, a power of two of them, each keep a Pack of b and sum one of db over the heads;
+// da is a sum over the lanes.
+template <typename T> __device__ void expand_grad_packs(const ExpandGradArgs &p) {
+	constexpr int N = Pack<T>::N;
+	const int packs = p.D / N, lanes = packs > 1 ? 1 << (32 - __clz(packs - 1)) : 1;
+	const int64_t i = int64_t(blockIdx.x) * 256 + threadIdx.x, row = i / lanes;
+	const int lane = i % lanes, d = lane * N;
+	const bool there = row < p.rows, mine = there && lane < packs;
+	const T *a = (const T *)p.a + row * p.H * p.R, *b = (const T *)p.b + row * p.R * p.D + d;
+	const T *dy = (const T *)p.dy + row * p.H * p.D + d;
+	Pack<T> kept[RANK];
+	float sums[RANK][N] = {};
+#pragma unroll
+	for (int r = 0; r < RANK; r++)
+		if (r < p.R) kept[r] = mine ? load<true>(b + r * p.D, N) : Pack<T>{};
+	for (int h = 0; h < p.H; h++) {
+		const Pack<T> g = mine ? load<true>(dy + h * p.D, N) : Pack<T>{};
+#pragma unroll
+		for (int r = 0; r < RANK; r++) {
+			if (r >= p.R) break;
+			const float head = there ? float(a[h * p.R + r]) : 0.f;
+			float dot = 0;
+#pragma unroll
+			for (int j = 0; j < N; j++) {
+				sums[r][j] += head * g[j];
+				dot += g[j] * kept[r][j];
+			}
+			for (int o = lanes / 2; o > 0; o /= 2)
+				dot += __shfl_xor_sync(~0u, dot, o);
+			if (there && lane == 0) ((T *)p.da)[row * p.H * p.R + h * p.R + r] = T(p.scale * dot);
+		}
+	}
+	if (!mine)
+		return;
+#pragma unroll
+	for (int r = 0; r < RANK; r++) {
+		if (r >= p.R) break;
+		Pack<T> out;
+#pragma unroll
+		for (int j = 0; j < N; j++)
+			out.set(j, p.scale * sums[r][j]);
+		store<true>((T *)p.db + row * p.R * p.D + r * p.D + d, out, N);
+	}
+}
+extern "C" __global__ void __launch_bounds__(256) expand_grad_packs_f32(const __grid_constant__ ExpandGradArgs a) { expand_grad_packs<float>(a); }
+extern "C" __global__ void __launch_bounds__(256) expand_grad_packs_bf16(const __grid_constant__ ExpandGradArgs a) { expand_grad_packs<bf16>(a); }
 
 struct FactorsArgs {
 	const void *q;        // [N, H, D]

@@ -24,7 +24,11 @@ type expandArgs struct {
 	scale             float32
 }
 
-var expandNames, expandGradNames, factorsNames = both("expand"), both("expand_grad"), both("decode_factors")
+var (
+	expandNames, expandGradNames           = both("expand"), both("expand_grad")
+	expandPacksNames, expandGradPacksNames = both("expand_packs"), both("expand_grad_packs")
+	factorsNames                           = both("decode_factors")
+)
 
 // Launch puts the kernel on the stream.
 func (k *Expand) Launch(s *device.Stream) {
@@ -39,9 +43,16 @@ func (k *Expand) Launch(s *device.Stream) {
 		want{"Y", k.Y, n, t}) {
 		args := expandArgs{k.A.Ptr, k.B.Ptr, k.Y.Ptr, int64(k.Rows), int32(k.H), int32(k.R), int32(k.D), int32(ldA),
 			int32(ldB), k.Scale}
+		if k.R <= mostRanks && anyForm(t, k.D|ldB, k.B, k.Y) == 0 {
+			device.Launch(s, expandPacksNames[t], device.Grid{X: ceil(k.Rows*(k.D/pack(t)), 256), Block: 256}, &args)
+			return
+		}
 		device.Launch(s, expandNames[t], device.Grid{X: ceil(n, 256), Block: 256}, &args)
 	}
 }
+
+// mostRanks are the factors that a thread of the fast kernels keeps.
+const mostRanks = 8
 
 // An ExpandGrad is DA = Scale·DY·Bᵀ and DB = Scale·Aᵀ·DY of each row, of Expand's shapes side by side.
 type ExpandGrad struct {
@@ -64,6 +75,12 @@ func (k *ExpandGrad) Launch(s *device.Stream) {
 		want{"DY", k.DY, k.Rows * k.H * k.D, t}, want{"DA", k.DA, heads, t}, want{"DB", k.DB, columns, t}) {
 		args := expandGradArgs{k.A.Ptr, k.B.Ptr, k.DY.Ptr, k.DA.Ptr, k.DB.Ptr, int64(k.Rows), int32(k.H), int32(k.R),
 			int32(k.D), k.Scale}
+		packs := k.D / pack(t)
+		if k.R <= mostRanks && packs <= 32 && anyForm(t, k.D, k.B, k.DY, k.DB) == 0 {
+			lanes := 1 << bits.Len(uint(packs-1)) // of a row: a power of two
+			device.Launch(s, expandGradPacksNames[t], device.Grid{X: ceil(k.Rows*lanes, 256), Block: 256}, &args)
+			return
+		}
 		device.Launch(s, expandGradNames[t], device.Grid{X: ceil(heads+columns, 256), Block: 256}, &args)
 	}
 }

@@ -13,7 +13,8 @@ import (
 // TestExpand: products of factors over heads and over columns, and their gradients.
 func TestExpand(t *testing.T) {
 	for _, typ := range types {
-		for _, c := range []struct{ rows, H, R, D int }{{1, 1, 1, 8}, {37, 5, 3, 33}, {513, 47, 6, 64}} {
+		for _, c := range []struct{ rows, H, R, D int }{{1, 1, 1, 8}, {37, 5, 3, 33}, {513, 47, 6, 64},
+			{100, 12, 2, 128}, {65, 6, 8, 96}, {40, 4, 9, 64}, {33, 3, 2, 256}} {
 			t.Run(fmt.Sprint(typ, c), func(t *testing.T) {
 				r, rng := newRig(t), rand.New(rand.NewPCG(7, uint64(c.rows)))
 				heads, columns, n := c.rows*c.H*c.R, c.rows*c.R*c.D, c.rows*c.H*c.D

@@ -80,6 +80,7 @@ type BenchResult struct {
 	StepMillis      float64            `json:"step_ms"` // median
 	TokensPerSecond float64            `json:"tokens_per_second"`
 	TFLOPs          float64            `json:"tflop_per_second"`         // by 6N + 6·L·C·T a token
+	OwnTFLOPs       float64            `json:"own_tflop_per_second"`     // by thrice the forward pass of the kind itself
 	CeilingTFLOPs   float64            `json:"product_tflop_per_second"` // of one large product, in the same run
 	CeilingShare    float64            `json:"share_of_product_ceiling"` // TFLOPs / CeilingTFLOPs
 	MemoryBytes     int                `json:"memory_bytes"`             // of the device, taken at the end of the case
@@ -142,7 +143,7 @@ func (c BenchCase) run(ctx context.Context, backend graph.Backend, steps int) (r
 			TokensPerSecond: float64(B*T) / median.Seconds(), ArenaBytes: arena.Planned, UnplannedBytes: arena.Unplanned,
 		}
 		r.Parameters = count.Parameters
-		r.TFLOPs = flops * r.TokensPerSecond / 1e12
+		r.TFLOPs, r.OwnTFLOPs = flops*r.TokensPerSecond/1e12, 3*m.ForwardFLOPs(T)*r.TokensPerSecond/1e12
 		if r.MemoryBytes, err = backend.Used(); err != nil {
 			return err
 		}

@@ -29,8 +29,9 @@ func benchTrainCommand() *cobra.Command {
 		Use:   "train",
 		Short: "time training steps: forward, backward, clipping and AdamW",
 		Long: `Bench train times optimizer steps on random tokens. It prints the median step, the arithmetic rate (6N
-+ 6·L·C·T operations a token) and its share of a large matrix product's rate in the same run, the memory, and
-the time of the kernels by kind. On a CPU it takes two small models with a byte vocabulary, on a GPU models of
++ 6·L·C·T operations a token, the same for every kind) and its share of a large matrix product's rate in the
+same run, the rate by the kind's own operations (three times its forward pass), the memory, and the time of the
+kernels by kind. On a CPU it takes two small models with a byte vocabulary, on a GPU models of
 about 180M and 800M parameters with a vocabulary of 128,256. --attention names other kinds, which it takes in
 the smaller size alone. "unplanned" is the memory that the activations
 would take without sharing buffers.`,
@@ -81,9 +82,9 @@ would take without sharing buffers.`,
 
 func printBench(w io.Writer, r train.BenchResult) error {
 	_, err := fmt.Fprintf(w, "%-6s L %d C %d B %2d T %d: %6.0f tokens/s, %.1f ms a step, %.3g TFLOP/s (%.0f%% of a "+
-		"product's %.3g), arena %d MiB (%d unplanned), memory %d MiB\n",
+		"product's %.3g), %.3g by its own operations, arena %d MiB (%d unplanned), memory %d MiB\n",
 		r.Attention, r.Layers, r.Width, r.Batch, r.Context, r.TokensPerSecond, r.StepMillis, r.TFLOPs, 100*r.CeilingShare,
-		r.CeilingTFLOPs,
+		r.CeilingTFLOPs, r.OwnTFLOPs,
 		r.ArenaBytes>>20, r.UnplannedBytes>>20, r.MemoryBytes>>20)
 	kinds := slices.SortedFunc(maps.Keys(r.KernelMillis),
 		func(a, b string) int { return cmp.Compare(r.KernelMillis[b], r.KernelMillis[a]) })
