@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 
-	"headroom/attention"
 	"headroom/configs"
 	"headroom/data"
 	"headroom/model"
@@ -17,22 +16,7 @@ var unproven = []struct {
 	key  string
 	asks func(configs.Run) bool
 }{
-	{"attention.kind=mfa_kr", func(c configs.Run) bool { return c.Attention.Kind == attention.MFAKR }},
-	{"attention.kind=mlra", func(c configs.Run) bool { return c.Attention.Kind == attention.MLRA }},
 	{"data.documents: mask", func(c configs.Run) bool { return c.Data.Documents == data.DocumentMask }},
-	{"attention.gate", func(c configs.Run) bool { return c.Attention.Gated() }},
-	{"attention.kind=gqla", func(c configs.Run) bool { return c.Attention.Kind == attention.GQLA }},
-	{"attention.kind=tpa", func(c configs.Run) bool { return c.Attention.Kind == attention.TPA }},
-	{"attention.tie_kv", func(c configs.Run) bool { return c.Attention.TieKV }},
-	{"attention.qk_norm", func(c configs.Run) bool { return c.Attention.NormsQK() }},
-	{"attention.window", func(c configs.Run) bool { return c.Attention.Window > 0 }},
-	{"attention.scale_dim", func(c configs.Run) bool { return c.Attention.ScaleDim != 0 }},
-	{"attention.rope_scaling", func(c configs.Run) bool { return c.Attention.RopeScaling.Factor != 0 }},
-	{"model.activation: gelu_tanh", func(c configs.Run) bool { return c.Model.Activation == model.GELUTanh }},
-	{"model.embed_scale", func(c configs.Run) bool { return c.Model.EmbedScale }},
-	{"model.norm: post or both", func(c configs.Run) bool {
-		return c.Model.Norm == model.PostNorm || c.Model.Norm == model.BothNorms
-	}},
 }
 
 // Unproven warns of each part of a run that no card has computed yet, if the run is for CUDA.
