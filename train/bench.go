@@ -1,6 +1,7 @@
 package train
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ type BenchCase struct {
 	Attention attention.Config
 	Batch     int
 	Context   int
+	Documents int // tokens that the documents of a row have on average, within which attention stays; 0: all of the row
 }
 
 // benchSize is a model and a batch in one line.
@@ -36,32 +38,57 @@ func (s benchSize) with(name string) (c BenchCase, err error) {
 	return BenchCase{Model: m, Attention: a, Batch: s.batch, Context: s.context}, err
 }
 
+// BenchOptions change what is measured. What is 0 or empty stays as the table has it.
+type BenchOptions struct {
+	Kinds             []string // in the smaller size alone
+	Batch, Context    int
+	Window, Documents int // every case again: in windows of so many keys, within documents of so many tokens
+}
+
 // BenchCases are those that this project is measured by: on a CPU two kinds in two sizes, on a byte vocabulary; on a
-// GPU four kinds at about 180M parameters and two at about 800M, on a vocabulary of 128,256. With kinds they are those
-// kinds in the smaller size.
-func BenchCases(device string, kinds ...string) (cases []BenchCase, err error) {
+// GPU four kinds at about 180M parameters and two at about 800M, on a vocabulary of 128,256.
+func BenchCases(device string, o BenchOptions) (cases []BenchCase, err error) {
+	if o.Batch < 0 || o.Context < 0 || o.Window < 0 || o.Documents < 0 {
+		return nil, fmt.Errorf("bench: batch, context, window and documents must not be negative, they are %d, %d, %d and %d",
+			o.Batch, o.Context, o.Window, o.Documents)
+	}
 	add := func(s benchSize, kinds ...string) {
+		s.batch, s.context = cmp.Or(o.Batch, s.batch), cmp.Or(o.Context, s.context)
 		for _, kind := range kinds {
 			c, bad := s.with(kind)
-			cases, err = append(cases, c), errors.Join(err, bad)
+			err = errors.Join(err, bad)
+			cases = append(cases, c.again(o)...)
 		}
 	}
-	cpu, gpu := benchSize{4, 128, 4, 32, 384, 256, 16, 256}, benchSize{12, 768, 12, 64, 2048, 128256, 16, 2048}
-	switch {
-	case len(kinds) > 0 && device == "cpu":
-		add(cpu, kinds...)
-		return cases, err
-	case len(kinds) > 0:
-		add(gpu, kinds...)
-		return cases, err
-	case device == "cpu":
-		add(cpu, "gqa-4", "gla-2")
-		add(benchSize{6, 256, 8, 32, 688, 256, 8, 512}, "gqa-4", "gla-2")
-		return cases, err
+	small, large := benchSize{4, 128, 4, 32, 384, 256, 16, 256}, benchSize{6, 256, 8, 32, 688, 256, 8, 512}
+	kinds, both := []string{"gqa-4", "gla-2"}, []string{"gqa-4", "gla-2"}
+	if device != "cpu" {
+		small = benchSize{12, 768, 12, 64, 2048, 128256, 16, 2048}
+		large = benchSize{24, 1536, 24, 64, 4096, 128256, 8, 2048}
+		kinds = []string{"gqa-4", "gta-4", "mla", "gla-2"}
 	}
-	add(gpu, "gqa-4", "gta-4", "mla", "gla-2")
-	add(benchSize{24, 1536, 24, 64, 4096, 128256, 8, 2048}, "gqa-4", "gla-2")
+	if len(o.Kinds) > 0 {
+		kinds, both = o.Kinds, nil
+	}
+	add(small, kinds...)
+	add(large, both...)
 	return cases, err
+}
+
+// again is a case, and the same in a window and within documents where they are asked for.
+func (c BenchCase) again(o BenchOptions) []BenchCase {
+	cases := []BenchCase{c}
+	if o.Window > 0 {
+		masked := c
+		masked.Attention.Window = o.Window
+		cases = append(cases, masked)
+	}
+	if o.Documents > 0 {
+		masked := c
+		masked.Documents = o.Documents
+		cases = append(cases, masked)
+	}
+	return cases
 }
 
 // A BenchResult is the speed and memory of one case: forward, backward, clipping and AdamW on random tokens.
@@ -74,6 +101,8 @@ type BenchResult struct {
 	Vocab           int                `json:"vocab"`
 	Batch           int                `json:"batch"`
 	Context         int                `json:"context"`
+	Window          int                `json:"window,omitempty"`    // keys that a query reads
+	Documents       int                `json:"documents,omitempty"` // mean length of those that attention stays within
 	Device          string             `json:"device"`
 	Precision       string             `json:"precision"`
 	Parameters      int64              `json:"parameters"`
@@ -117,6 +146,7 @@ func (c BenchCase) open(backend graph.Backend, use func(*model.Transformer, *gra
 		return err
 	}
 	tr, err := graph.NewTrainer(store, c.Batch, c.Context, 1, func(b *graph.Builder) *graph.Node {
+		b.Documents = c.Documents > 0
 		return m.Loss(b, b.Tokens("tokens"), b.Tokens("targets"), 0)
 	})
 	if err != nil {
@@ -139,7 +169,8 @@ func (c BenchCase) run(ctx context.Context, backend graph.Backend, steps int) (r
 		r = BenchResult{
 			Attention: c.Attention.Name(), Device: backend.Name(), Precision: backend.Activation().String(),
 			Layers: c.Model.Layers, Width: c.Model.Width, Heads: c.Attention.Heads, MLP: c.Model.MLP,
-			Vocab: c.Model.Vocab, Batch: B, Context: T, StepMillis: median.Seconds() * 1e3,
+			Vocab: c.Model.Vocab, Batch: B, Context: T, Window: c.Attention.Window, Documents: c.Documents,
+			StepMillis:      median.Seconds() * 1e3,
 			TokensPerSecond: float64(B*T) / median.Seconds(), ArenaBytes: arena.Planned, UnplannedBytes: arena.Unplanned,
 		}
 		r.Parameters = count.Parameters
@@ -162,7 +193,7 @@ func profile(tr *graph.Trainer) (map[string]float64, error) {
 	return millis, err
 }
 
-// random is a batch of random tokens.
+// random is a batch of random tokens, and of documents whose lengths are drawn from 1 to twice the mean.
 func (c BenchCase) random() []graph.Batch {
 	r := rand.New(rand.NewPCG(1, 2))
 	draw := func() []int32 {
@@ -172,7 +203,19 @@ func (c BenchCase) random() []graph.Batch {
 		}
 		return x
 	}
-	return []graph.Batch{{"tokens": draw(), "targets": draw()}}
+	batch := graph.Batch{"tokens": draw(), "targets": draw()}
+	if c.Documents > 0 {
+		starts := make([]int32, c.Batch*c.Context)
+		for start, end, i := 0, 0, 0; i < len(starts); i++ {
+			at := i % c.Context
+			if at == 0 || at == end {
+				start, end = at, at+1+r.IntN(2*c.Documents-1)
+			}
+			starts[i] = int32(start)
+		}
+		batch[graph.Documents] = starts
+	}
+	return []graph.Batch{batch}
 }
 
 // timeSteps returns the sorted times of steps, made as Train makes them: the next batch on its way while a step runs. A

@@ -28,7 +28,7 @@ func BenchmarkStep(b *testing.B) {
 
 func benchCases(tb testing.TB) []BenchCase {
 	tb.Helper()
-	cases, err := BenchCases("cpu")
+	cases, err := BenchCases("cpu", BenchOptions{})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestBenchCases(t *testing.T) {
 	}
 	for _, d := range attention.Descriptions { // each kind in the smaller size of each device
 		for _, device := range []string{"cpu", "cuda"} {
-			cases, err := BenchCases(device, d.Name(4))
+			cases, err := BenchCases(device, BenchOptions{Kinds: []string{d.Name(4)}})
 			if err == nil && len(cases) == 1 {
 				_, err = model.New(cases[0].Model, cases[0].Attention)
 			}
@@ -74,6 +74,40 @@ func TestBenchCases(t *testing.T) {
 				t.Errorf("%s on %s: %d cases, %v", d.Name(4), device, len(cases), err)
 			}
 		}
+	}
+}
+
+// TestBenchMasked has every case again in a window and within documents, and runs one of them.
+func TestBenchMasked(t *testing.T) {
+	cases, err := BenchCases("cpu", BenchOptions{Kinds: []string{"gta-4", "mla"}, Batch: 1, Context: 96, Window: 20,
+		Documents: 30})
+	if err != nil || len(cases) != 6 {
+		t.Fatal(cases, err)
+	}
+	for i, c := range cases {
+		if want := []string{"gta-4", "mla"}[i/3]; c.Attention.Name() != want || c.Batch != 1 || c.Context != 96 ||
+			c.Attention.Window != []int{0, 20, 0}[i%3] || c.Documents != []int{0, 0, 30}[i%3] {
+			t.Errorf("case %d is %+v", i, c)
+		}
+	}
+	starts, longest := cases[2].random()[0][graph.Documents], 0
+	for i, start := range starts {
+		if int(start) > i || i > 0 && start != starts[i-1] && int(start) != i {
+			t.Fatalf("documents start at %v", starts)
+		}
+		longest = max(longest, i-int(start)+1)
+	}
+	if longest < 2 || longest > 59 {
+		t.Errorf("the longest document has %d tokens", longest)
+	}
+	for _, c := range cases[1:3] {
+		r, err := Bench(t.Context(), graph.NewCPU(), c, 1)
+		if err != nil || r.Window != c.Attention.Window || r.Documents != c.Documents || r.KernelMillis["attend"] <= 0 {
+			t.Errorf("got %+v, %v", r, err)
+		}
+	}
+	if _, err := BenchCases("cpu", BenchOptions{Window: -1}); err == nil {
+		t.Error("a window of -1 passes")
 	}
 }
 

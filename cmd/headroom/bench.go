@@ -24,7 +24,7 @@ func benchTrainCommand() *cobra.Command {
 	var device, precision string
 	var steps int
 	var asJSON bool
-	var kinds []string
+	var options train.BenchOptions
 	cmd := &cobra.Command{
 		Use:   "train",
 		Short: "time training steps: forward, backward, clipping and AdamW",
@@ -33,10 +33,13 @@ func benchTrainCommand() *cobra.Command {
 same run, the rate by the kind's own operations (three times its forward pass), the memory, and the time of the
 kernels by kind. On a CPU it takes two small models with a byte vocabulary, on a GPU models of
 about 180M and 800M parameters with a vocabulary of 128,256. --attention names other kinds, which it takes in
-the smaller size alone. "unplanned" is the memory that the activations
-would take without sharing buffers.`,
+the smaller size alone. "unplanned" is the memory that the activations would take without sharing buffers.
+
+With --window and --documents every case follows again, in windows and within documents of drawn lengths. The rate
+leaves out the keys that a window hides, and counts those of other documents.`,
 		Example: `  headroom bench train --device cpu --json
-  headroom bench train --device cuda --precision bf16 --attention gqa-4,mlra-2,tpa,gqla-4`,
+  headroom bench train --device cuda --precision bf16 --attention gqa-4,mlra-2,tpa,gqla-4
+  headroom bench train --device cuda --precision bf16 --attention gqa-4 --batch 4 --context 8192 --window 512`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if steps < 1 {
@@ -48,7 +51,7 @@ would take without sharing buffers.`,
 			}
 			defer backend.Close()
 			var results []train.BenchResult
-			cases, err := train.BenchCases(device, kinds...)
+			cases, err := train.BenchCases(device, options)
 			if err != nil {
 				return err
 			}
@@ -74,17 +77,28 @@ would take without sharing buffers.`,
 	cmd.Flags().StringVar(&device, "device", "cpu", "cpu or cuda")
 	cmd.Flags().StringVar(&precision, "precision", "fp32", "fp32 or bf16")
 	cmd.Flags().IntVar(&steps, "steps", 10, "timed steps of each case, after two to warm up")
-	cmd.Flags().StringSliceVar(&kinds, "attention", nil,
+	cmd.Flags().StringSliceVar(&options.Kinds, "attention", nil,
 		"kinds, such as gqa-4,mlra-2,tpa; none is the project's own table")
+	cmd.Flags().IntVar(&options.Batch, "batch", 0, "rows of a step; 0 is the table's")
+	cmd.Flags().IntVar(&options.Context, "context", 0, "tokens of a row; 0 is the table's")
+	cmd.Flags().IntVar(&options.Window, "window", 0, "time every case in windows of so many keys too")
+	cmd.Flags().IntVar(&options.Documents, "documents", 0, "time every case within documents of so many tokens on average too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, `print {"results": [...]}`)
 	return cmd
 }
 
 func printBench(w io.Writer, r train.BenchResult) error {
-	_, err := fmt.Fprintf(w, "%-6s L %d C %d B %2d T %d: %6.0f tokens/s, %.1f ms a step, %.3g TFLOP/s (%.0f%% of a "+
+	masked := ""
+	if r.Window > 0 {
+		masked = fmt.Sprintf(" window %d", r.Window)
+	}
+	if r.Documents > 0 {
+		masked = fmt.Sprintf(" documents %d", r.Documents)
+	}
+	_, err := fmt.Fprintf(w, "%-6s L %d C %d B %2d T %d%s: %6.0f tokens/s, %.1f ms a step, %.3g TFLOP/s (%.0f%% of a "+
 		"product's %.3g), %.3g by its own operations, arena %d MiB (%d unplanned), memory %d MiB\n",
-		r.Attention, r.Layers, r.Width, r.Batch, r.Context, r.TokensPerSecond, r.StepMillis, r.TFLOPs, 100*r.CeilingShare,
-		r.CeilingTFLOPs, r.OwnTFLOPs,
+		r.Attention, r.Layers, r.Width, r.Batch, r.Context, masked, r.TokensPerSecond, r.StepMillis, r.TFLOPs,
+		100*r.CeilingShare, r.CeilingTFLOPs, r.OwnTFLOPs,
 		r.ArenaBytes>>20, r.UnplannedBytes>>20, r.MemoryBytes>>20)
 	kinds := slices.SortedFunc(maps.Keys(r.KernelMillis),
 		func(a, b string) int { return cmp.Compare(r.KernelMillis[b], r.KernelMillis[a]) })
