@@ -285,14 +285,24 @@ func TestAttentionLongDocuments(t *testing.T) {
 
 // testAttention compares in windows and within documents of a length, where these are not 0.
 func testAttention(t *testing.T, typ device.Type, d attentionShape, T, window, length int) {
-	r, B := newRig(t), 1+min(T, 65)/65
-	exact, plain := newAttentionData(d, B, T, typ), newAttentionData(d, B, T, typ)
+	t.Helper()
+	B := 1 + min(T, 65)/65
+	var starts []int32
 	for at := range B * T {
 		if length > 0 {
-			exact.starts = append(exact.starts, int32(max(0, (at+29)/length*length-29-at/T*T)))
+			starts = append(starts, int32(max(0, (at+29)/length*length-29-at/T*T)))
 		}
 	}
-	exact.window, plain.window, plain.starts = window, window, exact.starts
+	testMasked(t, typ, d, B, T, window, starts)
+}
+
+// testMasked compares in a window and within documents, where these are not 0 and not nil.
+func testMasked(t *testing.T, typ device.Type, d attentionShape, B, T, window int, starts []int32) {
+	t.Helper()
+	r := newRig(t)
+	exact, plain := newAttentionData(d, B, T, typ), newAttentionData(d, B, T, typ)
+	exact.starts, plain.starts = starts, starts
+	exact.window, plain.window = window, window
 	exact.naive(exactly, false)
 	allowed := make([]float64, len(attentionOutputs))
 	widen := func() {
