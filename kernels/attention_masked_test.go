@@ -32,7 +32,7 @@ func ragged(rng *rand.Rand, B, T, most int) (starts []int32) {
 	return starts
 }
 
-// TestAttentionRagged is TestAttention over many tiles, none of whose lengths is a multiple of a tile: documents of drawn
+// TestAttentionRagged is TestAttention over many tiles, with no length that is a multiple of a tile: documents of drawn
 // lengths, some a token long, others over several tiles; windows beside them; and documents that begin where tiles do.
 func TestAttentionRagged(t *testing.T) {
 	const B = 2

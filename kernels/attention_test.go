@@ -99,14 +99,13 @@ func (a *attentionData) naive(round func(float64) float64, fused bool) {
 	rope, dkv := make([]float64, len(a.rope)), make([]float64, len(a.kv))
 	var lock sync.Mutex
 	var all sync.WaitGroup
-	for u := range a.B * a.G {
+	for u := range a.B * a.H {
 		all.Go(func() {
-			for h := range a.H / a.G {
-				dk, dv := a.head(u/a.G, u%a.G*(a.H/a.G)+h, round, fused)
-				lock.Lock()
-				a.fold(u/a.G, u%a.G, dk, dv, dkv, rope)
-				lock.Unlock()
-			}
+			b, h := u/a.H, u%a.H
+			dk, dv := a.head(b, h, round, fused)
+			lock.Lock()
+			a.fold(b, h/(a.H/a.G), dk, dv, dkv, rope)
+			lock.Unlock()
 		})
 	}
 	all.Wait()
@@ -148,14 +147,16 @@ func (a *attentionData) head(b, h int, round func(float64) float64, fused bool) 
 	}
 	for t := range a.T {
 		q, at := a.q[((b*a.T+t)*a.H+h)*D:], ((b*a.T+t)*a.H+h)*a.Dv
-		p, top, sum := make([]float64, t+1), math.Inf(-1), 0.0
+		first := ref.FirstKey(t, a.window)
+		if a.starts != nil {
+			first = max(first, int(a.starts[b*a.T+t]))
+		}
+		p, top, sum := make([]float64, t+1-first), math.Inf(-1), 0.0 // of the keys from the first on
 		for j := range p {
 			for i := range D {
-				p[j] += float64(q[i]) * key(j, i)
+				p[j] += float64(q[i]) * key(first+j, i)
 			}
-			if p[j] *= scale; j < ref.FirstKey(t, a.window) || a.starts != nil && j < int(a.starts[b*a.T+t]) {
-				p[j] = math.Inf(-1)
-			}
+			p[j] *= scale
 			top = max(top, p[j])
 		}
 		for _, x := range p {
@@ -170,7 +171,7 @@ func (a *attentionData) head(b, h int, round func(float64) float64, fused bool) 
 			}
 			p[j] = math.Exp(p[j] - lse)
 			for i := range o {
-				o[i] += weight * float64(a.kv[((b*a.T+j)*a.G+g)*a.stride+a.v+i])
+				o[i] += weight * float64(a.kv[((b*a.T+first+j)*a.G+g)*a.stride+a.v+i])
 			}
 		}
 		for i := range o {
@@ -179,15 +180,15 @@ func (a *attentionData) head(b, h int, round func(float64) float64, fused bool) 
 			delta += o[i] * float64(a.dO[at+i])
 		}
 		for j := range p {
-			dp := 0.0
+			dp, weight := 0.0, round(p[j])
 			for i := range o {
-				dp += float64(a.dO[at+i]) * float64(a.kv[((b*a.T+j)*a.G+g)*a.stride+a.v+i])
-				dv[j*a.Dv+i] += round(p[j]) * float64(a.dO[at+i])
+				dp += float64(a.dO[at+i]) * float64(a.kv[((b*a.T+first+j)*a.G+g)*a.stride+a.v+i])
+				dv[(first+j)*a.Dv+i] += weight * float64(a.dO[at+i])
 			}
 			ds := round(p[j] * (dp - delta))
 			for i := range D {
-				dq[i] += ds * key(j, i) * scale
-				dk[j*D+i] += ds * float64(q[i]) * scale
+				dq[i] += ds * key(first+j, i) * scale
+				dk[(first+j)*D+i] += ds * float64(q[i]) * scale
 			}
 		}
 		for i := range dq {

@@ -82,7 +82,8 @@ leaves out the keys that a window hides, and counts those of other documents.`,
 	cmd.Flags().IntVar(&options.Batch, "batch", 0, "rows of a step; 0 is the table's")
 	cmd.Flags().IntVar(&options.Context, "context", 0, "tokens of a row; 0 is the table's")
 	cmd.Flags().IntVar(&options.Window, "window", 0, "time every case in windows of so many keys too")
-	cmd.Flags().IntVar(&options.Documents, "documents", 0, "time every case within documents of so many tokens on average too")
+	cmd.Flags().IntVar(&options.Documents, "documents", 0,
+		"time every case within documents of so many tokens on average too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, `print {"results": [...]}`)
 	return cmd
 }
