@@ -93,7 +93,9 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 			// and stores that never happen: they keep the softmax ahead of the branch and its hands off the registers
 			// of w.
 			auto next = [&](auto masked) {
-				scores<SLICES>(s, myQ, ready());
+				uint32_t a = myQ; // else the compiler keeps a descriptor for each product in registers that it then lacks
+				asm volatile("" : "+r"(a));
+				scores<SLICES>(s, a, ready());
 				values(o, w, swizzled(stage0 + used * QBYTES, kSlice));
 				wgmmaWait<1>();
 				softmax.step<masked.value>(p, s, factor, x, r0 + row, at);

@@ -1,6 +1,7 @@
-// decode_latent for latents of 384 and 512 columns: the output of 64 rows needs two warpgroups, one for each half of
-// its columns. The first computes scores and weights and hands the weights over through shared memory, under two
-// barriers on which every thread arrives: racecheck takes no account of __syncwarp ahead of one thread's arrival.
+// decode_latent for latents of 384 and 512 columns and up to 64 query rows: the output of 64 rows needs two warpgroups,
+// one for each half of its columns. The first computes scores and weights and hands the weights over through shared
+// memory, under two barriers on which every thread arrives: racecheck takes no account of __syncwarp ahead of one
+// thread's arrival.
 #include "decode_latent.cuh"
 
 #ifdef HOPPER

@@ -56,6 +56,10 @@ func DecodeTable(page int) []DecodeProblem {
 		row("GLA-2 H128", Latent, 8, 32768, 1, 128, 2, 256, 64, 256),
 		row("GLA-2 H16", Latent, 1, 65536, 1, 16, 2, 256, 64, 256),
 		row("MLA H128", Latent, 1, 65536, 1, 128, 1, 512, 64, 512),
+		row("GLA-2 H128", Latent, 128, 8192, 4, 128, 2, 256, 64, 256),
+		row("GLA-2 H128", Latent, 128, 8192, 8, 128, 2, 256, 64, 256),
+		row("MLA H64", Latent, 128, 8192, 4, 64, 1, 512, 64, 512),
+		row("MLA H64", Latent, 128, 8192, 8, 64, 1, 512, 64, 512),
 	}
 }
 

@@ -114,6 +114,8 @@ func (d DecodeShape) latentTiling(shared int) decodeTiling {
 	t := decodeTiling{threads: 2*128 + copyThreads, heads: 1, rows: 1}
 	fixed, tiles, form := tileAlign+splitBytes, 1, "split"
 	switch {
+	case d.Dv > 256 && rows > 64:
+		form, fixed = "seesaw", tileAlign+sliceBytes+splitBytes
 	case d.Dv > 256:
 		form, fixed = "wide", tileAlign+sliceBytes+barrierBytes+walkBytes+2*64*4
 	case rows > 64:
@@ -124,8 +126,11 @@ func (d DecodeShape) latentTiling(shared int) decodeTiling {
 	t.kernel = fmt.Sprintf("decode_latent_%d_%s", d.Dv, form)
 	t.tiles = d.G * ceil(rows, 64*tiles)
 	t.stages = min(8, (shared-fixed-tiles*stage)/stage)
-	if form == "wide" {
+	switch form {
+	case "wide":
 		t.stages = min(t.stages, 4)
+	case "seesaw":
+		t.stages = 2
 	}
 	t.shared = fixed + (tiles+t.stages)*stage
 	return t

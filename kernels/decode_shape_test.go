@@ -63,7 +63,7 @@ func TestDecodeTilings(t *testing.T) {
 		{2, 128, 2, 256, 64, 256, "decode_latent_256_pair 66x2 blocks of 384, 1 heads, 1 warps of rows, 3 stages"},
 		{2, 64, 1, 256, 64, 256, "decode_latent_256_pair 132x1 blocks of 384, 1 heads, 1 warps of rows, 3 stages"},
 		{1, 16, 1, 512, 64, 512, "decode_latent_512_wide 132x1 blocks of 384, 1 heads, 1 warps of rows, 2 stages"},
-		{2, 128, 1, 512, 64, 512, "decode_latent_512_wide 33x4 blocks of 384, 1 heads, 1 warps of rows, 2 stages"},
+		{2, 128, 1, 512, 64, 512, "decode_latent_512_seesaw 33x4 blocks of 384, 1 heads, 1 warps of rows, 2 stages"},
 	} {
 		d := DecodeShape{Cache: strings.Split(c.want, "_")[1], B: 128, T: c.T, H: c.H, G: c.G, P: c.P, R: c.R, Dv: c.Dv,
 			Page: 64, MaxPages: 128}

@@ -152,13 +152,15 @@ func TestLayouts(t *testing.T) {
 			"forwardBytes(64, 64)": plainShared(64, 64), "forwardBytes(256, 128)": plainShared(256, 128),
 			"gradientBytes(64, 64)": plainGradientShared(64, 64), "gradientBytes(256, 128)": plainGradientShared(256, 128),
 		},
-		"decode_latent_split.cu": {}, "decode_latent_wide.cu": {}, "decode_mma.cu": {},
+		"decode_latent_split.cu": {}, "decode_latent_wide.cu": {}, "decode_latent_seesaw.cu": {}, "decode_mma.cu": {},
 	}
 	for _, L := range decodeDims[Latent] {
 		for _, rows := range []int{16, 128} {
 			for _, page := range []int{1, 64} {
 				k := DecodeShape{Cache: Latent, B: 1, T: 1, H: rows, G: 1, P: L, R: 64, Dv: L, Page: page}.latentTiling(most)
-				if L > 256 {
+				if L > 256 && rows > 64 {
+					wants["decode_latent_seesaw.cu"][fmt.Sprintf("seesawBytes<%d>()", L)] = k.shared
+				} else if L > 256 {
 					wants["decode_latent_wide.cu"][fmt.Sprintf("wideBytes<%d>(%d)", L, k.stages)] = k.shared
 				} else {
 					pair := rows > 64
@@ -208,6 +210,7 @@ func TestConstants(t *testing.T) {
 		{"walkBytes", "decode_mma.cuh", `\bWALK = (\d+)`},
 		{"tileAlign", "decode_latent_split.cu", `return (\d+) \+ kFixedBytes`},
 		{"splitBytes", "decode_latent_split.cu", `\bkFixedBytes = (\d+)`},
+		{"splitBytes", "decode_latent_seesaw.cu", `\bkSeesawFixed = (\d+)`},
 		{"sampleBlocks", "step_sample.cu", `\bsample_blocks = (\d+)`},
 		{"sampleThreads", "step_sample.cu", `\bsample_threads = (\d+)`},
 		{"sampleStatic", "step_sample.cu", `static_assert\(sizeof\(Sampler\) <= (\d+)\)`},
