@@ -218,8 +218,8 @@ func TestDecodeAttention(t *testing.T) {
 func TestDecodeSmall(t *testing.T) {
 	for _, d := range []DecodeShape{
 		kindShape("kv", 8, 2, 64, 0, 1, 16), kindShape("tied", 16, 4, 64, 32, 2, 1), kindShape("latent", 8, 1, 128, 32, 2, 1),
-		kindShape("latent", 96, 1, 128, 48, 1, 16), kindShape("latent", 16, 1, 512, 64, 1, 16), kindShape("latent", 40, 1, 384, 48, 2, 16),
-		kindShape("latent", 96, 1, 512, 64, 1, 1),
+		kindShape("latent", 96, 1, 128, 48, 1, 16), kindShape("latent", 16, 1, 512, 64, 1, 16),
+		kindShape("latent", 40, 1, 384, 48, 2, 16), kindShape("latent", 96, 1, 512, 64, 1, 1),
 	} {
 		t.Run(fmt.Sprintf("%s%d/H%d/T%d/page%d", d.Cache, d.Dv, d.H, d.T, d.Page), func(t *testing.T) {
 			r := newRig(t)
