@@ -15,6 +15,10 @@ namespace {
 
 constexpr int kSeesawFixed = 2048; // barriers, walk, factors [64], maxima [64], sums [2][64]
 
+// A launch of 384 threads has 168 registers each; a warpgroup that asks for more than others gave back waits for ever.
+constexpr int kCopyRegisters = 40, kComputeRegisters = 232;
+static_assert(kCopyRegisters + 2 * kComputeRegisters <= 3 * 168);
+
 // Bytes of shared memory, as in decode_shape.go: up to 1,023 to begin on a tile's border.
 template <int L> constexpr int seesawBytes() { return 1024 + 3 * (L / 64 + 1) * kSlice + kSlice + kSeesawFixed; }
 static_assert(seesawBytes<384>() == 183296);
@@ -109,11 +113,11 @@ template <int L> __device__ __forceinline__ void decodeSeesaw(const DecodeArgs &
 	__syncthreads();
 
 	if (wg == 2) {
-		fewerRegisters<48>();
+		fewerRegisters<kCopyRegisters>();
 		produceGroups<SLICES>(p, *shared, g, stage0, full, empty);
 		return;
 	}
-	moreRegisters<232>();
+	moreRegisters<kComputeRegisters>();
 	const int row = warp * 16 + (lane >> 2);
 	// where this lane's row of a fragment lies in weights and queries: matrices are rows 0-7, rows 8-15, and both 8 columns on
 	const int fragmentRow = warp * 16 + (lane & 15);
