@@ -12,19 +12,22 @@
 template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct BackwardKey {
 	static constexpr int WGS = 2, BN = 64 * WGS, DIAGONAL = 64 / BQ;
 	static constexpr bool HOLDK = HOLD & 1, HOLDV = HOLD & 2;
+	static constexpr bool SPLIT = MASKED && HOLDK; // blocks of which nothing is hidden have a loop of their own; at 96 it lost 3%
 	static constexpr int K = (DK + 63) / 64 * BN * 128, V = (DV + 63) / 64 * BN * 128;
 	static constexpr int Q = (DK + 63) / 64 * BQ * 128, DO = (DV + 63) / 64 * BQ * 128;
 	static constexpr int stats0 = K + V + STAGES * (Q + DO), bars = stats0 + STAGES * BQ * 8, smem = bars + 32 + 16 * STAGES + 1024;
 
-	// Where queries no longer see keys, counted from the diagonal of the warpgroup: of its first key, which ends first, and
-	// of the two of a lane.
+	// Where queries no longer see the two keys of a lane, counted from the diagonal of the warpgroup, and how many blocks
+	// behind the diagonal see all of the warpgroup's keys, of which the first ends first.
 	struct Ends {
-		int first, row[2];
+		int whole, row[2];
 		__device__ Ends(const AttentionArgs<bf16> &p, int b, int key, int lane) {
 			if (!MASKED) return;
-			first = end(p, b, key) - key;
+			whole = max((end(p, b, key) - key) / BQ - DIAGONAL, 0);
 			for (int r = 0; r < 2; r++) row[r] = end(p, b, key + lane + 8 * r) - key;
 		}
+		// edge says that some query of a block, counted from the diagonal, does not see some key.
+		__device__ bool edge(int block) const { return (unsigned)(block - DIAGONAL) >= (unsigned)whole; }
 	};
 
 	uint32_t base;
@@ -111,18 +114,19 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 		return MASKED ? p.ends[(size_t)b * p.T + min(key, p.T - 1)] : p.T;
 	}
 
-	// probabilities turns S into P; on the diagonal a key sees the queries from itself on.
-	__device__ void probabilities(float (&s)[BQ / 2], int stage, float c, int diagonal, const Ends &ends) {
+	// probabilities turns S into P; on the diagonal a key sees the queries from itself on. Masked kernels hide queries in
+	// blocks at an edge alone.
+	__device__ void probabilities(float (&s)[BQ / 2], int stage, float c, int diagonal, bool edge, const Ends &ends) {
 		int t2 = threadIdx.x % 4 * 2, first = threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4 - diagonal * BQ - t2;
-		if (diagonal < DIAGONAL) {
+		if (MASKED && edge) {
+			const int last[2] = {ends.row[0] - diagonal * BQ - t2, ends.row[1] - diagonal * BQ - t2};
+#pragma unroll
+			for (int e = 0; e < BQ / 2; e++)
+				if (e / 4 * 8 + e % 2 < first + e % 4 / 2 * 8 || e / 4 * 8 + e % 2 >= last[e % 4 / 2]) s[e] = -INFINITY;
+		} else if (!MASKED && diagonal < DIAGONAL) {
 #pragma unroll
 			for (int e = 0; e < BQ / 2; e++)
 				if (e / 4 * 8 + e % 2 < first + e % 4 / 2 * 8) s[e] = -INFINITY;
-		}
-		if (MASKED && (diagonal + 1) * BQ > ends.first) {
-#pragma unroll
-			for (int e = 0; e < BQ / 2; e++)
-				if (e / 4 * 8 + e % 2 >= ends.row[e % 4 / 2] - diagonal * BQ - t2) s[e] = -INFINITY;
 		}
 #pragma unroll
 		for (int i = 0; i < BQ / 8; i++) {
@@ -266,7 +270,7 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 					wgmmaCommit();
 					wgmmaWait<1>();
 					pin(s);
-					probabilities(s, ring.stage, c, m, ends);
+					probabilities(s, ring.stage, c, m, MASKED && ends.edge(m), ends);
 #pragma unroll
 					for (int e = 0; e < BQ / 16; e++) packFragment(prob[e], s, e);
 					wgmmaWait<0>();
@@ -294,40 +298,44 @@ template <int DK, int DV, int BQ, int STAGES, int HOLD, bool LEAN> struct Backwa
 				wgmmaWait<0>();
 				pin(s);
 				pin(dp);
-				probabilities(s, ring.stage, c, 0, ends);
+				probabilities(s, ring.stage, c, 0, true, ends);
 				gradients(dp, s, ring.stage);
 #pragma unroll
 				for (int e = 0; e < BQ / 16; e++) packFragment(prob[e], s, e), packFragment(ds[e], dp, e);
 				int held = ring.stage, n = share * mine - 1, m = 0;
 				ring.next<STAGES>();
 				if (n > 0) advance(ring, m, mine, after + before);
-				for (; n > 0; n--) {
-					scores(s, key, ring.stage);
-					outputs(dp, value, ring.stage);
-					wgmmaCommit();
-					add(dv, prob, dO(held));
-					add(dk, ds, q(held));
-					wgmmaCommit();
-					keeper.keep(p, ds, mine);
-					wgmmaWait<1>();
-					pin(s);
-					pin(dp);
-					probabilities(s, ring.stage, c, m, ends);
-					gradients(dp, s, ring.stage);
-					pin(s);
-					pin(dp);
-					int current = ring.stage;
-					ring.next<STAGES>();
-					if (n > 1) barrierWait(full(ring.stage), ring.parity); // only its branch matters: it keeps ptxas from waiting for dk and dv before the exponentials
-					wgmmaWait<0>();
-					pin(dv);
-					pin(dk);
-					barrierArrive(empty(held));
-					held = current;
-					if (n > 1) advance(ring, m, mine, after + before);
+				do {
 #pragma unroll
-					for (int e = 0; e < BQ / 16; e++) packFragment(prob[e], s, e), packFragment(ds[e], dp, e);
-				}
+					for (int edge = SPLIT ? 0 : 1; edge < 2; edge++)
+						for (; n > 0 && (!SPLIT || ends.edge(m) == edge); n--) {
+							scores(s, key, ring.stage);
+							outputs(dp, value, ring.stage);
+							wgmmaCommit();
+							add(dv, prob, dO(held));
+							add(dk, ds, q(held));
+							wgmmaCommit();
+							keeper.keep(p, ds, mine);
+							wgmmaWait<1>();
+							pin(s);
+							pin(dp);
+							probabilities(s, ring.stage, c, m, SPLIT ? edge : MASKED && ends.edge(m), ends);
+							gradients(dp, s, ring.stage);
+							pin(s);
+							pin(dp);
+							int current = ring.stage;
+							ring.next<STAGES>();
+							if (n > 1) barrierWait(full(ring.stage), ring.parity); // only its branch matters: it keeps ptxas from waiting for dk and dv before the exponentials
+							wgmmaWait<0>();
+							pin(dv);
+							pin(dk);
+							barrierArrive(empty(held));
+							held = current;
+							if (n > 1) advance(ring, m, mine, after + before);
+#pragma unroll
+							for (int e = 0; e < BQ / 16; e++) packFragment(prob[e], s, e), packFragment(ds[e], dp, e);
+						}
+				} while (SPLIT && n > 0);
 				add(dv, prob, dO(held));
 				add(dk, ds, q(held));
 				wgmmaCommit();

@@ -88,9 +88,9 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 		wgmmaCommit();
 	}
 
-	// hide takes out of block j what lies before the first keys of queries t and t + 8.
-	__device__ static void hide(float (&s)[32], const AttentionArgs<bf16> &p, int b, int t, int j) {
-		const int at = j * BN + threadIdx.x % 4 * 2, first[2] = {firstKey(p, b, t) - at, firstKey(p, b, t + 8) - at};
+	// hide takes out of block j what lies before the first keys of a lane's two queries.
+	__device__ static void hide(float (&s)[32], const int (&firsts)[2], int j) {
+		const int at = j * BN + threadIdx.x % 4 * 2, first[2] = {firsts[0] - at, firsts[1] - at};
 #pragma unroll
 		for (int e = 0; e < 32; e++)
 			if (e / 4 * 8 + e % 2 < first[e % 4 / 2]) s[e] = -INFINITY;
@@ -116,6 +116,7 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 			int b = tile.head / p.H, h = tile.head % p.H, m0 = tile.block * BM, first = m0 + 64 * wg;
 			// the last blocks of the tile and of this warpgroup, and the key before which nothing is hidden from any of its queries
 			const int stop = MASKED ? firstKey(p, b, m0) / BN : 0, mine = MASKED ? firstKey(p, b, first) / BN : 0;
+			const int firsts[2] = {MASKED ? firstKey(p, b, m0 + rowInTile) : 0, MASKED ? firstKey(p, b, m0 + rowInTile + 8) : 0};
 			const int hidden = MASKED ? firstKey(p, b, first + 63) : 0;
 			int last = (min(m0 + BM, p.T) - 1) / BN, j = first < p.T ? first / BN : stop - 1;
 			float2 stat[2];
@@ -147,7 +148,7 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 #pragma unroll
 			for (int e = 0; e < 32; e++)
 				if (e / 4 * 8 + e % 2 > row + e % 4 / 2 * 8) s[e] = -INFINITY;
-			if (MASKED && j * BN < hidden) hide(s, p, b, m0 + rowInTile, j);
+			if (MASKED && j * BN < hidden) hide(s, firsts, j);
 			uint32_t ds[4][4];
 			scoreGradient(s, dp, stat, c);
 #pragma unroll
@@ -155,24 +156,28 @@ template <int DK, int DV, int WGS, int STAGES, bool HOLD> struct BackwardQuery {
 			int held = ring.stage;
 			ring.next<STAGES>();
 			if (j > mine) barrierWait(full(ring.stage), ring.parity);
-			for (; j > mine; j--) {
-				products(s, dp, q, dO, ring.stage);
-				addQuery(dq, ds, held);
-				wgmmaWait<1>();
-				pin(s);
-				pin(dp);
-				if (MASKED && (j - 1) * BN < hidden) hide(s, p, b, m0 + rowInTile, j - 1);
-				scoreGradient(s, dp, stat, c);
-				pin(s);
-				int current = ring.stage;
-				ring.next<STAGES>();
-				if (j > mine + 1) barrierWait(full(ring.stage), ring.parity); // here its branch also keeps ptxas from waiting for dq before the exponentials
-				wgmmaWait<0>();
-				pin(dq);
-				release(empty(held));
-				held = current;
 #pragma unroll
-				for (int e = 0; e < 4; e++) packFragment(ds[e], s, e);
+			for (int edge = MASKED ? 0 : 1; edge < 2; edge++) { // blocks of which nothing is hidden have a loop of their own
+				const int to = edge ? mine : max(mine, (hidden + BN - 1) / BN);
+				for (; j > to; j--) {
+					products(s, dp, q, dO, ring.stage);
+					addQuery(dq, ds, held);
+					wgmmaWait<1>();
+					pin(s);
+					pin(dp);
+					if (MASKED && edge) hide(s, firsts, j - 1);
+					scoreGradient(s, dp, stat, c);
+					pin(s);
+					int current = ring.stage;
+					ring.next<STAGES>();
+					if (j > mine + 1) barrierWait(full(ring.stage), ring.parity); // here its branch also keeps ptxas from waiting for dq before the exponentials
+					wgmmaWait<0>();
+					pin(dq);
+					release(empty(held));
+					held = current;
+#pragma unroll
+					for (int e = 0; e < 4; e++) packFragment(ds[e], s, e);
+				}
 			}
 			if (!HOLD) barrierArrive(qEmpty());
 			addQuery(dq, ds, held);

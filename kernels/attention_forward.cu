@@ -94,9 +94,9 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 		for (int i = 0; i < BN / 16; i++) wgmma<1>(o, probs[i], descriptor(b, i * 2048), 1);
 	}
 
-	// hide takes out of block j what lies before the first keys of queries t and t + 8.
-	__device__ static void hide(float (&s)[BN / 2], const AttentionArgs<bf16> &p, int b, int t, int j) {
-		const int at = j * BN + threadIdx.x % 4 * 2, first[2] = {firstKey(p, b, t) - at, firstKey(p, b, t + 8) - at};
+	// hide takes out of block j what lies before the first keys of a lane's two queries.
+	__device__ static void hide(float (&s)[BN / 2], const int (&firsts)[2], int j) {
+		const int at = j * BN + threadIdx.x % 4 * 2, first[2] = {firsts[0] - at, firsts[1] - at};
 #pragma unroll
 		for (int e = 0; e < BN / 2; e++)
 			if (e / 4 * 8 + e % 2 < first[e % 4 / 2]) s[e] = -INFINITY;
@@ -127,6 +127,7 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 			int last = (p.start + min(m0 + BM, p.T) - 1) / BN, j = (p.start + min(m0 + 64 * wg + 64, p.T) - 1) / BN;
 			// the last blocks of the tile and of this warpgroup, and the key before which nothing is hidden from any of its queries
 			const int stop = MASKED ? firstKey(p, b, m0) / BN : 0, mine = MASKED ? firstKey(p, b, m0 + 64 * wg) / BN : 0;
+			const int firsts[2] = {MASKED ? firstKey(p, b, m0 + rowInTile) : 0, MASKED ? firstKey(p, b, m0 + rowInTile + 8) : 0};
 			const int hidden = MASKED ? firstKey(p, b, m0 + 64 * wg + 63) : 0;
 			if (m0 + 64 * wg >= p.T) j = stop - 1;
 			skip(kr, vr, last, j); // only later warpgroups of the tile see them
@@ -152,38 +153,42 @@ template <int DK, int DV, int WGS, int BN, int STAGES> struct Forward {
 #pragma unroll
 			for (int e = 0; e < BN / 2; e++)
 				if (e / 4 * 8 + e % 2 > row + e % 4 / 2 * 8) s[e] = -INFINITY;
-			if (MASKED && j * BN < hidden) hide(s, p, b, m0 + rowInTile, j);
+			if (MASKED && j * BN < hidden) hide(s, firsts, j);
 			softmax(s, m, sum, shrink, c);
 #pragma unroll
 			for (int e = 0; e < BN / 16; e++) packFragment(probs[e], s, e);
 			
 			if (j > mine) barrierWait(kFull(kr.stage), kr.parity);
-			for (; j > mine; j--) {
-				barrierWait(vFull(vr.stage), vr.parity);
-				pin(s);
-				pin(o);
-				wgmmaFence();
-				scores(s, q, k(kr.stage));
-				wgmmaCommit();
-				values(o, probs, v(vr.stage));
-				wgmmaCommit();
-				wgmmaWait<1>();
-				pin(s);
-				release(kEmpty(kr.stage));
-				kr.next<STAGES>();
-				if (MASKED && (j - 1) * BN < hidden) hide(s, p, b, m0 + rowInTile, j - 1);
-				softmax(s, m, sum, shrink, c);
-				pin(s);
-				if (j > mine + 1) barrierWait(kFull(kr.stage), kr.parity); // here its branch also keeps ptxas from waiting for o before the softmax
-				wgmmaWait<0>();
-				pin(o);
-				release(vEmpty(vr.stage));
-				vr.next<STAGES>();
-				if (__any_sync(~0u, shrink[0] != 1.f || shrink[1] != 1.f))
 #pragma unroll
-					for (int e = 0; e < DV / 2; e++) o[e] *= shrink[e % 4 / 2];
+			for (int edge = MASKED ? 0 : 1; edge < 2; edge++) { // blocks of which nothing is hidden have a loop of their own
+				const int to = edge ? mine : max(mine, (hidden + BN - 1) / BN);
+				for (; j > to; j--) {
+					barrierWait(vFull(vr.stage), vr.parity);
+					pin(s);
+					pin(o);
+					wgmmaFence();
+					scores(s, q, k(kr.stage));
+					wgmmaCommit();
+					values(o, probs, v(vr.stage));
+					wgmmaCommit();
+					wgmmaWait<1>();
+					pin(s);
+					release(kEmpty(kr.stage));
+					kr.next<STAGES>();
+					if (MASKED && edge) hide(s, firsts, j - 1);
+					softmax(s, m, sum, shrink, c);
+					pin(s);
+					if (j > mine + 1) barrierWait(kFull(kr.stage), kr.parity); // here its branch also keeps ptxas from waiting for o before the softmax
+					wgmmaWait<0>();
+					pin(o);
+					release(vEmpty(vr.stage));
+					vr.next<STAGES>();
+					if (__any_sync(~0u, shrink[0] != 1.f || shrink[1] != 1.f))
 #pragma unroll
-				for (int e = 0; e < BN / 16; e++) packFragment(probs[e], s, e);
+						for (int e = 0; e < DV / 2; e++) o[e] *= shrink[e % 4 / 2];
+#pragma unroll
+					for (int e = 0; e < BN / 16; e++) packFragment(probs[e], s, e);
+				}
 			}
 			barrierArrive(qEmpty());
 			barrierWait(vFull(vr.stage), vr.parity);

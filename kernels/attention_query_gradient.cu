@@ -41,13 +41,18 @@ template <int DK, int STAGES> struct QueryGradient {
 			queue.offer(tileFull(), more, p.queue);
 			if (!more) break;
 			int b = tile.head / p.H, h = tile.head % p.H, g = h / (p.H / p.G), first = tile.block * WGS;
-			const int stop = lowest(p, b, first);
+			int low[WGS]; // where the warpgroups' queries end to see keys
+#pragma unroll
+			for (int wg = 0; wg < WGS; wg++) low[wg] = lowest(p, b, first + wg);
+			const int stop = low[0];
 			for (int j = min(first + WGS, blocks) - 1; j >= stop; j--) {
 				feed.acquire(empty(ring.stage), ring.parity);
 				copyKeys<DK, BN>(k(ring.stage), p, b, g, j * BN, p.T);
 				if (Queue::leader()) {
 					int from = max(j - first, 0), to = min(WGS, blocks - first); // warpgroups that see the keys
-					while (MASKED && lowest(p, b, first + to - 1) > j) to--;
+#pragma unroll
+					for (int wg = 0; wg < WGS; wg++)
+						if (MASKED && low[wg] > j) to = min(to, wg);
 					barrierExpect(full(ring.stage), (to - from) * DS);
 					for (int wg = from; wg < to; wg++) copyBulk(dS(ring.stage, wg), scoreGradients(p, b, h, first + wg, j), DS, full(ring.stage));
 				}
