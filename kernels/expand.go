@@ -3,7 +3,6 @@
 package kernels
 
 import (
-	"fmt"
 	"math/bits"
 
 	"headroom/internal/device"
@@ -27,7 +26,6 @@ type expandArgs struct {
 var (
 	expandNames, expandGradNames           = both("expand"), both("expand_grad")
 	expandPacksNames, expandGradPacksNames = both("expand_packs"), both("expand_grad_packs")
-	factorsNames                           = both("decode_factors")
 )
 
 // Launch puts the kernel on the stream.
@@ -82,48 +80,5 @@ func (k *ExpandGrad) Launch(s *device.Stream) {
 			return
 		}
 		device.Launch(s, expandGradNames[t], device.Grid{X: ceil(heads+columns, 256), Block: 256}, &args)
-	}
-}
-
-// A DecodeFactors is attention of N new tokens to a paged cache of factors: the key of head h of a token is
-// 1/R · AK[h]·BK, its value 1/R · AV[h]·BV. Q, O [N,H,D]; BK, BV [slots,R,D]; AK, AV [slots,H,R]. D is 256 at most.
-// Positions, Rows, Pages and Window are those of DecodePlain.
-type DecodeFactors struct {
-	N, H, R, D, Page, MaxPages, Window int
-	Scale                              float32
-	Q, BK, BV, AK, AV, O               device.Buffer
-	Positions, Rows, Pages             device.Buffer
-}
-
-type factorsArgs struct {
-	q, bk, bv, ak, av, o, positions, rows, pages device.Ptr
-	h, r, d, maxPages, pageShift, window         int32
-	scale                                        float32
-}
-
-// Launch puts the kernel on the stream.
-func (k *DecodeFactors) Launch(s *device.Stream) {
-	t := k.Q.Type
-	switch {
-	case k.D > 256:
-		s.Fail(fmt.Errorf("kernels: decode factors: heads of %d columns, at most 256", k.D))
-		return
-	case k.R < 1 || k.Window < 0:
-		s.Fail(fmt.Errorf("kernels: decode factors: %d factors in a window of %d", k.R, k.Window))
-		return
-	case !powerOfTwo(k.Page):
-		s.Fail(fmt.Errorf("kernels: decode factors: page size: a power of two: %d", k.Page))
-		return
-	}
-	if k.N > 0 && fits(s, "decode factors", want{"Q", k.Q, k.N * k.H * k.D, t}, want{"BK", k.BK, k.Page * k.R * k.D, t},
-		want{"BV", k.BV, k.Page * k.R * k.D, t}, want{"AK", k.AK, k.Page * k.H * k.R, t},
-		want{"AV", k.AV, k.Page * k.H * k.R, t}, want{"O", k.O, k.N * k.H * k.D, t},
-		want{"Positions", k.Positions, k.N, device.I32}, want{"Rows", k.Rows, k.N, device.I32},
-		want{"Pages", k.Pages, k.MaxPages, device.I32}) {
-		device.Launch(s, factorsNames[t], device.Grid{X: k.N, Y: k.H, Block: 128}, &factorsArgs{
-			k.Q.Ptr, k.BK.Ptr, k.BV.Ptr, k.AK.Ptr, k.AV.Ptr, k.O.Ptr, k.Positions.Ptr, k.Rows.Ptr, k.Pages.Ptr,
-			int32(k.H), int32(k.R), int32(k.D), int32(k.MaxPages), int32(bits.TrailingZeros(uint(k.Page))), int32(k.Window),
-			k.Scale,
-		})
 	}
 }

@@ -34,30 +34,3 @@ func TestExpand(t *testing.T) {
 		}
 	}
 }
-
-// TestDecodeFactors holds attention to a paged cache of factors against that to the keys and values that they make.
-func TestDecodeFactors(t *testing.T) {
-	const page, length, H = 64, 150, 6
-	for _, typ := range types {
-		for _, c := range []struct{ R, D, window int }{{1, 16, 0}, {2, 64, 0}, {3, 256, 100}} {
-			t.Run(fmt.Sprint(typ, c), func(t *testing.T) {
-				r, rng := newRig(t), rand.New(rand.NewPCG(8, uint64(c.D)))
-				pages, tokens := []int32{4, 0, 2}, 5*page
-				bk, bv := normal(rng, tokens*c.R*c.D), normal(rng, tokens*c.R*c.D)
-				ak, av, q := normal(rng, tokens*H*c.R), normal(rng, tokens*H*c.R), normal(rng, H*c.D)
-				k := DecodeFactors{N: 1, H: H, R: c.R, D: c.D, Page: page, MaxPages: 3, Window: c.window, Scale: 0.1,
-					Q: r.in(typ, q), BK: r.in(typ, bk), BV: r.in(typ, bv), AK: r.in(typ, ak), AV: r.in(typ, av),
-					O: r.out(typ, H*c.D), Positions: r.tokens([]int32{length - 1}), Rows: r.tokens([]int32{0}),
-					Pages: r.tokens(pages)}
-				want := &ref.Decode{B: 1, T: 1, H: H, G: H, P: c.D, Dv: c.D, Page: page, MaxPages: 3, Scale: 0.1,
-					Window: c.window, Q: q, K: make([]float32, tokens*H*c.D), V: make([]float32, tokens*H*c.D), Pages: pages,
-					Lengths: []int32{length}, O: make([]float32, H*c.D), LSE: make([]float32, H)}
-				for _, x := range []struct{ a, b, y []float32 }{{ak, bk, want.K}, {av, bv, want.V}} {
-					(&ref.Expand{A: x.a, B: x.b, Y: x.y, Rows: tokens, H: H, R: c.R, D: c.D, Scale: 1 / float32(c.R)}).Run()
-				}
-				want.Run()
-				r.check(k.Launch, result{"o", k.O, want.O, nil, 0})
-			})
-		}
-	}
-}
