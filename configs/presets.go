@@ -50,14 +50,19 @@ func presetValues(name string) (map[string]any, error) {
 	return values, err
 }
 
-// recipes is how the papers train each size: sequences of 2048 tokens a step, tokens, and the learning rate as printed.
-var recipes = map[string]struct {
+// A recipe is how a paper trains a size: sequences of the context a step, tokens, and the learning rate as printed.
+type recipe struct {
 	sequences int
 	tokens    int64
 	lr        float64
-}{
+}
+
+// recipes are those of the papers; TPA's are its authors' files.
+var recipes = map[string]recipe{
 	"183m": {512, 25e9, 2.6e-4}, "433m": {512, 50e9, 1.45e-4}, "876m": {512, 50e9, 1.2e-4}, "1471m": {256, 50e9, 1e-4},
 	"2873m": {480, 100000 * 480 * 2048, 1.6e-4},
+	"124m":  {480, 100000 * 480 * 1024, 6e-4}, "353m": {480, 100000 * 480 * 1024, 6e-4},
+	"773m": {480, 100000 * 480 * 1024, 2e-4}, "1550m": {480, 100000 * 480 * 1024, 1e-4},
 }
 
 // paperValues is one of the paper's models with its recipe.

@@ -177,7 +177,7 @@ func TestValidate(t *testing.T) {
 		}
 	}
 	if _, _, err := model.Preset("1471m", "mqa"); err == nil ||
-		!strings.HasPrefix(err.Error(), "model: the paper has no 1471m-mqa; there are 1471m-gla-2, ") {
+		!strings.HasPrefix(err.Error(), "model: the paper has no 1471m-mqa; there are 124m-tpa, 1471m-gla-2, ") {
 		t.Errorf("a preset that the paper does not have: %v", err)
 	}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // TestPaperTotals holds the parameters of all models of the paper's Tables 7 to 10 to the last digit, and those of
-// MLRA's paper to what its authors' files add up to.
+// MLRA's paper and of TPA's to what their authors' files add up to.
 func TestPaperTotals(t *testing.T) {
 	totals := map[string]int64{
 		"183m-mha": 183454464, "183m-gqa-4": 183528192, "183m-mqa": 183528192, "183m-gta-4": 183399552, "183m-mla": 183652992,
@@ -24,6 +24,7 @@ func TestPaperTotals(t *testing.T) {
 		"1471m-gla-2": 1470778880,
 		"2873m-mha":   2872593408, "2873m-gqa-6": 2872593408, "2873m-mqa": 2872003584, "2873m-mlra-2": 2872630272,
 		"2873m-mlra-4": 2873220096,
+		"124m-tpa":     124361472, "353m-tpa": 354042880, "773m-tpa": 773792000, "1550m-tpa": 1555969600,
 	}
 	if len(Presets()) != len(totals) {
 		t.Errorf("%d presets, the papers have %d models", len(Presets()), len(totals))

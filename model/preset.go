@@ -18,7 +18,8 @@ type size struct {
 }
 
 // sizes is the paper's Tables 7 to 10, and that of the paper of MLRA (arXiv 2603.02188), of which those kinds are here
-// that its authors' model has in the same form: their MLA, GLA and GTA scale latents or have no biases.
+// that its authors' model has in the same form: their MLA, GLA and GTA scale latents or have no biases. The last four
+// are those of TPA's paper (arXiv 2501.06425) as its authors' files configure them, but that norms have weights here.
 var sizes = []size{
 	{"183m", 12, 768, 12, 64, 32, map[string]int{"mha": 2048, "gqa-4": 2392, "mqa": 2520, "gta-4": 2462,
 		"mla": 2128, "gla-2": 2208}},
@@ -30,12 +31,16 @@ var sizes = []size{
 		"mla": 6120, "gla-2": 6292}},
 	{mlraSize, 24, 3072, 24, 128, 64, map[string]int{"mha": 8192, "gqa-6": 9728, "mqa": 10152, "mlra-2": 10048,
 		"mlra-4": 9880}},
+	{"124m", 12, 768, 34, 64, 0, map[string]int{"tpa": 2048}},
+	{"353m", 24, 1024, 47, 64, 0, map[string]int{"tpa": 2730}},
+	{"773m", 36, 1280, 61, 64, 0, map[string]int{"tpa": 3413}},
+	{"1550m", 48, 1600, 78, 64, 0, map[string]int{"tpa": 4266}},
 }
 
-// paperVocab is that of the tokenizer that the paper uses, and mlraVocab GPT-2's, filled up to a multiple of 128.
+// paperVocab is that of the tokenizer that the paper uses, and gpt2Vocab GPT-2's, filled up to a multiple of 128.
 const (
 	paperVocab = 128256
-	mlraVocab  = 50304
+	gpt2Vocab  = 50304
 )
 
 // mlraSize is that of MLRA's paper, 2.9B.
@@ -52,7 +57,8 @@ func Presets() (names []string) {
 	return names
 }
 
-// Preset is one of the papers' models: a size (183m, 433m, 876m, 1471m, 2873m) and a kind with its number (gqa-4, mla).
+// Preset is one of the papers' models: a size (183m, 433m, 876m, 1471m; 2873m of MLRA; 124m, 353m, 773m and 1550m of
+// TPA) and a kind with its number (gqa-4, mla).
 func Preset(name, kind string) (Config, attention.Config, error) {
 	for _, s := range sizes {
 		mlp, ok := s.mlp[kind]
@@ -71,8 +77,11 @@ func Preset(name, kind string) (Config, attention.Config, error) {
 		}
 		c := Default()
 		c.Layers, c.Width, c.MLP, c.Vocab, c.Context = s.layers, s.width, mlp, paperVocab, 2048
-		if s.name == mlraSize {
-			c.Vocab, c.NormEps = mlraVocab, 1e-6
+		switch {
+		case s.name == mlraSize:
+			c.Vocab, c.NormEps = gpt2Vocab, 1e-6
+		case k == attention.TPA:
+			c.Vocab, c.Context, c.Tie = gpt2Vocab, 1024, true
 		}
 		return c, a, err
 	}
