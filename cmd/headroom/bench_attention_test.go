@@ -46,7 +46,7 @@ func TestBenchAttentionProblems(t *testing.T) {
 			t.Errorf("%s is %+v, not %+v", all[i].Name, all[i].DecodeShape, want)
 		}
 	}
-	if table, err := (&attentionBench{pages: []int{1, 64}}).problems(); err != nil || len(table) != 26 {
+	if table, err := (&attentionBench{pages: []int{1, 64}}).problems(); err != nil || len(table) != 34 {
 		t.Errorf("the table at two page sizes has %d rows (%v)", len(table), err)
 	}
 }

@@ -60,7 +60,7 @@ func TestBadUsage(t *testing.T) {
 
 func TestConfigPrint(t *testing.T) {
 	code, _, logs := headroom("config", "print", "--preset", "183m-gla_q-2", "--set", "train.lr=0.5")
-	if code != 2 || !strings.Contains(logs, "must be one of quickstart, 1471m-gla-2") {
+	if code != 2 || !strings.Contains(logs, "must be one of quickstart, 124m-tpa") {
 		t.Errorf("code %d, %q", code, logs) // the paper has no GLA_q at this size
 	}
 	code, out, logs := headroom("config", "print", "--preset", "433m-gla_q-2", "--set", "train.lr=0.5")
@@ -75,7 +75,7 @@ func TestConfigPrint(t *testing.T) {
 func TestPresetsAndVersion(t *testing.T) {
 	code, out, _ := headroom("config", "presets")
 	if names := strings.Fields(out); code != 0 || names[0] != "quickstart" || !slices.Contains(names, "1471m-mla") ||
-		len(names) != 31 {
+		len(names) != 35 {
 		t.Errorf("code %d: %d presets %v", code, len(names), names)
 	}
 	if code, out, _ := headroom("version"); code != 0 || !strings.HasPrefix(out, "headroom v0.1.0, revision ") {
