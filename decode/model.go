@@ -6,6 +6,7 @@
 package decode
 
 import (
+	"cmp"
 	"math/rand/v2"
 
 	"headroom/kernels/ref"
@@ -17,7 +18,14 @@ type Model struct {
 	*model.Transformer
 	Weights   map[string][]float32
 	Tokenizer string
+
+	// Of a shard that has the embedding and the head for some tokens alone, these are the first of them and how many all
+	// shards have together. They are 0 for all other models.
+	First, Whole int
 }
+
+// Vocab is how many tokens there are, whatever part of them a shard has.
+func (m *Model) Vocab() int { return cmp.Or(m.Whole, m.Config.Vocab) }
 
 // Load reads a checkpoint directory.
 func Load(dir string) (*Model, error) {

@@ -3,6 +3,8 @@ package decode
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"headroom/attention"
@@ -16,6 +18,9 @@ func (m *Model) Shard(rank, size int) (*Model, error) {
 		return nil, err
 	}
 	s := &Model{Transformer: t, Weights: map[string][]float32{}, Tokenizer: m.Tokenizer}
+	if t.Config.Vocab < m.Config.Vocab {
+		s.First, s.Whole = rank*t.Config.Vocab, m.Config.Vocab
+	}
 	whole := m.Params()
 	for i, p := range t.Params() {
 		s.Weights[p.Name] = model.Cut(m.Weights[p.Name], whole[i].Shape, p.Shape, rank, size)
@@ -23,9 +28,11 @@ func (m *Model) Shard(rank, size int) (*Model, error) {
 	return s, nil
 }
 
-// A sharded device is several that run every pass together, each over its shard. All compute the same logits, and
-// Scores returns those of the first.
+// A sharded device is several that run every pass together, each over its shard.
 type sharded []Device
+
+// Divided is what a device implements whose Scores may be right for some tokens alone: those from first to end.
+type Divided interface{ Scored() (first, end int) }
 
 func (s sharded) all(f func(Device) error) error {
 	errs := make([]error, len(s))
@@ -51,8 +58,27 @@ func (s sharded) Tokens() (tokens []int32, err error) {
 	return tokens, err
 }
 
-func (s sharded) Ahead(how Sampling) bool         { return s[0].Ahead(how) }
-func (s sharded) Scores(i int) ([]float32, error) { return s[0].Scores(i) }
+// Scores are put together where each device has those of some tokens.
+func (s sharded) Scores(i int) ([]float32, error) {
+	scores, err := s[0].Scores(i)
+	if d, ok := s[0].(Divided); err != nil || !ok {
+		return scores, err
+	} else if first, end := d.Scored(); end-first == len(scores) {
+		return scores, nil
+	}
+	scores = slices.Clone(scores)
+	for _, d := range s[1:] {
+		part, err := d.Scores(i)
+		if err != nil {
+			return nil, err
+		}
+		first, end := d.(Divided).Scored()
+		copy(scores[first:end], part[first:end])
+	}
+	return scores, nil
+}
+
+func (s sharded) Ahead(how Sampling) bool { return s[0].Ahead(how) }
 func (s sharded) Noise(seed uint64) error {
 	return s.all(func(d Device) error { return d.Noise(seed) })
 }
@@ -88,24 +114,36 @@ func (b *shards) Bandwidth() (float64, error) {
 	return one * float64(len(b.parts)), err
 }
 
-// of cuts a model, once.
+// of cuts a model, once. One that differs in its context alone shares the weights that were cut.
 func (b *shards) of(m *Model) ([]*Model, error) {
-	if b.cut[m] == nil {
-		if len(b.cut) == 2 { // a model and its draft
-			clear(b.cut)
-		}
-		var all []*Model
-		for rank := range b.parts {
-			part, err := m.Shard(rank, len(b.parts))
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, part)
-		}
-		b.cut[m] = all
+	if all := b.cut[m]; all != nil {
+		return all, nil
 	}
-	return b.cut[m], nil
+	var all []*Model
+	for other, parts := range b.cut {
+		if maps.EqualFunc(other.Weights, m.Weights, sameMemory) {
+			for _, p := range parts {
+				all = append(all, p.withContext(m.Config.Context))
+			}
+			delete(b.cut, other)
+			break
+		}
+	}
+	if len(b.cut) == 2 { // a model and its draft
+		clear(b.cut)
+	}
+	for rank := len(all); rank < len(b.parts); rank++ {
+		part, err := m.Shard(rank, len(b.parts))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, part)
+	}
+	b.cut[m] = all
+	return all, nil
 }
+
+func sameMemory(a, b []float32) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
 
 // Available is of the part that has least, as bytes of a whole cache: what all parts hold counts once.
 func (b *shards) Available(m *Model, l Limits) (least int64, err error) {

@@ -169,12 +169,12 @@ func cudaFields(body string) (fields []raw) {
 		typ, names, _ := strings.Cut(strings.Replace(statement, "unsigned long long", "uint64_t", 1), " ")
 		for name := range strings.SplitSeq(names, ",") {
 			f := raw{strings.TrimSpace(name), typ, 1}
+			if name, ok := strings.CutPrefix(f.name, "*"); ok {
+				f.name, f.typ = name, "device.Ptr"
+			}
 			if m := cudaArray.FindStringSubmatch(f.name); m != nil {
 				f.name = m[1]
 				f.count, _ = strconv.Atoi(m[2])
-			}
-			if name, ok := strings.CutPrefix(f.name, "*"); ok {
-				f.name, f.typ = name, "device.Ptr"
 			}
 			fields = append(fields, f)
 		}

@@ -23,16 +23,18 @@ struct LookUpArgs {
 	const int *given, *drawn; // [N]; a given token of -1-i stands for drawn[i]
 	const void *table;        // [V, C]
 	void *y;                  // [N, C]
-	int C, V;
+	int C, V, first; // the table's first token
 };
-static_assert(sizeof(LookUpArgs) == 40);
+static_assert(sizeof(LookUpArgs) == 48);
 template <typename T> __device__ void decode_look_up(const LookUpArgs &a) {
 	after();
 	int token = a.given[blockIdx.x];
 	if (token < 0) token = __ldcg(a.drawn - 1 - token);
-	const T *from = (const T *)a.table + (long)min(max(token, 0), a.V - 1) * a.C;
+	token -= a.first;
+	const bool there = unsigned(token) < unsigned(a.V);
+	const T *from = (const T *)a.table + (long)(there ? token : 0) * a.C;
 	T *to = (T *)a.y + (long)blockIdx.x * a.C;
-	for (int c = threadIdx.x; c < a.C; c += blockDim.x) to[c] = from[c];
+	for (int c = threadIdx.x; c < a.C; c += blockDim.x) to[c] = there ? from[c] : T(0.f);
 }
 ROWS(decode_look_up, LookUpArgs, 256)
 

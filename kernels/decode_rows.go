@@ -9,16 +9,16 @@ import (
 	"headroom/internal/device"
 )
 
-// A DecodeEmbed is Y[i] = Table[Given[i]], or Table[Drawn[j]] where Given[i] is -1-j. Given and Drawn int32; Table [V,
-// C]; Y [N, C].
+// A DecodeEmbed is Y[i] = Table[Given[i]-First], or Table[Drawn[j]-First] where Given[i] is -1-j, and zeros for a token
+// that is not in the table. Given and Drawn int32; Table [V, C]; Y [N, C].
 type DecodeEmbed struct {
 	Given, Drawn, Table, Y device.Buffer
-	C                      int
+	C, First               int
 }
 
 type lookUpArgs struct {
 	given, drawn, table, y device.Ptr
-	c, v                   int32
+	c, v, first            int32
 }
 
 var lookUpNames = both("decode_look_up")
@@ -27,7 +27,8 @@ var lookUpNames = both("decode_look_up")
 func (k *DecodeEmbed) Launch(s *device.Stream) {
 	n, t := k.Given.N, k.Table.Type
 	if n > 0 && fits(s, "decode embed", want{"Given", k.Given, n, device.I32}, want{"Y", k.Y, n * k.C, t}) {
-		args := lookUpArgs{k.Given.Ptr, k.Drawn.Ptr, k.Table.Ptr, k.Y.Ptr, int32(k.C), int32(k.Table.N / k.C)}
+		args := lookUpArgs{k.Given.Ptr, k.Drawn.Ptr, k.Table.Ptr, k.Y.Ptr, int32(k.C), int32(k.Table.N / k.C),
+			int32(k.First)}
 		device.Launch(s, lookUpNames[t], device.Grid{X: n, Block: 256, Overlap: true}, &args)
 	}
 }

@@ -34,10 +34,10 @@ type StepHeads struct {
 	X, W, Bias, Y          device.Buffer
 }
 
-// A StepLogits is norm(X)·Wᵀ in float32: X [Rows, C] at row stride LdX, Norm [C], W [V, C], Logits [Rows, V] or
-// absent. Best [Rows, StepBests] (8 bytes an element) gets what StepPick needs.
+// A StepLogits is norm(X)·Wᵀ in float32: X [Rows, C] at row stride LdX, Norm [C], W [V, C], Logits [Rows, V] at row
+// stride LdY, or absent. Best [Rows, StepBests] (8 bytes an element) gets what StepPick needs.
 type StepLogits struct {
-	Rows, C, V, LdX          int
+	Rows, C, V, LdX, LdY     int
 	X, Norm, W, Logits, Best device.Buffer
 	Eps                      float32
 }
@@ -201,20 +201,20 @@ func (k *StepHeads) Launch(s *device.Stream) {
 
 // Launch puts the kernel on the stream.
 func (k *StepLogits) Launch(s *device.Stream) {
-	ldx := stride(k.LdX, k.C)
+	ldx, ldy := stride(k.LdX, k.C), stride(k.LdY, k.V)
 	wants := []want{
 		{"X", k.X, span(k.Rows, ldx, k.C), device.BF16}, {"Norm", k.Norm, k.C, device.BF16},
 		{"W", k.W, k.V * k.C, device.BF16},
 		{"Best", k.Best, k.Rows * StepBests, device.F64},
 	}
 	if !k.Logits.Nil() {
-		wants = append(wants, want{"Logits", k.Logits, k.Rows * k.V, device.F32})
+		wants = append(wants, want{"Logits", k.Logits, span(k.Rows, ldy, k.V), device.F32})
 	}
 	if stepFits(s, "step logits", k.Rows, []int{k.C, ldx}, wants...) && k.Rows*k.V > 0 {
 		a := stepProductArgs{
 			x: k.X.Ptr, norm: k.Norm.Ptr, w: k.W.Ptr, y: k.Logits.Ptr, best: k.Best.Ptr, rows: int32(k.Rows), in: int32(k.C),
 			out: int32(k.V),
-			ldx: int32(ldx), ldy: int32(k.V), heads: 1, tiles: int32(ceil(k.V, 16)), eps: k.Eps,
+			ldx: int32(ldx), ldy: int32(ldy), heads: 1, tiles: int32(ceil(k.V, 16)), eps: k.Eps,
 		}
 		newStepGrid(k.Rows, k.C, int(a.tiles), s.Device().SMs).launch(s, stepLogits, &a)
 	}

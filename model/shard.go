@@ -8,9 +8,10 @@ import (
 
 // Shard is what one device of size computes under tensor parallelism, as a model of its own: its share of the query
 // heads and of the MLP, with the key/value or latent heads that they read. Where there are fewer of those than devices,
-// several devices hold the same. Norms, embeddings, the rope key and the query latent are on all, but for GLA_q, whose
-// parts of the query latent go with the latents. What attention and MLP of the shards add to the residual sums up to
-// what the whole model's add (Shoeybi et al., arXiv 1909.08053; section 3.3 of arXiv 2505.21487).
+// several devices hold the same. Norms, the rope key and the query latent are on all, but for GLA_q, whose parts of the
+// query latent go with the latents. What attention and MLP of the shards add to the residual sums up to what the whole
+// model's add (Shoeybi et al., arXiv 1909.08053; section 3.3 of arXiv 2505.21487). The vocabulary is divided, of the
+// embedding and of the head, where its size can be: a shard has an equal run of its tokens.
 func (t *Transformer) Shard(size int) (*Transformer, error) {
 	c, pattern := t.Config, make([]attention.Config, len(t.pattern))
 	for i, a := range t.pattern {
@@ -27,6 +28,9 @@ func (t *Transformer) Shard(size int) (*Transformer, error) {
 		return nil, fmt.Errorf("model: an MLP of %d cannot be divided among %d devices", c.MLP, size)
 	}
 	c.MLP /= size
+	if c.Vocab%size == 0 {
+		c.Vocab /= size
+	}
 	return Patterned(c, pattern)
 }
 

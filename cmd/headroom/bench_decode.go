@@ -22,6 +22,7 @@ type decodeBench struct {
 	batches, contexts   []int
 	steps               int
 	asJSON, prefill     bool
+	parts               parts
 	bandwidth           float64 // of a copy
 	operations          float64 // a second, of a product: where prompts are timed
 }
@@ -43,11 +44,17 @@ is timed with each such cache.`,
   headroom bench decode --attention gta-4 --batch 8 --context 8192 --cache-type bf16,fp8
   headroom bench decode docs/examples/decode-876m.yaml --device cuda --batch 8 --context 2048 --prefill`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return d.do(cmd, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := d.parts.settle(cmd.Flags(), &d.device); err != nil {
+				return err
+			}
+			return d.do(cmd, args)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&d.device, "device", "cpu", "cpu or cuda")
 	f.StringVar(&d.precision, "precision", "", "fp32 or bf16; empty is bf16 on cuda and fp32 on the cpu")
+	d.parts.flags(f)
 	f.StringVar(&d.checkpoint, "checkpoint", "", "a run directory or checkpoint, instead of random weights")
 	f.StringVar(&d.preset, "preset", "", "values below those of the file: see headroom config presets")
 	f.StringSliceVar(&d.kinds, "attention", []string{"gqa-4", "gta-4", "mla", "gla-2"},
@@ -82,6 +89,9 @@ func (d *decodeBench) do(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	results := []any{}
+	if d.prefill && d.parts.devices > 1 {
+		return errors.New("bench: --prefill times prompts on one device")
+	}
 	if d.prefill {
 		d.operations, err = lab.ProductCeiling(d.device, d.precision)
 	} else {
@@ -127,7 +137,7 @@ func (d *decodeBench) backends() (all []decode.Backend, err error) {
 		types = []attention.CacheType{""} // of the precision
 	}
 	for _, t := range types {
-		on, err := lab.Decoder(d.device, d.precision, 1, t)
+		on, err := lab.Decoder(d.device, d.precision, d.parts.devices, t)
 		if err != nil {
 			return all, err
 		}

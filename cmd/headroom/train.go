@@ -94,6 +94,8 @@ Without train.warmup the rate rises over a tenth of the steps, at most 100. Path
 	cmd.Flags().BoolVar(&r.Resume, "resume", false,
 		"go on from the newest whole checkpoint, or begin where the run has saved none")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
+	cmd.Flags().StringVar(&r.Products, "products", "",
+		"a file of algorithms that runs share, so that the same run twice has the same bits on a GPU; made where missing")
 	cmd.Flags().IntVar(&at.GPUs, "gpus", 0, "processes to start on this machine, one a GPU")
 	cmd.Flags().IntVar(&at.Rank, "rank", 0, "this process among --world-size")
 	cmd.Flags().IntVar(&at.WorldSize, "world-size", 0, "processes in all; 0 asks the launcher's variables")

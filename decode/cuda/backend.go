@@ -22,18 +22,22 @@ func open(ordinal int, t graph.DType) (*backend, error) {
 		return nil, err
 	}
 	b := &backend{dev: dev, t: map[graph.DType]device.Type{graph.F32: device.F32, graph.BF16: device.BF16}[t]}
-	b.queue, b.free = func() (queue, error) { return newQueue(dev, b.comm) }, dev.FreeMemory
+	b.queue, b.free = b.newQueue, dev.FreeMemory
 	return b, nil
 }
 
 // A backend keeps the weights of the last models on the GPU: devices of one model share them.
 type backend struct {
-	dev    *device.Device
-	queue  func() (queue, error) // makes a queue
-	free   func() (int, error)   // bytes
-	comm   *device.Comm          // of the devices that hold shards of one model; rank is this one's place
-	rank   int
-	ranks  int
+	dev   *device.Device
+	queue func(sums bool) (queue, error) // makes a queue, of a device that sums with others or not
+	free  func() (int, error)            // bytes
+	comm  *device.Comm                   // of the devices that hold shards of one model; rank is this one's place
+	rank  int
+	ranks int
+
+	reaches bool     // the memory of the other devices
+	meeting *meeting // where queues that sum find each other
+
 	t      device.Type
 	loaded []*weights
 }

@@ -58,6 +58,7 @@ func (d *Device) describe(b decode.Batch, key bucket, step bool) error {
 			rows = append(rows, decode.Row{From: i * key.t, T: key.t})
 		}
 	}
+	d.gathers = d.divided() && (d.sampled || !d.samples || !d.reaches || d.scores > kernels.MostAllLargest)
 	d.divide(func(by takes) []segment { return segments(rows, by) })
 	d.step = step
 	d.cutMeta(len(rows))
@@ -105,7 +106,7 @@ func (d *Device) choose(draws []decode.Draw, words []int32) {
 			TopK: int32(x.TopK), U: x.U,
 		}.Pack(words[i*kernels.StepSamplingWords:])
 		if x.Penalizes() {
-			seen := kernels.PackSeen(d.model.Config.Vocab, x.History)
+			seen := kernels.PackSeen(d.model.Vocab(), x.History)
 			d.queue.upload(d.meta.seen.Slice(i*len(seen), (i+1)*len(seen)), seen)
 		}
 	}

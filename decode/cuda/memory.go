@@ -28,18 +28,18 @@ func (b *backend) plan(m *decode.Model, l decode.Limits) (*Device, error) {
 	d := &Device{
 		model: m, limits: l, dev: b.dev, weights: w, t: b.t, tables: map[tableKey]device.Buffer{},
 		maxPages: fours(decode.PagesFor(l.Context)),
-		rank:     b.rank, ranks: b.ranks, held: make([][]int32, l.Rows), heldTail: make([][]int32, l.Rows),
+		rank:     b.rank, ranks: b.ranks, reaches: b.reaches, held: make([][]int32, l.Rows), heldTail: make([][]int32, l.Rows),
 		graphs: map[bucket]recorded{},
 		seen:   map[bucket]bool{},
 	}
-	d.samples = b.dev.Compute == 90 && m.Config.Vocab <= kernels.StepSampleMost(b.dev)
+	d.samples = b.dev.Compute == 90 && m.Vocab() <= kernels.StepSampleMost(b.dev)
 	work := d.dims(g)
 	most := padded(l.Tokens + l.Rows)
 	d.fixed = []fixed{
 		{&d.pages, device.I32, l.Rows * d.maxPages},
 		{&d.meta.all, device.I32, 3*most + fours(l.Rows) + (1+kernels.StepSamplingWords)*fours(2*l.Scores) + 16},
 		{&d.drawn, device.I32, 2 * l.Scores}, {&d.lse, device.F32, most * g.heads()}, {&d.work, device.U8, work},
-		{&d.meta.seen, device.I32, 2 * l.Scores * kernels.SeenWords(m.Config.Vocab)},
+		{&d.meta.seen, device.I32, 2 * l.Scores * kernels.SeenWords(m.Vocab())},
 	}
 	if l.Tail > 0 {
 		d.fixed = append(d.fixed, fixed{&d.tail, device.I32, l.Rows * d.maxPages})
@@ -166,8 +166,8 @@ func (d *Device) passBytes() int {
 }
 
 // allocate takes the memory. The cache starts as NaN, so that a read of what was never written is seen.
-func (d *Device) allocate(open func() (queue, error)) (err error) {
-	if d.queue, err = open(); err != nil {
+func (d *Device) allocate(open func(sums bool) (queue, error)) (err error) {
+	if d.queue, err = open(d.ranks > 1); err != nil {
 		return err
 	}
 	alloc := func(to *device.Buffer, t device.Type, n int) {

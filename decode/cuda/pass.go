@@ -44,6 +44,7 @@ type Device struct {
 	seen           map[bucket]bool
 
 	rank, ranks int     // of the shards of a model
+	reaches     bool    // the memory of the devices of the others
 	takes       []takes // which kernels take each layer
 	samples     bool    // the kernel of sampling takes the vocabulary
 
@@ -51,6 +52,7 @@ type Device struct {
 	n, scores int // rows of the values now, and from Select on
 	step      bool
 	sampled   bool                 // some tokens are drawn by their chances
+	gathers   bool                 // the logits of all shards
 	parts     [noneAbove][]segment // of the batch, by which kernels take a layer
 	entries   []entry
 }
@@ -176,7 +178,7 @@ func (d *Device) Ahead(s decode.Sampling) bool { return d.samples || s.Greedy() 
 
 // Scores copies the logits of all scored tokens to the host when it is first called after a pass.
 func (d *Device) Scores(i int) ([]float32, error) {
-	V := d.model.Config.Vocab
+	V := d.model.Vocab()
 	if n := d.scoredTokens * V; len(d.scored) != n {
 		d.scored = make([]float32, n)
 		d.queue.downloadFloats(d.scored, d.logits)

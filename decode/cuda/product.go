@@ -154,8 +154,7 @@ func (d *Device) Add(x, y graph.Buf) {
 		if v.stride != v.width {
 			panic(fmt.Sprintf("decode: a sum with rows of %d, %d apart", v.width, v.stride))
 		}
-		d.sum(v.buf)
-		d.run(&kernels.Add{X: to.buf, Y: v.buf, Out: to.buf})
+		d.addSum(to.buf, v.rows(0, d.n))
 		return
 	}
 	p, from, in := v.product.pack, v.product.from, d.need(v.product.x)

@@ -23,8 +23,11 @@ type queue interface {
 	download(to []int32, from device.Buffer)
 	downloadFloats(to []float32, from device.Buffer)
 	launch(k launcher)
-	// sum adds up over the devices that have shards of a model: float32 and bf16, or words of which all but one are 0.
+	// sum adds up over the devices that have shards of a model, in place: float32, bf16 and int32. addSum adds the sum of
+	// x to what is in to. largest draws the largest logits over all of them, where they reach each other's memory.
 	sum(b device.Buffer)
+	addSum(to, x device.Buffer)
+	largest(k *kernels.AllLargest)
 	tune(k *kernels.Gemm)
 
 	capture(record func()) (recording, error) // records launches and runs none
@@ -51,17 +54,24 @@ type mark interface {
 // A gpuQueue is a queue of a GPU.
 type gpuQueue struct {
 	dev    *device.Device
-	comm   *device.Comm // nil for a device alone
+	comm   *device.Comm   // nil for a device alone
+	peers  *kernels.Peers // nil where memory of the others is out of reach
 	stream *device.Stream
 	undo   []func() error
 }
 
-func newQueue(dev *device.Device, comm *device.Comm) (queue, error) {
-	s, err := dev.NewStream()
+func (b *backend) newQueue(sums bool) (queue, error) {
+	s, err := b.dev.NewStream()
 	if err != nil {
 		return nil, err
 	}
-	return &gpuQueue{dev: dev, comm: comm, stream: s}, nil
+	q := &gpuQueue{dev: b.dev, comm: b.comm, stream: s}
+	if sums && b.reaches {
+		if q.peers, err = b.meeting.join(q, b.rank); err != nil {
+			return nil, errors.Join(err, q.close())
+		}
+	}
+	return q, nil
 }
 
 func (q *gpuQueue) alloc(t device.Type, n int) (device.Buffer, error) {
@@ -104,12 +114,32 @@ func (q *gpuQueue) downloadFloats(to []float32, from device.Buffer) {
 
 func (q *gpuQueue) launch(k launcher) { k.Launch(q.stream) }
 
+// mostOwnSum is the bytes up to which our own sum is faster than NCCL's.
+const mostOwnSum = 512 << 10
+
 func (q *gpuQueue) sum(b device.Buffer) {
-	if b.Type == device.I32 {
+	switch {
+	case q.peers != nil && b.Bytes() <= mostOwnSum:
+		(&kernels.AllReduce{Peers: q.peers, X: b, Y: b}).Launch(q.stream)
+	case b.Type == device.I32:
 		q.comm.Merge(q.stream, b)
+	default:
+		q.comm.Sum(q.stream, b)
+	}
+}
+
+func (q *gpuQueue) addSum(to, x device.Buffer) {
+	if q.peers != nil && x.Bytes() <= mostOwnSum {
+		(&kernels.AllReduce{Peers: q.peers, X: x, Add: to, Y: to}).Launch(q.stream)
 		return
 	}
-	q.comm.Sum(q.stream, b)
+	q.comm.Sum(q.stream, x)
+	(&kernels.Add{X: to, Y: x, Out: to}).Launch(q.stream)
+}
+
+func (q *gpuQueue) largest(k *kernels.AllLargest) {
+	k.Peers = q.peers
+	k.Launch(q.stream)
 }
 
 func (q *gpuQueue) tune(k *kernels.Gemm) {
@@ -138,7 +168,14 @@ func (q *gpuQueue) mark() (mark, error) {
 
 func (q *gpuQueue) fail(err error) { q.stream.Fail(err) }
 func (q *gpuQueue) err() error     { return q.stream.Err() }
-func (q *gpuQueue) sync() error    { return q.stream.Sync() }
+
+func (q *gpuQueue) sync() error {
+	err := q.stream.Sync()
+	if q.peers != nil {
+		err = errors.Join(err, q.peers.Err())
+	}
+	return err
+}
 
 func (q *gpuQueue) close() error {
 	err := q.stream.Sync()
@@ -160,8 +197,15 @@ type gpuMark struct {
 	e *device.Event
 }
 
-func (m gpuMark) record()     { m.q.stream.Record(m.e) }
-func (m gpuMark) wait() error { return m.e.Sync() }
+func (m gpuMark) record() { m.q.stream.Record(m.e) }
+
+func (m gpuMark) wait() error {
+	err := m.e.Sync()
+	if m.q.peers != nil {
+		err = errors.Join(err, m.q.peers.Err())
+	}
+	return err
+}
 
 // fill sets every byte of a buffer.
 type fill struct {

@@ -16,16 +16,17 @@ import (
 	"headroom/model"
 )
 
-// simulateParts is a backend of several simulated devices that hold shards of a model.
-func simulateParts(typ device.Type, parts int) decode.Backend {
+// simulateParts is a backend of several simulated devices that hold shards of a model, and reach each other's memory
+// or not.
+func simulateParts(typ device.Type, parts int, reaches bool) decode.Backend {
 	var all []decode.Backend
 	sum := host.NewSum(parts)
 	for rank := range parts {
 		one := simulate(typ)
-		one.rank, one.ranks = rank, parts
+		one.rank, one.ranks, one.reaches = rank, parts, reaches
 		open := one.queue
-		one.queue = func() (queue, error) {
-			q, err := open()
+		one.queue = func(sums bool) (queue, error) {
+			q, err := open(sums)
 			q.(*simulated).shards, q.(*simulated).rank = sum, rank
 			return q, err
 		}
@@ -40,11 +41,21 @@ func TestShardsSimulated(t *testing.T) {
 	for _, kind := range []string{"mha", "gqa-4", "gta-4", "mla", "gla-2"} {
 		for _, typ := range []device.Type{device.F32, device.BF16} {
 			for _, parts := range []int{2, 4} {
-				sayTheSame(t, kind, simulateParts(typ, parts))
+				sayTheSame(t, kind, simulateParts(typ, parts, true))
 			}
 		}
 	}
-	sayTheSame(t, "gqa-4", simulateParts(device.BF16, 2), withNorm(attention.HeadNorm))
+	sayTheSame(t, "gqa-4", simulateParts(device.BF16, 2, true), withNorm(attention.HeadNorm))
+	vocab := func(V int, tie bool) func(*model.Config, *attention.Config) {
+		return func(c *model.Config, _ *attention.Config) { c.Vocab, c.Tie = V, tie }
+	}
+	for _, tie := range []bool{false, true} {
+		for _, V := range []int{37, 40, 264} { // 37 is not divided
+			sayTheSame(t, "gqa-4", simulateParts(device.BF16, 2, true), vocab(V, tie))
+			sayTheSame(t, "gqa-4", simulateParts(device.BF16, 4, false), vocab(V, tie))
+			sayTheSame(t, "mla", simulateParts(device.F32, 2, false), vocab(V, tie))
+		}
+	}
 }
 
 // TestShardsCUDA does so on two GPUs, in float32, where there are two.

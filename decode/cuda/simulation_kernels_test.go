@@ -22,7 +22,11 @@ func (p *simulation) compute(k launcher) {
 			if token < 0 {
 				token = p.view(k.Drawn).int(int(-1 - token))
 			}
-			y.setAt(i*k.C, table.row(int(token)*k.C, k.C))
+			row := make([]float32, k.C)
+			if own := int(token) - k.First; own >= 0 && own < k.Table.N/k.C {
+				row = table.row(own*k.C, k.C)
+			}
+			y.setAt(i*k.C, row)
 		}
 	case *kernels.Embed:
 		tokens, table, y := p.view(k.Tokens), p.view(k.Table), p.view(k.Y)
@@ -149,14 +153,16 @@ func (p *simulation) product(k launcher) {
 		}).Run()
 		p.view(k.Y).setAll(y)
 	case *kernels.StepLogits:
-		y := p.all(k.Logits)
+		y, ld := make([]float32, k.Rows*k.V), max(k.LdY, k.V)
 		(&ref.StepProduct{Rows: k.Rows, In: k.C, Out: k.V, LdX: k.LdX, X: p.all(k.X), Norm: p.all(k.Norm),
 			W: p.all(k.W), Y: y, Eps: k.Eps}).Run()
-		p.view(k.Logits).setAll(y)
 		best := make([]int32, k.Rows)
 		(&ref.StepPick{Rows: k.Rows, V: k.V, Logits: y, Tokens: best}).Run()
 		for r, token := range best {
+			row := y[r*k.V : (r+1)*k.V]
+			p.view(k.Logits).setAt(r*ld, row)
 			p.view(k.Best).setInt(r*kernels.StepBests, token) // what StepPick finds
+			p.view(k.Best).set(r*kernels.StepBests+1, row[token])
 		}
 	case *kernels.StepPick:
 		for r := range k.Rows {

@@ -51,7 +51,7 @@ func simulateLittle(typ device.Type, bytes int) *backend {
 	}
 	return &backend{
 		dev: p.dev, t: typ, free: func() (int, error) { return p.left + reserve, nil },
-		queue: func() (queue, error) { return &simulated{simulation: p, dry: device.Dry(p.dev)}, nil },
+		queue: func(bool) (queue, error) { return &simulated{simulation: p, dry: device.Dry(p.dev)}, nil },
 	}
 }
 
@@ -186,6 +186,44 @@ func (p *simulated) sum(b device.Buffer) {
 	})
 }
 
+func (p *simulated) addSum(to, x device.Buffer) {
+	p.sum(x)
+	p.launch(&kernels.Add{X: to, Y: x, Out: to})
+}
+
+// largest has every rank lay its largest logits and their tokens side by side.
+func (p *simulated) largest(k *kernels.AllLargest) {
+	p.put(func() {
+		ranks := p.shards.Ranks()
+		all := make([]float32, 2*ranks*k.Rows)
+		for r := range k.Rows {
+			token, value := int32(0), float32(0)
+			if k.Best.Nil() {
+				row := p.view(k.Logits).row(r*k.Ld, k.N)
+				for i, v := range row {
+					if v > row[token] {
+						token = int32(i)
+					}
+				}
+				value = row[token]
+			} else {
+				token, value = p.view(k.Best).int(r*kernels.StepBests), p.view(k.Best).get(r*kernels.StepBests+1)
+			}
+			all[2*(p.rank*k.Rows+r)], all[2*(p.rank*k.Rows+r)+1] = float32(k.First+int(token)), value
+		}
+		p.shards.All(p.rank, all)
+		for r := range k.Rows {
+			best := all[2*r:]
+			for rank := range ranks {
+				if x := all[2*(rank*k.Rows+r):]; x[1] > best[1] {
+					best = x
+				}
+			}
+			p.view(k.Tokens).setInt(r, int32(best[0]))
+		}
+	})
+}
+
 func (p *simulated) tune(k *kernels.Gemm) { p.only("tuning") }
 
 type simulatedRecording struct {
@@ -306,7 +344,7 @@ func (p *simulation) all(b device.Buffer) []float32 {
 // TestSimulationSeesEarlyChanges holds the simulation itself: pinned memory that changes before the copy, and memory of
 // nobody.
 func TestSimulationSeesEarlyChanges(t *testing.T) {
-	q, _ := simulate(device.BF16).queue()
+	q, _ := simulate(device.BF16).queue(false)
 	b, _ := q.alloc(device.I32, 2)
 	pin, _ := q.pinned(2)
 	free, back := []int32{3, 4}, make([]int32, 2)

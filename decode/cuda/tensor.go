@@ -96,7 +96,11 @@ func (d *Device) Embed(table graph.Param) graph.Buf {
 	C := table.Shape[1]
 	x := d.take(d.t, d.n, C)
 	d.arena.keep()
-	d.run(&kernels.DecodeEmbed{Given: d.meta.tokens, Drawn: d.drawn, Table: d.weights.single[table.Name], Y: x.buf, C: C})
+	d.run(&kernels.DecodeEmbed{Given: d.meta.tokens, Drawn: d.drawn, Table: d.weights.single[table.Name], Y: x.buf, C: C,
+		First: d.model.First})
+	if d.divided() {
+		d.sum(x.buf)
+	}
 	return give(x)
 }
 
@@ -161,25 +165,6 @@ func (d *Device) need(v *tensor) *tensor {
 	return v
 }
 
-// sum adds up a tensor over the shards of a model.
-func (d *Device) sum(b device.Buffer) {
-	if d.ranks > 1 && d.mode == running {
-		d.queue.sum(b)
-	}
-}
-
-// agree gives all shards the tokens that the first drew: products may run otherwise on another GPU.
-func (d *Device) agree() {
-	if d.ranks < 2 || d.mode != running {
-		return
-	}
-	tokens := d.drawn.Slice(0, d.n)
-	if d.rank > 0 {
-		d.run(fill{tokens, 0})
-	}
-	d.queue.sum(tokens)
-}
-
 // Select gathers the rows that the batch scores, which are the rows of all values from here on.
 func (d *Device) Select(x graph.Buf) graph.Buf {
 	v := of(x)
@@ -194,30 +179,41 @@ func (d *Device) Select(x graph.Buf) graph.Buf {
 
 // Logits are in float32, and a token is drawn from each row.
 func (d *Device) Logits(x graph.Buf, w graph.Param) graph.Buf {
-	V, C := w.Shape[0], w.Shape[1]
-	y := d.take(device.F32, d.n, V)
+	V, C, all := w.Shape[0], w.Shape[1], d.model.Vocab()
+	y := d.take(device.F32, d.n, all)
+	own := y.columns(d.n, d.model.First, V).buf
+	if d.gathers {
+		d.run(fill{y.buf, 0})
+	}
 	in, norm, eps := d.normed(of(x))
 	fused := d.small(C) && in.aligned() && !norm.Nil()
 	best := device.Buffer{}
 	if fused {
 		best = d.take(device.F64, d.n, kernels.StepBests).buf
-		d.run(&kernels.StepLogits{Rows: d.n, C: C, V: V, LdX: in.stride, X: in.rows(0, d.n), Norm: norm,
-			W: d.weights.single[w.Name], Logits: y.buf, Best: best, Eps: eps})
+		d.run(&kernels.StepLogits{Rows: d.n, C: C, V: V, LdX: in.stride, LdY: all, X: in.rows(0, d.n), Norm: norm,
+			W: d.weights.single[w.Name], Logits: own, Best: best, Eps: eps})
 	} else {
 		in = d.need(of(x))
 		d.run(&kernels.Gemm{
-			TransB: true, M: d.n, N: V, K: C, A: in.rows(0, d.n), B: d.weights.single[w.Name], C: y.buf, Lda: in.stride, Ldb: C,
-			Ldc: V, Batch: 1,
+			TransB: true, M: d.n, N: V, K: C, A: in.rows(0, d.n), B: d.weights.single[w.Name], C: own, Lda: in.stride, Ldb: C,
+			Ldc: all, Batch: 1,
 		})
 	}
+	if d.gathers {
+		d.sum(y.buf)
+	}
 	switch {
+	case d.divided() && !d.gathers:
+		d.largest(&kernels.AllLargest{Rows: d.n, C: C, N: V, Ld: all, First: d.model.First, Best: best, Logits: own,
+			Tokens: d.drawn})
+		return give(y)
 	case d.sampled:
-		d.run(&kernels.StepSample{Rows: d.n, V: V, Logits: y.buf, Choices: d.meta.choices,
+		d.run(&kernels.StepSample{Rows: d.n, V: all, Logits: y.buf, Choices: d.meta.choices,
 			Seen: d.meta.seen, Tokens: d.drawn})
-	case fused:
+	case fused && !d.gathers:
 		d.run(&kernels.StepPick{Rows: d.n, C: C, V: V, Best: best, Tokens: d.drawn})
 	default:
-		d.run(&kernels.DecodeLargest{Logits: y.buf, Tokens: d.drawn, Rows: d.n, V: V})
+		d.run(&kernels.DecodeLargest{Logits: y.buf, Tokens: d.drawn, Rows: d.n, V: all})
 	}
 	d.agree()
 	return give(y)

@@ -36,7 +36,7 @@ func TestCUDALinearTakesTheBiasItIsGiven(t *testing.T) {
 	}
 	for _, typ := range []device.Type{device.F32, device.BF16} {
 		on := simulate(typ)
-		q, err := on.queue()
+		q, err := on.queue(false)
 		if err != nil {
 			t.Fatal(err)
 		}

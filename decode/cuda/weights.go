@@ -54,7 +54,7 @@ func (b *backend) weightsOf(m *decode.Model) (*weights, error) {
 		}
 		b.loaded = b.loaded[1:]
 	}
-	q, err := b.queue()
+	q, err := b.queue(false)
 	if err != nil {
 		return nil, err
 	}

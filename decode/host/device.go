@@ -97,7 +97,7 @@ func (c *Device) Ahead(decode.Sampling) bool { return false }
 
 // Scores are the logits of a scored token.
 func (c *Device) Scores(i int) ([]float32, error) {
-	V := c.model.Config.Vocab
+	V := c.model.Vocab()
 	return c.logits[i*V : (i+1)*V], nil
 }
 

@@ -52,6 +52,9 @@ func NewSum(ranks int) *Sum {
 	return s
 }
 
+// Ranks is how many there are.
+func (s *Sum) Ranks() int { return len(s.terms) }
+
 // All replaces x by the sum of every rank's.
 func (s *Sum) All(rank int, x []float32) {
 	s.mu.Lock()

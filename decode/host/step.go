@@ -32,14 +32,26 @@ func (c *Device) take(n int) graph.Buf {
 
 func (c *Device) tokens() int { return len(c.batch.Tokens) }
 
-// Embed looks up the batch's tokens.
+// Embed looks up the batch's tokens. Of several shards each has some of them.
 func (c *Device) Embed(table graph.Param) graph.Buf {
-	n := c.tokens() * table.Shape[1]
+	V, C := table.Shape[0], table.Shape[1]
+	n := c.tokens() * C
 	if len(c.x) < n {
 		c.x = make(memory, n)
 	}
-	(&ref.Embed{Tokens: c.batch.Tokens, Table: c.model.Weights[table.Name], Y: c.x[:n], C: table.Shape[1]}).Run()
-	return graph.Buf{Mem: c.x, Len: n}
+	x := graph.Buf{Mem: c.x, Len: n}
+	if V == c.model.Vocab() {
+		(&ref.Embed{Tokens: c.batch.Tokens, Table: c.model.Weights[table.Name], Y: floats(x), C: C}).Run()
+		return x
+	}
+	clear(floats(x))
+	for i, t := range c.batch.Tokens {
+		if own := int(t) - c.model.First; own >= 0 && own < V {
+			copy(floats(x)[i*C:(i+1)*C], c.model.Weights[table.Name][own*C:])
+		}
+	}
+	c.sum(floats(x))
+	return x
 }
 
 // Linear is x·w + bias.
@@ -61,12 +73,18 @@ func (c *Device) Linear(x graph.Buf, w graph.Param, bias *graph.Param) graph.Buf
 	return y
 }
 
-// Logits is x·wᵀ.
+// Logits is x·wᵀ. Of several shards each has some columns.
 func (c *Device) Logits(x graph.Buf, w graph.Param) graph.Buf {
-	V, C := w.Shape[0], w.Shape[1]
-	y := c.take(x.Len / C * V)
-	(&ref.Gemm{TransB: true, M: x.Len / C, N: V, K: C, A: floats(x), B: c.model.Weights[w.Name], C: floats(y), Lda: C,
-		Ldb: C, Ldc: V, Batch: 1}).Run()
+	V, C, all := w.Shape[0], w.Shape[1], c.model.Vocab()
+	y := c.take(x.Len / C * all)
+	if V < all {
+		clear(floats(y))
+	}
+	(&ref.Gemm{TransB: true, M: x.Len / C, N: V, K: C, A: floats(x), B: c.model.Weights[w.Name],
+		C: floats(y)[c.model.First:], Lda: C, Ldb: C, Ldc: all, Batch: 1}).Run()
+	if V < all {
+		c.sum(floats(y))
+	}
 	return y
 }
 

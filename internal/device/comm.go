@@ -45,8 +45,9 @@ func NewCommID() ([]byte, error) {
 	return C.GoBytes(unsafe.Pointer(&id), C.int(unsafe.Sizeof(id))), nil
 }
 
-// Join waits for all ranks of the communicator of that id.
-func (d *Device) Join(id []byte, rank, size int) (*Comm, error) {
+// Join waits for all ranks of the communicator of that id. Calls of a patient one return when they have been started,
+// however long that takes; those of others give up, but NCCL starts a thread for each.
+func (d *Device) Join(id []byte, rank, size int, patient bool) (*Comm, error) {
 	if err := openNCCL(); err != nil {
 		return nil, err
 	}
@@ -56,7 +57,11 @@ func (d *Device) Join(id []byte, rank, size int) (*Comm, error) {
 	}
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&unique)), len(id)), id)
 	c := &Comm{Rank: rank, Size: size, dev: d}
-	if r := C.nccl_join(d.c(), &c.comm, &unique, C.int(rank), C.int(size), joinSeconds); r != 0 {
+	blocking := C.int(0)
+	if patient {
+		blocking = 1
+	}
+	if r := C.nccl_join(d.c(), &c.comm, &unique, C.int(rank), C.int(size), joinSeconds, blocking); r != 0 {
 		return nil, fmt.Errorf("device: NCCL: rank %d of %d: %s", rank, size, C.GoString(C.nccl_error(r, c.comm)))
 	}
 	return c, nil

@@ -71,10 +71,10 @@ static int settled(nccl_comm comm, int r, int seconds) {
 
 int nccl_new_id(nccl_id *id) { return getUniqueId(id); }
 
-int nccl_join(CUcontext context, nccl_comm *comm, const nccl_id *id, int rank, int size, int seconds) {
+int nccl_join(CUcontext context, nccl_comm *comm, const nccl_id *id, int rank, int size, int seconds, int blocking) {
 	if (cuCtxSetCurrent(context) != CUDA_SUCCESS)
 		return 1;
-	config c = {sizeof c, 0xcafebeef, 21805, 0, INT_MIN, INT_MIN, INT_MIN, 0, INT_MIN};
+	config c = {sizeof c, 0xcafebeef, 21805, blocking, INT_MIN, INT_MIN, INT_MIN, 0, INT_MIN};
 	int r = commInitRankConfig(comm, size, *id, rank, &c);
 	return settled(*comm, r, seconds);
 }

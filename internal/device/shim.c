@@ -102,3 +102,13 @@ CUresult graph_free(CUcontext context, CUgraphExec exec) {
 	CUresult r = cuCtxSetCurrent(context);
 	return r != CUDA_SUCCESS ? r : cuGraphExecDestroy(exec);
 }
+
+CUresult reach(CUcontext context, CUdevice device, CUcontext other, CUdevice peer, int *can) {
+	CUresult r = cuDeviceCanAccessPeer(can, device, peer);
+	if (r != CUDA_SUCCESS || !*can)
+		return r;
+	r = cuCtxSetCurrent(context);
+	if (r == CUDA_SUCCESS)
+		r = cuCtxEnablePeerAccess(other, 0);
+	return r == CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED ? CUDA_SUCCESS : r;
+}

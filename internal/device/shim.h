@@ -25,3 +25,4 @@ CUresult capture_begin(CUcontext, CUstream);
 CUresult capture_end(CUcontext, CUstream, CUgraphExec *);
 CUresult graph_launch(CUcontext, CUstream, CUgraphExec);
 CUresult graph_free(CUcontext, CUgraphExec);
+CUresult reach(CUcontext, CUdevice, CUcontext other, CUdevice peer, int *can); // lets kernels use the other's memory, where they can

@@ -17,7 +17,7 @@ type cudaGroup struct {
 
 // Join waits for all ranks of the communicator of that id, which device.NewCommID made.
 func (c *CUDA) Join(id []byte, rank, size int) (Group, error) {
-	comm, err := c.dev.Join(id, rank, size)
+	comm, err := c.dev.Join(id, rank, size, false)
 	if err != nil {
 		return nil, err
 	}

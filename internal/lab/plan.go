@@ -168,7 +168,7 @@ func (c *Compare) home(a Arm) string { return filepath.Join(c.Dir, a.Size, a.Nam
 
 // at is the run of an arm with a seed and, where rates are tried, one of them.
 func (c *Compare) at(a Arm, seed uint64, lr float64) Run {
-	r := Run{Config: a.Config, Resume: true, texts: c.Texts, products: filepath.Join(c.Dir, productsName)}
+	r := Run{Config: a.Config, Resume: true, texts: c.Texts, Products: filepath.Join(c.Dir, productsName)}
 	if len(c.LR) > 0 {
 		r.Config.Train.LR = lr
 	} else {

@@ -16,8 +16,8 @@ import (
 	"headroom/train"
 )
 
-// products.go lets the runs of a comparison share the algorithms that were found by timing to be the fastest of a
-// device for a shape. Later runs need not search, and all runs use the same algorithms.
+// products.go lets the runs of a comparison, and others that name one file, share the algorithms that were found by
+// timing to be the fastest of a device for a shape. Later runs need not search, and all runs use the same algorithms.
 
 // productsName is where a comparison keeps the algorithms, by device and shape.
 const productsName = "products.json"
@@ -31,10 +31,10 @@ func (r Run) algorithms(on graph.Backend) map[string]int {
 			return state.Choices
 		}
 	}
-	if r.products == "" {
+	if r.Products == "" {
 		return nil
 	}
-	all, err := readProducts(r.products)
+	all, err := readProducts(r.Products)
 	if err != nil {
 		slog.Warn("compare: the algorithms found so far cannot be read and are searched again", "reason", err)
 	}
@@ -47,18 +47,18 @@ func nothingKnown(graph.Backend) map[string]int { return nil }
 // found adds a device's algorithms to those of the comparison. What stands there stays, so that all runs have the same.
 func (r Run) found(on graph.Backend) error {
 	now := on.Choices()
-	if r.products == "" || len(now) == 0 {
+	if r.Products == "" || len(now) == 0 {
 		return nil
 	}
-	lock, err := os.Open(filepath.Dir(r.products))
+	lock, err := os.Open(filepath.Dir(r.Products))
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
 	defer lock.Close()
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("lab: %s: %w", r.products, err)
+		return fmt.Errorf("lab: %s: %w", r.Products, err)
 	}
-	all, err := readProducts(r.products)
+	all, err := readProducts(r.Products)
 	if err != nil || all == nil {
 		all = map[string]map[string]int{}
 	}
@@ -68,7 +68,7 @@ func (r Run) found(on graph.Backend) error {
 		return nil
 	}
 	all[on.Name()] = now
-	return writeFile(r.products, all)
+	return writeFile(r.Products, all)
 }
 
 func readProducts(path string) (all map[string]map[string]int, err error) {

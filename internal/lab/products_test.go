@@ -99,7 +99,7 @@ func TestResumeTakesItsOwnAlgorithms(t *testing.T) {
 	opened, _ := onSearching(t)
 	dir := shards(t)
 	r := Run{Dir: filepath.Join(dir, "run"), Config: load(t, tiny(dir), "train.schedule=constant"), Resume: true,
-		products: filepath.Join(dir, productsName)}
+		Products: filepath.Join(dir, productsName)}
 	if _, err := r.Do(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestResumeTakesItsOwnAlgorithms(t *testing.T) {
 	for shape := range state.Choices {
 		others[shape] = 1000
 	}
-	if err := writeFile(r.products, map[string]map[string]int{"searching": others}); err != nil {
+	if err := writeFile(r.Products, map[string]map[string]int{"searching": others}); err != nil {
 		t.Fatal(err)
 	}
 	r.Config = load(t, tiny(dir), "train.schedule=constant", "train.steps=8")

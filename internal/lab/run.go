@@ -34,8 +34,11 @@ type Run struct {
 	Log    *slog.Logger // nil for a progress bar on a terminal and the default log elsewhere
 	Team   *Team        // the processes that train it together, nil for this one alone
 
-	texts    []Text // that its comparison reads
-	products string // where its comparison keeps algorithms; see products.go
+	// Products is a file of algorithms that runs share, so that they have the same bits; see products.go. It may be
+	// empty.
+	Products string
+
+	texts []Text // that its comparison reads
 }
 
 // A Result is what a finished run leaves in result.json.
