@@ -132,12 +132,17 @@ func (b *shards) of(m *Model) ([]*Model, error) {
 	if len(b.cut) == 2 { // a model and its draft
 		clear(b.cut)
 	}
-	for rank := len(all); rank < len(b.parts); rank++ {
-		part, err := m.Shard(rank, len(b.parts))
-		if err != nil {
+	if all == nil {
+		all = make([]*Model, len(b.parts))
+		errs := make([]error, len(all))
+		var wait sync.WaitGroup
+		for rank := range all {
+			wait.Go(func() { all[rank], errs[rank] = m.Shard(rank, len(all)) })
+		}
+		wait.Wait()
+		if err := errors.Join(errs...); err != nil {
 			return nil, err
 		}
-		all = append(all, part)
 	}
 	b.cut[m] = all
 	return all, nil
@@ -151,10 +156,18 @@ func (b *shards) Available(m *Model, l Limits) (least int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	for i, part := range b.parts {
-		n, err := part.Available(models[i], l)
-		if err != nil || n == 0 {
-			return 0, err
+	each, errs := make([]int64, len(b.parts)), make([]error, len(b.parts))
+	var wait sync.WaitGroup
+	for i, part := range b.parts { // beside each other, since they load their weights
+		wait.Go(func() { each[i], errs[i] = part.Available(models[i], l) })
+	}
+	wait.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return 0, err
+	}
+	for i, n := range each {
+		if n == 0 {
+			return 0, nil
 		}
 		whole := n / int64(models[i].CacheBytes(1, b.Cache())) * int64(m.CacheBytes(1, b.Cache()))
 		if i == 0 || whole < least {

@@ -35,7 +35,7 @@ func (t *Transformer) Shard(size int) (*Transformer, error) {
 }
 
 // Cut is what device rank of size has of a parameter: of each axis on which its shard is shorter, the part of its
-// heads.
+// heads. It may lie in x.
 func Cut(x []float32, whole, part []int, rank, size int) []float32 {
 	outer := 1 // of what is cut so far
 	for axis := range whole {
@@ -47,12 +47,16 @@ func Cut(x []float32, whole, part []int, rank, size int) []float32 {
 		if units > 1 {
 			at := rank * units / size * part[axis] * inner
 			rank, size = rank%(size/units), size/units
-			var y []float32
-			for o := range outer {
-				row := x[o*whole[axis]*inner:]
-				y = append(y, row[at:at+part[axis]*inner]...)
+			if n := part[axis] * inner; outer == 1 {
+				x = x[at : at+n : at+n] // as it lies there
+			} else {
+				y := make([]float32, 0, outer*n)
+				for o := range outer {
+					row := x[o*whole[axis]*inner:]
+					y = append(y, row[at:at+n]...)
+				}
+				x = y
 			}
-			x = y
 		}
 		outer *= part[axis]
 	}

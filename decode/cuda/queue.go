@@ -4,6 +4,8 @@ package cuda
 
 import (
 	"errors"
+	"os"
+	"strconv"
 
 	"headroom/internal/device"
 	"headroom/kernels"
@@ -56,6 +58,7 @@ type gpuQueue struct {
 	dev    *device.Device
 	comm   *device.Comm   // nil for a device alone
 	peers  *kernels.Peers // nil where memory of the others is out of reach
+	most   int            // bytes of a sum by them
 	stream *device.Stream
 	undo   []func() error
 }
@@ -65,7 +68,10 @@ func (b *backend) newQueue(sums bool) (queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &gpuQueue{dev: b.dev, comm: b.comm, stream: s}
+	q := &gpuQueue{dev: b.dev, comm: b.comm, most: mostOwnSum, stream: s}
+	if n, err := strconv.Atoi(os.Getenv("HEADROOM_SUMS")); err == nil {
+		q.most = min(n, kernels.MostAllReduce)
+	}
 	if sums && b.reaches {
 		if q.peers, err = b.meeting.join(q, b.rank); err != nil {
 			return nil, errors.Join(err, q.close())
@@ -119,7 +125,7 @@ const mostOwnSum = 512 << 10
 
 func (q *gpuQueue) sum(b device.Buffer) {
 	switch {
-	case q.peers != nil && b.Bytes() <= mostOwnSum:
+	case q.peers != nil && b.Bytes() <= q.most:
 		(&kernels.AllReduce{Peers: q.peers, X: b, Y: b}).Launch(q.stream)
 	case b.Type == device.I32:
 		q.comm.Merge(q.stream, b)
@@ -129,7 +135,7 @@ func (q *gpuQueue) sum(b device.Buffer) {
 }
 
 func (q *gpuQueue) addSum(to, x device.Buffer) {
-	if q.peers != nil && x.Bytes() <= mostOwnSum {
+	if q.peers != nil && x.Bytes() <= q.most {
 		(&kernels.AllReduce{Peers: q.peers, X: x, Add: to, Y: to}).Launch(q.stream)
 		return
 	}

@@ -3,6 +3,7 @@
 package cuda
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -58,7 +59,33 @@ func TestShardsSimulated(t *testing.T) {
 	}
 }
 
-// TestShardsCUDA does so on two GPUs, in float32, where there are two.
+// TestScoresOfShards holds all logits of sequences that are cut into passes at random, where each of two devices has
+// those of half the vocabulary, against the CPU.
+func TestScoresOfShards(t *testing.T) {
+	m := decodetest.Tiny(t, "gqa-4", wide, func(c *model.Config, a *attention.Config) { a.Heads, c.Vocab = 8, 40 })
+	texts := decodetest.Texts(m)
+	limits := decode.Limits{Pages: 20, Rows: 4, Tokens: 300, Scores: 300, Context: m.Config.Context}
+	want := decodetest.Split(t, host.NewDevice(m, 20), m, 1, texts)
+	for _, reaches := range []bool{false, true} {
+		on := simulateParts(device.F32, 2, reaches)
+		d, err := on.Open(m, limits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, got := range decodetest.Split(t, d, m, 1, texts) {
+			for j, x := range got {
+				if diff := math.Abs(float64(x - want[i][j])); !(diff < 1e-3) {
+					t.Fatalf("reaches %v: text %d, logit %d is %v, %v on the CPU", reaches, i, j, x, want[i][j])
+				}
+			}
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestShardsCUDA serves random requests on two GPUs, in float32, where there are two.
 func TestShardsCUDA(t *testing.T) {
 	if device.Count() < 2 {
 		t.Skip("fewer than two GPUs")
