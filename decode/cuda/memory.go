@@ -28,7 +28,8 @@ func (b *backend) plan(m *decode.Model, l decode.Limits) (*Device, error) {
 	d := &Device{
 		model: m, limits: l, dev: b.dev, weights: w, t: b.t, tables: map[tableKey]device.Buffer{},
 		maxPages: fours(decode.PagesFor(l.Context)),
-		rank:     b.rank, ranks: b.ranks, reaches: b.reaches, held: make([][]int32, l.Rows), heldTail: make([][]int32, l.Rows),
+		rank:     b.rank, ranks: b.ranks, reaches: b.reaches,
+		held: make([][]int32, l.Rows), heldTail: make([][]int32, l.Rows),
 		graphs: map[bucket]recorded{},
 		seen:   map[bucket]bool{},
 	}
