@@ -9,7 +9,7 @@
 #include "step.cuh"
 
 constexpr int reduce_threads = 256, reduce_blocks = 128;
-constexpr int reduce_rounds = 16; // packs of 16 bytes that a thread has at most in a turn
+constexpr int reduce_rounds = 4; // packs of 16 bytes that a thread has at most in a turn
 
 struct PeersArgs {
 	ulonglong2 *inbox[8]; // of each rank: [2, ranks, blocks, rounds, 2, threads]

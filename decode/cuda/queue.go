@@ -68,7 +68,7 @@ func (b *backend) newQueue(sums bool) (queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &gpuQueue{dev: b.dev, comm: b.comm, most: mostOwnSum, stream: s}
+	q := &gpuQueue{dev: b.dev, comm: b.comm, most: kernels.MostAllReduce, stream: s}
 	if n, err := strconv.Atoi(os.Getenv("HEADROOM_SUMS")); err == nil {
 		q.most = min(n, kernels.MostAllReduce)
 	}
@@ -119,9 +119,6 @@ func (q *gpuQueue) downloadFloats(to []float32, from device.Buffer) {
 }
 
 func (q *gpuQueue) launch(k launcher) { k.Launch(q.stream) }
-
-// mostOwnSum is the bytes up to which our own sum is faster than NCCL's.
-const mostOwnSum = 512 << 10
 
 func (q *gpuQueue) sum(b device.Buffer) {
 	switch {
