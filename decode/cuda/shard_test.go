@@ -97,6 +97,7 @@ func TestShardsCUDA(t *testing.T) {
 	defer on.Close()
 	for _, kind := range []string{"mha", "gqa-4", "gta-4", "mla", "gla-2"} {
 		sayTheSame(t, kind, on)
+		sayTheSame(t, kind, on, func(c *model.Config, _ *attention.Config) { c.Vocab = 40 }) // divided
 	}
 }
 
