@@ -19,6 +19,7 @@ type Decode struct {
 	DecodeShape
 	Scale                  float32
 	Q, K, V, KRope, O, LSE device.Buffer
+	KScale, VScale         device.Buffer // of an 8-bit cache, [pages, G, Page], with K and V in bytes
 	Pages, Lengths         device.Buffer
 	Work                   device.Buffer
 }
@@ -29,6 +30,12 @@ type decodeArgs struct {
 	b, t, h, g, p, r, maxPages, pageShift                                  int32
 	parts, tiles, heads, warpRows, stages, unitShift, pieces, fixed        int32
 	scale                                                                  float32
+}
+
+// decodeFP8Args is DecodeFP8Args in fp8.cuh.
+type decodeFP8Args struct {
+	decode         decodeArgs
+	kScale, vScale device.Ptr
 }
 
 func (d DecodeShape) on(dev *device.Device) (decodeTiling, error) {
@@ -65,17 +72,27 @@ func (k *Decode) Launch(s *device.Stream) {
 	}
 	slots, queries := k.K.N/(k.G*k.Dv)/k.Page*k.Page, k.B*k.T*k.H
 	rows := t.pieces * k.T * k.H
+	cache := device.BF16
+	if k.FP8 {
+		cache = device.U8
+	}
 	wants := []want{
-		{"Q", k.Q, queries * (k.P + k.R), device.BF16}, {"K", k.K, k.Page * k.G * k.Dv, device.BF16},
+		{"Q", k.Q, queries * (k.P + k.R), device.BF16}, {"K", k.K, k.Page * k.G * k.Dv, cache},
 		{"O", k.O, queries * k.Dv, device.BF16},
 		{"LSE", k.LSE, queries, device.F32}, {"Pages", k.Pages, k.B * k.MaxPages, device.I32},
 		{"Lengths", k.Lengths, k.B, device.I32},
 		{"Work", k.Work, arrivals*4 + rows*(k.Dv+1)*4, device.U8},
 	}
 	if k.Cache == KV {
-		wants = append(wants, want{"V", k.V, slots * k.G * k.Dv, device.BF16})
+		wants = append(wants, want{"V", k.V, slots * k.G * k.Dv, cache})
 	} else {
 		wants = append(wants, want{"KRope", k.KRope, slots * k.R, device.BF16})
+	}
+	if k.FP8 {
+		wants = append(wants, want{"KScale", k.KScale, slots * k.G, device.U8})
+		if k.Cache == KV {
+			wants = append(wants, want{"VScale", k.VScale, slots * k.G, device.U8})
+		}
 	}
 	if !fits(s, "decode", wants...) {
 		return
@@ -92,16 +109,21 @@ func (k *Decode) Launch(s *device.Stream) {
 	}
 	partial := k.Work.Ptr + arrivals*4
 	lse := partial + device.Ptr(rows*k.Dv*4)
-	device.Launch(s, t.kernel, device.Grid{X: t.parts * t.tiles, Block: t.threads, Shared: t.shared, Overlap: true},
-		&decodeArgs{
-			k.Q.Ptr, k.K.Ptr, k.V.Ptr, k.KRope.Ptr, k.Pages.Ptr, k.Lengths.Ptr, k.O.Ptr, k.LSE.Ptr, partial, lse, k.Work.Ptr,
-			int32(k.B), int32(k.T), int32(k.H), int32(k.G), int32(k.P), int32(k.R), int32(k.MaxPages),
-			int32(bits.TrailingZeros(uint(k.Page))),
-			int32(t.parts), int32(t.tiles), int32(t.heads), int32(t.rows), int32(t.stages),
-			int32(bits.TrailingZeros(uint(unit))),
-			int32(t.pieces), flag(k.Piece > 0),
-			k.Scale * math.Log2E,
-		})
+	grid := device.Grid{X: t.parts * t.tiles, Block: t.threads, Shared: t.shared, Overlap: true}
+	args := decodeArgs{
+		k.Q.Ptr, k.K.Ptr, k.V.Ptr, k.KRope.Ptr, k.Pages.Ptr, k.Lengths.Ptr, k.O.Ptr, k.LSE.Ptr, partial, lse, k.Work.Ptr,
+		int32(k.B), int32(k.T), int32(k.H), int32(k.G), int32(k.P), int32(k.R), int32(k.MaxPages),
+		int32(bits.TrailingZeros(uint(k.Page))),
+		int32(t.parts), int32(t.tiles), int32(t.heads), int32(t.rows), int32(t.stages),
+		int32(bits.TrailingZeros(uint(unit))),
+		int32(t.pieces), flag(k.Piece > 0),
+		k.Scale * math.Log2E,
+	}
+	if k.FP8 {
+		device.Launch(s, t.kernel, grid, &decodeFP8Args{args, k.KScale.Ptr, k.VScale.Ptr})
+		return
+	}
+	device.Launch(s, t.kernel, grid, &args)
 }
 
 // checkArgs is CheckArgs in decode_append.cu.

@@ -408,12 +408,17 @@ func BenchmarkDecode(b *testing.B) {
 	b.Logf("copy %.0f GB/s, product %.0f TFLOP/s", m.CopyGBs, m.ProductTFLOP)
 	for _, page := range []int{64, 1} {
 		for _, ragged := range []bool{false, true} {
+			table := DecodeTable(page)
 			for _, d := range DecodeTable(page) {
+				d.FP8 = true
+				table = append(table, d)
+			}
+			for _, d := range table {
 				if d.Ragged = ragged; ragged && d.B == 1 {
 					continue
 				}
-				b.Run(fmt.Sprintf("%s/B%d/S%d/T%d/page%d/ragged=%v", strings.ReplaceAll(d.Name, " ", ""), d.B,
-					d.S, d.T, page, ragged), func(b *testing.B) {
+				b.Run(fmt.Sprintf("%s/B%d/S%d/T%d/page%d/ragged=%v/fp8=%v", strings.ReplaceAll(d.Name, " ", ""), d.B,
+					d.S, d.T, page, ragged, d.FP8), func(b *testing.B) {
 					for range b.N {
 						row, err := m.Measure(d)
 						if err != nil {

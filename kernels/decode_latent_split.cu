@@ -4,6 +4,7 @@
 // both take the same blocks for 64 rows each, and each starts the next block's scores before it multiplies this one's
 // values.
 #include "decode_latent.cuh"
+#include "decode_latent_fp8.cuh"
 #include <type_traits>
 
 #ifdef HOPPER
@@ -26,7 +27,7 @@ static_assert(splitBytes<256, false>(4, true) == 212480);
 static_assert(splitBytes<256, true>(3, false) == 207872);
 static_assert(64 + 64 + 32 + 2 * 64 * 2 * sizeof(float) <= kFixedBytes && sizeof(Walk) <= 32); // full | empty | walk | exchange
 
-template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const DecodeArgs &p) {
+template <int L, bool PAIR, class Cache> __device__ __forceinline__ void decodeSplit(const DecodeArgs &p, const Cache &cache) {
 	constexpr int SLICES = L / 64, N = L / 2, TILES = PAIR ? 2 : 1, QBYTES = (SLICES + 1) * kSlice;
 	extern __shared__ char raw[];
 	const uint32_t base = (smemAddress(raw) + 1023) & ~1023u;
@@ -55,12 +56,13 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 	__syncthreads();
 
 	if (wg == 2) {
-		fewerRegisters<PAIR ? 40 : 56>();
-		if (!PAIR && scattered(p)) produceScattered<SLICES>(p, *shared, g, p.stages, stage0, full, empty, stage0 + p.stages * QBYTES);
+		fewerRegisters<Cache::FP8 ? (PAIR ? 72 : 104) : PAIR ? 40 : 56>();
+		if constexpr (Cache::FP8) convert<SLICES, PAIR ? 2 : 4>(p, cache, *shared, g, p.stages, stage0, full, empty);
+		else if (!PAIR && scattered(p)) produceScattered<SLICES>(p, *shared, g, p.stages, stage0, full, empty, stage0 + p.stages * QBYTES);
 		else produce<SLICES>(p, *shared, g, p.stages, stage0, full, empty);
 		return;
 	}
-	moreRegisters<PAIR ? 232 : 224>();
+	moreRegisters<Cache::FP8 ? (PAIR ? 216 : 200) : PAIR ? 232 : 224>();
 	const int row = (PAIR ? wg * 64 : 0) + (tid >> 5 & 3) * 16 + (lane >> 2);
 	const uint32_t myQ = swizzled(q + (PAIR ? wg * QBYTES : 0));
 	Walk spans = *shared;
@@ -192,9 +194,15 @@ template <int L, bool PAIR> __device__ __forceinline__ void decodeSplit(const De
 
 } // namespace
 
+#ifdef FP8_CACHE
 #define DECODE_SPLIT(L) \
-	extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_##L##_split(const __grid_constant__ DecodeArgs p) { decodeSplit<L, false>(p); } \
-	extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_##L##_pair(const __grid_constant__ DecodeArgs p) { decodeSplit<L, true>(p); }
+	extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_##L##_split_fp8(const __grid_constant__ DecodeFP8Args p) { decodeSplit<L, false>(p.decode, Scaled{p.kScale, p.vScale}); } \
+	extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_##L##_pair_fp8(const __grid_constant__ DecodeFP8Args p) { decodeSplit<L, true>(p.decode, Scaled{p.kScale, p.vScale}); }
+#else
+#define DECODE_SPLIT(L) \
+	extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_##L##_split(const __grid_constant__ DecodeArgs p) { decodeSplit<L, false>(p, Halves()); } \
+	extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_##L##_pair(const __grid_constant__ DecodeArgs p) { decodeSplit<L, true>(p, Halves()); }
+#endif
 
 DECODE_SPLIT(128)
 DECODE_SPLIT(192)

@@ -3,6 +3,7 @@
 // memory, under two barriers on which every thread arrives: racecheck takes no account of __syncwarp ahead of one
 // thread's arrival.
 #include "decode_latent.cuh"
+#include "decode_latent_fp8.cuh"
 
 #ifdef HOPPER
 namespace {
@@ -14,7 +15,7 @@ static_assert(wideBytes<384>(2) == 182080);
 static_assert(wideBytes<512>(2) == 231232);
 static_assert(32 + 32 + 8 + 8 <= 256 && sizeof(Walk) <= 64); // full | empty | handed | taken
 
-template <int L> __device__ __forceinline__ void decodeWide(const DecodeArgs &p) {
+template <int L, class Cache> __device__ __forceinline__ void decodeWide(const DecodeArgs &p, const Cache &cache) {
 	constexpr int SLICES = L / 64, N = L / 4, QBYTES = (SLICES + 1) * kSlice;
 	extern __shared__ char raw[];
 	const uint32_t base = (smemAddress(raw) + 1023) & ~1023u;
@@ -45,11 +46,12 @@ template <int L> __device__ __forceinline__ void decodeWide(const DecodeArgs &p)
 	__syncthreads();
 
 	if (wg == 2) {
-		fewerRegisters<40>();
-		produce<SLICES>(p, *shared, g, p.stages, stage0, full, empty);
+		fewerRegisters<Cache::FP8 ? 104 : 40>();
+		if constexpr (Cache::FP8) convert<SLICES, 2>(p, cache, *shared, g, p.stages, stage0, full, empty);
+		else produce<SLICES>(p, *shared, g, p.stages, stage0, full, empty);
 		return;
 	}
-	moreRegisters<232>();
+	moreRegisters<Cache::FP8 ? 200 : 232>();
 	const int row = (tid >> 5 & 3) * 16 + (lane >> 2);
 	Walk spans = *shared;
 	Span x;
@@ -144,6 +146,11 @@ template <int L> __device__ __forceinline__ void decodeWide(const DecodeArgs &p)
 
 } // namespace
 
-extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_384_wide(const __grid_constant__ DecodeArgs p) { decodeWide<384>(p); }
-extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_512_wide(const __grid_constant__ DecodeArgs p) { decodeWide<512>(p); }
+#ifdef FP8_CACHE
+extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_384_wide_fp8(const __grid_constant__ DecodeFP8Args p) { decodeWide<384>(p.decode, Scaled{p.kScale, p.vScale}); }
+extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_512_wide_fp8(const __grid_constant__ DecodeFP8Args p) { decodeWide<512>(p.decode, Scaled{p.kScale, p.vScale}); }
+#else
+extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_384_wide(const __grid_constant__ DecodeArgs p) { decodeWide<384>(p, Halves()); }
+extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) decode_latent_512_wide(const __grid_constant__ DecodeArgs p) { decodeWide<512>(p, Halves()); }
+#endif
 #endif

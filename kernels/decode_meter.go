@@ -183,14 +183,24 @@ func (m *DecodeMeter) Measure(d DecodeProblem) (row DecodeTime, err error) {
 	if err != nil {
 		return row, err
 	}
+	cache := device.BF16
+	if d.FP8 {
+		cache = device.U8
+	}
 	k := Decode{
 		DecodeShape: d.DecodeShape, Scale: 1 / 16., Q: alloc(device.BF16, queries*(d.P+d.R)),
-		K: alloc(device.BF16, slots*d.G*d.Dv), KRope: alloc(device.BF16, slots*d.R),
+		K: alloc(cache, slots*d.G*d.Dv), KRope: alloc(device.BF16, slots*d.R),
 		O: alloc(device.BF16, queries*d.Dv), LSE: alloc(device.F32, queries), Pages: alloc(device.I32, len(pages)),
 		Lengths: alloc(device.I32, d.B), Work: alloc(device.U8, work),
 	}
 	if d.Cache == KV {
-		k.V = alloc(device.BF16, slots*d.G*d.Dv)
+		k.V = alloc(cache, slots*d.G*d.Dv)
+	}
+	if d.FP8 {
+		k.KScale = alloc(device.U8, slots*d.G)
+		if d.Cache == KV {
+			k.VScale = alloc(device.U8, slots*d.G)
+		}
 	}
 	if err != nil {
 		return row, err
@@ -199,7 +209,14 @@ func (m *DecodeMeter) Measure(d DecodeProblem) (row DecodeTime, err error) {
 		if b.Nil() {
 			continue
 		}
-		m.fill(b)
+		switch {
+		case b.Type == device.U8 && b == k.V:
+			(&NoiseFP8{X: b, Scales: k.VScale, Seed: 2}).Launch(m.s)
+		case b.Type == device.U8:
+			(&NoiseFP8{X: b, Scales: k.KScale, Seed: 1}).Launch(m.s)
+		default:
+			m.fill(b)
+		}
 		if b.N != k.Q.N {
 			m.s.Fill(b.Slice(b.N/slots*used*d.Page, b.N), 0xff) // NaN
 		}

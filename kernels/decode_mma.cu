@@ -13,6 +13,8 @@
 // so do the rope columns of a latent: in functions they came to lie in other registers and to be loaded in another
 // order.
 #include "decode_mma.cuh"
+#include "decode_mma_fp8.cuh"
+#include <type_traits>
 
 namespace {
 
@@ -145,7 +147,7 @@ template <int KS, int NT, int U> __device__ __forceinline__ void values(float (&
 		}
 }
 
-template <int DV, Kind KIND, int NT, int U> __device__ __forceinline__ void decode(const DecodeArgs &p) {
+template <int DV, Kind KIND, int NT, int U, class Cache> __device__ __forceinline__ void decode(const DecodeArgs &p, const Cache &cache) {
 	using M = Memory<DV, KIND, NT>;
 	constexpr int KS = M::KS, ROPE = M::ROPE;
 	constexpr bool QREGS = (KS * 2 + ROPE / 8 + DV / 4) * NT <= 136; // query fragments stay in registers
@@ -182,14 +184,21 @@ template <int DV, Kind KIND, int NT, int U> __device__ __forceinline__ void deco
 
 	if (warp >= warps) { // copies
 #ifdef HOPPER
-		fewerRegisters<56>();
+		fewerRegisters<!Cache::FP8 ? 56 : NT == 4 ? 72 : 104>();
+		if constexpr (Cache::FP8) {
+			auto convert = [&](auto c) { convertTiles<DV, KIND, c.value, NT == 4 ? 2 : 4>(p, cache, now, place, R, S, kStride, rStride, ropeAt, stageBytes, full, empty, stage0); };
+			if (HC * DV <= 128) convert(std::integral_constant<int, 1>());
+			else if (HC * DV <= 256) convert(std::integral_constant<int, 2>());
+			else if constexpr (DV > 64) convert(std::integral_constant<int, DV / 32>());
+			return;
+		}
 #endif
 		copyTiles<DV, KIND>(p, now, place, R, S, kStride, rStride, ropeAt, stageBytes, full, empty, stage0);
 		return;
 	}
 
 #ifdef HOPPER
-	moreRegisters<224>();
+	moreRegisters<!Cache::FP8 ? 224 : NT == 4 ? 216 : 200>();
 #endif
 	float o[NT][KS][4], most[NT][2], sum[NT][2];
 	uint32_t qf[QREGS ? NT : 1][QREGS ? KS + ROPE / 16 : 1][2];
@@ -286,8 +295,13 @@ template <int DV, Kind KIND, int NT, int U> __device__ __forceinline__ void deco
 
 } // namespace
 
+#ifdef FP8_CACHE
 #define DECODE(NAME, DV, KIND, NT, U) \
-	extern "C" __global__ void __launch_bounds__(kMaxThreads, 1) NAME##_##DV##_n##NT(const __grid_constant__ DecodeArgs p) { decode<DV, KIND, NT, U>(p); }
+	extern "C" __global__ void __launch_bounds__(kMaxThreads, 1) NAME##_##DV##_n##NT##_fp8(const __grid_constant__ DecodeFP8Args p) { ON_HOPPER(decode<DV, KIND, NT, U>(p.decode, Scaled{p.kScale, p.vScale});) }
+#else
+#define DECODE(NAME, DV, KIND, NT, U) \
+	extern "C" __global__ void __launch_bounds__(kMaxThreads, 1) NAME##_##DV##_n##NT(const __grid_constant__ DecodeArgs p) { decode<DV, KIND, NT, U>(p, Halves()); }
+#endif
 
 DECODE(decode_kv, 64, KV, 1, 2)
 DECODE(decode_kv, 64, KV, 2, 2)
@@ -307,6 +321,7 @@ DECODE(decode_tied, 96, TIED, 4, 1)
 DECODE(decode_tied, 128, TIED, 1, 1)
 DECODE(decode_tied, 128, TIED, 2, 1)
 DECODE(decode_tied, 128, TIED, 4, 1)
+#ifndef FP8_CACHE // Hopper has other kernels for latents
 DECODE(decode_latent, 128, LATENT, 1, 1)
 DECODE(decode_latent, 128, LATENT, 2, 1)
 DECODE(decode_latent, 192, LATENT, 1, 1)
@@ -315,6 +330,7 @@ DECODE(decode_latent, 256, LATENT, 1, 1)
 DECODE(decode_latent, 256, LATENT, 2, 1)
 DECODE(decode_latent, 384, LATENT, 1, 1)
 DECODE(decode_latent, 512, LATENT, 1, 1)
+#endif
 
 // Bytes of shared memory where a block has 227 KB, as in decode_shape.go: by warps, those over rows, kv heads, tokens,
 // R and stages.

@@ -14,13 +14,13 @@ import (
 // [N,H,Dv]. Token i sees positions 0 to Positions[i] of row Rows[i] of Pages [_, MaxPages]; one with row -1 gets
 // zeros. With Turn the last Turn of the P columns of a key are rotated by its position as they are read; Table holds
 // RopeTable(positions, Turn, rotary). With Window a token sees its last Window positions alone, its own with them,
-// and no page of others is read.
+// and no page of others is read. A cache in bytes has KScale and VScale, [pages, G, Page].
 type DecodePlain struct {
 	N, H, G, P, R, Dv, KDim, VDim, Page, MaxPages int
 	Turn, Window                                  int
 	Scale                                         float32
 	Table                                         device.Buffer
-	Q, K, V, KRope, O                             device.Buffer
+	Q, K, V, KRope, O, KScale, VScale             device.Buffer
 	Positions, Rows, Pages                        device.Buffer
 }
 
@@ -64,6 +64,10 @@ func (k *DecodePlain) Launch(s *device.Stream) {
 		return
 	case !powerOfTwo(k.Page):
 		s.Fail(fmt.Errorf("kernels: decode plain: page size: a power of two: %d", k.Page))
+		return
+	}
+	if k.K.Type == device.U8 {
+		k.launchFP8(s)
 		return
 	}
 	wants := []want{

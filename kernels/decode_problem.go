@@ -24,6 +24,7 @@ type DecodeTime struct {
 	Dv           int     `json:"value_dim"`
 	R            int     `json:"rope_dim"`
 	Page         int     `json:"page"`
+	Cache        string  `json:"cache_type"`
 	Micros       float64 `json:"us"`
 	Least        float64 `json:"us_min"`
 	Most         float64 `json:"us_max"`
@@ -77,13 +78,16 @@ func (d DecodeProblem) lengths(r *rand.Rand) []int32 {
 
 // work counts the distinct bytes and the operations of a problem with these lengths.
 func (d DecodeProblem) work(lengths []int32) (bytes, flops float64) {
-	columns := d.G*d.Dv + d.R
-	if d.Cache == KV {
-		columns = 2 * d.G * d.Dv
+	tensor, token := 2*d.G*d.Dv, 2*d.R // bytes of a token
+	if d.FP8 {
+		tensor = d.G * (d.Dv + 1)
+	}
+	if token += tensor; d.Cache == KV {
+		token += tensor
 	}
 	rows := float64(d.T * d.H)
 	for _, n := range lengths {
-		bytes += 2 * (float64(n)*float64(columns) + rows*float64(d.P+d.R+d.Dv))
+		bytes += float64(n)*float64(token) + 2*rows*float64(d.P+d.R+d.Dv)
 		for t := range d.T {
 			flops += 2 * float64(d.H) * float64(max(int(n)-d.T+t+1, 0)) * float64(d.P+d.R+d.Dv)
 		}
@@ -94,10 +98,13 @@ func (d DecodeProblem) work(lengths []int32) (bytes, flops float64) {
 // time fills a row from the sorted times, in microseconds, and the ceilings.
 func (d DecodeProblem) time(micros []float64, lengths []int32, copyGBs, productTFLOP float64) DecodeTime {
 	bytes, flops := d.work(lengths)
-	us := micros[len(micros)/2]
+	us, cache := micros[len(micros)/2], "bf16"
+	if d.FP8 {
+		cache = "fp8"
+	}
 	gbs, tflops := bytes/us/1e3, flops/us/1e6
 	return DecodeTime{
-		Name: d.Name, Kind: d.Cache, B: d.B, S: d.S, Ragged: d.Ragged, T: d.T, H: d.H, G: d.G, Dv: d.Dv, R: d.R, Page: d.Page,
+		Name: d.Name, Kind: d.Cache, B: d.B, S: d.S, Ragged: d.Ragged, T: d.T, H: d.H, G: d.G, Dv: d.Dv, R: d.R, Page: d.Page, Cache: cache,
 		Micros: us, Least: micros[0], Most: micros[len(micros)-1], GBs: gbs, TFLOPs: tflops, OfCopy: gbs / copyGBs,
 		OfProduct: tflops / productTFLOP,
 		Intensity: flops / bytes, CopyGBs: copyGBs, ProductTFLOP: productTFLOP,

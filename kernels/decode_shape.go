@@ -15,6 +15,7 @@ type DecodeShape struct {
 	Cache                 string
 	B, T, H, G, P, R, Dv  int
 	Page, MaxPages, Piece int
+	FP8                   bool // elements of the cache are E4M3, each vector with a scale of its own
 }
 
 // The ways to keep keys and values that there are kernels for.
@@ -99,6 +100,12 @@ func (d DecodeShape) tiling(sms, shared int, hopper bool) (t decodeTiling, err e
 		t = d.latentTiling(shared)
 	} else if t, err = d.smallTiling(shared); err != nil {
 		return t, err
+	}
+	if d.FP8 {
+		if !hopper {
+			return t, fmt.Errorf("kernels: decode: an 8-bit cache has kernels for compute capability 9.0 alone")
+		}
+		t.kernel += "_fp8"
 	}
 	t.parts = max(1, sms/t.tiles)
 	t.pieces = 2 * t.parts

@@ -22,7 +22,7 @@ func (d DecodeShape) stepAttend() (name string, stages int) {
 // StepAttends says whether StepAttend takes a shape.
 func (d DecodeShape) StepAttends() bool {
 	_, stages := d.stepAttend()
-	return stages > 0 && d.T == 1 && d.P%16 == 0 && d.R%16 == 0 && d.Page%16 == 0 && d.Check() == nil
+	return stages > 0 && !d.FP8 && d.T == 1 && d.P%16 == 0 && d.R%16 == 0 && d.Page%16 == 0 && d.Check() == nil
 }
 
 // stepAttendShared is the shared memory of step_attend.cu for a key of E columns and a value of W, of which a token has

@@ -21,7 +21,7 @@ type attentionBench struct {
 	pages                            []int
 	headDim, ropeDim                 int
 	ragged, asJSON                   bool
-	plots                            []string
+	plots, caches                    []string
 }
 
 func benchAttentionCommand() *cobra.Command {
@@ -52,6 +52,7 @@ For gla and mla --head-dim is the paper's D: a latent has 2D or 4D columns. The 
 	f.IntVar(&b.headDim, "head-dim", 128, "D")
 	f.IntVar(&b.ropeDim, "rope-dim", 0, "R; 0 is the kind's own")
 	f.IntSliceVar(&b.pages, "page", []int{64}, "tokens of a page, a power of two from 1 to 256")
+	f.StringSliceVar(&b.caches, "cache-type", []string{"bf16"}, "bf16 and fp8: how the cache is kept")
 	f.BoolVar(&b.ragged, "ragged", false, "lengths normal around --length instead of equal")
 	f.StringArrayVar(&b.plots, "plot", nil, "draw the roofline to a .png or .svg; may be given many times")
 	f.BoolVar(&b.asJSON, "json", false, `print {"results": [...]}`)
@@ -80,8 +81,8 @@ func (b *attentionBench) do(w io.Writer) (err error) {
 	defer func() { err = errors.Join(err, meter.Close()) }()
 	var results []kernels.DecodeTime
 	if !b.asJSON {
-		fmt.Fprintf(w, "ceilings: copy %.0f GB/s, product %.0f TFLOP/s\n%-28s %5s %6s %2s %4s  %9s %7s %7s %6s %6s %7s\n",
-			meter.CopyGBs, meter.ProductTFLOP, "shape", "B", "S", "q", "page", "us", "GB/s", "TFLOP/s", "copy", "prod", "FLOP/B")
+		fmt.Fprintf(w, "ceilings: copy %.0f GB/s, product %.0f TFLOP/s\n%-28s %5s %5s %6s %2s %4s  %9s %7s %7s %6s %6s %7s\n",
+			meter.CopyGBs, meter.ProductTFLOP, "shape", "cache", "B", "S", "q", "page", "us", "GB/s", "TFLOP/s", "copy", "prod", "FLOP/B")
 	}
 	for _, p := range problems {
 		t, err := meter.Measure(p)
@@ -90,8 +91,8 @@ func (b *attentionBench) do(w io.Writer) (err error) {
 		}
 		results = append(results, t)
 		if !b.asJSON {
-			fmt.Fprintf(w, "%-28s %5d %6d %2d %4d  %9.1f %7.0f %7.1f %5.0f%% %5.0f%% %7.1f\n",
-				t.Name, t.B, t.S, t.T, t.Page, t.Micros, t.GBs, t.TFLOPs, 100*t.OfCopy, 100*t.OfProduct, t.Intensity)
+			fmt.Fprintf(w, "%-28s %5s %5d %6d %2d %4d  %9.1f %7.0f %7.1f %5.0f%% %5.0f%% %7.1f\n",
+				t.Name, t.Cache, t.B, t.S, t.T, t.Page, t.Micros, t.GBs, t.TFLOPs, 100*t.OfCopy, 100*t.OfProduct, t.Intensity)
 		}
 	}
 	gpu := roofline.GPU{Name: dev.Name, FLOPs: meter.ProductTFLOP * 1e12, Bandwidth: meter.CopyGBs * 1e9}
@@ -127,6 +128,16 @@ func (b *attentionBench) problems() (all []kernels.DecodeProblem, err error) {
 			}
 		}
 	}
+	var typed []kernels.DecodeProblem
+	for _, p := range all {
+		for _, c := range b.caches {
+			if p.FP8 = c == string(attention.FP8); !p.FP8 && c != string(attention.BF16) {
+				return nil, fmt.Errorf("bench attention: cache-type must be bf16 or fp8, not %q", c)
+			}
+			typed = append(typed, p)
+		}
+	}
+	all = typed
 	for _, p := range all {
 		p.MaxPages = (2*p.S + p.Page - 1) / max(p.Page, 1)
 		if err := p.Check(); err != nil {

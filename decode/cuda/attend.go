@@ -156,21 +156,37 @@ func (d *Device) place(queries ...kernels.DecodePart) {
 		Parts: queries, Positions: d.meta.positions, Rows: d.meta.rows, Pages: d.waitingPages(), N: d.n,
 		Page: decode.PageTokens, MaxPages: d.maxPages,
 	}
+	var small []kernels.DecodeEntry
+	var eps float32
+	pages := k.Pages
 	for _, e := range d.entries {
 		s, v := d.cache[e.layer][e.slot], e.v
 		if r := v.rotation; r != nil { // parts of a slot may be more than its heads, as TPA's factors are
 			s.heads, s.dim = r.heads, s.heads*s.dim/r.heads
 		}
 		p := kernels.DecodePart{Y: s.buf, YRow: s.heads * s.dim, YHead: s.dim, Heads: s.heads, Dim: s.dim, Cache: true}
+		of := &k.Eps
+		if s.fp8() {
+			of = &eps
+		}
 		if n := v.norm; n != nil && !v.there() && v.rotation == nil && n.groups == s.heads &&
-			(k.Eps == 0 || k.Eps == float32(n.eps)) {
-			p.Norm, k.Eps = d.weights.single[n.w.Name], float32(n.eps)
+			(*of == 0 || *of == float32(n.eps)) {
+			p.Norm, *of = d.weights.single[n.w.Name], float32(n.eps)
 			v = n.x
 		}
 		d.need(v)
 		p.X, p.XRow, p.XHead = v.buf, v.stride, s.dim
 		d.rotate(&p, e.v.rotation)
+		if s.fp8() {
+			small = append(small, kernels.DecodeEntry{X: p.X, Y: s.buf, Scales: s.scales, Norm: p.Norm, Table: p.Table,
+				XRow: p.XRow, XHead: p.XHead, Heads: p.Heads, Dim: p.Dim, Rotate: p.Rotate})
+			continue
+		}
 		k.Parts = append(k.Parts, p)
+	}
+	for some := range slices.Chunk(small, kernels.FP8Entries) {
+		d.run(&kernels.DecodePlaceFP8{Entries: some, Positions: k.Positions, Rows: k.Rows, Pages: pages, N: d.n,
+			Page: decode.PageTokens, MaxPages: d.maxPages, Eps: eps})
 	}
 	d.entries = d.entries[:0]
 	for parts := range slices.Chunk(k.Parts, kernels.PlaceParts) {
@@ -248,7 +264,7 @@ func (v *tensor) normsInStep(key bool, a attention.CacheRead, heads int) bool {
 const mostStepRows = 16
 
 func (d *Device) shape(layer int, a attention.CacheRead, s segment) kernels.DecodeShape {
-	return kernels.DecodeShape{Cache: string(a.Form()), B: s.b, T: s.t, H: a.H, G: d.cache[layer][a.K].heads, P: a.P,
+	return kernels.DecodeShape{FP8: d.cache[layer][a.K].fp8(), Cache: string(a.Form()), B: s.b, T: s.t, H: a.H, G: d.cache[layer][a.K].heads, P: a.P,
 		R: a.R, Dv: a.Dv, Page: decode.PageTokens, MaxPages: d.maxPages}
 }
 
@@ -294,6 +310,7 @@ func (d *Device) attendFew(layer int, s segment, a attention.CacheRead, q, o dev
 	if s.how == few {
 		d.run(&kernels.Decode{
 			DecodeShape: d.shape(layer, a, s), Scale: float32(a.Scale), Q: q, K: k.buf, V: value, KRope: kRope, O: o, LSE: d.lse,
+			KScale: k.scales, VScale: v.scales,
 			Pages: d.pages.Slice(s.row*d.maxPages, d.pages.N), Lengths: d.meta.lengths.Slice(s.row, d.meta.lengths.N),
 			Work: d.work,
 		})
@@ -312,7 +329,7 @@ func (d *Device) attendFew(layer int, s segment, a attention.CacheRead, q, o dev
 		N: s.n, H: a.H, G: k.heads, P: a.P, R: a.R, Dv: a.Dv, KDim: k.dim, VDim: v.dim, Page: decode.PageTokens,
 		MaxPages: d.maxPages, Scale: float32(a.Scale), Turn: a.Turn, Window: a.Window,
 		Table: d.tables[tableKey{a.Turn, a.Rotary}],
-		Q:     q, K: k.buf, V: v.buf, KRope: kRope, O: o,
+		Q:     q, K: k.buf, V: v.buf, KRope: kRope, O: o, KScale: k.scales, VScale: v.scales,
 		Positions: d.meta.positions.Slice(s.token, d.meta.positions.N), Rows: d.meta.rows.Slice(s.token, d.meta.rows.N),
 		Pages: d.pagesOf(layer),
 	})
@@ -322,6 +339,12 @@ func (d *Device) attendFew(layer int, s segment, a attention.CacheRead, q, o dev
 func (d *Device) together(layer, at int, s segment) device.Buffer {
 	slot, S := d.cache[layer][at], s.start+s.t
 	y := d.arena.take(d.t, s.b*S*slot.heads*slot.dim)
+	if slot.fp8() {
+		d.run(&kernels.DecodeGatherFP8{X: slot.buf, Scales: slot.scales, Y: y,
+			Pages: d.pages.Slice(s.row*d.maxPages, d.pages.N), B: s.b, S: S, Heads: slot.heads, Dim: slot.dim,
+			Page: decode.PageTokens, MaxPages: d.maxPages})
+		return y
+	}
 	d.run(&kernels.DecodeGather{
 		X: slot.buf, Y: y, Pages: d.pages.Slice(s.row*d.maxPages, d.pages.N), B: s.b, S: S, Width: slot.heads * slot.dim,
 		Page: decode.PageTokens, MaxPages: d.maxPages,

@@ -3,6 +3,7 @@
 package cuda
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -13,15 +14,21 @@ import (
 	"headroom/kernels"
 )
 
-// New is the backend of an NVIDIA GPU, by its number, with weights, cache and values in bf16 or float32.
-func New(ordinal int, t graph.DType) (decode.Backend, error) { return open(ordinal, t) }
+// New is the backend of an NVIDIA GPU, by its number, with weights and values in bf16 or float32, and a cache in the
+// same or, beside bf16, in fp8. No type of cache is that of the values.
+func New(ordinal int, t graph.DType, cache attention.CacheType) (decode.Backend, error) {
+	return open(ordinal, t, cache)
+}
 
-func open(ordinal int, t graph.DType) (*backend, error) {
+func open(ordinal int, t graph.DType, cache attention.CacheType) (*backend, error) {
+	if cache != "" && string(cache) != t.String() && (cache != attention.FP8 || t != graph.BF16) {
+		return nil, fmt.Errorf("decode: a cache in %s has no kernels beside values in %s on cuda", cache, t)
+	}
 	dev, err := kernels.Open(ordinal)
 	if err != nil {
 		return nil, err
 	}
-	b := &backend{dev: dev, t: map[graph.DType]device.Type{graph.F32: device.F32, graph.BF16: device.BF16}[t]}
+	b := &backend{dev: dev, t: map[graph.DType]device.Type{graph.F32: device.F32, graph.BF16: device.BF16}[t], cache: cache}
 	b.queue, b.free = b.newQueue, dev.FreeMemory
 	return b, nil
 }
@@ -39,6 +46,7 @@ type backend struct {
 	meeting *meeting // where queues that sum find each other
 
 	t      device.Type
+	cache  attention.CacheType // or none: that of t
 	loaded []*weights
 }
 
@@ -47,7 +55,8 @@ func (b *backend) ElementBytes() int { return b.t.Size() }
 func (b *backend) Chunk() int        { return 16384 }
 
 func (b *backend) Cache() attention.CacheType {
-	return map[device.Type]attention.CacheType{device.F32: attention.FP32, device.BF16: attention.BF16}[b.t]
+	own := map[device.Type]attention.CacheType{device.F32: attention.FP32, device.BF16: attention.BF16}[b.t]
+	return cmp.Or(b.cache, own)
 }
 
 // Bandwidth is of a copy of 2 GiB.

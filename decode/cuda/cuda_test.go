@@ -21,8 +21,8 @@ import (
 
 // gpus are the backends, opened once.
 var gpus = map[graph.DType]func() (decode.Backend, error){
-	graph.F32:  sync.OnceValues(func() (decode.Backend, error) { return New(0, graph.F32) }),
-	graph.BF16: sync.OnceValues(func() (decode.Backend, error) { return New(0, graph.BF16) }),
+	graph.F32:  sync.OnceValues(func() (decode.Backend, error) { return New(0, graph.F32, "") }),
+	graph.BF16: sync.OnceValues(func() (decode.Backend, error) { return New(0, graph.BF16, "") }),
 }
 
 // onGPU skips the test where there is no GPU, and fails it there when HEADROOM_GPU_TESTS=1.

@@ -3,9 +3,11 @@
 package cuda
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 
+	"headroom/attention"
 	"headroom/decode"
 	"headroom/internal/device"
 	"headroom/kernels"
@@ -26,7 +28,7 @@ func (b *backend) plan(m *decode.Model, l decode.Limits) (*Device, error) {
 	}
 	g := groupsOf(m.Transformer)
 	d := &Device{
-		model: m, limits: l, dev: b.dev, weights: w, t: b.t, tables: map[tableKey]device.Buffer{},
+		model: m, limits: l, dev: b.dev, weights: w, t: b.t, cacheType: b.Cache(), tables: map[tableKey]device.Buffer{},
 		maxPages: fours(decode.PagesFor(l.Context)),
 		rank:     b.rank, ranks: b.ranks, reaches: b.reaches,
 		held: make([][]int32, l.Rows), heldTail: make([][]int32, l.Rows),
@@ -35,6 +37,12 @@ func (b *backend) plan(m *decode.Model, l decode.Limits) (*Device, error) {
 	}
 	d.samples = b.dev.Compute == 90 && m.Vocab() <= kernels.StepSampleMost(b.dev)
 	work := d.dims(g)
+	for _, r := range g.reads {
+		if r.Rank > 0 && d.cacheType == attention.FP8 {
+			return nil, errors.New("decode: a cache of factors, as tpa has, has no kernels in fp8 on cuda: " +
+				"leave cache-type out, or decode on the cpu")
+		}
+	}
 	most := padded(l.Tokens + l.Rows)
 	d.fixed = []fixed{
 		{&d.pages, device.I32, l.Rows * d.maxPages},
@@ -52,8 +60,13 @@ func (b *backend) plan(m *decode.Model, l decode.Limits) (*Device, error) {
 			pages = l.Tail
 		}
 		for _, s := range m.CacheLayout(layer) {
-			slots = append(slots, slot{s.Heads, s.Dim,
-				device.Buffer{Ptr: 1 << 40, N: pages * decode.PageTokens * s.Heads * s.Dim, Type: b.t}})
+			vectors := pages * decode.PageTokens * s.Heads
+			to := slot{heads: s.Heads, dim: s.Dim, buf: device.Buffer{Ptr: 1 << 40, N: vectors * s.Dim, Type: b.t}}
+			if b.cache.Of(s) == attention.FP8 {
+				to.buf.Type = device.U8
+				to.scales = device.Buffer{Ptr: 1 << 40, N: vectors, Type: device.U8}
+			}
+			slots = append(slots, to)
 		}
 		d.cache = append(d.cache, slots)
 	}
@@ -109,7 +122,7 @@ func (d *Device) decodes(r read) (work int, ok bool) {
 		return 0, false
 	}
 	shape := kernels.DecodeShape{
-		Cache: string(r.Form()), B: d.limits.Rows, H: r.H, G: d.model.CacheLayout(r.layer)[r.K].Heads, P: r.P, R: r.R,
+		FP8: d.cacheType == attention.FP8, Cache: string(r.Form()), B: d.limits.Rows, H: r.H, G: d.model.CacheLayout(r.layer)[r.K].Heads, P: r.P, R: r.R,
 		Dv:   r.Dv,
 		Page: decode.PageTokens, MaxPages: d.maxPages,
 	}
@@ -188,7 +201,11 @@ func (d *Device) allocate(open func(sums bool) (queue, error)) (err error) {
 	alloc(&d.arena.all, device.U8, d.arena.most)
 	for _, slots := range d.cache {
 		for i := range slots {
-			alloc(&slots[i].buf, d.t, slots[i].buf.N)
+			for _, b := range []*device.Buffer{&slots[i].buf, &slots[i].scales} {
+				if b.N > 0 {
+					alloc(b, b.Type, b.N)
+				}
+			}
 		}
 	}
 	for k := range d.tables {
@@ -218,6 +235,9 @@ func (d *Device) allocate(open func(sums bool) (queue, error)) (err error) {
 	for _, slots := range d.cache {
 		for _, s := range slots {
 			d.queue.launch(fill{s.buf, 0xff})
+			if s.fp8() {
+				d.queue.launch(fill{s.scales, 0xff})
+			}
 		}
 	}
 	return d.queue.sync()
@@ -235,7 +255,7 @@ func (d *Device) Close() error {
 func (d *Device) CacheBytes() (n int64) {
 	for _, slots := range d.cache {
 		for _, s := range slots {
-			n += int64(s.buf.Bytes())
+			n += int64(s.buf.Bytes() + s.scales.Bytes())
 		}
 	}
 	return n
@@ -246,6 +266,10 @@ func (d *Device) Noise(seed uint64) error {
 	r := rand.New(rand.NewPCG(seed, 1))
 	for _, slots := range d.cache {
 		for _, s := range slots {
+			if s.fp8() {
+				d.run(&kernels.NoiseFP8{X: s.buf, Scales: s.scales, Seed: r.Uint64()})
+				continue
+			}
 			d.run(&kernels.Noise{X: s.buf, Seed: r.Uint64(), Scale: 1})
 		}
 	}

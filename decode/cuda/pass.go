@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 
+	"headroom/attention"
 	"headroom/decode"
 	"headroom/internal/device"
 	"headroom/internal/graph"
@@ -16,12 +17,13 @@ import (
 // kernels are recorded once for a size of batch and launched as a whole; only numbers in device memory change. All
 // other passes are launched kernel by kernel.
 type Device struct {
-	model   *decode.Model
-	limits  decode.Limits
-	dev     *device.Device
-	queue   queue
-	weights *weights
-	t       device.Type
+	model     *decode.Model
+	limits    decode.Limits
+	dev       *device.Device
+	queue     queue
+	weights   *weights
+	t         device.Type
+	cacheType attention.CacheType
 
 	cache          [][]slot // [layer][slot]
 	tables         map[tableKey]device.Buffer
@@ -59,9 +61,12 @@ type Device struct {
 
 // A slot is one tensor of a layer's cache: [pages, PageTokens, heads, dim].
 type slot struct {
-	heads, dim int
-	buf        device.Buffer
+	heads, dim  int
+	buf, scales device.Buffer // scales of elements in bytes, [pages, heads, decode.PageTokens]
 }
+
+// fp8 says that elements are bytes, each head's of a token with a scale of its own.
+func (s slot) fp8() bool { return s.buf.Type == device.U8 }
 
 type tableKey struct {
 	r      int

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"headroom/attention"
 	"headroom/decode"
 	"headroom/internal/device"
 	"headroom/internal/graph"
@@ -17,7 +18,7 @@ import (
 
 // Sharded is the backend of the first GPUs of this machine, which hold shards of every model. They sum up in each
 // other's memory, or over NCCL where the sums are large or memory is out of reach.
-func Sharded(parts int, t graph.DType) (decode.Backend, error) {
+func Sharded(parts int, t graph.DType, cache attention.CacheType) (decode.Backend, error) {
 	// A kernel that is loaded at its first launch may wait for those that run, and they for another GPU.
 	if os.Getenv("CUDA_MODULE_LOADING") == "" {
 		os.Setenv("CUDA_MODULE_LOADING", "EAGER")
@@ -28,7 +29,7 @@ func Sharded(parts int, t graph.DType) (decode.Backend, error) {
 	}
 	var all []decode.Backend
 	for rank := range parts {
-		one, err := open(rank, t)
+		one, err := open(rank, t, cache)
 		if err != nil {
 			return nil, errors.Join(err, decode.Sharded(all...).Close())
 		}

@@ -90,7 +90,7 @@ func TestShardsCUDA(t *testing.T) {
 	if device.Count() < 2 {
 		t.Skip("fewer than two GPUs")
 	}
-	on, err := Sharded(2, graph.F32)
+	on, err := Sharded(2, graph.F32, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,9 +63,10 @@ func (p *simulation) place(k *kernels.DecodePlace) {
 type paged struct {
 	P, R, Dv, G, kDim, vDim, page int
 	k, v, kRope, pages            device.Buffer
-	line                          int // of the page table
-	first                         int // token that is read
-	turn                          int // columns of a key that are rotated when it is read, by
+	kScale, vScale                device.Buffer // of bytes
+	line                          int           // of the page table
+	first                         int           // token that is read
+	turn                          int           // columns of a key that are rotated when it is read, by
 	table                         device.Buffer
 }
 
@@ -73,7 +74,7 @@ type paged struct {
 func (p *simulation) read(c paged, g, S int) (keys, values []float32) {
 	for s := c.first; s < S; s++ {
 		at := p.slot(c.pages, c.line, c.page, s)
-		key := p.view(c.k).row((at*c.G+g)*c.kDim, c.P)
+		key := p.vector(c.k, c.kScale, at, g, c.G, c.kDim, c.page)[:c.P]
 		if c.turn > 0 {
 			copy(key[c.P-c.turn:], rotated(key[c.P-c.turn:], p.view(c.table), s))
 		}
@@ -81,7 +82,7 @@ func (p *simulation) read(c paged, g, S int) (keys, values []float32) {
 		if c.R > 0 {
 			keys = append(keys, p.view(c.kRope).row(at*c.R, c.R)...)
 		}
-		values = append(values, p.view(c.v).row((at*c.G+g)*c.vDim, c.Dv)...)
+		values = append(values, p.vector(c.v, c.vScale, at, g, c.G, c.vDim, c.page)[:c.Dv]...)
 	}
 	return keys, values
 }
@@ -115,9 +116,9 @@ func attended(q, keys, values []float32, S, Dv int, scale float32) []float32 {
 
 func (p *simulation) decode(k *kernels.Decode) {
 	c := paged{P: k.P, R: k.R, Dv: k.Dv, G: k.G, kDim: k.Dv, vDim: k.Dv, page: k.Page, k: k.K, v: k.V,
-		kRope: k.KRope, pages: k.Pages}
+		kRope: k.KRope, pages: k.Pages, kScale: k.KScale, vScale: k.VScale}
 	if c.v.Nil() {
-		c.v = c.k
+		c.v, c.vScale = c.k, c.kScale
 	}
 	E, share := k.P+k.R, k.H/k.G
 	for b := range k.B {
@@ -137,7 +138,7 @@ func (p *simulation) decode(k *kernels.Decode) {
 
 func (p *simulation) plain(k *kernels.DecodePlain) {
 	c := paged{P: k.P, R: k.R, Dv: k.Dv, G: k.G, kDim: k.KDim, vDim: k.VDim, page: k.Page, k: k.K, v: k.V,
-		kRope: k.KRope, pages: k.Pages, turn: k.Turn, table: k.Table}
+		kRope: k.KRope, pages: k.Pages, kScale: k.KScale, vScale: k.VScale, turn: k.Turn, table: k.Table}
 	E, share := k.P+k.R, k.H/k.G
 	for i := range k.N {
 		row, S := int(p.view(k.Rows).int(i)), 0

@@ -100,6 +100,23 @@ func (p *simulation) compute(k launcher) {
 				y.setAt((b*k.S+s)*k.Width, x.row(p.slot(k.Pages, b*k.MaxPages, k.Page, s)*k.Width, k.Width))
 			}
 		}
+	case *kernels.DecodePlaceFP8:
+		p.placeFP8(k)
+	case *kernels.DecodeGatherFP8:
+		y := p.view(k.Y)
+		for i := range k.B * k.S * k.Heads {
+			b, s, h := i/(k.S*k.Heads), i/k.Heads%k.S, i%k.Heads
+			at := p.slot(k.Pages, b*k.MaxPages, k.Page, s)
+			y.setAt(i*k.Dim, p.vector(k.X, k.Scales, at, h, k.Heads, k.Dim, k.Page))
+		}
+	case *kernels.NoiseFP8:
+		codes, scales, r := p.bytes(k.X), p.bytes(k.Scales), rand.New(rand.NewPCG(k.Seed, 1))
+		for i := range k.X.N {
+			codes.set(i, ref.ToE4M3(float32(128*r.NormFloat64())))
+		}
+		for i := range k.Scales.N {
+			scales.set(i, 127-7)
+		}
 	case *kernels.Decode:
 		p.decode(k)
 	case *kernels.DecodePlain:

@@ -57,13 +57,13 @@ func Decoder(device, precision string, parts int, cache attention.CacheType) (de
 		return nil, cache.Validate()
 	case device == "cpu":
 		return host.Sharded(parts, cmp.Or(cache, attention.FP32)), nil
-	case device == "cuda" && cache != "" && string(cache) != t.String():
-		return nil, fmt.Errorf("lab: a cache in %s has no kernels for %s on cuda yet: "+
-			"leave cache-type out, or decode on the cpu", cache, t)
+	case device == "cuda" && cache != "" && string(cache) != t.String() && (cache != attention.FP8 || t != graph.BF16):
+		return nil, fmt.Errorf("lab: a cache in %s has no kernels beside a precision of %s on cuda: "+
+			"leave cache-type out, or take fp8 beside bf16", cache, t)
 	case device == "cuda" && parts > 1:
-		return cuda.Sharded(parts, t)
+		return cuda.Sharded(parts, t, cache)
 	case device == "cuda":
-		return cuda.New(0, t)
+		return cuda.New(0, t, cache)
 	}
 	return nil, fmt.Errorf("lab: device must be cpu or cuda, not %s", device)
 }
