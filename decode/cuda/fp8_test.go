@@ -18,10 +18,16 @@ import (
 	"headroom/model"
 )
 
-// simulateFP8 is a simulated backend whose cache is in fp8.
+// simulateFP8 is a simulated backend whose cache is in fp8, with rope keys that are rounded as the CPU's are.
 func simulateFP8() *backend {
 	b := simulate(device.BF16)
 	b.cache = attention.FP8
+	open := b.queue
+	b.queue = func() (queue, error) {
+		q, err := open()
+		q.(*simulated).halves = true
+		return q, err
+	}
 	return b
 }
 

@@ -53,6 +53,11 @@ func (p *simulation) place(k *kernels.DecodePlace) {
 					x = normed(slices.Clone(x), p.all(part.Norm)[h*part.Dim:], k.Eps)
 				}
 				copy(x[still:], turned)
+				for c := range x {
+					if part.Cache && p.halves {
+						x[c] = device.FromBF16(device.ToBF16(x[c]))
+					}
+				}
 				y.setAt(at*part.YRow+h*part.YHead, x[part.First:])
 			}
 		}

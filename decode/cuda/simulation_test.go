@@ -36,6 +36,7 @@ type simulation struct {
 	left   int // bytes
 	shards *host.Sum
 	rank   int
+	halves bool             // what a cache in bf16 takes is rounded
 	seen   func(k launcher) // if a test wants to know what is launched
 }
 
