@@ -22,7 +22,7 @@ template <int SLICES, int ROWS> __device__ __forceinline__ void convert(const De
 	const int lane = copier.lane, row = copier.warp * 16 + (lane >> 3), col = lane & 7;
 	const bool upper = col & 4, last = L % 128 == 0 || col < 4, rope = col < p.R / 8;
 	const char *k = (const char *)p.k + g * L, *kRope = (const char *)p.kRope;
-	const unsigned char *kScale = scales.k + (g << p.pageShift);
+	const uint8_t *kScale = scales.k + (g << p.pageShift);
 	Blocks far(p, walk);
 	auto look = [&](Job &j) {
 		j.live = far.live;

@@ -14,8 +14,8 @@ __device__ __forceinline__ void after() {
 __device__ __forceinline__ float fresh(const bf16 *p) { return float(__ldcg(p)); }
 
 // toE4M3 rounds to nearest, ties to even; what is above 448 becomes 448.
-__device__ __forceinline__ unsigned char toE4M3(float x) { return __nv_cvt_float_to_fp8(x, __NV_SATFINITE, __NV_E4M3); }
-__device__ __forceinline__ float fromE4M3(unsigned char x) { return __half2float(__half(__nv_cvt_fp8_to_halfraw(x, __NV_E4M3))); }
+__device__ __forceinline__ uint8_t toE4M3(float x) { return __nv_cvt_float_to_fp8(x, __NV_SATFINITE, __NV_E4M3); }
+__device__ __forceinline__ float fromE4M3(uint8_t x) { return __half2float(__half(__nv_cvt_fp8_to_halfraw(x, __NV_E4M3))); }
 
 // powerOf is 2^(byte-127), which is NaN where byte is 255.
 __device__ __forceinline__ float powerOf(int byte) { return byte == 255 ? __int_as_float(0x7fffffff) : __uint_as_float(byte << 23); }
@@ -26,7 +26,7 @@ __device__ __forceinline__ float powerOf(int byte) { return byte == 255 ? __int_
 // by the token's position and the others are normed, or left.
 struct EntryArgs {
 	const bf16 *x, *norm;        // norm [heads, dim], or nullptr
-	unsigned char *y, *scales;   // [slots, heads, dim]; [pages, heads, page]
+	uint8_t *y, *scales;   // [slots, heads, dim]; [pages, heads, page]
 	const float2 *table;         // [positions, rotate/2]: cos, sin
 	long xRow;                   // elements from one token to the next
 	int xHead, heads, dim, rotate;
@@ -74,13 +74,13 @@ extern "C" __global__ void __launch_bounds__(128) decode_place_fp8(const __grid_
 	const bool bad = top >= 255u << 23;
 	const int scale = bad ? 255 : min(max(int((top + 0x1fffffu) >> 23) - 8, 10), 246);
 	const float inverse = __uint_as_float((254 - scale) << 23);
-	unsigned char *y = e.y + (((page << a.pageShift) + within) * e.heads + head) * e.dim;
+	uint8_t *y = e.y + (((page << a.pageShift) + within) * e.heads + head) * e.dim;
 	for (int c = lane; c < e.dim; c += 32) y[c] = bad ? 0x7f : toE4M3(value(c) * inverse);
 	if (lane == 0) e.scales[((page * e.heads + head) << a.pageShift) + within] = scale;
 }
 
 struct GatherFP8Args {
-	const unsigned char *x, *scales; // [slots, heads, dim]; [pages, heads, page]
+	const uint8_t *x, *scales; // [slots, heads, dim]; [pages, heads, page]
 	bf16 *y;                         // [B, S, heads, dim]
 	const int *pages;
 	int S, heads, dim, maxPages, pageShift;
@@ -89,7 +89,7 @@ static_assert(sizeof(GatherFP8Args) == 56);
 extern "C" __global__ void __launch_bounds__(128) decode_gather_fp8(const __grid_constant__ GatherFP8Args a) {
 	const long s = blockIdx.x, b = blockIdx.y, page = a.pages[b * a.maxPages + (s >> a.pageShift)];
 	const int within = s & ((1 << a.pageShift) - 1), width = a.heads * a.dim;
-	const unsigned char *x = a.x + ((page << a.pageShift) + within) * width, *scales = a.scales + ((page * a.heads) << a.pageShift) + within;
+	const uint8_t *x = a.x + ((page << a.pageShift) + within) * width, *scales = a.scales + ((page * a.heads) << a.pageShift) + within;
 	for (int c = threadIdx.x * 2; c < width; c += 256) { // two columns of a head
 		const float scale = powerOf(scales[c / a.dim << a.pageShift]);
 		*(uint32_t *)(a.y + (b * a.S + s) * width + c) = packBF16(fromE4M3(x[c]) * scale, fromE4M3(x[c + 1]) * scale);
@@ -99,8 +99,8 @@ extern "C" __global__ void __launch_bounds__(128) decode_gather_fp8(const __grid
 // Attention to an 8-bit cache for any dims and any number of new tokens, as decode_plain.cu has it for others.
 struct PlainFP8Args {
 	const bf16 *q;                   // [N, H, P+R]
-	const unsigned char *k, *v;      // [slots, G, kDim], [slots, G, vDim]; they may be one
-	const unsigned char *kScale, *vScale; // [pages, G, page]
+	const uint8_t *k, *v;      // [slots, G, kDim], [slots, G, vDim]; they may be one
+	const uint8_t *kScale, *vScale; // [pages, G, page]
 	const bf16 *kRope;               // [slots, R]
 	bf16 *o;                         // [N, H, Dv]
 	const int *positions, *rows, *pages; // [N] twice, rows of pages [_, maxPages]; a row of -1 gets zeros
@@ -123,7 +123,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_plain_fp8(const 
 	for (int s = first + warp; s < S; s += WARPS) {
 		const long page = a.pages[(long)row * a.maxPages + (s >> a.pageShift)], within = s & ((1 << a.pageShift) - 1);
 		const long slot = (page << a.pageShift) + within, at = ((page * a.G + g) << a.pageShift) + within;
-		const unsigned char *k = a.k + (slot * a.G + g) * a.kDim, *v = a.v + (slot * a.G + g) * a.vDim;
+		const uint8_t *k = a.k + (slot * a.G + g) * a.kDim, *v = a.v + (slot * a.G + g) * a.vDim;
 		const bf16 *kr = a.kRope + slot * a.R - a.P;
 		const float kScale = powerOf(a.kScale[at]), vScale = powerOf(a.vScale[at]);
 		auto key = [&](int c) { return fromE4M3(k[c]) * kScale; };
@@ -168,9 +168,9 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) decode_plain_fp8(const 
 
 // Vectors of numbers near normal, of standard deviation 1, with the scale that they mostly have.
 struct NoiseFP8Args {
-	unsigned char *y, *scales;
+	uint8_t *y, *scales;
 	long n, vectors; // elements, scales
-	unsigned long seed;
+	uint64_t seed;
 };
 static_assert(sizeof(NoiseFP8Args) == 40);
 extern "C" __global__ void __launch_bounds__(256) decode_noise_fp8(const __grid_constant__ NoiseFP8Args a) {

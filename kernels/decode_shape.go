@@ -121,7 +121,7 @@ func (d DecodeShape) latentTiling(shared int) decodeTiling {
 	t := decodeTiling{threads: 2*128 + copyThreads, heads: 1, rows: 1}
 	fixed, tiles, form := tileAlign+splitBytes, 1, "split"
 	switch {
-	case d.Dv > 256 && rows > 64:
+	case d.Dv > 256 && rows > 64 && !d.FP8:
 		form, fixed = "seesaw", tileAlign+sliceBytes+splitBytes
 	case d.Dv > 256:
 		form, fixed = "wide", tileAlign+sliceBytes+barrierBytes+walkBytes+2*64*4

@@ -8,7 +8,7 @@
 // of a head's tokens in a page lie side by side: [pages, G, page].
 struct DecodeFP8Args {
 	DecodeArgs decode;
-	const unsigned char *kScale, *vScale;
+	const uint8_t *kScale, *vScale;
 };
 static_assert(sizeof(DecodeFP8Args) == 176);
 
@@ -18,7 +18,7 @@ struct Halves {
 };
 struct Scaled {
 	static constexpr bool FP8 = true;
-	const unsigned char *k, *v;
+	const uint8_t *k, *v;
 };
 
 #ifdef HOPPER

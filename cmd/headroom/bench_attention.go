@@ -52,7 +52,7 @@ For gla and mla --head-dim is the paper's D: a latent has 2D or 4D columns. The 
 	f.IntVar(&b.headDim, "head-dim", 128, "D")
 	f.IntVar(&b.ropeDim, "rope-dim", 0, "R; 0 is the kind's own")
 	f.IntSliceVar(&b.pages, "page", []int{64}, "tokens of a page, a power of two from 1 to 256")
-	f.StringSliceVar(&b.caches, "cache-type", []string{"bf16"}, "bf16 and fp8: how the cache is kept")
+	f.StringSliceVar(&b.caches, "cache-type", nil, "bf16 or fp8, or both: how the cache is kept; none is bf16")
 	f.BoolVar(&b.ragged, "ragged", false, "lengths normal around --length instead of equal")
 	f.StringArrayVar(&b.plots, "plot", nil, "draw the roofline to a .png or .svg; may be given many times")
 	f.BoolVar(&b.asJSON, "json", false, `print {"results": [...]}`)
@@ -128,20 +128,30 @@ func (b *attentionBench) problems() (all []kernels.DecodeProblem, err error) {
 			}
 		}
 	}
-	var typed []kernels.DecodeProblem
-	for _, p := range all {
-		for _, c := range b.caches {
-			if p.FP8 = c == string(attention.FP8); !p.FP8 && c != string(attention.BF16) {
-				return nil, fmt.Errorf("bench attention: cache-type must be bf16 or fp8, not %q", c)
-			}
-			typed = append(typed, p)
-		}
+	if all, err = b.typed(all); err != nil {
+		return nil, err
 	}
-	all = typed
 	for _, p := range all {
 		p.MaxPages = (2*p.S + p.Page - 1) / max(p.Page, 1)
 		if err := p.Check(); err != nil {
 			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// typed are problems with each type of cache side by side.
+func (b *attentionBench) typed(problems []kernels.DecodeProblem) (all []kernels.DecodeProblem, err error) {
+	caches := b.caches
+	if len(caches) == 0 {
+		caches = []string{string(attention.BF16)}
+	}
+	for _, p := range problems {
+		for _, c := range caches {
+			if p.FP8 = c == string(attention.FP8); !p.FP8 && c != string(attention.BF16) {
+				return nil, fmt.Errorf("bench attention: cache-type must be bf16 or fp8, not %q", c)
+			}
+			all = append(all, p)
 		}
 	}
 	return all, nil
@@ -180,11 +190,15 @@ func plotDecode(file string, g roofline.GPU, results []kernels.DecodeTime) error
 	at := map[string]int{}
 	var all []series
 	for _, t := range results {
-		i, ok := at[t.Name]
+		name := t.Name
+		if t.Cache != "" && t.Cache != string(attention.BF16) {
+			name += " " + t.Cache
+		}
+		i, ok := at[name]
 		if !ok {
 			i = len(all)
-			at[t.Name] = i
-			all = append(all, series{name: t.Name})
+			at[name] = i
+			all = append(all, series{name: name})
 		}
 		all[i].points = append(all[i].points, plotter.XY{X: t.Intensity, Y: t.TFLOPs})
 	}

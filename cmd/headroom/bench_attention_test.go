@@ -49,6 +49,14 @@ func TestBenchAttentionProblems(t *testing.T) {
 	if table, err := (&attentionBench{pages: []int{1, 64}}).problems(); err != nil || len(table) != 34 {
 		t.Errorf("the table at two page sizes has %d rows (%v)", len(table), err)
 	}
+	b.caches, b.kinds = []string{"bf16", "fp8"}, b.kinds[:2]
+	if all, err = b.problems(); err != nil || len(all) != 4 || all[0].FP8 || !all[1].FP8 || all[1].Name != all[0].Name {
+		t.Errorf("two types of cache: %+v (%v)", all, err)
+	}
+	b.caches = []string{"int8"}
+	if _, err = b.problems(); err == nil {
+		t.Error("a cache in int8 is not refused")
+	}
 }
 
 func TestPlotDecode(t *testing.T) {

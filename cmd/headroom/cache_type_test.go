@@ -81,8 +81,8 @@ func TestCacheType(t *testing.T) {
 		"bench decode --cache-type int8":               refused,
 		"eval run --data box=shards --cache-type int8": refused,
 		"eval run --cache-type fp8":                    "headroom: eval: --cache-type measures sets and times decoding: ",
-		"bench decode --device cuda --cache-type fp8": "headroom: lab: a cache in fp8 has no kernels for bf16 on cuda yet: " +
-			"leave cache-type out, or decode on the cpu",
+		"bench decode --device cuda --cache-type fp32": "headroom: lab: a cache in fp32 has no kernels beside a precision " +
+			"of bf16 on cuda: leave cache-type out, or take fp8 beside bf16",
 	} {
 		code, out, logs := headroom(strings.Fields(line)...)
 		if last := logs[strings.LastIndex("\n"+strings.TrimSuffix(logs, "\n"), "\n"):]; code != 2 || out != "" ||
