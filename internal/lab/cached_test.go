@@ -73,10 +73,12 @@ func TestCacheTypes(t *testing.T) {
 		cache             attention.CacheType
 		want              string
 	}{
-		{"cuda", "", attention.FP8,
-			"lab: a cache in fp8 has no kernels for bf16 on cuda yet: leave cache-type out, or decode on the cpu"},
+		{"cuda", "fp32", attention.FP8,
+			"lab: a cache in fp8 has no kernels beside a precision of fp32 on cuda: leave cache-type out, or take fp8 " +
+				"beside bf16"},
 		{"cuda", "fp32", attention.BF16,
-			"lab: a cache in bf16 has no kernels for fp32 on cuda yet: leave cache-type out, or decode on the cpu"},
+			"lab: a cache in bf16 has no kernels beside a precision of fp32 on cuda: leave cache-type out, or take fp8 " +
+				"beside bf16"},
 		{"cpu", "", "int8", `attention: cache-type must be fp32, bf16 or fp8, not "int8"`},
 	} {
 		if _, err := Decoder(c.device, c.precision, 1, c.cache); err == nil || err.Error() != c.want {
