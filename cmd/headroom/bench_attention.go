@@ -82,7 +82,8 @@ func (b *attentionBench) do(w io.Writer) (err error) {
 	var results []kernels.DecodeTime
 	if !b.asJSON {
 		fmt.Fprintf(w, "ceilings: copy %.0f GB/s, product %.0f TFLOP/s\n%-28s %5s %5s %6s %2s %4s  %9s %7s %7s %6s %6s %7s\n",
-			meter.CopyGBs, meter.ProductTFLOP, "shape", "cache", "B", "S", "q", "page", "us", "GB/s", "TFLOP/s", "copy", "prod", "FLOP/B")
+			meter.CopyGBs, meter.ProductTFLOP, "shape", "cache", "B",
+			"S", "q", "page", "us", "GB/s", "TFLOP/s", "copy", "prod", "FLOP/B")
 	}
 	for _, p := range problems {
 		t, err := meter.Measure(p)

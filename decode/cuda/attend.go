@@ -264,7 +264,8 @@ func (v *tensor) normsInStep(key bool, a attention.CacheRead, heads int) bool {
 const mostStepRows = 16
 
 func (d *Device) shape(layer int, a attention.CacheRead, s segment) kernels.DecodeShape {
-	return kernels.DecodeShape{FP8: d.cache[layer][a.K].fp8(), Cache: string(a.Form()), B: s.b, T: s.t, H: a.H, G: d.cache[layer][a.K].heads, P: a.P,
+	return kernels.DecodeShape{FP8: d.cache[layer][a.K].fp8(), Cache: string(a.Form()), B: s.b,
+		T: s.t, H: a.H, G: d.cache[layer][a.K].heads, P: a.P,
 		R: a.R, Dv: a.Dv, Page: decode.PageTokens, MaxPages: d.maxPages}
 }
 

@@ -28,7 +28,8 @@ func open(ordinal int, t graph.DType, cache attention.CacheType) (*backend, erro
 	if err != nil {
 		return nil, err
 	}
-	b := &backend{dev: dev, t: map[graph.DType]device.Type{graph.F32: device.F32, graph.BF16: device.BF16}[t], cache: cache}
+	types := map[graph.DType]device.Type{graph.F32: device.F32, graph.BF16: device.BF16}
+	b := &backend{dev: dev, t: types[t], cache: cache}
 	b.queue, b.free = b.newQueue, dev.FreeMemory
 	return b, nil
 }

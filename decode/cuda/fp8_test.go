@@ -23,8 +23,8 @@ func simulateFP8() *backend {
 	b := simulate(device.BF16)
 	b.cache = attention.FP8
 	open := b.queue
-	b.queue = func() (queue, error) {
-		q, err := open()
+	b.queue = func(sums bool) (queue, error) {
+		q, err := open(sums)
 		q.(*simulated).halves = true
 		return q, err
 	}
