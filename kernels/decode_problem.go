@@ -104,7 +104,8 @@ func (d DecodeProblem) time(micros []float64, lengths []int32, copyGBs, productT
 	}
 	gbs, tflops := bytes/us/1e3, flops/us/1e6
 	return DecodeTime{
-		Name: d.Name, Kind: d.Cache, B: d.B, S: d.S, Ragged: d.Ragged, T: d.T, H: d.H, G: d.G, Dv: d.Dv, R: d.R, Page: d.Page, Cache: cache,
+		Name: d.Name, Kind: d.Cache, B: d.B, S: d.S, Ragged: d.Ragged, T: d.T, H: d.H, G: d.G, Dv: d.Dv, R: d.R, Page: d.Page,
+		Cache:  cache,
 		Micros: us, Least: micros[0], Most: micros[len(micros)-1], GBs: gbs, TFLOPs: tflops, OfCopy: gbs / copyGBs,
 		OfProduct: tflops / productTFLOP,
 		Intensity: flops / bytes, CopyGBs: copyGBs, ProductTFLOP: productTFLOP,

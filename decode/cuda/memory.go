@@ -122,7 +122,8 @@ func (d *Device) decodes(r read) (work int, ok bool) {
 		return 0, false
 	}
 	shape := kernels.DecodeShape{
-		FP8: d.cacheType == attention.FP8, Cache: string(r.Form()), B: d.limits.Rows, H: r.H, G: d.model.CacheLayout(r.layer)[r.K].Heads, P: r.P, R: r.R,
+		FP8: d.cacheType == attention.FP8, Cache: string(r.Form()), B: d.limits.Rows, H: r.H,
+		G: d.model.CacheLayout(r.layer)[r.K].Heads, P: r.P, R: r.R,
 		Dv:   r.Dv,
 		Page: decode.PageTokens, MaxPages: d.maxPages,
 	}
