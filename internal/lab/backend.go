@@ -60,6 +60,12 @@ func Decoder(device, precision string, parts int, cache attention.CacheType) (de
 	case device == "cuda" && cache != "" && string(cache) != t.String() && (cache != attention.FP8 || t != graph.BF16):
 		return nil, fmt.Errorf("lab: a cache in %s has no kernels beside a precision of %s on cuda: "+
 			"leave cache-type out, or take fp8 beside bf16", cache, t)
+	}
+	if device == "cuda" && cache == attention.FP8 {
+		slog.Warn("no GPU has decoded a model with a cache in fp8 yet (docs/status.md): hold the first answers against " +
+			"--cache-type bf16")
+	}
+	switch {
 	case device == "cuda" && parts > 1:
 		return cuda.Sharded(parts, t, cache)
 	case device == "cuda":
