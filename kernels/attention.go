@@ -67,6 +67,19 @@ func (k *Attention) hopper(s *device.Stream) (attentionTiles, bool) {
 	return t, ok && k.Q.Type == device.BF16 && s.Device().Compute == 90
 }
 
+// maskedTiles are hopperTiles for attention in a window or within documents.
+var maskedTiles = func() map[[2]int]attentionTiles {
+	all := map[[2]int]attentionTiles{}
+	for widths, t := range hopperTiles {
+		t.forward, t.query, t.key = t.forward+"_masked", t.query+"_masked", t.key+"_masked"
+		if t.gradient != "" {
+			t.gradient += "_masked"
+		}
+		all[widths] = t
+	}
+	return all
+}()
+
 // masked says that a query may read less than all keys up to its own.
 func (k *Attention) masked() bool { return k.Window > 0 || !k.Starts.Nil() }
 

@@ -22,19 +22,6 @@ var hopperTiles = map[[2]int]attentionTiles{
 	{192, 128}: tilesFor("192_128", 2, 128, 2, 3, 32, 4),
 }
 
-// maskedTiles are the same for attention in a window or within documents.
-var maskedTiles = func() map[[2]int]attentionTiles {
-	all := map[[2]int]attentionTiles{}
-	for widths, t := range hopperTiles {
-		t.forward, t.query, t.key = t.forward+"_masked", t.query+"_masked", t.key+"_masked"
-		if t.gradient != "" {
-			t.gradient += "_masked"
-		}
-		all[widths] = t
-	}
-	return all
-}()
-
 func tilesFor(widths string, groups, keys, stages, queryStages, keyQueries, keyStages int) attentionTiles {
 	t := attentionTiles{
 		forward: "attention_forward_" + widths, query: "attention_backward_query_" + widths, key: "attention_backward_key_" +
